@@ -1,0 +1,110 @@
+"""Write the README's measured tables from pytest-benchmark's own output, so that they cannot drift.
+
+python -m benchmarks.readme_table benchmarks/latest.json README.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+
+BEGIN = "<!-- measured: written by `make bench` -->"
+END = "<!-- end of measured -->"
+HEAD = re.compile(r"linear_confidence D=(\d+) C=(\d+) N=(\d+) (\d)t (whole|stream)")
+
+
+def groups(report: dict) -> dict[str, dict[str, float]]:
+    """Median seconds by group and by contender (the test's name and its own parameter)."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for entry in report["benchmarks"]:
+        params = entry["params"] or {}
+        contender = params.get("peer") or params.get("path") or ""
+        name = entry["name"].split("[")[0].removeprefix("test_")
+        found[entry["group"] or entry["name"]][f"{name} {contender}".strip()] = entry["stats"][
+            "median"
+        ]
+    return dict(found)
+
+
+def head_rows(found: dict[str, dict[str, float]]) -> list[str]:
+    """One row per shape, threads and batching: the four ratios that the engine is judged by."""
+    rows = []
+    for group, times in found.items():
+        match = HEAD.fullmatch(group)
+        if match is None or "engine linear50" not in times:
+            continue
+        dims, classes, rows_scored, threads, batches = match.groups()
+        peers = {n.removeprefix("peer "): t for n, t in times.items() if n.startswith("peer ")}
+        others = {n: t for n, t in peers.items() if n != "naive-loop"}
+        fastest = min(others, key=others.__getitem__) if others else None
+        cells = []
+        for path in ("linear50", "geometric50"):
+            engine = times[f"engine {path}"]
+            naive = f"{peers['naive-loop'] / engine:.0f}" if "naive-loop" in peers else "–"
+            best = f"{others[fastest] / engine:.0f}" if fastest else "–"
+            cells.append((naive, best, f"{engine / times['one_dense_forward']:.2f}"))
+        growth = times["engine linear50"] / times["engine linear5"]
+        both = [" / ".join(pair) for pair in zip(*cells, strict=True)]
+        rows.append(
+            f"| ({dims}, {classes}) | {rows_scored} {batches} | {threads} | {both[0]} "
+            f"| {both[1]} ({fastest or '–'}) | {both[2]} | {growth:.2f} |"
+        )
+    return rows
+
+
+def other_rows(found: dict[str, dict[str, float]]) -> list[str]:
+    """How many times faster the engine is than each peer of its group."""
+    rows = []
+    for group, times in found.items():
+        engine = next((t for name, t in times.items() if name.startswith("engine")), None)
+        if HEAD.fullmatch(group) or engine is None:
+            continue
+        ratios = ", ".join(
+            f"{name.removeprefix('peer ')} {t / engine:.2f}"
+            for name, t in times.items()
+            if not name.startswith("engine")
+        )
+        rows.append(f"| {group} | {ratios} |")
+    return rows
+
+
+def table(report: dict) -> str:
+    """The measured section, with the machine and the versions that it was measured with."""
+    found = groups(report)
+    cpu = report["machine_info"]["cpu"]
+    lines = [
+        f"Measured {report['datetime'][:10]} on {cpu.get('brand_raw', 'an unnamed CPU')} with "
+        f"{cpu.get('count', '?')} cores; medians of one run of `make bench`. Times faster than the "
+        "peer (higher is better) for the linear path / the geometric path, K = 50:",
+        "",
+        "| head (D, C) | rows | threads | × naive loop | × fastest other | engine ÷ one dense "
+        "forward | K = 50 ÷ K = 5 |",
+        "|---|---|---|---|---|---|---|",
+        *head_rows(found),
+    ]
+    others = other_rows(found)
+    if others:
+        lines += ["", "| benchmark | engine is faster, times |", "|---|---|", *others]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Replace what stands between the two markers."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("report", type=Path)
+    parser.add_argument("readme", type=Path)
+    arguments = parser.parse_args()
+    text = arguments.readme.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise SystemExit(f"{arguments.readme}: must hold the lines {BEGIN!r} and {END!r}")
+    before, rest = text.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    body = table(json.loads(arguments.report.read_text(encoding="utf-8")))
+    arguments.readme.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
