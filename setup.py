@@ -14,6 +14,7 @@ from setuptools.errors import CCompilerError, ExecError, PlatformError
 KERNELS = [
     "csrc/apply_thresholds.cpp",
     "csrc/linear_confidence.cpp",
+    "csrc/mlp_confidence.cpp",
     "csrc/prototype_confidence.cpp",
 ]
 ISA_FLAGS: dict[str, list[str]] = {"baseline": []}

@@ -1,0 +1,35 @@
+// Which instruction set the kernels use: the best one the processor has, or LC_ENGINE_ISA.
+#pragma once
+#include <string>
+
+namespace lc {
+
+enum class Isa { baseline, avx2, avx512 };
+
+// The active instruction set, chosen once. Throws std::runtime_error when LC_ENGINE_ISA names one
+// that is unknown, was not built or that this processor lacks.
+Isa active_isa();
+std::string isa_name(Isa isa);
+
+// Floats in one vector register of the active instruction set: samples scored side by side.
+int isa_lanes(Isa isa);
+
+}  // namespace lc
+
+// Runs NAME of the namespace that was compiled for the active instruction set.
+#if defined(LC_HAVE_AVX512)
+#define LC_DISPATCH(NAME, ...)                                        \
+  switch (::lc::active_isa()) {                                       \
+    case ::lc::Isa::avx512: return ::lc::avx512::NAME(__VA_ARGS__);   \
+    case ::lc::Isa::avx2: return ::lc::avx2::NAME(__VA_ARGS__);       \
+    default: return ::lc::baseline::NAME(__VA_ARGS__);                \
+  }
+#define LC_DECLARE(SIGNATURE)              \
+  namespace baseline { SIGNATURE; }        \
+  namespace avx2 { SIGNATURE; }            \
+  namespace avx512 { SIGNATURE; }
+#else
+#define LC_DISPATCH(NAME, ...) return ::lc::baseline::NAME(__VA_ARGS__);
+#define LC_DECLARE(SIGNATURE) \
+  namespace baseline { SIGNATURE; }
+#endif

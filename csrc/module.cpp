@@ -1,0 +1,14 @@
+// lc_engine._native: the operators on a CPU. Private; lc_engine.ops is the way in.
+#include "bindings.h"
+#include "isa.h"
+
+PYBIND11_MODULE(_native, module, pybind11::mod_gil_not_used()) {
+  module.doc() = "The C++ core of lc_engine; use lc_engine.ops.";
+  module.def(
+      "cpu_isa", [] { return lc::isa_name(lc::active_isa()); },
+      "The instruction set in use: baseline, avx2 or avx512; LC_ENGINE_ISA forces one.");
+  lc::bind_linear(module);
+  lc::bind_mlp(module);
+  lc::bind_prototype(module);
+  lc::bind_thresholds(module);
+}

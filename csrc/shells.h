@@ -1,0 +1,61 @@
+// A masked linear layer sorted into shells, so that all K sub-models together touch each weight once.
+//
+// Shell 0 holds the weights of the sparsest sub-model, shell j what sub-model K-1-j adds to the one
+// before. The running sum over shells, at the end of shell j, is the logit of sub-model K-1-j.
+// Samples lie across the lanes of a vector, one weight meets all of them at once. The dims are cut
+// into blocks whose share of a tile of samples fits the first-level cache: a weight costs one load
+// from it, which is what bounds the speed (a fused multiply-add per load, as in a dense product).
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace lc {
+
+// Four weights in a row of one shell and where their features lie. Small on purpose: these bytes
+// come from the second-level cache while the features come from the first.
+struct Quad {
+  float weight[4];
+  // Place of the feature vector in the block's window of a tile, in units of 8 bytes. Bit 0 set on
+  // the last of the four: a shell ends here, the running sum is final for its sub-model.
+  uint16_t place[4];
+};
+static_assert(sizeof(Quad) == 24, "the kernels step through quads by 24 bytes");
+
+// The quads of one output (a class, a hidden unit) in one block of dims.
+struct Strand {
+  int64_t base;   // quads [base, outer) of a large shell 0 emit nothing on their way
+  int64_t outer;  // quads [outer, end): the one that ends shell 0, then shells 1 .. K-1
+  int64_t end;
+};
+
+struct Shells {
+  int64_t outputs = 0, dims = 0, sub_models = 0;
+  // Block b sees dims [b · block_step, b · block_step + window). Windows overlap, so that a shell
+  // can be shared out in whole quads and is padded once, not once per block.
+  int64_t blocks = 0, block_step = 0;
+  int64_t outputs_per_group = 0;  // outputs whose quads stay in the second-level cache together
+  const Quad* quads = nullptr;
+  const Strand* strands = nullptr;  // [block][output]
+  const float* bias = nullptr;      // [output]
+};
+
+// Shells and the memory behind them.
+class ShellStore {
+ public:
+  ShellStore(const ShellStore&) = delete;  // the view points into the vectors
+  // weight and saliency are (outputs, dims) row-major; thresholds ascend (K). Weights are scaled by
+  // `scale`, the bias too. Weights below thresholds[0] are in no sub-model and are left out.
+  ShellStore(const float* weight, const float* bias, const float* saliency,
+             const float* thresholds, int64_t outputs, int64_t dims, int64_t sub_models,
+             int lanes, float scale);
+  const Shells& view() const { return view_; }
+
+ private:
+  Shells view_;
+  std::vector<Quad> quads_;
+  std::vector<Strand> strands_;
+  std::vector<float> bias_;
+};
+
+}  // namespace lc

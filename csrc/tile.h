@@ -1,0 +1,124 @@
+// A tile of samples against blocks of outputs (prototypes, units of a layer), and the softmax over
+// them: what prototype_confidence and mlp_confidence share.
+//
+// Samples lie across the lanes; several vectors of them meet four outputs at once, so that the sums
+// stay in registers and every load is used many times. The dims are cut into blocks of which a
+// tile's share fits the first-level cache, and so do the sums of a block of outputs.
+#pragma once
+#include "simd.h"
+#include "tile_sizes.h"
+
+namespace lc {
+namespace LC_ISA {
+
+// Four outputs times this many vectors of samples fill the registers.
+constexpr int kVectors = kLanes == 16 ? 4 : 2;
+constexpr int kTile = kVectors * kLanes;
+static_assert(kRows % kTile == 0, "a call scores whole tiles");
+// Dims of a tile that take half of a first-level cache.
+constexpr int64_t kDims = 16384 / (kTile * static_cast<int64_t>(sizeof(float)));
+
+// Adds the terms of some dims to the sums of kCount outputs: products w · x or squares (x − w)².
+// Sums of one block of dims start from zero and are added up as wholes: fewer roundings than one
+// long sum has.
+template <bool kProduct, int kCount>
+LC_INLINE void gather(const float* x, int64_t stride, const float* packed, int64_t dims, bool first,
+                      float* sums) {
+  Vec sum[kCount][kVectors];
+  for (int c = 0; c < kCount; ++c)
+    for (int v = 0; v < kVectors; ++v) sum[c][v] = splat(0.f);
+  for (int64_t d = 0; d < dims; ++d) {
+    Vec at[kVectors];
+    for (int v = 0; v < kVectors; ++v) at[v] = load(x + v * stride + d * kLanes);
+    for (int c = 0; c < kCount; ++c) {
+      const Vec w = splat(packed[d * kGroup + c]);
+      for (int v = 0; v < kVectors; ++v) {
+        const Vec term = kProduct ? w : sub(at[v], w);
+        sum[c][v] = fma(kProduct ? at[v] : term, term, sum[c][v]);
+      }
+    }
+  }
+  for (int c = 0; c < kCount; ++c)
+    for (int v = 0; v < kVectors; ++v) {
+      float* out = sums + (c * kVectors + v) * kLanes;
+      store(out, first ? sum[c][v] : add(load(out), sum[c][v]));
+    }
+}
+
+// Sums [output][vector][lane] over all dims. x is [vector][dim][lane], packed is [group][dim][4].
+template <bool kProduct>
+LC_INLINE void gather_block(const float* x, const float* packed, int64_t dims, int64_t outputs,
+                            float* sums) {
+  const int64_t stride = dims * kLanes;
+  int64_t from = 0;
+  do {
+    const int64_t count = dims - from < kDims ? dims - from : kDims;
+    for (int64_t c = 0; c < outputs; c += kGroup) {
+      const float* part = x + from * kLanes;
+      const float* group = packed + c * dims + from * kGroup;
+      float* out = sums + c * kTile;
+      switch (outputs - c) {
+        case 1: gather<kProduct, 1>(part, stride, group, count, from == 0, out); break;
+        case 2: gather<kProduct, 2>(part, stride, group, count, from == 0, out); break;
+        case 3: gather<kProduct, 3>(part, stride, group, count, from == 0, out); break;
+        default: gather<kProduct, 4>(part, stride, group, count, from == 0, out);
+      }
+    }
+    from += kDims;
+  } while (from < dims);
+}
+
+// The softmax of a tile's samples over the classes seen so far, in base 2. Logits may be 10^12 or
+// −10^6, so the largest one is kept.
+struct Softmax {
+  float largest[kTile], total[kTile], chosen[kTile];
+};
+
+LC_INLINE void start(Softmax& softmax) {
+  for (int i = 0; i < kTile; ++i) {
+    softmax.largest[i] = -3.0e38f;
+    softmax.total[i] = softmax.chosen[i] = 0.f;
+  }
+}
+
+// 2^(x − shift) for x that may lie any distance below: 2^-200 is nothing beside 2^0.
+LC_INLINE Vec shifted_exp2(Vec x, Vec shift) { return exp2(max(splat(-200.f), sub(x, shift))); }
+
+// Takes the classes [from, from + classes) into the softmax. Sums become logits on the way, by
+// logit(sum, class of the block, vector). `labels` are those of the tile's samples.
+template <typename Logit>
+LC_INLINE void absorb(float* sums, int64_t from, int64_t classes, const int64_t* labels,
+                      Softmax& softmax, Logit logit) {
+  for (int v = 0; v < kVectors; ++v) {
+    float* column = sums + v * kLanes;
+    const Vec before = load_unaligned(softmax.largest + v * kLanes);
+    Vec largest = before;
+    for (int64_t c = 0; c < classes; ++c) {
+      const Vec x = logit(load(column + c * kTile), c, v);
+      store(column + c * kTile, x);
+      largest = max(largest, x);
+    }
+    Vec total = splat(0.f);
+    for (int64_t c = 0; c < classes; ++c)
+      total = add(total, shifted_exp2(load(column + c * kTile), largest));
+    const Vec so_far = load_unaligned(softmax.total + v * kLanes);
+    store_unaligned(softmax.total + v * kLanes, fma(so_far, shifted_exp2(before, largest), total));
+    store_unaligned(softmax.largest + v * kLanes, largest);
+  }
+  for (int i = 0; i < kTile; ++i)
+    if (labels[i] >= from && labels[i] < from + classes)
+      softmax.chosen[i] = sums[(labels[i] - from) * kTile + i];
+}
+
+// log p of the first `samples` of a tile; without labels that of the largest logit.
+LC_INLINE void emit(const Softmax& softmax, bool labelled, int64_t samples, float* log_probs) {
+  for (int64_t i = 0; i < kTile && i < samples; ++i) {
+    const double largest = softmax.largest[i];
+    const double at = labelled ? softmax.chosen[i] - largest : 0.;
+    const double log_p = (at - log2(static_cast<double>(softmax.total[i]))) * 0.69314718055994531;
+    log_probs[i] = static_cast<float>(log_p > 0. ? 0. : log_p);
+  }
+}
+
+}  // namespace LC_ISA
+}  // namespace lc

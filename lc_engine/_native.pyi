@@ -1,0 +1,63 @@
+"""The C++ core. Private: lc_engine.ops checks the arguments, and its documentation holds here.
+
+Arrays are C-contiguous. Features are float32, or the bits of bfloat16 as uint16. `run` writes
+log p (sub-models, samples), releases the GIL and may be called from several threads.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Float32: TypeAlias = NDArray[np.float32]
+_Labels: TypeAlias = NDArray[np.int64]
+
+def cpu_isa() -> str:
+    """Name the instruction set in use: baseline, avx2 or avx512; LC_ENGINE_ISA forces one.
+
+    Raises:
+        RuntimeError: LC_ENGINE_ISA is unknown, or this build or processor lacks it.
+    """
+
+def apply_thresholds(
+    pristine: Sequence[NDArray[Any]],
+    live: Sequence[NDArray[Any]],
+    thresholds: Sequence[float],
+    saliency: Sequence[_Float32],
+    seed: int | None,
+    threads: int,
+) -> None: ...
+@final
+class LinearPlan:
+    def __init__(
+        self,
+        weight: _Float32,
+        bias: _Float32 | None,
+        saliency: _Float32 | None,
+        thresholds: _Float32,
+    ) -> None: ...
+    def run(
+        self, features: NDArray[Any], labels: _Labels | None, log_probs: _Float32, threads: int
+    ) -> None: ...
+
+@final
+class MLPPlan:
+    def __init__(
+        self,
+        weights: Sequence[_Float32],
+        biases: Sequence[_Float32 | None],
+        saliencies: Sequence[_Float32 | None],
+        thresholds: _Float32,
+        activation: str,
+    ) -> None: ...
+    def run(
+        self, features: NDArray[Any], labels: _Labels | None, log_probs: _Float32, threads: int
+    ) -> None: ...
+
+@final
+class PrototypePlan:
+    def __init__(self, prototypes: _Float32, logit: str, temperature: float) -> None: ...
+    def run(
+        self, features: NDArray[Any], labels: _Labels | None, log_probs: _Float32, threads: int
+    ) -> None: ...

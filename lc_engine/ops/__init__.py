@@ -1,0 +1,16 @@
+"""The operators: tensors in, scores out. They know nothing of models, files or data sets."""
+
+from lc_engine.ops.apply_thresholds import apply_thresholds
+from lc_engine.ops.contract import FallbackWarning, PathScores
+from lc_engine.ops.linear_confidence import LinearPlan, linear_confidence
+from lc_engine.ops.prototype_confidence import PrototypePlan, prototype_confidence
+
+__all__ = [
+    "FallbackWarning",
+    "LinearPlan",
+    "PathScores",
+    "PrototypePlan",
+    "apply_thresholds",
+    "linear_confidence",
+    "prototype_confidence",
+]
