@@ -1,0 +1,90 @@
+"""What every reader gives: batches of rows in order, each row with its status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from torch import Tensor
+
+OK: Final = "ok"
+UNREADABLE: Final = "unreadable"
+BAD_LABEL: Final = "bad_label"
+NON_FINITE: Final = "non_finite"
+
+NO_LABEL: Final = -1
+HOLDS_NON_FINITE: Final = "the input holds NaN or infinity"
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B consecutive rows of a source. A row that cannot be scored is here too, with its status.
+
+    Attributes:
+        ids: (B,) int64 positions, or strings (a path relative to the folder).
+        inputs: (M, ...) inputs of the rows whose status is "ok", in order; M ≤ B.
+        labels: (B,) int64; −1 where the row has no usable label.
+        status: B of "ok", "unreadable", "bad_label", "non_finite".
+        detail: B sentences that say what is wrong; "" for a row that is ok.
+    """
+
+    ids: np.ndarray
+    inputs: Tensor
+    labels: Tensor
+    status: list[str]
+    detail: list[str]
+
+    def __len__(self) -> int:
+        """Return B, the number of rows, scorable or not."""
+        return len(self.status)
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A labelled data set of known length, read by ranges of rows.
+
+    A row's number, id, input and status are the same however the rows are cut in batches.
+    """
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the classes, in the order of the labels; None where they are not known."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        ...
+
+    def digest(self) -> str:
+        """Return a fingerprint of the input: it changes when the input does."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the input is, as JSON, for the manifest of a run."""
+        ...
+
+    def batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """Read rows [start, stop) in order; reading runs ahead of the consumer.
+
+        Raises:
+            ValueError: a batch size below 1, or a range outside the source.
+        """
+        ...
+
+
+def row_ranges(rows: int, batch_size: int, start: int, stop: int | None) -> list[range]:
+    """Cut [start, stop) of a source of `rows` rows in ranges of at most `batch_size`.
+
+    Raises:
+        ValueError: a batch size below 1, or a range outside the source.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    stop = rows if stop is None else stop
+    if not 0 <= start <= stop <= rows:
+        raise ValueError(f"rows [{start}, {stop}) lie outside the {rows} rows of the source")
+    return [range(i, min(i + batch_size, stop)) for i in range(start, stop, batch_size)]

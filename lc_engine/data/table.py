@@ -1,0 +1,231 @@
+"""The score table: one row per sample, as Arrow in memory and Parquet on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lc_engine.data import batch
+from lc_engine.data.differences import differences
+from lc_engine.extras import require
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pyarrow as pa
+
+VERSION = 1
+DIRECTION = {"lc": "high = easy", "loss": "high = hard"}
+PART_PATTERN = "part-*-of-*.parquet"
+
+_KEY = b"lc_engine"
+_FLOATS = ("lc", "loss", "lc_std")
+
+
+class ScoreTable:
+    """Scores of a data set, with the digests of everything that they depend on.
+
+    Columns: `id` (int64 or string), `label` int64, `lc`, `loss`, `lc_std` float32,
+    `path_log_probs` list of K float32 (optional), `status`, `detail` string. A row whose status is
+    not "ok" has no scores: null in Arrow, NaN from `column`.
+
+    Args:
+        table: a table with those columns whose schema carries the metadata (see `from_arrays`).
+
+    Raises:
+        ValueError: a column is missing, or the table was not written by lc_engine.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        missing = {"id", "label", *_FLOATS, "status", "detail"} - set(table.column_names)
+        if missing:
+            raise ValueError(
+                f"not a score table: column {', '.join(sorted(missing))} is missing; it has "
+                f"{', '.join(table.column_names)}"
+            )
+        encoded = (table.schema.metadata or {}).get(_KEY)
+        if encoded is None:
+            raise ValueError("not a score table: its schema carries no lc_engine metadata")
+        self.metadata: dict[str, Any] = json.loads(encoded)
+        if self.metadata.get("version") != VERSION:
+            raise ValueError(
+                f"the score table has version {self.metadata.get('version')}, this lc_engine "
+                f"reads version {VERSION}"
+            )
+        self.table = table
+
+    @classmethod
+    def from_arrays(
+        cls,
+        *,
+        ids: np.ndarray,
+        labels: np.ndarray,
+        lc: np.ndarray,
+        loss: np.ndarray,
+        lc_std: np.ndarray,
+        status: Sequence[str],
+        detail: Sequence[str],
+        metadata: Mapping[str, Any],
+        path_log_probs: np.ndarray | None = None,
+    ) -> ScoreTable:
+        """Build a table of N rows.
+
+        Args:
+            ids: (N,) int64 or strings.
+            labels: (N,) int64.
+            lc: (N,) float32, high = easy; not read where the status is not "ok". `loss` (high =
+                hard) and `lc_std` alike.
+            loss: see `lc`.
+            lc_std: see `lc`.
+            status: N of "ok", "unreadable", "bad_label", "non_finite", …
+            detail: N sentences, "" where the row is ok.
+            metadata: model_digest, masking, path, head, data_digest, dtype; the version and the
+                directions of the scores are added.
+            path_log_probs: (N, K) float32 log p_k, or None.
+        """
+        pa = require("pyarrow", "table")
+        bad = np.array([s != batch.OK for s in status], dtype=bool)
+        numbered = ids.dtype.kind == "i"
+        columns = {
+            "id": pa.array(ids, pa.int64()) if numbered else pa.array(ids.tolist(), pa.string()),
+            "label": pa.array(labels, pa.int64()),
+        }
+        for name, values in zip(_FLOATS, (lc, loss, lc_std), strict=True):
+            columns[name] = pa.array(np.asarray(values, np.float32), pa.float32(), mask=bad)
+        if path_log_probs is not None:
+            columns["path_log_probs"] = _lists(path_log_probs, bad)
+        columns["status"] = pa.array(list(status), pa.string())
+        columns["detail"] = pa.array(list(detail), pa.string())
+        described = {"version": VERSION, "direction": DIRECTION, **metadata}
+        return cls(
+            pa.table(columns).replace_schema_metadata({_KEY: json.dumps(described, sort_keys=True)})
+        )
+
+    @classmethod
+    def read(cls, path: str | Path) -> ScoreTable:
+        """Read a Parquet file, or the folder of a finished run.
+
+        Raises:
+            FileNotFoundError: there is nothing at `path`.
+            ValueError: a folder without parts, with some of its parts missing, or with parts of
+                different runs; a file that is not a score table.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise FileNotFoundError(f"no score table at {path}: the file or folder does not exist")
+        return cls.concat([cls._read_file(file) for file in _parts(path)])
+
+    @classmethod
+    def _read_file(cls, path: Path) -> ScoreTable:
+        pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
+        try:
+            # One file, not a data set: the folder's name must not become a column.
+            return cls(parquet.ParquetFile(path, page_checksum_verification=True).read())
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read as a score table: {error}") from None
+
+    @classmethod
+    def concat(cls, tables: Sequence[ScoreTable]) -> ScoreTable:
+        """Append tables of one run.
+
+        Raises:
+            ValueError: no table at all, or tables whose model, masking, path, head, data or dtype
+                differ; the text names what differs.
+        """
+        if not tables:
+            raise ValueError("tables must hold at least one score table")
+        pa = require("pyarrow", "table")
+        for i, other in enumerate(tables[1:], 1):
+            difference = differences(tables[0].metadata, other.metadata)
+            if difference:
+                raise ValueError(f"tables[0] and tables[{i}] are of different runs: {difference}")
+            if not other.table.schema.equals(tables[0].table.schema):
+                raise ValueError(
+                    f"tables[0] and tables[{i}] have different columns: "
+                    f"{_columns(tables[0].table)} -> {_columns(other.table)}"
+                )
+        return cls(pa.concat_tables([t.table for t in tables]))
+
+    def write(self, path: str | Path) -> None:
+        """Write one Parquet file (zstd, with page checksums); the same rows give the same bytes."""
+        parquet = require("pyarrow.parquet", "table")
+        parquet.write_table(
+            self.table,
+            path,
+            compression="zstd",
+            use_dictionary=["label", "status", "detail"],  # the others hardly repeat
+            write_page_checksum=True,
+        )
+
+    def __len__(self) -> int:
+        """Return the number of rows, scored or not."""
+        return int(self.table.num_rows)
+
+    def column(self, name: str) -> np.ndarray:
+        """Return one column: (N,), or (N, K) for `path_log_probs`; NaN where there is no score.
+
+        Raises:
+            ValueError: there is no such column; the text lists those there are.
+        """
+        if name not in self.table.column_names:
+            raise ValueError(
+                f"the score table has no column {name!r}; it has "
+                f"{', '.join(self.table.column_names)}"
+            )
+        column = self.table.column(name).combine_chunks()
+        if name != "path_log_probs":
+            return np.asarray(column.to_numpy(zero_copy_only=False))
+        valid = np.asarray(column.is_valid())
+        numbers = column.flatten().to_numpy(zero_copy_only=False)
+        scored = int(valid.sum())
+        path = np.full((len(self), len(numbers) // max(scored, 1)), np.nan, dtype=np.float32)
+        path[valid] = numbers.reshape(scored, -1) if scored else 0
+        return path
+
+    def only(self, ids: np.ndarray) -> ScoreTable:
+        """Return the rows with these ids, in the order of the table."""
+        pa, compute = require("pyarrow", "table"), require("pyarrow.compute", "table")
+        wanted = pa.array(ids.tolist(), self.table.schema.field("id").type)
+        return ScoreTable(self.table.filter(compute.is_in(self.table.column("id"), wanted)))
+
+    def status_counts(self) -> dict[str, int]:
+        """Return how many rows have each status, "ok" first."""
+        counts = self.table.column("status").value_counts().to_pylist()
+        found = {pair["values"]: pair["counts"] for pair in counts}
+        return {batch.OK: found.pop(batch.OK, 0), **found}
+
+
+def _parts(path: Path) -> list[Path]:
+    """List the files of a table, having checked that a folder holds a finished run."""
+    if path.is_file():
+        return [path]
+    parts = sorted(path.glob(PART_PATTERN))
+    if not parts:
+        raise ValueError(f"{path} holds no scores: there is no {PART_PATTERN} in it")
+    total = int(parts[0].stem.rpartition("-")[2])
+    if len(parts) != total:
+        raise ValueError(
+            f"{path} holds {len(parts)} of {total} parts: the run has not finished; "
+            "start it again with the same arguments and it continues"
+        )
+    return parts
+
+
+def _lists(rows: np.ndarray, bad: np.ndarray) -> pa.Array:
+    """Make a list column of (N, K) values, null where `bad`."""
+    pa = require("pyarrow", "table")
+    lengths = np.where(bad, 0, rows.shape[1])
+    # A null offset marks a null list, which takes no values.
+    offsets = pa.array(
+        np.concatenate([[0], np.cumsum(lengths)]), pa.int32(), mask=np.append(bad, False)
+    )
+    return pa.ListArray.from_arrays(
+        offsets, pa.array(np.ascontiguousarray(rows[~bad], np.float32).ravel(), pa.float32())
+    )
+
+
+def _columns(table: pa.Table) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in table.schema)
