@@ -1,0 +1,285 @@
+"""Masking: which weights of a model are masked, and the threshold that each capacity means.
+
+A weight lives in sub-model k while its saliency s ≥ t_k. Saliency is |w|, a random number drawn by
+the weight's index, or a given tensor; the masks of a path are nested by construction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import nn
+
+from lc_engine.digests import config_digest, tensors_digest
+from lc_engine.ops import contract
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from torch import Tensor
+
+    from lc_engine.path import LearningPath
+
+    Choice = Callable[[str, nn.Module], bool]
+
+Kind = Literal["magnitude", "random", "given"]
+Scope = Literal["global", "layer"]
+Which = Literal["body", "head", "all"]
+
+# Attention keeps the weights of its input projections itself, not in a Linear module.
+_ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+
+
+@dataclass(frozen=True, eq=False)
+class Masking:
+    """How sub-models come from a model. Biases, norm layers and embeddings are never masked.
+
+    Attributes:
+        kind: "magnitude" (s = |w|), "random" (s = u, a Philox number in [0, 1) per weight) or
+            "given" (s = `saliency`).
+        scope: "global", one quantile over all masked weights, or "layer", one per tensor. A
+            random mask keeps u ≥ 1 − r, which is the same in both.
+        weights: "body", every convolution and linear weight outside the head; "head", the
+            head's; "all"; or a function (module name, module) -> bool that chooses among "all".
+        seed: of a random mask, a 64-bit number.
+        saliency: of kind "given", a tensor per masked weight by its parameter's name, such as
+            "layer1.0.conv1.weight". Names of weights that are not masked are ignored.
+
+    Raises:
+        ValueError: naming the field that does not fit.
+    """
+
+    kind: Kind = "magnitude"
+    scope: Scope = "global"
+    weights: Which | Choice = "body"
+    seed: int = 0
+    saliency: Mapping[str, Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("kind", self.kind, get_args(Kind)),
+            ("scope", self.scope, get_args(Scope)),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {known}, got {value!r}")
+        if not callable(self.weights) and self.weights not in get_args(Which):
+            raise ValueError(
+                f"weights must be one of {get_args(Which)} or a function (name, module) -> bool, "
+                f"got {self.weights!r}"
+            )
+        if (self.kind == "given") != (self.saliency is not None):
+            raise ValueError(
+                'saliency must be given with kind="given", a tensor per masked weight, and only '
+                "then"
+            )
+
+    def find(self, model: nn.Module, head: str | None) -> dict[str, nn.Parameter]:
+        """Find the weights to mask, by parameter name, in the order of the modules.
+
+        Args:
+            model: any module; it is not changed.
+            head: name of the classifier module ("" for the model itself), None if it has none.
+
+        Raises:
+            ValueError: no weight to mask; a weight that is quantised, not of floating point,
+                computed by a parametrisation, not initialised, or shared with a parameter that
+                is not masked; or weights on several devices.
+        """
+        chosen: dict[str, nn.Parameter] = {}
+        names: dict[int, str] = {}
+        owners: set[int] = set()
+        for name, module in model.named_modules():
+            _refuse_quantised(name, module)
+            attributes = _weight_names(module)
+            if attributes and self._chooses(name, module, head):
+                owners.add(id(module))
+                for attribute in attributes:
+                    full = f"{name}.{attribute}" if name else attribute
+                    parameter = _checked_parameter(full, module, attribute)
+                    # A weight that two masked layers share is one weight, and counts once.
+                    if parameter.numel() and parameter.data_ptr() not in names:
+                        names[parameter.data_ptr()] = full
+                        chosen[full] = parameter
+        if not chosen:
+            raise ValueError(self._nothing_found(model, head))
+        _refuse_tied(model, names, owners)
+        devices = sorted({str(parameter.device) for parameter in chosen.values()})
+        if len(devices) > 1:
+            raise ValueError(f"the weights to mask are on several devices: {', '.join(devices)}")
+        return chosen
+
+    def _chooses(self, name: str, module: nn.Module, head: str | None) -> bool:
+        if callable(self.weights):
+            return bool(self.weights(name, module))
+        in_head = head is not None and (head == "" or name == head or name.startswith(head + "."))
+        return self.weights == "all" or in_head == (self.weights == "head")
+
+    def _nothing_found(self, model: nn.Module, head: str | None) -> str:
+        kind = type(model).__name__
+        if callable(self.weights):
+            return f"weights chose none of the convolution and linear weights of {kind}"
+        if self.weights == "head" and head is None:
+            return f'weights="head": {kind} has no classifier; name it with classifier="…"'
+        where = {"body": " outside its head", "head": " in its head", "all": ""}[self.weights]
+        hint = '; its head can be masked with weights="head"' if self.weights == "body" else ""
+        return (
+            f'weights="{self.weights}": {kind} has no convolution or linear weight{where}, so '
+            f"all its sub-models would be the same{hint}"
+        )
+
+    def thresholds(self, weights: Mapping[str, Tensor], path: LearningPath) -> Tensor:
+        """Compute t_k of each weight tensor: (K, T) float64 on the host, ascending over k.
+
+        Sub-model k keeps s ≥ t_k: the `path.keep_counts` most salient, and all that tie with the
+        last of them. +inf where it keeps none.
+
+        Args:
+            weights: T tensors by name, as `find` returns them.
+            path: the K capacities.
+
+        Raises:
+            ValueError: a saliency that is missing, has the wrong shape or holds NaN.
+        """
+        if self.kind == "random":
+            random = 1.0 - torch.tensor(path.capacities, dtype=torch.float64)
+            return random.unsqueeze(1).repeat(1, len(weights))
+        scores = [_host(name, score) for name, score in self._scores(weights)]
+        if self.scope == "layer":
+            rows = [_quantiles(score, path.keep_counts(score.size)) for score in scores]
+        else:
+            every = np.concatenate(scores)
+            rows = [_quantiles(every, path.keep_counts(every.size))] * len(scores)
+        return torch.from_numpy(np.stack(rows, axis=1))
+
+    def _scores(self, weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """Give the saliencies in the dtype in which the operators compare them."""
+        dtypes = {name: contract.compute_dtype(weight.dtype) for name, weight in weights.items()}
+        if self.saliency is None:
+            for name, weight in weights.items():
+                yield name, weight.detach().abs().to(dtypes[name])
+            return
+        missing = [name for name in weights if name not in self.saliency]
+        if missing:
+            raise ValueError(
+                f"saliency lacks {len(missing)} of {len(weights)} masked weights, such as "
+                f'"{missing[0]}"; it has {", ".join(sorted(self.saliency)[:3]) or "none"} …'
+            )
+        for name, weight in weights.items():
+            score = self.saliency[name]
+            if score.shape != weight.shape or not score.is_floating_point():
+                raise ValueError(
+                    f'saliency["{name}"] must be a floating-point tensor of shape '
+                    f"{tuple(weight.shape)}, got {score.dtype} {tuple(score.shape)}"
+                )
+            yield name, score.detach().to(dtypes[name])
+
+    def operator_saliency(
+        self, weights: Mapping[str, Tensor]
+    ) -> list[Tensor] | tuple[Literal["random"], int] | None:
+        """Return the saliency as `ops.apply_thresholds` takes it, tensors beside the weights."""
+        if self.kind == "random":
+            return ("random", self.seed)
+        if self.saliency is None:
+            return None
+        return [
+            self.saliency[name].detach().to(weight.device).contiguous()
+            for name, weight in weights.items()
+        ]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `to_dict`, in hexadecimal."""
+        return config_digest(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values; a saliency by its digest, a function by its name."""
+        choice = self.weights
+        named = f"{choice.__module__}.{choice.__qualname__}" if callable(choice) else choice
+        fields: dict[str, Any] = {"kind": self.kind, "scope": self.scope, "weights": named}
+        if self.kind == "random":
+            fields["seed"] = self.seed
+        if self.saliency is not None:
+            fields["saliency"] = tensors_digest(sorted(self.saliency.items()))
+        return fields
+
+
+def _weight_names(module: nn.Module) -> list[str]:
+    """Name the attributes of a module that hold convolution or linear weights."""
+    if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+        return ["weight"]
+    if isinstance(module, nn.MultiheadAttention):
+        return [name for name in _ATTENTION_WEIGHTS if getattr(module, name) is not None]
+    return []
+
+
+def _refuse_quantised(name: str, module: nn.Module) -> None:
+    # Matched by package, because none of these can be told from its weight alone.
+    if ".quantized" in type(module).__module__:
+        raise ValueError(
+            f'module "{name}" is quantised ({type(module).__name__}): masks need floating-point '
+            "weights; score the model before it is quantised"
+        )
+
+
+def _checked_parameter(name: str, module: nn.Module, attribute: str) -> nn.Parameter:
+    parameter = module._parameters.get(attribute)
+    if parameter is None:
+        raise ValueError(
+            f'weight "{name}" is computed at every forward (a parametrisation, weight_norm or '
+            "torch.nn.utils.prune): make it permanent first, for instance with "
+            "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.prune.remove"
+        )
+    if isinstance(parameter, nn.parameter.UninitializedParameter):
+        raise ValueError(
+            f'weight "{name}" has no shape yet (a lazy module): run the model on one batch first'
+        )
+    if parameter.is_meta:
+        raise ValueError(
+            f'weight "{name}" is on the meta device and has no values: load them first'
+        )
+    if type(parameter) is not nn.Parameter or not parameter.is_floating_point():
+        raise ValueError(
+            f'weight "{name}" is a {type(parameter).__name__} of {parameter.dtype}: masks need '
+            "plain floating-point weights; score the model before it is quantised or sharded"
+        )
+    if parameter.is_inference():
+        raise ValueError(
+            f'weight "{name}" was made under torch.inference_mode() and cannot be masked in '
+            "place: build the model outside of it"
+        )
+    return parameter
+
+
+def _refuse_tied(model: nn.Module, masked: Mapping[int, str], owners: set[int]) -> None:
+    """Refuse a masked weight whose memory is also a parameter that must stay as it is."""
+    for name, module in model.named_modules():
+        if id(module) in owners:
+            continue
+        for attribute, parameter in module._parameters.items():
+            if parameter is None or not parameter.numel() or parameter.data_ptr() not in masked:
+                continue
+            raise ValueError(
+                f'weight "{masked[parameter.data_ptr()]}" is tied to "{name}.{attribute}", which '
+                "is not masked: untie them (clone one), or choose other weights with "
+                "Masking(weights=function)"
+            )
+
+
+def _host(name: str, score: Tensor) -> np.ndarray:
+    """Flatten a saliency to the host."""
+    values = score.cpu().reshape(-1).numpy()
+    if np.isnan(values).any():
+        raise ValueError(f'the saliency of "{name}" holds NaN: is the checkpoint damaged?')
+    return values
+
+
+def _quantiles(scores: np.ndarray, counts: list[int]) -> np.ndarray:
+    """Find, per count n, the n-th largest score: the threshold that keeps n of them."""
+    ranks = sorted({scores.size - n for n in counts if n > 0})
+    ordered = np.partition(scores, ranks) if ranks else scores
+    return np.array(
+        [float(ordered[scores.size - n]) if n > 0 else np.inf for n in counts], dtype=np.float64
+    )

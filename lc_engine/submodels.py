@@ -1,0 +1,171 @@
+"""Submodels: one module, seen at the K capacities of a path; it comes back bit for bit."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from lc_engine import ops
+from lc_engine.classifier import AUTO, find_classifier
+from lc_engine.masking import Masking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from torch import Tensor, nn
+
+    from lc_engine.path import LearningPath
+
+
+class Submodels:
+    """The sub-models of a module, one at a time, in the module itself.
+
+        with Submodels(model, path) as submodels:
+            for k in range(len(path)):
+                submodels.at(k)
+                outputs = model(inputs)
+
+    Inside the context the module is in evaluation mode. Its weights, buffers and training flags
+    are afterwards what they were, bit for bit, whatever ends the context. What it costs is one
+    copy of the masked weights.
+
+    Args:
+        model: the module; its weights are written in place.
+        path: the K capacities.
+        masking: which weights, and how; the default is `Masking()`.
+        head: name of the classifier module, which "body" leaves alone; "auto" finds it, None
+            says that there is none.
+
+    Attributes:
+        weights: the masked parameters by name.
+        thresholds: (K, T) t_k of each of them, float64 on the host.
+
+    Raises:
+        ValueError: see `Masking.find`, `Masking.thresholds` and `find_classifier`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        path: LearningPath,
+        masking: Masking | None = None,
+        *,
+        head: str | None = AUTO,
+    ) -> None:
+        self.model = model
+        self.path = path
+        self.masking = Masking() if masking is None else masking
+        self.weights = self.masking.find(model, find_classifier(model, head))
+        self.thresholds = self.masking.thresholds(self.weights, path)
+        self._saliency = self.masking.operator_saliency(self.weights)
+        self._live: list[Tensor] = []
+        self._pristine: list[Tensor] = []
+        self._target: list[Tensor] = []
+        self._state: _State | None = None
+
+    def __enter__(self) -> Submodels:
+        if self._state is not None:
+            raise RuntimeError("this Submodels is in use already: one `with` at a time")
+        # .data has no version counter: a backward pass that is pending elsewhere stays valid, as
+        # it may once the weights are back.
+        self._live = [parameter.data for parameter in self.weights.values()]
+        self._pristine = [live.clone(memory_format=torch.contiguous_format) for live in self._live]
+        # The operator wants contiguous tensors; a weight in another layout is staged.
+        self._target = [
+            live if live.is_contiguous() else torch.empty_like(whole)
+            for live, whole in zip(self._live, self._pristine, strict=True)
+        ]
+        self._state = _State(self.model)
+        try:
+            self.model.eval()
+        except BaseException:
+            _finish(self._restore)
+            raise
+        return self
+
+    def at(self, k: int) -> None:
+        """Make the module sub-model k; 0 is the densest.
+
+        Raises:
+            ValueError: k outside [0, K).
+            RuntimeError: outside the context.
+        """
+        if self._state is None:
+            raise RuntimeError("at() works inside `with Submodels(...)` only")
+        if not 0 <= k < len(self.path):
+            raise ValueError(f"k must lie in [0, {len(self.path)}), got {k}")
+        # A forward that writes to a buffer must not let one sub-model see the one before.
+        self._state.put_back_buffers()
+        ops.apply_thresholds(
+            self._pristine, self._target, self.thresholds[k].tolist(), self._saliency
+        )
+        for live, target in zip(self._live, self._target, strict=True):
+            if target is not live:
+                live.copy_(target)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _finish(self._restore)
+
+    def _restore(self) -> None:
+        if self._state is None:
+            return
+        for live, whole in zip(self._live, self._pristine, strict=True):
+            live.copy_(whole)
+        self._state.put_back()
+        self._state = None
+        self._live, self._pristine, self._target = [], [], []
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Hold a module in evaluation mode; its buffers and training flags come back bit for bit."""
+    state = _State(model)
+    try:
+        model.eval()
+        yield
+    finally:
+        _finish(state.put_back)
+
+
+class _State:
+    """The training flags and buffers of a module, to be put back."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.flags = [(module, module.training) for module in model.modules()]
+        self.buffers = [
+            (module, dict(module._buffers)) for module in model.modules() if module._buffers
+        ]
+        self.values = [(buffer, buffer.clone()) for buffer in model.buffers() if buffer is not None]
+
+    def put_back_buffers(self) -> None:
+        for module, buffers in self.buffers:
+            module._buffers.clear()
+            module._buffers.update(buffers)
+        for buffer, value in self.values:
+            buffer.data.copy_(value)
+
+    def put_back(self) -> None:
+        for module, training in self.flags:
+            module.training = training
+        self.put_back_buffers()
+
+
+def _finish(restore: Callable[[], None]) -> None:
+    """Run a restoration to its end; Ctrl-C in the middle of it begins it again."""
+    interrupt: KeyboardInterrupt | None = None
+    while True:
+        try:
+            restore()
+            break
+        except KeyboardInterrupt as signal:
+            interrupt = signal
+    if interrupt is not None:
+        raise interrupt

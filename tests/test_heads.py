@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from test_submodels import Network
+from torch import nn
+
+from lc_engine.classifier import Tap
+from lc_engine.heads import LinearHead, MaskedLinearHead, PrototypeHead, linear_head
+from lc_engine.masking import Masking
+from lc_engine.path import LearningPath
+from lc_engine.prototypes import PrototypeSums
+from lc_engine.submodels import Submodels
+
+PATH = LearningPath.explicit([1.0, 0.7, 0.4], [1, 2, 5])
+
+
+def build(model, which="body"):
+    tap = Tap(model)
+    return tap, Submodels(model, PATH, Masking(weights=which), head=tap.name)
+
+
+def data(rows=10, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, 3, 6, 6, generator=generator), torch.arange(rows) % 4
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.05])
+@pytest.mark.parametrize("logit", ["inverse_distance", "neg_sq_distance", "cosine"])
+def test_prototype_logits_are_their_formulas(logit, temperature):
+    model, (x, y) = Network().eval(), data()
+    tap, submodels = build(model)
+    sums = PrototypeSums()
+    with torch.inference_mode():
+        sums.add(tap.features(x), y)
+        head = PrototypeHead(tap, submodels, sums.means(), logit, temperature)
+        scores = head.score(x, head.class_index(y))
+        mu = sums.means().means.double()
+        want = []
+        with submodels:
+            for k in range(3):
+                submodels.at(k)
+                z = tap.features(x).double()
+                d = torch.cdist(z, mu, compute_mode="donot_use_mm_for_euclid_dist")
+                logits = {
+                    "inverse_distance": 1 / d,
+                    "neg_sq_distance": -d.square(),
+                    "cosine": nn.functional.cosine_similarity(z[:, None], mu[None], dim=-1),
+                }[logit]
+                want.append((logits / temperature).log_softmax(1)[torch.arange(10), y])
+    log_probs = torch.stack(want)
+    torch.testing.assert_close(scores.log_probs.double(), log_probs, rtol=2e-5, atol=2e-5)
+    omega = torch.tensor([[1 / 8], [2 / 8], [5 / 8]], dtype=torch.float64)
+    torch.testing.assert_close(
+        scores.lc.double(), (omega * log_probs.exp()).sum(0), rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("which", "kind", "forwards"),
+    [("body", LinearHead, 3), ("all", LinearHead, 3), ("head", MaskedLinearHead, 1)],
+)
+def test_a_masked_head_alone_costs_one_forward(which, kind, forwards):
+    model, (x, y) = Network(), data()
+    runs = []
+    model.action = lambda: runs.append(1)
+    head = linear_head(*build(model, which))
+    assert type(head) is kind
+    with torch.inference_mode():
+        head.score(x, y)
+    assert len(runs) == forwards
+
+
+def test_a_masked_head_equals_its_sub_models_run_one_by_one():
+    model, (x, y) = Network(), data()
+    tap, submodels = build(model, "head")
+    with torch.inference_mode():
+        fast = MaskedLinearHead(tap, submodels).score(x, y)
+        slow = LinearHead(tap, submodels).score(x, y)
+    torch.testing.assert_close(fast.log_probs, slow.log_probs, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(fast.lc, slow.lc, rtol=0, atol=1e-6)
+
+
+def test_labels_are_mapped_to_classes():
+    model = Network()
+    head = linear_head(*build(model))
+    labels = torch.tensor([-1, 0, 3, 4, 10**12])
+    assert head.class_index(labels).tolist() == [-1, 0, 3, -1, -1]
+    assert head.complaint(4) == "the label is 4, but the head has 4 classes"
+    sums = PrototypeSums()
+    sums.add(torch.randn(3, 9), torch.tensor([7, 2, 10**12]))
+    prototype = PrototypeHead(*build(model), sums.means(), "cosine", 1.0)
+    labels = torch.tensor([-1, 2, 3, 7, 10**12, 10**13])
+    assert prototype.class_index(labels).tolist() == [-1, 0, -1, 1, 2, -1]
+
+
+def test_infinite_features_give_no_score_though_their_softmax_is_finite():
+    model = nn.Sequential(nn.Linear(1, 2, bias=False), nn.Linear(2, 3))
+    with torch.no_grad():
+        model[0].weight.fill_(1)
+    sums = PrototypeSums()
+    sums.add(torch.tensor([[1.0, 1.0], [2.0, 2.0]]), torch.tensor([0, 1]))
+    head = PrototypeHead(*build(model), sums.means(), "inverse_distance", 1.0)
+    with torch.inference_mode():
+        scores = head.score(torch.tensor([[1.0], [float("inf")]]), torch.tensor([0, 1]))
+    for part in (scores.lc, scores.loss, scores.log_probs[0]):
+        assert part.isnan().tolist() == [False, True]
+
+
+def test_a_classifier_that_is_not_linear_is_refused():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Conv2d(3, 2, 1))
+    tap = Tap(model, "1")
+    submodels = Submodels(model, PATH, head=tap.name)
+    with pytest.raises(ValueError, match='found "1", a Conv2d: name it with classifier='):
+        linear_head(tap, submodels)
