@@ -26,8 +26,7 @@ void keep_large(const Weight* pristine, Weight* live, float threshold, int64_t c
 template <typename Weight>
 void keep_salient(const Weight* pristine, const float* saliency, Weight* live, float threshold,
                   int64_t count) {
-  for (int64_t i = 0; i < count; ++i)
-    live[i] = saliency[i] >= threshold ? pristine[i] : Weight(0);
+  for (int64_t i = 0; i < count; ++i) live[i] = saliency[i] >= threshold ? pristine[i] : Weight(0);
 }
 
 template <typename Weight>

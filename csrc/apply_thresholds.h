@@ -11,7 +11,7 @@ struct MaskedTensor {
   void* live;             // like pristine; may be the same memory
   const float* saliency;  // one per weight, or null
   bool bits16;
-  bool random;    // saliency drawn by Philox from (seed, stream), weight i number i
+  bool random;  // saliency drawn by Philox from (seed, stream), weight i number i
   uint64_t seed;
   uint32_t stream;
   float threshold;  // a weight stays where its saliency (|w| by default) is at least this

@@ -18,18 +18,26 @@ int isa_lanes(Isa isa);
 
 // Runs NAME of the namespace that was compiled for the active instruction set.
 #if defined(LC_HAVE_AVX512)
-#define LC_DISPATCH(NAME, ...)                                        \
-  switch (::lc::active_isa()) {                                       \
-    case ::lc::Isa::avx512: return ::lc::avx512::NAME(__VA_ARGS__);   \
-    case ::lc::Isa::avx2: return ::lc::avx2::NAME(__VA_ARGS__);       \
-    default: return ::lc::baseline::NAME(__VA_ARGS__);                \
+#define LC_DISPATCH(NAME, ...)                                      \
+  switch (::lc::active_isa()) {                                     \
+    case ::lc::Isa::avx512: return ::lc::avx512::NAME(__VA_ARGS__); \
+    case ::lc::Isa::avx2: return ::lc::avx2::NAME(__VA_ARGS__);     \
+    default: return ::lc::baseline::NAME(__VA_ARGS__);              \
   }
-#define LC_DECLARE(SIGNATURE)              \
-  namespace baseline { SIGNATURE; }        \
-  namespace avx2 { SIGNATURE; }            \
-  namespace avx512 { SIGNATURE; }
+#define LC_DECLARE(SIGNATURE) \
+  namespace baseline {        \
+  SIGNATURE;                  \
+  }                           \
+  namespace avx2 {            \
+  SIGNATURE;                  \
+  }                           \
+  namespace avx512 {          \
+  SIGNATURE;                  \
+  }
 #else
 #define LC_DISPATCH(NAME, ...) return ::lc::baseline::NAME(__VA_ARGS__);
 #define LC_DECLARE(SIGNATURE) \
-  namespace baseline { SIGNATURE; }
+  namespace baseline {        \
+  SIGNATURE;                  \
+  }
 #endif

@@ -24,12 +24,12 @@ constexpr float kLn2 = 0.69314718055994531f;
 constexpr float kSmallest = 1e-30f, kLargest = 1e36f;
 
 struct Scratch {
-  float* tiles;     // [tile][dim][lane]
-  float* partial;   // [output of the group][sub-model][lane]
-  float* last;      // [sub-model + 1][lane]
-  float* sums;      // [tile][sub-model][lane]
-  float* chosen;    // [tile][sub-model][lane], the label's logit, or the largest
-  float* shift;     // [tile][sub-model][lane], the largest logit
+  float* tiles;    // [tile][dim][lane]
+  float* partial;  // [output of the group][sub-model][lane]
+  float* last;     // [sub-model + 1][lane]
+  float* sums;     // [tile][sub-model][lane]
+  float* chosen;   // [tile][sub-model][lane], the label's logit, or the largest
+  float* shift;    // [tile][sub-model][lane], the largest logit
 };
 
 // The labels of one tile in ascending order: as the outputs go by, only the next one is looked at.
@@ -74,8 +74,8 @@ LC_INLINE void choose(int64_t width, const float* partial, const float* last, fl
 
 // One tile against outputs [from, to), whose quads are in the cache.
 template <Pass kPass, bool kBlocks>
-void run_group(const Shells& s, const Scratch& scratch, TileLabels& labels, int64_t t,
-               int64_t from, int64_t to) {
+void run_group(const Shells& s, const Scratch& scratch, TileLabels& labels, int64_t t, int64_t from,
+               int64_t to) {
   const int64_t width = s.sub_models * kLanes, inner = s.blocks - 1;
   const float* tile = scratch.tiles + t * s.dims * kLanes;
   float *sums = scratch.sums + t * width, *shift = scratch.shift + t * width;
@@ -135,7 +135,8 @@ void sort_labels(const LinearJob& job, int64_t row, TileLabels& labels) {
   }
 }
 
-// Which lanes of a tile have a sum that float32 cannot be trusted with (or a NaN), in any sub-model.
+// Which lanes of a tile have a sum that float32 cannot be trusted with (or a NaN), in any
+// sub-model.
 uint32_t doubtful(const float* sums, int64_t sub_models) {
   uint32_t lanes = 0;
   for (int64_t j = 0; j < sub_models; ++j)

@@ -49,10 +49,14 @@ class LinearPlan {
     const Features x(features);
     require(x.leading == 1 && x.dims == dims_, "features must be (samples, dims)");
     check_batch(labels, log_probs, sub_models_, x.samples, classes_);
-    const LinearJob job{parts_.data(), static_cast<int64_t>(parts_.size()),
-                        sub_models_,   x.data,
-                        x.bits16,      x.samples,
-                        data_or_null(labels), log_probs.mutable_data()};
+    const LinearJob job{parts_.data(),
+                        static_cast<int64_t>(parts_.size()),
+                        sub_models_,
+                        x.data,
+                        x.bits16,
+                        x.samples,
+                        data_or_null(labels),
+                        log_probs.mutable_data()};
     py::gil_scoped_release unlocked;
     const int64_t tiles = linear_tiles_per_call(job, lanes_, threads);
     const int64_t rows = tiles * lanes_;
@@ -93,7 +97,8 @@ int64_t linear_scratch(const LinearJob& job, int lanes, int64_t tiles) {
 }
 
 void bind_linear(py::module_& module) {
-  py::class_<LinearPlan>(module, "LinearPlan", "A masked linear head, prepared; see ops.LinearPlan.")
+  py::class_<LinearPlan>(module, "LinearPlan",
+                         "A masked linear head, prepared; see ops.LinearPlan.")
       .def(py::init<const Array<float>&, const std::optional<Array<float>>&,
                     const std::optional<Array<float>>&, const Array<float>&>(),
            py::arg("weight"), py::arg("bias"), py::arg("saliency"), py::arg("thresholds"))

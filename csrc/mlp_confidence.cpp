@@ -16,19 +16,19 @@ namespace {
 constexpr float kLog2E = 1.4426950408889634f;
 
 struct Scratch {
-  float* features;   // [vector][dim][lane]
-  float* partial;    // [output of the group][sub-model][lane]
-  float* last;       // [sub-model + 1][lane]
-  float* hidden;     // [sub-model][tile][vector][unit][lane]
-  float* layer[2];   // [tile][vector][unit][lane], of the layers between the first and the last
-  float* masked;     // packed weights of a block of outputs
-  float* sums;       // [output of the block][vector][lane]
+  float* features;  // [vector][dim][lane]
+  float* partial;   // [output of the group][sub-model][lane]
+  float* last;      // [sub-model + 1][lane]
+  float* hidden;    // [sub-model][tile][vector][unit][lane]
+  float* layer[2];  // [tile][vector][unit][lane], of the layers between the first and the last
+  float* masked;    // packed weights of a block of outputs
+  float* sums;      // [output of the block][vector][lane]
 };
 
 LC_INLINE Vec absolute(Vec x) { return max(sub(splat(0.f), x), x); }
 
-// x Φ(x) = max(x, 0) − |x| Φ(−|x|), so that nothing cancels. Φ(−|x|) by formula 7.1.26 of Abramowitz
-// and Stegun, to 1 part in 10^7 of 1.
+// x Φ(x) = max(x, 0) − |x| Φ(−|x|), so that nothing cancels. Φ(−|x|) by formula 7.1.26 of
+// Abramowitz and Stegun, to 1 part in 10^7 of 1.
 LC_INLINE Vec gelu(Vec x) {
   const Vec a = absolute(x);
   const Vec t = div(splat(1.f), fma(splat(0.3275911f * 0.70710678f), a, splat(1.f)));
@@ -205,8 +205,8 @@ void mlp_confidence(const MLPJob& job, int64_t row, float* memory) {
     labels[i] = job.labels != nullptr && i < left ? job.labels[row + i] : -1;
   const int64_t vectors = (left + kLanes - 1) / kLanes;
   for (int64_t v = 0; v < vectors; ++v)
-    load_tile_fast(job.features, job.bits16, row + v * kLanes, job.samples, s.dims,
-                   scratch.features + v * s.dims * kLanes);
+    load_tile(job.features, job.bits16, row + v * kLanes, job.samples, s.dims,
+              scratch.features + v * s.dims * kLanes);
   first_layer(job, scratch, vectors);
   for (int64_t j = 0; j < s.sub_models; ++j) {
     Softmax softmax[kRows / kTile];

@@ -12,9 +12,9 @@
 namespace lc {
 namespace {
 
-// Density below which lists of weights beat the masked dense product, as measured on Zen 4. Both are
-// bound by loads of hidden units: lists make one per weight and sample vector, from the first-level
-// cache or the second; the narrower the vectors, the more a weight's own load weighs.
+// Density below which lists of weights beat the masked dense product, as measured on Zen 4. Both
+// are bound by loads of hidden units: lists make one per weight and sample vector, from the
+// first-level cache or the second; the narrower the vectors, the more a weight's own load weighs.
 double sparse_below(int64_t inputs, int lanes) {
   if (lanes < 16) return 0.3;
   return inputs * lanes * 4 <= 32 * 1024 ? 0.55 : 0.42;
@@ -29,9 +29,8 @@ void score(const MLPJob& job, int64_t row, float* scratch) {
 class LayerStore {
  public:
   LayerStore(const LayerStore&) = delete;  // the view points into the vectors
-  LayerStore(const float* weight, const float* bias, const float* saliency,
-             const float* thresholds, int64_t outputs, int64_t inputs, int64_t sub_models,
-             int lanes)
+  LayerStore(const float* weight, const float* bias, const float* saliency, const float* thresholds,
+             int64_t outputs, int64_t inputs, int64_t sub_models, int lanes)
       : thresholds_(thresholds, thresholds + sub_models) {
     std::reverse(thresholds_.begin(), thresholds_.end());
     bias_.resize(static_cast<size_t>(outputs), 0.f);
@@ -46,20 +45,26 @@ class LayerStore {
         weight_[at] = weight[c * inputs + d];
         if (saliency != nullptr) saliency_[at] = saliency[c * inputs + d];
       }
-    const int64_t sparse =
-        inputs > kMostInputs ? 0
-                             : list_weights(weight, saliency, outputs, inputs,
-                                            sparse_below(inputs, lanes));
-    view_ = {inputs,         outputs,       weight_.data(),
+    const int64_t sparse = inputs > kMostInputs ? 0
+                                                : list_weights(weight, saliency, outputs, inputs,
+                                                               sparse_below(inputs, lanes));
+    view_ = {inputs,
+             outputs,
+             weight_.data(),
              saliency == nullptr ? nullptr : saliency_.data(),
-             thresholds_.data(), bias_.data(), sparse, quads_.data(), first_.data(), count_.data()};
+             thresholds_.data(),
+             bias_.data(),
+             sparse,
+             quads_.data(),
+             first_.data(),
+             count_.data()};
   }
   const MaskedLayer& view() const { return view_; }
 
  private:
   // Fills the lists for the sub-models that are sparse enough and returns how many these are.
-  int64_t list_weights(const float* weight, const float* saliency, int64_t outputs,
-                       int64_t inputs, double densest) {
+  int64_t list_weights(const float* weight, const float* saliency, int64_t outputs, int64_t inputs,
+                       double densest) {
     const int64_t sub_models = static_cast<int64_t>(thresholds_.size());
     const auto shell_of = [&](int64_t i) {  // the sparsest sub-model that keeps weight i
       const float s = saliency == nullptr ? std::fabs(weight[i]) : saliency[i];
@@ -145,8 +150,8 @@ class MLPPlan {
       } else {
         if (l + 1 < count) widest_ = std::max(widest_, outputs);
         stores_.push_back(std::make_unique<LayerStore>(weights[l].data(), data_or_null(biases[l]),
-                                                       scores, bounds, outputs, inputs,
-                                                       sub_models_, lanes_));
+                                                       scores, bounds, outputs, inputs, sub_models_,
+                                                       lanes_));
         layers_.push_back(stores_.back()->view());
       }
     }

@@ -18,8 +18,8 @@ struct AlignedFloats {
     void operator()(float* p) const { ::operator delete[](p, std::align_val_t{64}); }
   };
   explicit AlignedFloats(int64_t count)
-      : data(static_cast<float*>(::operator new[](static_cast<size_t>(count) * sizeof(float),
-                                                  std::align_val_t{64}))) {
+      : data(static_cast<float*>(
+            ::operator new[](static_cast<size_t>(count) * sizeof(float), std::align_val_t{64}))) {
     std::fill_n(data.get(), count, 0.f);
   }
   std::unique_ptr<float[], Free> data;

@@ -26,9 +26,9 @@ LC_INLINE Vec factor_of(const PrototypeJob& job, const float* z) {
 }  // namespace
 
 void prototype_confidence(const PrototypeJob& job, int64_t row, float* memory) {
-  float* features = memory;                          // [tile][vector][dim][lane]
-  float* factors = features + kRows * job.dims;      // [tile][vector][lane]
-  float* sums = factors + kRows;                     // [class of the block][vector][lane]
+  float* features = memory;                      // [tile][vector][dim][lane]
+  float* factors = features + kRows * job.dims;  // [tile][vector][lane]
+  float* sums = factors + kRows;                 // [class of the block][vector][lane]
   Softmax softmax[kRows / kTile];
   int64_t labels[kRows];
   int64_t sample = row % job.samples;
@@ -38,7 +38,7 @@ void prototype_confidence(const PrototypeJob& job, int64_t row, float* memory) {
   }
   for (int64_t i = 0; i < kRows; i += kLanes) {
     float* z = features + i * job.dims;
-    load_tile_fast(job.features, job.bits16, row + i, job.rows, job.dims, z);
+    load_tile(job.features, job.bits16, row + i, job.rows, job.dims, z);
     store(factors + i, factor_of(job, z));
   }
   for (Softmax& one : softmax) start(one);
@@ -58,9 +58,8 @@ void prototype_confidence(const PrototypeJob& job, int64_t row, float* memory) {
           gather_block<true>(z, prototypes, job.dims, classes, sums);
         else
           gather_block<false>(z, prototypes, job.dims, classes, sums);
-        absorb(sums, from, classes, labels + i, tile, [factor](Vec sum, int64_t, int v) {
-          return mul(load(factor + v * kLanes), sum);
-        });
+        absorb(sums, from, classes, labels + i, tile,
+               [factor](Vec sum, int64_t, int v) { return mul(load(factor + v * kLanes), sum); });
       }
     }
   }

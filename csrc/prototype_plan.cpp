@@ -13,9 +13,8 @@ namespace {
 constexpr double kLog2E = 1.4426950408889634;
 constexpr double kMinNorm = 1e-12;  // as in the reference
 
-void score(const PrototypeJob& job, int64_t row, float* scratch) {
-  LC_DISPATCH(prototype_confidence, job, row, scratch)
-}
+void score(const PrototypeJob& job, int64_t row,
+           float* scratch){LC_DISPATCH(prototype_confidence, job, row, scratch)}
 
 Logit logit_named(const std::string& name) {
   if (name == "inverse_distance") return Logit::inverse_distance;
@@ -38,8 +37,7 @@ class PrototypePlan {
       const float* row = prototypes.data() + c * dims_;
       double squares = 0;
       for (int64_t d = 0; d < dims_; ++d) squares += static_cast<double>(row[d]) * row[d];
-      const double length =
-          logit_ == Logit::cosine ? std::max(std::sqrt(squares), kMinNorm) : 1.;
+      const double length = logit_ == Logit::cosine ? std::max(std::sqrt(squares), kMinNorm) : 1.;
       for (int64_t d = 0; d < dims_; ++d)
         packed_.data[packed_index(c, d, dims_)] = static_cast<float>(row[d] / length);
     }
@@ -51,11 +49,16 @@ class PrototypePlan {
     require(x.dims == dims_, "features must be (sub_models, samples, dims)");
     check_batch(labels, log_probs, x.leading, x.samples, classes_);
     const int64_t rows = x.leading * x.samples;
-    const PrototypeJob job{packed_.data.get(),     classes_,
-                           dims_,                  logit_,
-                           scale_,                 x.data,
-                           x.bits16,               rows,
-                           data_or_null(labels),   x.samples,
+    const PrototypeJob job{packed_.data.get(),
+                           classes_,
+                           dims_,
+                           logit_,
+                           scale_,
+                           x.data,
+                           x.bits16,
+                           rows,
+                           data_or_null(labels),
+                           x.samples,
                            log_probs.mutable_data()};
     py::gil_scoped_release unlocked;
     parallel_for((rows + kRows - 1) / kRows, threads, prototype_scratch(dims_),
@@ -72,7 +75,8 @@ class PrototypePlan {
 }  // namespace
 
 void bind_prototype(py::module_& module) {
-  py::class_<PrototypePlan>(module, "PrototypePlan", "Class prototypes, packed; see ops.PrototypePlan.")
+  py::class_<PrototypePlan>(module, "PrototypePlan",
+                            "Class prototypes, packed; see ops.PrototypePlan.")
       .def(py::init<const Array<float>&, const std::string&, double>(), py::arg("prototypes"),
            py::arg("logit"), py::arg("temperature"))
       .def("run", &PrototypePlan::run, py::arg("features"), py::arg("labels"),

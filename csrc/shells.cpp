@@ -59,8 +59,8 @@ int64_t share(int64_t must, int64_t may) {
 }  // namespace
 
 ShellStore::ShellStore(const float* weight, const float* bias, const float* saliency,
-                       const float* thresholds, int64_t outputs, int64_t dims,
-                       int64_t sub_models, int lanes, float scale) {
+                       const float* thresholds, int64_t outputs, int64_t dims, int64_t sub_models,
+                       int lanes, float scale) {
   Shells& v = view_;
   v.outputs = outputs;
   v.dims = dims;
@@ -71,7 +71,8 @@ ShellStore::ShellStore(const float* weight, const float* bias, const float* sali
   while (v.blocks * window < dims + (v.blocks - 1) * kOverlap) ++v.blocks;
   v.block_step = v.blocks == 1 ? 0 : (dims - window + v.blocks - 2) / (v.blocks - 1);
   v.outputs_per_group = std::clamp<int64_t>(
-      kGroupBytes / std::max<int64_t>(1, dims * static_cast<int64_t>(sizeof(Quad)) / 4), 1, outputs);
+      kGroupBytes / std::max<int64_t>(1, dims * static_cast<int64_t>(sizeof(Quad)) / 4), 1,
+      outputs);
 
   strands_.resize(static_cast<size_t>(v.blocks * outputs));
   quads_.reserve(static_cast<size_t>(outputs * (dims / 4 + (sub_models + 1) * v.blocks)));

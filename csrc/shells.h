@@ -1,4 +1,5 @@
-// A masked linear layer sorted into shells, so that all K sub-models together touch each weight once.
+// A masked linear layer sorted into shells, so that all K sub-models together touch each weight
+// once.
 //
 // Shell 0 holds the weights of the sparsest sub-model, shell j what sub-model K-1-j adds to the one
 // before. The running sum over shells, at the end of shell j, is the logit of sub-model K-1-j.
@@ -46,9 +47,8 @@ class ShellStore {
   ShellStore(const ShellStore&) = delete;  // the view points into the vectors
   // weight and saliency are (outputs, dims) row-major; thresholds ascend (K). Weights are scaled by
   // `scale`, the bias too. Weights below thresholds[0] are in no sub-model and are left out.
-  ShellStore(const float* weight, const float* bias, const float* saliency,
-             const float* thresholds, int64_t outputs, int64_t dims, int64_t sub_models,
-             int lanes, float scale);
+  ShellStore(const float* weight, const float* bias, const float* saliency, const float* thresholds,
+             int64_t outputs, int64_t dims, int64_t sub_models, int lanes, float scale);
   const Shells& view() const { return view_; }
 
  private:

@@ -40,7 +40,8 @@ LC_INLINE Vec max(Vec a, Vec x) { return _mm512_max_ps(a, x); }
 LC_INLINE Vec sqrt(Vec x) { return _mm512_sqrt_ps(x); }
 LC_INLINE Vec div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
 LC_INLINE float sum(Vec x) { return _mm512_reduce_add_ps(x); }
-// Four weights at `p` (any alignment), each in all lanes: one load, then shuffles, which are cheaper than loads.
+// Four weights at `p` (any alignment), each in all lanes: one load, then shuffles, which are
+// cheaper than loads.
 LC_INLINE void splat4(const float* p, Vec& a, Vec& b, Vec& c, Vec& d) {
   const __m512 quad = _mm512_broadcast_f32x4(_mm_loadu_ps(p));
   a = _mm512_permute_ps(quad, 0x00);
@@ -87,8 +88,8 @@ LC_INLINE void splat4(const float* p, Vec& a, Vec& b, Vec& c, Vec& d) {
 LC_INLINE Vec round(Vec x) { return _mm256_round_ps(x, 0x08); }
 LC_INLINE Vec scale(Vec p, Vec n) {
   // Two halves, so that a result outside the normal range becomes 0 or infinity, as scalef does.
-  const __m256 bounded = _mm256_max_ps(_mm256_set1_ps(-252.f),
-                                       _mm256_min_ps(_mm256_set1_ps(254.f), n));
+  const __m256 bounded =
+      _mm256_max_ps(_mm256_set1_ps(-252.f), _mm256_min_ps(_mm256_set1_ps(254.f), n));
   const __m256i whole = _mm256_cvtps_epi32(bounded);
   const __m256i half = _mm256_srai_epi32(whole, 1);
   const __m256i bias = _mm256_set1_epi32(127);
@@ -99,8 +100,8 @@ LC_INLINE Vec scale(Vec p, Vec n) {
 }
 LC_INLINE Vec select(uint32_t lanes, Vec x, Vec y) {
   const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-  const __m256i on = _mm256_cmpeq_epi32(
-      _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(lanes)), bit), bit);
+  const __m256i on =
+      _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(lanes)), bit), bit);
   return _mm256_blendv_ps(y, x, _mm256_castsi256_ps(on));
 }
 
@@ -108,11 +109,19 @@ LC_INLINE Vec select(uint32_t lanes, Vec x, Vec y) {
 
 // The floor of every platform: four plain floats, which compilers turn into SSE2 or NEON.
 constexpr int kLanes = 4;
+#if defined(__GNUC__)
+using Four = float __attribute__((vector_size(16)));
+#define LC_BOTH(OP) \
+  return { a.v OP b.v }
+#else
+using Four = float[4];
+#define LC_BOTH(OP) LC_EACH(a.v[i] OP b.v[i])
+#endif
 struct alignas(16) Vec {
-  float v[4];
+  Four v;
 };
-#define LC_EACH(EXPR)   \
-  Vec r;                \
+#define LC_EACH(EXPR)                          \
+  Vec r;                                       \
   for (int i = 0; i < 4; ++i) r.v[i] = (EXPR); \
   return r
 LC_INLINE Vec splat(float x) { LC_EACH(x); }
@@ -121,10 +130,10 @@ LC_INLINE Vec load_unaligned(const float* p) { LC_EACH(p[i]); }
 LC_INLINE void store(float* p, Vec x) {
   for (int i = 0; i < 4; ++i) p[i] = x.v[i];
 }
-LC_INLINE Vec add(Vec a, Vec b) { LC_EACH(a.v[i] + b.v[i]); }
-LC_INLINE Vec sub(Vec a, Vec b) { LC_EACH(a.v[i] - b.v[i]); }
-LC_INLINE Vec mul(Vec a, Vec b) { LC_EACH(a.v[i] * b.v[i]); }
-LC_INLINE Vec fma(Vec a, Vec b, Vec c) { LC_EACH(a.v[i] * b.v[i] + c.v[i]); }
+LC_INLINE Vec add(Vec a, Vec b) { LC_BOTH(+); }
+LC_INLINE Vec sub(Vec a, Vec b) { LC_BOTH(-); }
+LC_INLINE Vec mul(Vec a, Vec b) { LC_BOTH(*); }
+LC_INLINE Vec fma(Vec a, Vec b, Vec c) { return add(mul(a, b), c); }
 LC_INLINE Vec max(Vec a, Vec x) { LC_EACH(a.v[i] > x.v[i] ? a.v[i] : x.v[i]); }
 LC_INLINE Vec sqrt(Vec x) { LC_EACH(sqrtf(x.v[i])); }
 LC_INLINE Vec div(Vec a, Vec b) { LC_EACH(a.v[i] / b.v[i]); }
@@ -153,9 +162,8 @@ LC_INLINE float scale_one(float p, float n) {
   return p * power_of_two(half) * power_of_two(whole - half);
 }
 LC_INLINE Vec scale(Vec p, Vec n) { LC_EACH(scale_one(p.v[i], n.v[i])); }
-LC_INLINE Vec select(uint32_t lanes, Vec x, Vec y) {
-  LC_EACH((lanes >> i) & 1 ? x.v[i] : y.v[i]);
-}
+LC_INLINE Vec select(uint32_t lanes, Vec x, Vec y) { LC_EACH((lanes >> i) & 1 ? x.v[i] : y.v[i]); }
+#undef LC_BOTH
 #undef LC_EACH
 
 #endif
@@ -173,40 +181,13 @@ LC_INLINE Vec exp2(Vec t) {
   return scale(fma(p, f, splat(1.f)), n);
 }
 
-// A row-major block of features, widened to float and laid out as [dim][lane]; rows past the end
-// of the batch become zeros. `bits16` says that the rows are bfloat16.
-LC_INLINE void load_tile(const void* rows, bool bits16, int64_t row, int64_t rows_end, int64_t dims,
-                         float* tile) {
-  for (int lane = 0; lane < kLanes; ++lane) {
-    if (row + lane < rows_end) continue;
-    for (int64_t d = 0; d < dims; ++d) tile[d * kLanes + lane] = 0.f;
-  }
-  const int filled = static_cast<int>(rows_end - row < kLanes ? rows_end - row : kLanes);
-  for (int64_t from = 0; from < dims; from += kLanes) {
-    const int64_t to = from + kLanes < dims ? from + kLanes : dims;
-    for (int lane = 0; lane < filled; ++lane) {
-      if (bits16) {
-        const uint16_t* source = static_cast<const uint16_t*>(rows) + (row + lane) * dims;
-        for (int64_t d = from; d < to; ++d) {
-          const uint32_t wide = static_cast<uint32_t>(source[d]) << 16;
-          memcpy(&tile[d * kLanes + lane], &wide, sizeof wide);
-        }
-      } else {
-        const float* source = static_cast<const float*>(rows) + (row + lane) * dims;
-        for (int64_t d = from; d < to; ++d) tile[d * kLanes + lane] = source[d];
-      }
-    }
-  }
-}
-
-// What follows is for tiles of several vectors of samples (tile.h).
-// A square of kLanes vectors, rows to columns.
 #if defined(__AVX512F__)
 LC_INLINE void store_unaligned(float* p, Vec x) { _mm512_storeu_ps(p, x); }
 // x where a >= b, else 0.
 LC_INLINE Vec keep(Vec x, Vec a, Vec b) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_GE_OQ), x);
 }
+// A square of kLanes vectors, rows to columns.
 LC_INLINE void transpose(Vec (&rows)[kLanes]) {
   __m512 a[16], b[16];
   for (int i = 0; i < 16; i += 2) {
@@ -232,6 +213,7 @@ LC_INLINE void transpose(Vec (&rows)[kLanes]) {
     rows[j + 12] = _mm512_shuffle_f32x4(high01, high23, 0xDD);
   }
 }
+// A vector of bfloat16 as floats.
 LC_INLINE Vec load_wide(const uint16_t* p) {
   const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
@@ -263,7 +245,7 @@ LC_INLINE Vec load_wide(const uint16_t* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
 #else
-LC_INLINE void store_unaligned(float* p, Vec x) { memcpy(p, x.v, sizeof x.v); }
+LC_INLINE void store_unaligned(float* p, Vec x) { memcpy(p, &x.v, sizeof x.v); }
 LC_INLINE Vec keep(Vec x, Vec a, Vec b) {
   Vec r;
   for (int i = 0; i < kLanes; ++i) r.v[i] = a.v[i] >= b.v[i] ? x.v[i] : 0.f;
@@ -287,9 +269,10 @@ LC_INLINE Vec load_wide(const uint16_t* p) {
 }
 #endif
 
-// What load_tile does, square by square in registers: for kernels that wait for their features.
-LC_INLINE void load_tile_fast(const void* rows, bool bits16, int64_t row, int64_t rows_end,
-                              int64_t dims, float* tile) {
+// A row-major block of features, widened to float and laid out as [dim][lane], square by square in
+// registers; rows past the end of the batch become zeros. `bits16` says that the rows are bfloat16.
+LC_INLINE void load_tile(const void* rows, bool bits16, int64_t row, int64_t rows_end, int64_t dims,
+                         float* tile) {
   const int64_t whole = rows_end - row < kLanes ? 0 : dims / kLanes * kLanes;
   const float* wide = static_cast<const float*>(rows) + row * dims;
   const uint16_t* narrow = static_cast<const uint16_t*>(rows) + row * dims;

@@ -15,9 +15,7 @@ struct Chunk {
   int64_t from, to;
 };
 
-void apply(const Chunk& chunk) {
-  LC_DISPATCH(apply_threshold, *chunk.tensor, chunk.from, chunk.to)
-}
+void apply(const Chunk& chunk) { LC_DISPATCH(apply_threshold, *chunk.tensor, chunk.from, chunk.to) }
 
 // A float32 array, or the bits of a bfloat16 one; the same memory, or an error.
 bool is_bits16(const py::array& array) {
@@ -33,9 +31,10 @@ void apply_thresholds(const std::vector<py::array>& pristine, std::vector<py::ar
                       const std::vector<Array<float>>& saliency, std::optional<int64_t> seed,
                       int threads) {
   const size_t count = pristine.size();
-  require(live.size() == count && thresholds.size() == count, "one live tensor and one threshold "
-                                                              "per pristine tensor");
-  require(saliency.empty() || saliency.size() == count, "one saliency per pristine tensor, or none");
+  require(live.size() == count && thresholds.size() == count,
+          "one live tensor and one threshold per pristine tensor");
+  require(saliency.empty() || saliency.size() == count,
+          "one saliency per pristine tensor, or none");
   std::vector<MaskedTensor> tensors(count);
   std::vector<Chunk> chunks;
   for (size_t i = 0; i < count; ++i) {
@@ -64,9 +63,9 @@ void apply_thresholds(const std::vector<py::array>& pristine, std::vector<py::ar
 }  // namespace
 
 void bind_thresholds(py::module_& module) {
-  module.def("apply_thresholds", &apply_thresholds, py::arg("pristine"),
-             py::arg("live"), py::arg("thresholds"), py::arg("saliency"), py::arg("seed"),
-             py::arg("threads"), "One sub-model's weights into live; see ops.apply_thresholds.");
+  module.def("apply_thresholds", &apply_thresholds, py::arg("pristine"), py::arg("live"),
+             py::arg("thresholds"), py::arg("saliency"), py::arg("seed"), py::arg("threads"),
+             "One sub-model's weights into live; see ops.apply_thresholds.");
 }
 
 }  // namespace lc

@@ -28,6 +28,7 @@ def apply_thresholds(
     seed: int | None,
     threads: int,
 ) -> None: ...
+
 @final
 class LinearPlan:
     def __init__(
@@ -47,7 +48,7 @@ class MLPPlan:
         self,
         weights: Sequence[_Float32],
         biases: Sequence[_Float32 | None],
-        saliencies: Sequence[_Float32 | None],
+        saliency: Sequence[_Float32] | None,
         thresholds: _Float32,
         activation: str,
     ) -> None: ...

@@ -266,6 +266,9 @@ class Scorer:
 
     def _to_model(self, inputs: Tensor) -> Tensor:
         weight = next(iter(self._prepare().submodels.weights.values()))
+        if inputs.dim() == 4 and weight.device.type == "cpu":
+            # Convolutions on a CPU take pixels with their channels side by side a third faster.
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
         if inputs.is_floating_point():
             return inputs.to(weight.device, weight.dtype)
         return inputs.to(weight.device)

@@ -154,7 +154,8 @@ class PrototypePlan:
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min(MIN_NORM)
+    length: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors / length.clamp_min(MIN_NORM)
 
 
 def _check_batch(features: Tensor, labels: Tensor | None, prototypes: Tensor) -> None:

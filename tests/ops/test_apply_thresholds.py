@@ -1,11 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from lc_engine.ops import apply_thresholds, philox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # A scalar, nothing at all, a row that ends inside a vector, several chunks of a thread's work.
 SHAPES = [(3, 5), (), (0, 4), (130_001,), (8, 3, 3, 3)]

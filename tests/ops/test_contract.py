@@ -110,5 +110,5 @@ def test_core_checks_lists_of_weights() -> None:
     frozen = X.copy()
     frozen.setflags(write=False)
     for live in ([], [X[:2]], [X.astype(np.float64)], [frozen], [X.T]):
-        with pytest.raises(ValueError, match="live|weights"):
+        with pytest.raises(ValueError, match=r"live|weights"):
             core.apply_thresholds([X], live, [0.5], [], None, 1)

@@ -94,9 +94,7 @@ def test_matches_plain_loop(
 
 @pytest.mark.parametrize("shape", SHAPES[1:5], ids=str)
 @pytest.mark.parametrize("kind", ["given", "random", "not_nested"])
-def test_saliencies(
-    draw: Draw, backend: str, shape: tuple[int, int, int, int], kind: str
-) -> None:
+def test_saliencies(draw: Draw, backend: str, shape: tuple[int, int, int, int], kind: str) -> None:
     x, weight, bias, labels = head(draw, shape)
     scores = {
         "given": draw(*weight.shape),
@@ -130,9 +128,7 @@ def test_bfloat16(draw: Draw, backend: str) -> None:
     x, weight, bias, labels = head(draw, (40, 70, 9, 5))
     x, weight, bias = x.bfloat16(), weight.bfloat16(), bias.bfloat16()
     thresholds = spread(weight.float().abs(), 5)
-    ours = linear_confidence(
-        x, weight, bias, labels, thresholds, return_path=True, backend=backend
-    )
+    ours = linear_confidence(x, weight, bias, labels, thresholds, return_path=True, backend=backend)
     close(ours.log_probs, plain_loop(x, weight, bias, labels, thresholds))
 
 

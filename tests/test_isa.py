@@ -1,0 +1,173 @@
+"""Every instruction set that this processor has, forced, against float64."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lc_engine.ops import contract, philox
+
+ROOT = Path(__file__).parent.parent
+NEEDS = {"baseline": set(), "avx2": {"avx2", "fma", "bmi2"}, "avx512": {"avx512f", "avx512bw"}}
+
+# The core needs no torch, so neither does a process that only forces an instruction set.
+SCRIPT = """
+import importlib.util, sys
+import numpy as np
+spec = importlib.util.spec_from_file_location("lc_engine._native", sys.argv[1])
+core = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(core)
+print(core.cpu_isa())
+given = np.load(sys.argv[2])
+x, weight, bias, labels = (given[name] for name in ("x", "weight", "bias", "labels"))
+out = {"linear": np.empty((len(given["thresholds"]), len(x)), np.float32)}
+core.LinearPlan(weight, bias, None, given["thresholds"]).run(x, labels, out["linear"], 2)
+for logit in ("inverse_distance", "neg_sq_distance", "cosine"):
+    out[logit] = np.empty((1, len(x)), np.float32)
+    core.PrototypePlan(weight, logit, 1.0).run(x[None], labels, out[logit], 2)
+for activation in ("relu", "gelu"):
+    out[activation] = np.empty((len(given["thresholds"]), len(x)), np.float32)
+    layers = [weight, given["second"]]
+    bounds = np.stack([given["thresholds"]] * 2)
+    plan = core.MLPPlan(layers, [bias, None], None, bounds, activation)
+    plan.run(x, given["few"], out[activation], 2)
+out["random"] = np.empty_like(weight)
+core.apply_thresholds([weight], [out["random"]], [0.5], [], 3, 2)
+out["magnitude"] = np.empty_like(weight)
+core.apply_thresholds([weight], [out["magnitude"]], [0.5], [], None, 2)
+np.savez(sys.argv[3], **out)
+"""
+
+
+def run(isa: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, contract.native().__file__, *map(str, arguments)],
+        env={**os.environ, "LC_ENGINE_ISA": isa},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def processor_has(isa: str) -> bool:
+    info = Path("/proc/cpuinfo")
+    flags = set(info.read_text().split()) if info.exists() else set()
+    return NEEDS[isa] <= flags
+
+
+def log_softmax_at(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    top = logits.max(1, keepdims=True)
+    logs = logits - top - np.log(np.exp(logits - top).sum(1, keepdims=True))
+    return logs[np.arange(len(logits)), labels]
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    return x * np.vectorize(lambda one: (1 + math.erf(one / math.sqrt(2))) / 2)(x)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
+    rng = np.random.default_rng(5)
+    given = {
+        "x": rng.standard_normal((77, 219), dtype=np.float32),
+        "weight": rng.standard_normal((43, 219), dtype=np.float32) / 15,
+        "bias": rng.standard_normal(43, dtype=np.float32),
+        "labels": rng.integers(0, 43, 77),
+        "second": rng.standard_normal((6, 43), dtype=np.float32) / 7,
+        "few": rng.integers(0, 6, 77),
+        "thresholds": np.linspace(0, 0.2, 9, dtype=np.float32),
+    }
+    x, weight = given["x"].astype(np.float64), given["weight"].astype(np.float64)
+    bias, labels = given["bias"].astype(np.float64), given["labels"]
+    squares = ((x[:, None] - weight) ** 2).sum(-1)
+    lengths = np.linalg.norm(x, axis=1)[:, None] * np.linalg.norm(weight, axis=1)
+    logits = {
+        "inverse_distance": 1 / np.sqrt(squares),
+        "neg_sq_distance": -squares,
+        "cosine": x @ weight.T / lengths,
+    }
+    wanted = {name: log_softmax_at(values, labels)[None] for name, values in logits.items()}
+    second, bounds = given["second"].astype(np.float64), given["thresholds"].astype(np.float64)
+    units = [x @ np.where(np.abs(weight) >= t, weight, 0).T + bias for t in bounds]
+    wanted["linear"] = np.stack([log_softmax_at(logits, labels) for logits in units])
+    for name, activate in (("relu", lambda h: np.maximum(h, 0)), ("gelu", gelu)):
+        wanted[name] = np.stack(
+            [
+                log_softmax_at(
+                    activate(h) @ np.where(np.abs(second) >= t, second, 0).T, given["few"]
+                )
+                for h, t in zip(units, bounds, strict=True)
+            ]
+        )
+    drawn = philox.uniform(given["weight"].shape, 3).numpy()
+    wanted["random"] = np.where(drawn >= 0.5, given["weight"], 0)
+    wanted["magnitude"] = np.where(np.abs(given["weight"]) >= 0.5, given["weight"], 0)
+    path = tmp_path_factory.mktemp("isa") / "given.npz"
+    np.savez(path, **given)
+    return path, wanted
+
+
+@pytest.mark.parametrize("isa", list(NEEDS))
+def test_forced_isa_matches_float64(
+    isa: str, case: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    if not processor_has(isa):
+        pytest.skip(f"this processor has no {isa}")
+    given, wanted = case
+    done = run(isa, given, tmp_path / "out.npz")
+    assert (done.returncode, done.stdout.strip()) == (0, isa), done.stderr
+    ours = np.load(tmp_path / "out.npz")
+    assert set(ours) == set(wanted)
+    for name in wanted:
+        exact = name in ("random", "magnitude")
+        # −d² is about 230 here: a log p has the rounding of two such numbers.
+        size = 0 if exact else 3e-4 if name == "neg_sq_distance" else 1e-5
+        np.testing.assert_allclose(ours[name], wanted[name], rtol=size / 30, atol=size)
+
+
+def test_unknown_isa_is_a_clear_error() -> None:
+    done = run("sse9")
+    assert done.returncode != 0
+    assert "RuntimeError: LC_ENGINE_ISA=sse9: must be baseline, avx2 or avx512" in done.stderr
+
+
+def test_best_isa_is_the_default() -> None:
+    best = [isa for isa in NEEDS if processor_has(isa)][-1]
+    assert run("").stdout.strip() == best
+
+
+KERNELS = sorted(
+    path.stem
+    for path in (ROOT / "csrc").glob("*.cpp")
+    if "namespace LC_ISA" in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or not shutil.which("g++") or not shutil.which("nm"),
+    reason="needs g++ and nm on x86-64",
+)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernels_share_no_weak_symbol(kernel: str, tmp_path: Path) -> None:
+    """A weak symbol compiled for AVX2 could become the copy that every processor runs."""
+    compiled = tmp_path / "kernel.o"
+    flags = ["-O2", "-std=c++17", "-march=x86-64-v3", "-DLC_ISA=avx2", "-DLC_HAVE_AVX512"]
+    subprocess.run(
+        ["g++", *flags, "-c", f"csrc/{kernel}.cpp", "-o", compiled], cwd=ROOT, check=True
+    )
+    listed = subprocess.run(
+        ["nm", "-C", "--defined-only", compiled], capture_output=True, text=True, check=True
+    ).stdout
+    symbols = [line.split(maxsplit=2)[1:] for line in listed.splitlines()]
+    assert not [name for kind, name in symbols if kind in "WVu"]
+    outside = [name for kind, name in symbols if kind in "TDBRSC"]
+    assert outside
+    assert all(name.startswith("lc::avx2::") for name in outside)
