@@ -1,0 +1,149 @@
+"""How many rows to keep, and how many of them from each group: exact to the row."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Bound = int | Mapping[Any, int] | None
+
+
+def resolve_keep(keep: float, total: int) -> int:
+    """Turn `keep` into a number of rows.
+
+    Args:
+        keep: a float in (0, 1] is a fraction, and gives round(keep · total); an int ≥ 1 is a
+            count. So 1 keeps one row and 1.0 keeps them all.
+        total: N, the rows that can be kept.
+
+    Raises:
+        ValueError: a bool, a value out of range, a count above N, a fraction that rounds to no
+            row at all.
+    """
+    if isinstance(keep, (bool, np.bool_)):
+        raise ValueError("keep must be a fraction or a count, not a bool")
+    if isinstance(keep, (int, np.integer)):
+        if not 1 <= keep <= total:
+            raise ValueError(
+                f"keep = {keep} is a count and must lie in [1, {total}], the rows with status "
+                '"ok"; for a fraction give a float (1.0 keeps everything)'
+            )
+        return int(keep)
+    if not isinstance(keep, (float, np.floating)) or not 0.0 < keep <= 1.0:
+        raise ValueError(f"keep must be a float in (0, 1] or an int of at least 1, got {keep!r}")
+    budget = round(float(keep) * total)
+    if budget == 0:
+        raise ValueError(f"keep = {keep} of {total} rows rounds to none: give a larger fraction")
+    return budget
+
+
+def apportion(
+    sizes: NDArray[np.int64],
+    budget: int,
+    *,
+    floor: NDArray[np.int64] | None = None,
+    cap: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """Share a budget over groups in proportion to their sizes, by largest remainders.
+
+    Args:
+        sizes: (G,) rows of each group.
+        budget: rows to keep in all, at most Σ sizes.
+        floor: (G,) least number of rows per group; by default 1 for every non-empty group where
+            the budget is as large as their number, else 0.
+        cap: (G,) greatest number per group; by default the group's size.
+
+    Returns:
+        (G,) int64 with sum exactly `budget`.
+
+    Raises:
+        ValueError: floors and caps that the budget cannot meet.
+    """
+    sizes = np.asarray(sizes, dtype=np.int64)
+    high = sizes if cap is None else np.minimum(sizes, cap)
+    if floor is None:
+        low = np.minimum(high, int(budget >= np.count_nonzero(sizes)))
+    else:
+        low = np.minimum(sizes, floor)
+    if (low > high).any():
+        group = int(np.flatnonzero(low > high)[0])
+        raise ValueError(f"group {group} has a floor of {low[group]} above its cap {high[group]}")
+    if not low.sum() <= budget <= high.sum():
+        raise ValueError(
+            f"keep asks for {budget} rows, but floor and cap allow {low.sum()} to {high.sum()}"
+        )
+    # Proportional shares λ·size, clipped to [low, high], sum to the budget at one λ in [0, 1].
+    below, above = 0.0, float(max(1, high.max(initial=1)))
+    for _ in range(128):
+        scale = (below + above) / 2
+        if np.clip(scale * sizes, low, high).sum() < budget:
+            below = scale
+        else:
+            above = scale
+    share = np.clip(above * sizes, low, high)
+    free = (share > low) & (share < high)
+    counts = np.where(free, 0, np.rint(share)).astype(np.int64)
+    left = budget - int(counts.sum())
+    if free.any():
+        # Integers from here on: the quotas of the free groups, rounded down, then the remainders.
+        quota = left * sizes[free]
+        counts[free] = np.clip(quota // sizes[free].sum(), low[free], high[free])
+    remainder = np.zeros(len(sizes))
+    if free.any():
+        remainder[free] = (quota % sizes[free].sum()) / sizes[free].sum()
+    return _settle(counts, budget, low, high, remainder)
+
+
+def _settle(
+    counts: NDArray[np.int64],
+    budget: int,
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    remainder: NDArray[np.float64],
+) -> NDArray[np.int64]:
+    """Hand out what rounding left over, largest remainders first (ties: the earlier group)."""
+    counts = counts.copy()
+    while (left := budget - int(counts.sum())) != 0:
+        step = 1 if left > 0 else -1
+        room = np.flatnonzero(counts < high if left > 0 else counts > low)
+        chosen = room[np.argsort(-step * remainder[room], kind="stable")[: abs(left)]]
+        counts[chosen] += step
+    return counts
+
+
+def bound_per_group(name: str, bound: Bound, names: NDArray[Any]) -> NDArray[np.int64] | None:
+    """Spread a floor or cap over the groups: (G,) or None if there is none.
+
+    Args:
+        name: "floor" or "cap", for errors.
+        bound: one number for all groups, or {group: number} for some of them.
+        names: (G,) the groups' names.
+
+    Raises:
+        ValueError: a negative number, or a group that is not there.
+    """
+    if bound is None:
+        return None
+    default = 0 if name == "floor" else np.iinfo(np.int64).max
+    given = dict(bound) if isinstance(bound, Mapping) else dict.fromkeys(names.tolist(), bound)
+    known = {value: i for i, value in enumerate(names.tolist())}
+    result = np.full(len(names), default, dtype=np.int64)
+    for group, value in given.items():
+        if group not in known:
+            raise ValueError(
+                f"{name} names group {group!r}, which no row has; groups: {sorted(known)[:20]}"
+            )
+        try:
+            number = operator.index(value)
+        except TypeError:
+            number = -1
+        if number < 0 or isinstance(value, bool):
+            raise ValueError(f"{name} of group {group!r} must be an int of at least 0")
+        result[known[group]] = number
+    return result
