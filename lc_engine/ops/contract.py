@@ -51,7 +51,8 @@ def native() -> Any:
 
 
 @functools.cache
-def _warn_once(message: str) -> None:
+def warn_once(message: str) -> None:
+    """Warn of a fallback the first time that this text comes up."""
     warnings.warn(message, FallbackWarning, stacklevel=5)
 
 
@@ -81,7 +82,7 @@ def resolve_backend(
         if device.type == "cpu" and dtype in _FAST_DTYPES:
             if native() is not None:
                 return "native"
-            _warn_once(
+            warn_once(
                 f"lc_engine.{operator}: the C++ core was not built, so the plain-torch reference "
                 "runs instead, many times slower. Install a C++ compiler and reinstall lc_engine."
             )

@@ -211,7 +211,7 @@ def _resolve(backend: Backend, weight: Tensor) -> str:
         return chosen
     if backend == "native":
         raise ValueError('backend="native": this build of the C++ core has no mlp_confidence')
-    contract._warn_once(
+    contract.warn_once(
         "lc_engine.mlp_confidence: this build of the C++ core does not have it, so the plain-torch "
         "reference runs instead, many times slower."
     )

@@ -1,0 +1,117 @@
+"""Check and time every operator on this machine's device.
+
+    python -m benchmarks.gpu --csv results.csv
+
+Ends with status 1 if a result is wrong or a scoring call takes more than one launch, and with 2
+where there is no device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+from lc_engine.kernels import config, work_model
+
+from benchmarks.gpu import operators
+from benchmarks.gpu.measure import Measurement, Roof, measure, measure_roof
+from benchmarks.gpu.operators import CHECKED, Contest
+
+if TYPE_CHECKING:
+    from lc_engine.kernels.config import Target
+
+COLUMNS = (
+    "operator", "dtype", "provider", "median_ms", "p20_ms", "p80_ms", "peak_mib", "launches",
+    "max_error", "datasheet_floor_ms", "bound", "of_measured_roof", "device", "torch", "triton",
+)  # fmt: skip
+
+
+def floor(contest: Contest, target: Target) -> work_model.Estimate:
+    """The work model's time on the accelerator of this family."""
+    device = next(d for d in work_model.DEVICES.values() if d.arch == target.arch)
+    return work_model.estimate(contest.work, device, contest.dtype.itemsize)
+
+
+def of_roof(contest: Contest, roof: Roof, measured: Measurement) -> float:
+    """Fraction of what this device's own libraries reach: products, else bytes."""
+    seconds = measured.median_ms * 1e-3
+    if contest.work.flops:
+        return contest.work.flops / seconds / roof.flops[contest.dtype]
+    return contest.work.bytes / seconds / roof.bandwidth
+
+
+def run(contest: Contest, roof: Roof, target: Target) -> tuple[list[dict[str, object]], list[str]]:
+    """Measure all contenders; give their rows and what is wrong."""
+    truth = contest.expected()
+    estimate = floor(contest, target)
+    rows: list[dict[str, object]] = []
+    wrong: list[str] = []
+    for provider, call in contest.contenders.items():
+        error = float((call()[:CHECKED].double() - truth).abs().max())
+        measured = measure(call)
+        if provider.startswith("lc_engine"):
+            if not error <= contest.tolerance:
+                wrong.append(f"{contest.name}, {provider}: error {error:.2e}")
+            if "confidence" in contest.name and measured.launches != 1:
+                wrong.append(f"{contest.name}, {provider}: {measured.launches} launches")
+        values = (
+            contest.name, str(contest.dtype), provider, measured.median_ms, measured.p20_ms,
+            measured.p80_ms, measured.peak_mib, measured.launches, error, estimate.seconds * 1e3,
+            estimate.bound, of_roof(contest, roof, measured), torch.cuda.get_device_name(),
+            torch.__version__, triton.__version__,
+        )  # fmt: skip
+        rows.append(dict(zip(COLUMNS, values, strict=True)))
+        print(
+            f"{contest.name} {contest.dtype} {provider}: {measured.median_ms:.3f} ms, "
+            f"{measured.launches} launches, {measured.peak_mib:.0f} MiB, error {error:.1e}",
+            flush=True,
+        )
+    return rows, wrong
+
+
+def main() -> int:
+    """Run everything; give the exit status."""
+    parser = argparse.ArgumentParser(description="Check and time the operators on a device.")
+    parser.add_argument("--csv", type=Path, default=Path("gpu-benchmark.csv"))
+    parser.add_argument("--minutes", type=float, default=7.0, help="start nothing new after this")
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("benchmarks.gpu needs a CUDA or ROCm device; there is none here", file=sys.stderr)
+        return 2
+    torch.manual_seed(0)
+    target = config.target_of(torch.device("cuda", torch.cuda.current_device()))
+    # Enough rows to fill every device, so that one launch does all.
+    samples, sub_models = 131_072, 50
+    roof = measure_roof()
+    print({str(dtype): f"{rate / 1e12:.0f} TFLOP/s" for dtype, rate in roof.flops.items()})
+    print(f"{roof.bandwidth / 1e9:.0f} GB/s copied")
+    contests = itertools.chain(
+        operators.thresholds(),
+        operators.linear(target, samples, sub_models),
+        operators.mlp(target, samples, sub_models),
+        operators.prototype(target, samples // 8, 8),
+    )
+    start, wrong = time.monotonic(), []
+    with arguments.csv.open("w", newline="") as file:
+        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        for contest in contests:
+            rows, faults = run(contest, roof, target)
+            table.writerows(rows)
+            wrong += faults
+            if time.monotonic() - start > 60 * arguments.minutes:
+                wrong.append("out of time: not every operator was measured; see --minutes")
+                break
+    print(f"wrote {arguments.csv}", *wrong, sep="\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

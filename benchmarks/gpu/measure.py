@@ -1,0 +1,63 @@
+"""What is measured of one call on a device, and of the device itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import triton.testing
+from torch.autograd import DeviceType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Times in milliseconds (median, 20th and 80th percentile), memory in MiB, launches."""
+
+    median_ms: float
+    p20_ms: float
+    p80_ms: float
+    peak_mib: float
+    launches: int
+
+
+def measure(call: Callable[[], object], budget_ms: int = 300) -> Measurement:
+    """Warm up, then count launches and memory of one call and time as many as the budget allows."""
+    call()
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        call()
+        torch.cuda.synchronize()
+    launches = sum(event.device_type == DeviceType.CUDA for event in profile.events())
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    peak = torch.cuda.max_memory_allocated() - before
+    times = triton.testing.do_bench(
+        call, warmup=budget_ms // 5, rep=budget_ms, quantiles=[0.5, 0.2, 0.8]
+    )
+    return Measurement(*times, peak / 2**20, launches)
+
+
+@dataclass(frozen=True)
+class Roof:
+    """Rates reached on this device by the libraries, per second: the ceiling to compare with."""
+
+    flops: dict[torch.dtype, float]
+    bandwidth: float
+
+
+def measure_roof(size: int = 8192) -> Roof:
+    """Time a large matrix product per dtype, and a copy that reads and writes 1 GiB."""
+    flops = {}
+    for dtype in (torch.bfloat16, torch.float32):
+        a, b = (torch.randn(size, size, device="cuda", dtype=dtype) for _ in range(2))
+        flops[dtype] = 2 * size**3 / (measure(lambda a=a, b=b: a @ b).median_ms * 1e-3)
+    source = torch.randn(2**28, device="cuda")
+    target = torch.empty_like(source)
+    copied = 2 * source.nbytes / (measure(lambda: target.copy_(source)).median_ms * 1e-3)
+    return Roof(flops, copied)

@@ -1,0 +1,451 @@
+"""mlp_confidence on a GPU: all K sub-models of an MLP head, hidden activations kept on the chip.
+
+A program owns a block of rows and walks over sub-models. The last hidden layer is computed as a
+whole (rows, width) tile in registers and goes straight into the class tiles' products; an online
+softmax takes in their logits. Thresholds are applied to each weight tile in registers. A head with
+one hidden layer is one launch, and its activations never leave the chip. Hidden layers before the
+last, and the last too where it is wider than `config.mlp_width`, are split off: launches
+of their own over a bounded buffer (K, rows, width).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+import triton.language as tl
+from lc_engine.kernels import config
+from lc_engine.kernels.bias import padded_bias
+from lc_engine.kernels.dtypes import TRITON_DTYPES
+from lc_engine.kernels.online_softmax import close, take_in
+from lc_engine.kernels.path_sum import chunk_sums, empty_parts, path_sum
+from lc_engine.kernels.saliency import GIVEN, MAGNITUDE, RANDOM, saliency, signed
+
+from lc_engine.ops.contract import PathScores, interpreting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+
+@triton.jit
+def _masked_weight(
+    w_ptr, s_ptr, t, out0, OUT, in0, IN, stream, seed,
+    SALIENCY: tl.constexpr, COMPUTE: tl.constexpr, BLOCK_OUT: tl.constexpr, BLOCK_IN: tl.constexpr,
+):  # fmt: skip
+    """Load a (BLOCK_OUT, BLOCK_IN) tile of a weight (OUT, IN) with 0 for weights under t.
+
+    Rows past the end repeat the last one: what they give meets columns past the end, which are 0,
+    in the next layer, or is no class in the last.
+    """
+    row = tl.arange(0, BLOCK_OUT)[:, None]
+    column = in0 + tl.arange(0, BLOCK_IN)[None, :]
+    base = tl.cast(out0, tl.int64) * IN
+    offset = tl.minimum(row, OUT - out0 - 1) * IN + column
+    w = tl.load(w_ptr + base + offset, mask=column < IN, other=0.0)
+    score = saliency(w, s_ptr, base + offset, column < IN, stream, seed, SALIENCY)
+    return tl.where(score >= t, w.to(COMPUTE), 0.0)
+
+
+@triton.jit
+def _activate(x, GELU: tl.constexpr):
+    if GELU:
+        x *= 0.5 * (1.0 + tl.erf(x * 0.7071067811865476))
+    else:
+        # Not tl.maximum: a NaN must stay one.
+        x = tl.where(x < 0.0, 0.0, x)
+    return x
+
+
+@triton.jit
+def _layer(
+    x_ptr, x_row, w_ptr, b_ptr, s_ptr, t, out0, OUT, IN, stream, seed,
+    SALIENCY: tl.constexpr, COMPUTE: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_OUT: tl.constexpr, BLOCK_IN: tl.constexpr,
+):  # fmt: skip
+    """Give BLOCK_OUT outputs of one masked layer before its activation: float32."""
+    total = tl.zeros((BLOCK_N, BLOCK_OUT), tl.float32)
+    for in0 in range(0, IN, BLOCK_IN):
+        column = in0 + tl.arange(0, BLOCK_IN)[None, :]
+        x = tl.load(x_ptr + (x_row + column), mask=column < IN, other=0.0)
+        w = _masked_weight(
+            w_ptr, s_ptr, t, out0, OUT, in0, IN, stream, seed,
+            SALIENCY, COMPUTE, BLOCK_OUT, BLOCK_IN,
+        )  # fmt: skip
+        total = tl.dot(x.to(COMPUTE), tl.trans(w), total, input_precision=PRECISION)
+    return total + tl.load(b_ptr + out0 + tl.arange(0, BLOCK_OUT))[None, :]
+
+
+@triton.jit(do_not_specialize=["seed", "layer", "N", "C", "K", "stride_path"])
+def _mlp_confidence_kernel(
+    x_ptr,  # (N, D), or (K, N, D) where stride_xk is not 0
+    w1_ptr,  # (H, D), read where FUSED
+    b1_ptr,  # (H,) float32, padded to BLOCK_H
+    s1_ptr,  # (H, D) float32, read where SALIENCY is GIVEN
+    w_ptr,  # (C, H) where FUSED, else (C, D)
+    b_ptr,  # (C,) float32, padded with −∞ to a multiple of BLOCK_C
+    s_ptr,  # like w, float32
+    y_ptr,  # (N,) int64
+    t_ptr,  # (2 where FUSED, else 1; K) float32
+    omega_ptr,  # (K,) float64
+    lc_ptr,  # (N,) float32
+    loss_ptr,  # (N,) float32
+    path_ptr,  # (K, N) float32 with rows stride_path apart
+    parts_ptr,  # (2, K, N) float64, written where SPLIT
+    stride_xk,
+    stride_path,
+    seed,
+    layer,  # of the first weight here, within the whole head
+    N,
+    C,
+    D,
+    H,
+    K,
+    FUSED: tl.constexpr,
+    GELU: tl.constexpr,
+    HAS_LABELS: tl.constexpr,
+    RETURN_PATH: tl.constexpr,
+    SPLIT: tl.constexpr,
+    SALIENCY: tl.constexpr,
+    COMPUTE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+):
+    first = tl.program_id(0).to(tl.int64) * BLOCK_N
+    row = first + tl.arange(0, BLOCK_N)
+    inside = row < N
+    # Rows past the end repeat the last one: their loads need no mask, their scores are dropped.
+    x_row = tl.minimum(tl.arange(0, BLOCK_N), (N - 1 - first).to(tl.int32))[:, None] * D
+    if HAS_LABELS:
+        y = tl.load(y_ptr + row, mask=inside, other=-1).to(tl.int32)[:, None]
+    lc = tl.zeros((BLOCK_N,), tl.float64)
+    loss = tl.zeros((BLOCK_N,), tl.float64)
+
+    for k in range(tl.program_id(1), K, tl.num_programs(1)):
+        x_tile = x_ptr + tl.cast(k, tl.int64) * stride_xk + first * D
+        if FUSED:
+            hidden = _layer(
+                x_tile, x_row, w1_ptr, b1_ptr, s1_ptr, tl.load(t_ptr + k), 0, H, D, layer, seed,
+                SALIENCY, COMPUTE, PRECISION, BLOCK_N, BLOCK_H, BLOCK_D,
+            )  # fmt: skip
+            hidden = _activate(hidden, GELU).to(COMPUTE)
+            t = tl.load(t_ptr + K + k)
+        else:
+            t = tl.load(t_ptr + k)
+        m = tl.full((BLOCK_N,), -float("inf"), tl.float32)
+        s = tl.zeros((BLOCK_N,), tl.float32)
+        z = tl.zeros((BLOCK_N,), tl.float32)
+        for c0 in range(0, C, BLOCK_C):
+            c = c0 + tl.arange(0, BLOCK_C)
+            if FUSED:
+                w = _masked_weight(
+                    w_ptr, s_ptr, t, c0, C, 0, H, layer + 1, seed,
+                    SALIENCY, COMPUTE, BLOCK_C, BLOCK_H,
+                )  # fmt: skip
+                logits = tl.dot(hidden, tl.trans(w), input_precision=PRECISION)
+                logits += tl.load(b_ptr + c)[None, :]
+            else:
+                logits = _layer(
+                    x_tile, x_row, w_ptr, b_ptr, s_ptr, t, c0, C, D, layer, seed,
+                    SALIENCY, COMPUTE, PRECISION, BLOCK_N, BLOCK_C, BLOCK_D,
+                )  # fmt: skip
+            is_label = y == c[None, :] if HAS_LABELS else False
+            m, s, z = take_in(m, s, z, logits, is_label, HAS_LABELS)
+
+        log_p, p = close(m, s, z, HAS_LABELS)
+        omega = tl.load(omega_ptr + k + tl.arange(0, 1))
+        lc_part, loss_part = chunk_sums(log_p[:, None], p[:, None], omega)
+        if RETURN_PATH:
+            tl.store(path_ptr + tl.cast(k, tl.int64) * stride_path + row, log_p, mask=inside)
+        if SPLIT:
+            part = parts_ptr + tl.cast(k, tl.int64) * N + row
+            tl.store(part, lc_part, mask=inside)
+            tl.store(part + tl.cast(K, tl.int64) * N, loss_part, mask=inside)
+        else:
+            lc += lc_part
+            loss += loss_part
+    if not SPLIT:
+        tl.store(lc_ptr + row, lc.to(tl.float32), mask=inside)
+        tl.store(loss_ptr + row, loss.to(tl.float32), mask=inside)
+
+
+@triton.jit(do_not_specialize=["seed", "layer", "N"])
+def _hidden_layer_kernel(
+    x_ptr,  # (N, D), or (K, N, D) where stride_xk is not 0
+    w_ptr,  # (E, D)
+    b_ptr,  # (E,) float32, padded to a multiple of BLOCK_E
+    s_ptr,  # (E, D) float32, read where SALIENCY is GIVEN
+    t_ptr,  # (K,) float32
+    out_ptr,  # (K, N, E)
+    stride_xk,
+    seed,
+    layer,
+    N,
+    D,
+    E,
+    GELU: tl.constexpr,
+    SALIENCY: tl.constexpr,
+    COMPUTE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    # Sub-models run fastest: the programs that share a tile of x or of the weight run together.
+    k = tl.program_id(0)
+    e0 = tl.program_id(1) * BLOCK_E
+    first = tl.program_id(2).to(tl.int64) * BLOCK_N
+    x_row = tl.minimum(tl.arange(0, BLOCK_N), (N - 1 - first).to(tl.int32))[:, None] * D
+    x_tile = x_ptr + k.to(tl.int64) * stride_xk + first * D
+    hidden = _layer(
+        x_tile, x_row, w_ptr, b_ptr, s_ptr, tl.load(t_ptr + k), e0, E, D, layer, seed,
+        SALIENCY, COMPUTE, PRECISION, BLOCK_N, BLOCK_E, BLOCK_D,
+    )  # fmt: skip
+    hidden = _activate(hidden, GELU)
+    row = first + tl.arange(0, BLOCK_N)[:, None]
+    column = e0 + tl.arange(0, BLOCK_E)[None, :]
+    out = out_ptr + (k.to(tl.int64) * N + row) * E + column
+    tl.store(out, hidden.to(out_ptr.dtype.element_ty), mask=(row < N) & (column < E))
+
+
+@dataclass(frozen=True)
+class MLPHead:
+    """An MLP head ready to be launched on batches; `prepare` makes one.
+
+    Attributes:
+        weights: L tensors (out, in), contiguous.
+        biases: L tensors float32, padded to whole tiles; the last one with −∞.
+        thresholds: (L, K) float32 on the device.
+        saliencies: L float32 tensors like the weights; the weights where they are not read.
+        source: MAGNITUDE, GIVEN or RANDOM of `kernels.saliency`.
+        seed: key of the random saliency, as a signed 64-bit number; layer l draws from stream l.
+        gelu: whether the activation is GELU and not ReLU.
+        fused: whether the last hidden layer stays on the chip.
+        tile: of the launch that ends in the softmax.
+        layer_tile: of the launches before it.
+    """
+
+    weights: Sequence[Tensor]
+    biases: Sequence[Tensor]
+    thresholds: Tensor
+    saliencies: Sequence[Tensor]
+    source: int
+    seed: int
+    gelu: bool
+    fused: bool
+    tile: config.Tile
+    layer_tile: config.Tile
+
+
+def prepare(
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    thresholds: Tensor,
+    saliencies: Sequence[Tensor] | None,
+    seed: int | None,
+    activation: str,
+    *,
+    tile: config.Tile | None = None,
+    fused: bool | None = None,
+) -> MLPHead:
+    """Prepare an MLP head.
+
+    Args:
+        weights: L tensors (out, in), contiguous float32, bfloat16 or float16, of one dtype.
+        biases: L tensors (out,) or None.
+        thresholds: (L, K) ascending along K.
+        saliencies: L tensors like the weights, or None for |w|.
+        seed: 64-bit key of a random saliency drawn in the kernel, in place of `saliencies`.
+        activation: "relu" or "gelu" (exact, by the error function).
+        tile: block sizes of every launch, by default those of `config`.
+        fused: whether the last hidden layer stays on the chip, by default where it fits.
+    """
+    target = config.target_of(weights[0].device)
+    itemsize = weights[0].element_size()
+    source = RANDOM if seed is not None else GIVEN if saliencies is not None else MAGNITUDE
+    scored = source.value != MAGNITUDE.value
+    if fused is None:
+        plain = activation == "relu" and not scored
+        widest = config.mlp_width(target, itemsize, plain=plain)
+        fused = len(weights) > 1 and weights[-1].shape[1] <= widest
+    layer_tile = tile or config.product(target, itemsize, scored=scored)
+    tile = tile or (config.mlp(target, itemsize) if fused else layer_tile)
+    padded = []
+    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        last = layer == len(weights) - 1
+        if last:
+            block = tile.classes
+        elif fused and layer == len(weights) - 2:
+            block = config.hidden_block(weight.shape[0])
+        else:
+            block = layer_tile.classes
+        fill = -float("inf") if last else 0.0
+        padded.append(padded_bias(bias, weight, weight.shape[0], block, fill))
+    return MLPHead(
+        weights,
+        padded,
+        thresholds.to(weights[0].device, torch.float32).contiguous(),
+        [s.to(torch.float32).contiguous() for s in saliencies] if saliencies else weights,
+        source.value,
+        signed(seed or 0),
+        activation == "gelu",
+        fused,
+        tile,
+        layer_tile,
+    )
+
+
+def mlp_confidence(
+    features: Tensor,
+    head: MLPHead,
+    labels: Tensor | None,
+    path_weights: Tensor,
+    return_path: bool,
+    *,
+    splits: int | None = None,
+) -> PathScores:
+    """Score a batch under all sub-models of a prepared MLP head.
+
+    One launch where the head has one hidden layer that fits the chip; else one more per layer that
+    does not stay there and block of rows. A tiny one adds up the path where rows alone do not fill
+    the device.
+
+    Args:
+        features: (N, D) contiguous, of any dtype that the head may have.
+        head: made by `prepare`, on the same device.
+        labels: (N,) integers in [0, C), or None for the largest probability.
+        path_weights: (K,) float64.
+        return_path: whether to return log p (K, N) too.
+        splits: over how many programs to deal out the path, by default `config.splits`.
+    """
+    samples = features.shape[0]
+    sub_models = head.thresholds.shape[1]
+    lc = features.new_empty((samples,), dtype=torch.float32)
+    loss = torch.empty_like(lc)
+    path = lc.new_empty((sub_models, samples)) if return_path else None
+    compute = config.compute_dtype(features, head.weights[0], interpreting())
+    leading = len(head.weights) - (2 if head.fused else 1)
+    rows = max(1, samples)
+    if leading:
+        widest = max(weight.shape[0] for weight in head.weights[:leading])
+        row_bytes = 2 * sub_models * widest * compute.itemsize
+        rows = min(rows, max(head.layer_tile.rows, config.HIDDEN_BYTES // row_bytes))
+    if labels is not None:
+        labels = labels.to(torch.int64).contiguous()
+    for start in range(0, samples, rows):
+        part = slice(start, start + rows)
+        hidden = features[part]
+        for layer in range(leading):
+            hidden = _hidden_layer(hidden, head, layer, compute)
+        _last_layers(
+            hidden,
+            head,
+            leading,
+            None if labels is None else labels[part],
+            path_weights,
+            (lc[part], loss[part], None if path is None else path[:, part]),
+            compute,
+            splits,
+        )
+    return PathScores(lc, loss, path)
+
+
+def _hidden_layer(x: Tensor, head: MLPHead, layer: int, compute: torch.dtype) -> Tensor:
+    """Compute one hidden layer of all sub-models: (N, D) or (K, N, D) -> (K, N, E)."""
+    samples, depth = x.shape[-2:]
+    sub_models, width = head.thresholds.shape[1], head.weights[layer].shape[0]
+    tile = head.layer_tile
+    out = torch.empty((sub_models, samples, width), dtype=compute, device=x.device)
+    grid = (sub_models, triton.cdiv(width, tile.classes), triton.cdiv(samples, tile.rows))
+    _hidden_layer_kernel[grid](
+        x,
+        head.weights[layer],
+        head.biases[layer],
+        head.saliencies[layer],
+        head.thresholds[layer],
+        out,
+        samples * depth if x.dim() == 3 else 0,
+        head.seed,
+        layer,
+        samples,
+        depth,
+        width,
+        GELU=head.gelu,
+        SALIENCY=head.source,
+        COMPUTE=TRITON_DTYPES[compute],
+        PRECISION=config.precision(config.target_of(x.device), compute),
+        BLOCK_N=tile.rows,
+        BLOCK_E=tile.classes,
+        BLOCK_D=tile.depth,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
+    return out
+
+
+def _last_layers(
+    x: Tensor,
+    head: MLPHead,
+    layer: int,
+    labels: Tensor | None,
+    path_weights: Tensor,
+    out: tuple[Tensor, Tensor, Tensor | None],
+    compute: torch.dtype,
+    splits: int | None,
+) -> None:
+    """Run the layers from `layer` on, the softmax and the sums over the path into `out`."""
+    lc, loss, path = out
+    samples, depth = x.shape[-2:]
+    sub_models = head.thresholds.shape[1]
+    weight, width = head.weights[-1], head.weights[-1].shape[1]
+    tile = head.tile
+    target = config.target_of(x.device)
+    splits = splits or config.splits(target, samples, tile.rows, sub_models)
+    parts = empty_parts(splits, sub_models, lc)
+    _mlp_confidence_kernel[(triton.cdiv(samples, tile.rows), splits)](
+        x,
+        head.weights[layer],
+        head.biases[layer],
+        head.saliencies[layer],
+        weight,
+        head.biases[-1],
+        head.saliencies[-1],
+        lc if labels is None else labels,
+        head.thresholds[layer:],
+        path_weights,
+        lc,
+        loss,
+        lc if path is None else path,
+        parts,
+        samples * depth if x.dim() == 3 else 0,
+        0 if path is None else path.stride(0),
+        head.seed,
+        layer,
+        samples,
+        weight.shape[0],
+        depth,
+        width,
+        sub_models,
+        FUSED=head.fused,
+        GELU=head.gelu,
+        HAS_LABELS=labels is not None,
+        RETURN_PATH=path is not None,
+        SPLIT=splits > 1,
+        SALIENCY=head.source,
+        COMPUTE=TRITON_DTYPES[compute],
+        PRECISION=config.precision(target, compute),
+        BLOCK_N=tile.rows,
+        BLOCK_C=tile.classes,
+        BLOCK_D=tile.depth,
+        BLOCK_H=config.hidden_block(width) if head.fused else 16,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
+    if splits > 1:
+        path_sum(parts, lc, loss)

@@ -1,0 +1,272 @@
+"""What a launch costs: operations and bytes counted from its shape, and the time that they need.
+
+    python -m lc_engine.kernels.work_model
+
+Counts are those of the tiles that run, padding included. A time is the largest of what each
+part of a device needs alone, at its datasheet rate, as if all parts overlapped: a floor, not a
+forecast. Matrix libraries reach about two thirds of the matrix rate on an H100.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lc_engine.kernels import config
+from lc_engine.kernels.config import TARGETS, Target, Tile
+
+# Element-wise operations per logit: bias, maximum, subtraction, scaling for exp2, sum, and three to
+# pick the label's. Per weight and sub-model: a comparison and a selection. Per difference of two
+# features: a subtraction and a multiply-add. A Philox number: ten rounds of about eight.
+LOGIT_OPS = 8
+MASK_OPS = 2
+DISTANCE_OPS = 2
+PHILOX_OPS = 80
+
+
+@dataclass(frozen=True)
+class Device:
+    """Datasheet rates of one accelerator, dense, per second.
+
+    Attributes:
+        arch: key of `config.TARGETS`.
+        half: matrix FLOP in bfloat16 or float16.
+        single: matrix FLOP in TF32 (NVIDIA) or float32 (AMD).
+        vector: float32 operations outside the matrix units; a multiply-add is one.
+        exponentials: exp2 of the special function units.
+        bandwidth: bytes to and from memory.
+    """
+
+    arch: str
+    half: float
+    single: float
+    vector: float
+    exponentials: float
+    bandwidth: float
+
+    @property
+    def target(self) -> Target:
+        """What `config` plans for."""
+        return TARGETS[self.arch]
+
+
+# NVIDIA: 16 exp2 per clock and SM; AMD: a quarter of the 64 lanes of a compute unit.
+DEVICES = {
+    "A100": Device("sm_80", 312e12, 156e12, 9.75e12, 108 * 16 * 1.41e9, 2.04e12),
+    "H100": Device("sm_90", 989e12, 494e12, 33.5e12, 132 * 16 * 1.83e9, 3.35e12),
+    "B200": Device("sm_100", 2250e12, 1125e12, 37.5e12, 148 * 16 * 1.85e9, 8.0e12),
+    "MI300X": Device("gfx942", 1307e12, 163e12, 81.7e12, 304 * 16 * 2.1e9, 5.3e12),
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one launch does.
+
+    Attributes:
+        flops: floating-point operations of matrix products; a multiply-add is two.
+        vector_ops: element-wise float32 operations outside the matrix units.
+        exponentials: exponentials and logarithms.
+        bytes: read from and written to memory, every tensor once: caches hold what is read again.
+    """
+
+    flops: int
+    vector_ops: int
+    exponentials: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The least time of a launch, in seconds, and which part of the device sets it."""
+
+    seconds: float
+    bound: str
+
+
+def _up(size: int, block: int) -> int:
+    """Round up to whole blocks."""
+    return -(-size // block) * block
+
+
+def _softmax(rows: int, classes: int, sub_models: int, block: int) -> tuple[int, int]:
+    """Give (vector operations, exponentials) of the online softmax over padded sizes."""
+    logits = rows * classes * sub_models
+    tiles = classes // block
+    # A rescaling per tile, then one exponential and one logarithm at the end.
+    return LOGIT_OPS * logits, logits + rows * sub_models * (tiles + 2)
+
+
+def linear(
+    samples: int,
+    depth: int,
+    classes: int,
+    sub_models: int,
+    itemsize: int,
+    tile: Tile,
+    *,
+    premasked: bool,
+    random: bool = False,
+    return_path: bool = False,
+) -> Work:
+    """Count one launch of `linear_confidence`."""
+    rows, c = _up(samples, tile.rows), _up(classes, tile.classes)
+    k = _up(sub_models, tile.sub_models)
+    vector, exponentials = _softmax(rows, c, k, tile.classes)
+    head = classes * depth * itemsize
+    if premasked:
+        head *= k
+    else:
+        blocks = rows // tile.rows
+        vector += blocks * c * _up(depth, tile.depth) * k * MASK_OPS
+        if random:
+            vector += blocks * c * _up(depth, tile.depth) * (k // tile.sub_models) * PHILOX_OPS
+    return Work(
+        2 * rows * c * k * _up(depth, tile.depth),
+        vector,
+        exponentials,
+        samples * depth * itemsize + head + _scores(samples, sub_models, return_path),
+    )
+
+
+def prototype(
+    samples: int,
+    depth: int,
+    classes: int,
+    sub_models: int,
+    itemsize: int,
+    tile: Tile,
+    *,
+    cosine: bool,
+    return_path: bool = False,
+) -> Work:
+    """Count one launch of `prototype_confidence`."""
+    rows, c, d = _up(samples, tile.rows), _up(classes, tile.classes), _up(depth, tile.depth)
+    vector, exponentials = _softmax(rows, c, sub_models, tile.classes)
+    pairs = rows * c * sub_models * d
+    if cosine:
+        vector += rows * d * sub_models
+    else:
+        vector += DISTANCE_OPS * pairs
+        exponentials += rows * c * sub_models  # the square root
+    return Work(
+        2 * pairs if cosine else 0,
+        vector,
+        exponentials,
+        (sub_models * samples + classes) * depth * itemsize
+        + _scores(samples, sub_models, return_path),
+    )
+
+
+def mlp(
+    samples: int,
+    depth: int,
+    width: int,
+    classes: int,
+    sub_models: int,
+    itemsize: int,
+    tile: Tile,
+    *,
+    return_path: bool = False,
+) -> Work:
+    """Count the one launch of `mlp_confidence` with a hidden layer that stays on the chip."""
+    rows, c, d = _up(samples, tile.rows), _up(classes, tile.classes), _up(depth, tile.depth)
+    hidden = config.hidden_block(width)
+    vector, exponentials = _softmax(rows, c, sub_models, tile.classes)
+    weights = hidden * (d + c)
+    vector += sub_models * (rows * hidden * 2 + rows // tile.rows * weights * MASK_OPS)
+    return Work(
+        2 * rows * weights * sub_models,
+        vector,
+        exponentials,
+        (samples * depth + width * (depth + classes)) * itemsize
+        + _scores(samples, sub_models, return_path),
+    )
+
+
+def apply_thresholds(weights: int, itemsize: int, source: str = "magnitude") -> Work:
+    """Count one launch of `apply_thresholds` over all `weights` of a model."""
+    given = 4 * weights if source == "given" else 0
+    ops = MASK_OPS + (PHILOX_OPS if source == "random" else 1)
+    return Work(0, ops * weights, 0, 2 * weights * itemsize + given)
+
+
+def _scores(samples: int, sub_models: int, return_path: bool) -> int:
+    """Bytes of the labels (int64), lc and loss, and of the path where it is asked for."""
+    return 16 * samples + (4 * samples * sub_models if return_path else 0)
+
+
+def estimate(work: Work, device: Device, itemsize: int) -> Estimate:
+    """Return the least time that a device needs for `work`, and what bounds it.
+
+    float32 products are three TF32 products on NVIDIA, and exact ones at their own rate on AMD.
+    """
+    if itemsize == 2:
+        matrix = work.flops / device.half
+    else:
+        matrix = work.flops * (1 if device.target.amd else 3) / device.single
+    times = {
+        "matrix": matrix,
+        "vector": work.vector_ops / device.vector,
+        "exponentials": work.exponentials / device.exponentials,
+        "memory": work.bytes / device.bandwidth,
+    }
+    bound = max(times, key=lambda name: times[name])
+    return Estimate(times[bound], bound)
+
+
+def linear_estimate(
+    device: Device, samples: int, depth: int, classes: int, sub_models: int, itemsize: int
+) -> Estimate:
+    """Return the least time of `linear_confidence` with the tile and formulation that would run."""
+    tile = config.linear(device.target, itemsize, classes, sub_models)
+    premasked = config.premask(itemsize, classes, depth, sub_models)
+    work = linear(samples, depth, classes, sub_models, itemsize, tile, premasked=premasked)
+    return estimate(work, device, itemsize)
+
+
+def main() -> None:
+    """Print the floor of every operator on every device, for a million samples, K = 50."""
+    samples, sub_models = 1_000_000, 50
+    print(f"N = {samples:,}, K = {sub_models}, bfloat16, seconds and bound at datasheet rates")
+    print(f"{'operator':40}" + "".join(f"{name:>22}" for name in DEVICES))
+    rows: list[tuple[str, list[Estimate]]] = []
+    for depth, classes in ((512, 10), (768, 1000), (1280, 100), (2048, 1000), (768, 21841)):
+        rows.append(
+            (
+                f"linear_confidence D={depth} C={classes}",
+                [
+                    linear_estimate(d, samples, depth, classes, sub_models, 2)
+                    for d in DEVICES.values()
+                ],
+            )
+        )
+    for logit in ("inverse_distance", "cosine"):
+        cosine = logit == "cosine"
+        rows.append(
+            (
+                f"prototype_confidence D=768 C=1000 {logit[:8]}",
+                [
+                    estimate(
+                        prototype(
+                            samples, 768, 1000, sub_models, 2,
+                            config.prototype(d.target, 2, cosine), cosine=cosine,
+                        ),
+                        d, 2,
+                    )
+                    for d in DEVICES.values()
+                ],
+            )
+        )  # fmt: skip
+    mlp_estimates = [
+        estimate(mlp(samples, 768, 128, 1000, sub_models, 2, config.mlp(d.target, 2)), d, 2)
+        for d in DEVICES.values()
+    ]
+    rows.append(("mlp_confidence D=768 H=128 C=1000", mlp_estimates))
+    thresholds = [estimate(apply_thresholds(86_000_000, 2), d, 2) for d in DEVICES.values()]
+    rows.append(("apply_thresholds 86 M weights", thresholds))
+    for name, estimates in rows:
+        print(f"{name:40}" + "".join(f"{e.seconds:10.4f} {e.bound:>11}" for e in estimates))
+
+
+if __name__ == "__main__":
+    main()

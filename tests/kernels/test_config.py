@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from lc_engine.kernels import config
+from lc_engine.kernels.config import TARGETS, Tile
+
+ARCHS = list(TARGETS)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("itemsize", [2, 4])
+def test_blocks_are_powers_of_two_that_a_product_can_take(arch: str, itemsize: int) -> None:
+    target = TARGETS[arch]
+    tiles = [config.product(target, itemsize), config.mlp(target, itemsize)]
+    tiles += [config.prototype(target, itemsize, cosine) for cosine in (True, False)]
+    tiles += [config.linear(target, itemsize, c, k) for c in (1, 10, 1000) for k in (1, 2, 3, 50)]
+    for tile in tiles:
+        for size in (tile.rows, tile.classes, tile.sub_models, tile.depth, tile.warps):
+            assert size & (size - 1) == 0
+        assert tile.rows >= 16
+        assert tile.classes * tile.sub_models >= 16
+        assert tile.depth >= 16
+
+
+@pytest.mark.parametrize(
+    ("classes", "sub_models", "tile"),
+    [
+        (1000, 50, Tile(128, 32, 8, 64, 8, 3)),
+        (21841, 8, Tile(128, 32, 8, 64, 8, 3)),
+        (10, 50, Tile(128, 16, 8, 64, 8, 3)),
+        (16, 50, Tile(128, 16, 8, 64, 8, 3)),
+        (17, 50, Tile(128, 32, 8, 64, 8, 3)),
+        (1000, 2, Tile(128, 64, 2, 64, 8, 3)),
+        (1000, 1, Tile(128, 64, 2, 64, 8, 3)),
+        (1000, 3, Tile(128, 32, 8, 64, 8, 3)),
+        (10, 2, Tile(128, 64, 2, 64, 8, 3)),
+    ],
+)
+def test_linear_tile_on_hopper(classes: int, sub_models: int, tile: Tile) -> None:
+    assert config.linear(TARGETS["sm_90"], 2, classes, sub_models) == tile
+
+
+def test_saliencies_beside_the_weights_narrow_the_tile() -> None:
+    tile = config.linear(TARGETS["sm_90"], 2, 1000, 50, scored=True)
+    assert tile == Tile(128, 16, 8, 64, 8, 3)
+    assert config.linear(TARGETS["gfx942"], 2, 1000, 2, scored=True).classes == 32
+    plain, scored = (config.product(TARGETS["sm_90"], 2, scored=s) for s in (False, True))
+    assert (plain.classes, scored.classes) == (128, 64)
+
+
+def test_heads_are_premasked_while_their_copies_fit() -> None:
+    assert config.premask(2, 1000, 768, 50)
+    assert not config.premask(2, 21841, 768, 50)
+    # 50 sub-models are stored as 56, whole groups of eight.
+    at_the_limit = config.PREMASK_BYTES // (2 * 56 * 1024)
+    assert config.premask(2, 1024, at_the_limit, 50)
+    assert not config.premask(2, 1024, at_the_limit + 1, 50)
+
+
+@pytest.mark.parametrize(
+    ("samples", "chunks", "programs"),
+    [
+        (1_000_000, 50, 1),  # rows alone fill the device
+        (128 * 132, 50, 1),
+        (128 * 66, 50, 2),
+        (256, 50, 50),  # never more programs than chunks
+        (256, 7, 7),
+        (1, 1, 1),
+    ],
+)
+def test_small_batches_split_the_path(samples: int, chunks: int, programs: int) -> None:
+    assert config.splits(TARGETS["sm_90"], samples, 128, chunks) == programs
+
+
+@pytest.mark.parametrize(("width", "block"), [(1, 64), (64, 64), (65, 128), (200, 256)])
+def test_hidden_block(width: int, block: int) -> None:
+    assert config.hidden_block(width) == block
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_float32_products_keep_float32_digits(arch: str) -> None:
+    exact = "ieee" if arch == "gfx942" else "tf32x3"
+    assert config.precision(TARGETS[arch], torch.float32) == exact
+    assert config.precision(TARGETS[arch], torch.bfloat16) == "ieee"
+
+
+def test_operands_meet_in_a_dtype_that_holds_both() -> None:
+    half, brain, single = (
+        torch.zeros(1, dtype=d) for d in (torch.half, torch.bfloat16, torch.float)
+    )
+    assert config.compute_dtype(brain, brain, False) == torch.bfloat16
+    assert config.compute_dtype(brain, half, False) == torch.float32
+    assert config.compute_dtype(half, single, False) == torch.float32
+    assert config.compute_dtype(brain, brain, True) == torch.float32
+
+
+def test_the_host_stands_for_one_unit_of_an_h100() -> None:
+    target = config.target_of(torch.device("cpu"))
+    assert (target.arch, target.units) == ("sm_90", 1)
+    assert config.splits(target, 10_000, 128, 50) == 1

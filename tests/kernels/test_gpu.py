@@ -1,0 +1,72 @@
+"""The interpreter's cases on a device, and what only a device can show."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from kernel_suite import LinearSuite, MLPSuite, PhiloxSuite, PrototypeSuite, ThresholdSuite
+from lc_engine.kernels import linear_confidence as linear_kernels
+from torch.autograd import DeviceType
+
+from lc_engine.ops.contract import interpreting
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(interpreting(), reason="kernels are interpreted in this process"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA or ROCm device"),
+]
+
+
+@pytest.fixture
+def device() -> str:
+    return "cuda"
+
+
+class TestLinear(LinearSuite): ...
+
+
+class TestPrototype(PrototypeSuite): ...
+
+
+class TestMLP(MLPSuite): ...
+
+
+class TestThresholds(ThresholdSuite): ...
+
+
+class TestPhilox(PhiloxSuite): ...
+
+
+def large_head(premasked: bool) -> tuple[torch.Tensor, linear_kernels.LinearHead, torch.Tensor]:
+    torch.manual_seed(0)
+    samples = 128 * 2 * torch.cuda.get_device_properties(0).multi_processor_count
+    x = torch.randn(samples, 256, device="cuda", dtype=torch.bfloat16)
+    w = torch.randn(500, 256, device="cuda", dtype=torch.bfloat16)
+    t = torch.linspace(0, 1, 8, device="cuda")
+    head = linear_kernels.prepare(w, None, t, None, None, premasked=premasked)
+    return x, head, torch.full((8,), 1 / 8, dtype=torch.float64, device="cuda")
+
+
+@pytest.mark.parametrize("premasked", [False, True], ids=["expanded", "premasked"])
+def test_the_device_sees_one_launch(premasked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the poison would be launches too
+    x, head, omega = large_head(premasked)
+    labels = torch.zeros(len(x), dtype=torch.int64, device="cuda")
+    linear_kernels.linear_confidence(x, head, labels, omega, True)
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        linear_kernels.linear_confidence(x, head, labels, omega, True)
+        torch.cuda.synchronize()
+    launched = [e.name for e in profile.events() if e.device_type == DeviceType.CUDA]
+    assert len(launched) == 1, launched
+
+
+@pytest.mark.parametrize("premasked", [False, True], ids=["expanded", "premasked"])
+def test_memory_holds_scores_and_nothing_of_samples_times_classes(premasked: bool) -> None:
+    x, head, omega = large_head(premasked)
+    linear_kernels.linear_confidence(x, head, None, omega, False)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    linear_kernels.linear_confidence(x, head, None, omega, False)
+    assert torch.cuda.max_memory_allocated() - before <= 8 * len(x) + 4096
