@@ -26,12 +26,11 @@ if platform.machine().lower() in ("x86_64", "amd64"):
             "avx2": ["-march=x86-64-v3"],
             "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
         }
-OPTIMISE = ["/O2"] if sys.platform == "win32" else [
-    "-O3",
-    "-fno-math-errno",
-    "-ffp-contract=off",
-    "-Wno-maybe-uninitialized",  # GCC 12 warns of its own AVX-512 header
-]
+if sys.platform == "win32":
+    OPTIMISE = ["/O2"]
+else:
+    # GCC 12 warns of its own AVX-512 header.
+    OPTIMISE = ["-O3", "-fno-math-errno", "-ffp-contract=off", "-Wno-maybe-uninitialized"]
 
 
 class BuildNative(build_ext):

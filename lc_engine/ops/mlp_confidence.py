@@ -108,7 +108,9 @@ class MLPPlan:
                 f"activation must be one of {get_args(Activation)}, got {activation!r}"
             )
         self.activation: Activation = activation
-        self.backend = _resolve(backend, first)
+        self.backend = contract.resolve_backend(
+            "mlp_confidence", backend, first.device, first.dtype
+        )
         dtype = contract.compute_dtype(first.dtype)
         layers = _stacked(thresholds, len(weights))
         self.thresholds = torch.stack(
@@ -198,24 +200,6 @@ class MLPPlan:
                 )
             rows.append(contract.label_log_prob(hidden, labels))
         return torch.stack(rows)
-
-
-def _resolve(backend: Backend, weight: Tensor) -> str:
-    """Choose a backend as `contract.resolve_backend` does, for a core that may lack this operator.
-
-    Raises:
-        ValueError: the backend named cannot run these tensors.
-    """
-    chosen = contract.resolve_backend("mlp_confidence", backend, weight.device, weight.dtype)
-    if chosen != "native" or hasattr(contract.native(), "MLPPlan"):
-        return chosen
-    if backend == "native":
-        raise ValueError('backend="native": this build of the C++ core has no mlp_confidence')
-    contract.warn_once(
-        "lc_engine.mlp_confidence: this build of the C++ core does not have it, so the plain-torch "
-        "reference runs instead, many times slower."
-    )
-    return "reference"
 
 
 def _split_saliency(

@@ -29,7 +29,7 @@ def test_native_refuses_what_it_cannot_take() -> None:
 @pytest.fixture
 def no_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contract, "native", lambda: None)
-    contract._warn_once.cache_clear()
+    contract.warn_once.cache_clear()
 
 
 @pytest.mark.usefixtures("no_core")

@@ -9,14 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from lc_engine.ops import FallbackWarning, contract, linear_confidence, philox
+from lc_engine.ops import contract, linear_confidence, philox
 from lc_engine.ops.mlp_confidence import MLPPlan, mlp_confidence
 
 Draw = Callable[..., Tensor]
 WIDTHS = [(1, 1), (7, 5, 3), (20, 33, 4), (16, 9, 12, 6), (5, 2, 1)]
 
 # A build of the C++ core may lack this operator; the plan says so once, which is tested below.
-pytestmark = pytest.mark.filterwarnings("ignore::lc_engine.ops.FallbackWarning")
 
 
 def plain_loop(
@@ -148,20 +147,6 @@ def test_opcheck_and_compile(draw: Draw) -> None:
 
     plain = mlp_confidence(x, weights, biases, labels, thresholds, backend="reference").lc * 2
     assert torch.equal(score(x), plain)
-
-
-def test_a_core_without_the_operator_is_said_once(
-    draw: Draw, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(contract, "native", lambda: SimpleNamespace())
-    contract._warn_once.cache_clear()
-    weights, biases = make_head(draw, (6, 5, 3), torch.float32)
-    with pytest.warns(FallbackWarning, match="mlp_confidence") as said:
-        plans = [MLPPlan(weights, biases, torch.tensor([0.1])) for _ in range(2)]
-    assert [plan.backend for plan in plans] == ["reference", "reference"]
-    assert len(said) == 1
-    with pytest.raises(ValueError, match="no mlp_confidence"):
-        MLPPlan(weights, biases, torch.tensor([0.1]), backend="native")
 
 
 def test_a_core_with_the_operator_is_handed_the_plan(
