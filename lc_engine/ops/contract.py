@@ -8,6 +8,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
@@ -219,21 +220,37 @@ def label_log_prob(logits: Tensor, labels: Tensor | None) -> Tensor:
     return log_probs.gather(-1, labels.long().unsqueeze(-1)).squeeze(-1)
 
 
-def run_native(plan: Any, features: Tensor, labels: Tensor | None, sub_models: int) -> Tensor:
-    """Run a prepared native plan on host tensors: features -> log p (K, N) in float32.
+def run_native(
+    plan: Any,
+    features: Tensor,
+    labels: Tensor | None,
+    path_weights: Tensor,
+    return_path: bool,
+) -> PathScores:
+    """Run a prepared native plan on host tensors.
 
-    NumPy has no bfloat16, so those bits cross the border as uint16 and C++ widens them.
+    NumPy has no bfloat16, so those bits cross the border as uint16 and C++ widens them. The sums
+    over the path are NumPy's: torch's threads would spin on beside the core's own.
     """
-    samples = features.shape[-2]
-    log_probs = torch.empty((sub_models, samples), dtype=torch.float32)
+    omega = path_weights.numpy()[:, None]
+    log_probs = np.empty((len(omega), features.shape[-2]), dtype=np.float32)
     bits = features.view(torch.uint16) if features.dtype == torch.bfloat16 else features
     plan.run(
         bits.numpy(),
         None if labels is None else labels.to(torch.int64).contiguous().numpy(),
-        log_probs.numpy(),
+        log_probs,
         torch.get_num_threads(),
     )
-    return log_probs
+    logs = log_probs.astype(np.float64)
+    # 0 · ∞ must not appear where a sub-model has no weight in the sum.
+    with np.errstate(invalid="ignore"):
+        loss = np.where(omega == 0, 0.0, omega * -logs).sum(0)
+    lc = (omega * np.exp(logs)).sum(0)
+    return PathScores(
+        torch.from_numpy(lc.astype(np.float32)),
+        torch.from_numpy(loss.astype(np.float32)),
+        torch.from_numpy(log_probs) if return_path else None,
+    )
 
 
 def as_op_result(scores: PathScores) -> tuple[Tensor, Tensor, Tensor]:

@@ -146,9 +146,10 @@ class LinearPlan:
             )
             return scores
         if self.backend == "native":
-            log_probs = contract.run_native(self._native, features, labels, len(self.thresholds))
-        else:
-            log_probs = self._reference(features, labels)
+            return contract.run_native(
+                self._native, features, labels, self.path_weights, return_path
+            )
+        log_probs = self._reference(features, labels)
         return contract.finish(log_probs, self.path_weights, return_path)
 
     def _reference(self, features: Tensor, labels: Tensor | None) -> Tensor:

@@ -176,11 +176,10 @@ class MLPPlan:
             )
             return scores
         if self._native is not None:
-            log_probs = contract.run_native(
-                self._native, features, labels, self.thresholds.shape[1]
+            return contract.run_native(
+                self._native, features, labels, self.path_weights, return_path
             )
-        else:
-            log_probs = self._reference(features, labels)
+        log_probs = self._reference(features, labels)
         return contract.finish(log_probs, self.path_weights, return_path)
 
     def _reference(self, features: Tensor, labels: Tensor | None) -> Tensor:

@@ -131,9 +131,8 @@ class PrototypePlan:
             )
             return scores
         if self.backend == "native":
-            log_probs = contract.run_native(self._native, features, labels, features.shape[0])
-        else:
-            log_probs = torch.stack([self._reference(one, labels) for one in features])
+            return contract.run_native(self._native, features, labels, path_weights, return_path)
+        log_probs = torch.stack([self._reference(one, labels) for one in features])
         return contract.finish(log_probs, path_weights, return_path)
 
     def _reference(self, features: Tensor, labels: Tensor | None) -> Tensor:
