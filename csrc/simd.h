@@ -39,7 +39,6 @@ LC_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 LC_INLINE Vec max(Vec a, Vec x) { return _mm512_max_ps(a, x); }
 LC_INLINE Vec sqrt(Vec x) { return _mm512_sqrt_ps(x); }
 LC_INLINE Vec div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
-LC_INLINE float sum(Vec x) { return _mm512_reduce_add_ps(x); }
 // Four weights at `p` (any alignment), each in all lanes: one load, then shuffles, which are
 // cheaper than loads.
 LC_INLINE void splat4(const float* p, Vec& a, Vec& b, Vec& c, Vec& d) {
@@ -73,11 +72,6 @@ LC_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 LC_INLINE Vec max(Vec a, Vec x) { return _mm256_max_ps(a, x); }
 LC_INLINE Vec sqrt(Vec x) { return _mm256_sqrt_ps(x); }
 LC_INLINE Vec div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
-LC_INLINE float sum(Vec x) {
-  __m128 half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
-  return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
-}
 LC_INLINE void splat4(const float* p, Vec& a, Vec& b, Vec& c, Vec& d) {
   const __m256 quad = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(p));
   a = _mm256_permute_ps(quad, 0x00);
@@ -137,7 +131,6 @@ LC_INLINE Vec fma(Vec a, Vec b, Vec c) { return add(mul(a, b), c); }
 LC_INLINE Vec max(Vec a, Vec x) { LC_EACH(a.v[i] > x.v[i] ? a.v[i] : x.v[i]); }
 LC_INLINE Vec sqrt(Vec x) { LC_EACH(sqrtf(x.v[i])); }
 LC_INLINE Vec div(Vec a, Vec b) { LC_EACH(a.v[i] / b.v[i]); }
-LC_INLINE float sum(Vec x) { return (x.v[0] + x.v[2]) + (x.v[1] + x.v[3]); }
 LC_INLINE void splat4(const float* p, Vec& a, Vec& b, Vec& c, Vec& d) {
   a = splat(p[0]);
   b = splat(p[1]);
