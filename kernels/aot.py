@@ -25,12 +25,15 @@ from lc_engine.kernels import (
     apply_thresholds,
     config,
     linear_confidence,
+    masked_linear,
     mlp_confidence,
     path_sum,
     prototype_confidence,
+    token_nll,
 )
 from lc_engine.kernels.dtypes import TRITON_DTYPES
-from lc_engine.kernels.saliency import GIVEN, MAGNITUDE, RANDOM
+from lc_engine.kernels.layer import GELU, NONE, RELU
+from lc_engine.kernels.saliency import GIVEN, MAGNITUDE, RANDOM, WHOLE
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -52,12 +55,12 @@ WIDE_LOAD = {
     "hip": r"\b(?:global|buffer)_load_dwordx[234]",
 }
 # Scalars of a launch that a kernel is compiled for as multiples of 16, as Triton does at run time.
-ALIGNED = {"D", "H", "E", "stride_xk"}
-LONG = {"seed", "stride_xk"}
+ALIGNED = {"D", "H", "E", "stride_xk", "stride_hk"}
+LONG = {"seed", "stride_xk", "stride_hk"}
 FLOAT = {"scale", "min_distance", "min_norm"}
 POINTERS = {
     **dict.fromkeys(("s_ptr", "s1_ptr", "t_ptr", "b_ptr", "b1_ptr", "norm_ptr"), "*fp32"),
-    **dict.fromkeys(("lc_ptr", "loss_ptr", "path_ptr"), "*fp32"),
+    **dict.fromkeys(("lc_ptr", "loss_ptr", "path_ptr", "nll_ptr", "entropy_ptr"), "*fp32"),
     **dict.fromkeys(("y_ptr", "table_ptr"), "*i64"),
     **dict.fromkeys(("omega_ptr", "parts_ptr"), "*fp64"),
 }
@@ -121,7 +124,8 @@ KERNELS = {
     "premask": linear_confidence._premask_kernel,
     "prototype_confidence": prototype_confidence._prototype_confidence_kernel,
     "mlp_confidence": mlp_confidence._mlp_confidence_kernel,
-    "hidden_layer": mlp_confidence._hidden_layer_kernel,
+    "masked_linear": masked_linear._masked_linear_kernel,
+    "token_nll": token_nll._token_nll_kernel,
     "apply_thresholds": apply_thresholds._apply_thresholds_kernel,
     "path_sum": path_sum._path_sum_kernel,
 }
@@ -133,6 +137,7 @@ def cases(target: str) -> Iterator[Case]:
         yield from _linear(target, dtype)
         yield from _prototype(target, dtype)
         yield from _mlp(target, dtype)
+        yield from _layers(target, dtype)
         for source, value in SOURCES.items():
             constants = {
                 "SALIENCY": value,
@@ -231,16 +236,16 @@ def _mlp(target: str, dtype: torch.dtype) -> Iterator[Case]:
         "SALIENCY": SOURCES["magnitude"],
         "COMPUTE": TRITON_DTYPES[dtype],
         "PRECISION": config.precision(device, dtype),
-        "GELU": False,
+        "ACTIVATION": RELU.value,
     }
     fused = config.mlp(device, dtype.itemsize)
     widest = config.mlp_width(device, dtype.itemsize, plain=True)
     beside = config.mlp_width(device, dtype.itemsize, plain=False)
     variants = {f"relu-H{width}": (True, width, {}) for width in (64, 128, 256) if width <= widest}
     variants |= {
-        "gelu": (True, beside, {"GELU": True}),
-        "gelu-random": (True, beside, {"GELU": True, "SALIENCY": SOURCES["random"]}),
-        "gelu-given": (True, beside, {"GELU": True, "SALIENCY": SOURCES["given"]}),
+        "gelu": (True, beside, {"ACTIVATION": GELU.value}),
+        "gelu-random": (True, beside, {"ACTIVATION": GELU.value, "SALIENCY": SOURCES["random"]}),
+        "gelu-given": (True, beside, {"ACTIVATION": GELU.value, "SALIENCY": SOURCES["given"]}),
         "wide": (False, 16, {}),
         "wide-random": (False, 16, {"SALIENCY": SOURCES["random"]}),
         "wide-given": (False, 16, {"SALIENCY": SOURCES["given"]}),
@@ -261,18 +266,43 @@ def _mlp(target: str, dtype: torch.dtype) -> Iterator[Case]:
         yield Case(
             "mlp_confidence", variant, target, dtype, constants, tile.warps, tile.stages, True
         )
-    for source, value in SOURCES.items():
-        layer = config.product(device, dtype.itemsize, scored=source != "magnitude")
+
+
+def _layers(target: str, dtype: torch.dtype) -> Iterator[Case]:
+    device = config.TARGETS[target]
+    common = {"COMPUTE": TRITON_DTYPES[dtype], "PRECISION": config.precision(device, dtype)}
+    # The activation takes registers, so the dearest stands for each source; the plain layer and
+    # ReLU are what transformers and MLPs have.
+    variants = {source: (source, GELU.value) for source in SOURCES}
+    variants |= {"magnitude-plain": ("magnitude", NONE.value)}
+    variants |= {"magnitude-relu": ("magnitude", RELU.value)}
+    for variant, (source, activation) in variants.items():
+        tile = config.product(device, dtype.itemsize, scored=source != "magnitude")
         constants = common | {
-            "GELU": True,
-            "SALIENCY": value,
-            "BLOCK_N": layer.rows,
-            "BLOCK_E": layer.classes,
-            "BLOCK_D": layer.depth,
+            "ACTIVATION": activation,
+            "SALIENCY": SOURCES[source],
+            "BLOCK_N": tile.rows,
+            "BLOCK_E": tile.classes,
+            "BLOCK_D": tile.depth,
         }
         yield Case(
-            "hidden_layer", source, target, dtype, constants, layer.warps, layer.stages, True
+            "masked_linear", variant, target, dtype, constants, tile.warps, tile.stages, True
         )
+    for source, value in (SOURCES | {"whole": WHOLE.value}).items():
+        for entropy in (False, True):
+            scored = source in ("given", "random")
+            tile = config.vocabulary(device, dtype.itemsize, scored=scored, entropy=entropy)
+            constants = common | {
+                "ENTROPY": entropy,
+                "SALIENCY": value,
+                "BLOCK_N": tile.rows,
+                "BLOCK_V": tile.classes,
+                "BLOCK_D": tile.depth,
+            }
+            variant = f"{source}-entropy" if entropy else source
+            yield Case(
+                "token_nll", variant, target, dtype, constants, tile.warps, tile.stages, True
+            )
 
 
 def compile_case(case: Case) -> Report:

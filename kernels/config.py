@@ -9,7 +9,7 @@ not depend on the number of rows, so a row's score does not depend on its batch.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -181,6 +181,18 @@ def product(target: Target, itemsize: int, *, scored: bool = False) -> Tile:
     """
     rows, classes, depth, warps, stages = _PRODUCT[target.arch, itemsize]
     return Tile(rows, classes // 2 if scored else classes, 1, depth, warps, stages)
+
+
+# Where saliencies in the tile and a running entropy together leave registers for half the words.
+_NARROW_VOCABULARY = {("sm_80", 2), ("sm_80", 4), ("sm_100", 2)}
+
+
+def vocabulary(target: Target, itemsize: int, *, scored: bool, entropy: bool) -> Tile:
+    """Return the tile of `token_nll`, whose classes are words."""
+    tile = product(target, itemsize, scored=scored)
+    if scored and entropy and (target.arch, itemsize) in _NARROW_VOCABULARY:
+        return replace(tile, classes=tile.classes // 2)
+    return tile
 
 
 def prototype(target: Target, itemsize: int, cosine: bool) -> Tile:

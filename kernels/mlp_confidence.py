@@ -19,9 +19,11 @@ import triton.language as tl
 from lc_engine.kernels import config
 from lc_engine.kernels.bias import padded_bias
 from lc_engine.kernels.dtypes import TRITON_DTYPES
+from lc_engine.kernels.layer import ACTIVATIONS, activate, layer_outputs, masked_weight
+from lc_engine.kernels.masked_linear import masked_linear
 from lc_engine.kernels.online_softmax import close, take_in
 from lc_engine.kernels.path_sum import chunk_sums, empty_parts, path_sum
-from lc_engine.kernels.saliency import GIVEN, MAGNITUDE, RANDOM, saliency, signed
+from lc_engine.kernels.saliency import GIVEN, MAGNITUDE, RANDOM, signed
 
 from lc_engine.ops.contract import PathScores, interpreting
 
@@ -29,54 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
-
-
-@triton.jit
-def _masked_weight(
-    w_ptr, s_ptr, t, out0, OUT, in0, IN, stream, seed,
-    SALIENCY: tl.constexpr, COMPUTE: tl.constexpr, BLOCK_OUT: tl.constexpr, BLOCK_IN: tl.constexpr,
-):  # fmt: skip
-    """Load a (BLOCK_OUT, BLOCK_IN) tile of a weight (OUT, IN) with 0 for weights under t.
-
-    Rows past the end repeat the last one: what they give meets columns past the end, which are 0,
-    in the next layer, or is no class in the last.
-    """
-    row = tl.arange(0, BLOCK_OUT)[:, None]
-    column = in0 + tl.arange(0, BLOCK_IN)[None, :]
-    base = tl.cast(out0, tl.int64) * IN
-    offset = tl.minimum(row, OUT - out0 - 1) * IN + column
-    w = tl.load(w_ptr + base + offset, mask=column < IN, other=0.0)
-    score = saliency(w, s_ptr, base + offset, column < IN, stream, seed, SALIENCY)
-    return tl.where(score >= t, w.to(COMPUTE), 0.0)
-
-
-@triton.jit
-def _activate(x, GELU: tl.constexpr):
-    if GELU:
-        x *= 0.5 * (1.0 + tl.erf(x * 0.7071067811865476))
-    else:
-        # Not tl.maximum: a NaN must stay one.
-        x = tl.where(x < 0.0, 0.0, x)
-    return x
-
-
-@triton.jit
-def _layer(
-    x_ptr, x_row, w_ptr, b_ptr, s_ptr, t, out0, OUT, IN, stream, seed,
-    SALIENCY: tl.constexpr, COMPUTE: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_OUT: tl.constexpr, BLOCK_IN: tl.constexpr,
-):  # fmt: skip
-    """Give BLOCK_OUT outputs of one masked layer before its activation: float32."""
-    total = tl.zeros((BLOCK_N, BLOCK_OUT), tl.float32)
-    for in0 in range(0, IN, BLOCK_IN):
-        column = in0 + tl.arange(0, BLOCK_IN)[None, :]
-        x = tl.load(x_ptr + (x_row + column), mask=column < IN, other=0.0)
-        w = _masked_weight(
-            w_ptr, s_ptr, t, out0, OUT, in0, IN, stream, seed,
-            SALIENCY, COMPUTE, BLOCK_OUT, BLOCK_IN,
-        )  # fmt: skip
-        total = tl.dot(x.to(COMPUTE), tl.trans(w), total, input_precision=PRECISION)
-    return total + tl.load(b_ptr + out0 + tl.arange(0, BLOCK_OUT))[None, :]
 
 
 @triton.jit(do_not_specialize=["seed", "layer", "N", "C", "K", "stride_path"])
@@ -105,7 +59,7 @@ def _mlp_confidence_kernel(
     H,
     K,
     FUSED: tl.constexpr,
-    GELU: tl.constexpr,
+    ACTIVATION: tl.constexpr,
     HAS_LABELS: tl.constexpr,
     RETURN_PATH: tl.constexpr,
     SPLIT: tl.constexpr,
@@ -130,11 +84,11 @@ def _mlp_confidence_kernel(
     for k in range(tl.program_id(1), K, tl.num_programs(1)):
         x_tile = x_ptr + tl.cast(k, tl.int64) * stride_xk + first * D
         if FUSED:
-            hidden = _layer(
+            hidden = layer_outputs(
                 x_tile, x_row, w1_ptr, b1_ptr, s1_ptr, tl.load(t_ptr + k), 0, H, D, layer, seed,
                 SALIENCY, COMPUTE, PRECISION, BLOCK_N, BLOCK_H, BLOCK_D,
             )  # fmt: skip
-            hidden = _activate(hidden, GELU).to(COMPUTE)
+            hidden = activate(hidden, ACTIVATION).to(COMPUTE)
             t = tl.load(t_ptr + K + k)
         else:
             t = tl.load(t_ptr + k)
@@ -144,14 +98,14 @@ def _mlp_confidence_kernel(
         for c0 in range(0, C, BLOCK_C):
             c = c0 + tl.arange(0, BLOCK_C)
             if FUSED:
-                w = _masked_weight(
+                w = masked_weight(
                     w_ptr, s_ptr, t, c0, C, 0, H, layer + 1, seed,
                     SALIENCY, COMPUTE, BLOCK_C, BLOCK_H,
                 )  # fmt: skip
                 logits = tl.dot(hidden, tl.trans(w), input_precision=PRECISION)
                 logits += tl.load(b_ptr + c)[None, :]
             else:
-                logits = _layer(
+                logits = layer_outputs(
                     x_tile, x_row, w_ptr, b_ptr, s_ptr, t, c0, C, D, layer, seed,
                     SALIENCY, COMPUTE, PRECISION, BLOCK_N, BLOCK_C, BLOCK_D,
                 )  # fmt: skip
@@ -175,45 +129,6 @@ def _mlp_confidence_kernel(
         tl.store(loss_ptr + row, loss.to(tl.float32), mask=inside)
 
 
-@triton.jit(do_not_specialize=["seed", "layer", "N"])
-def _hidden_layer_kernel(
-    x_ptr,  # (N, D), or (K, N, D) where stride_xk is not 0
-    w_ptr,  # (E, D)
-    b_ptr,  # (E,) float32, padded to a multiple of BLOCK_E
-    s_ptr,  # (E, D) float32, read where SALIENCY is GIVEN
-    t_ptr,  # (K,) float32
-    out_ptr,  # (K, N, E)
-    stride_xk,
-    seed,
-    layer,
-    N,
-    D,
-    E,
-    GELU: tl.constexpr,
-    SALIENCY: tl.constexpr,
-    COMPUTE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_E: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-):
-    # Sub-models run fastest: the programs that share a tile of x or of the weight run together.
-    k = tl.program_id(0)
-    e0 = tl.program_id(1) * BLOCK_E
-    first = tl.program_id(2).to(tl.int64) * BLOCK_N
-    x_row = tl.minimum(tl.arange(0, BLOCK_N), (N - 1 - first).to(tl.int32))[:, None] * D
-    x_tile = x_ptr + k.to(tl.int64) * stride_xk + first * D
-    hidden = _layer(
-        x_tile, x_row, w_ptr, b_ptr, s_ptr, tl.load(t_ptr + k), e0, E, D, layer, seed,
-        SALIENCY, COMPUTE, PRECISION, BLOCK_N, BLOCK_E, BLOCK_D,
-    )  # fmt: skip
-    hidden = _activate(hidden, GELU)
-    row = first + tl.arange(0, BLOCK_N)[:, None]
-    column = e0 + tl.arange(0, BLOCK_E)[None, :]
-    out = out_ptr + (k.to(tl.int64) * N + row) * E + column
-    tl.store(out, hidden.to(out_ptr.dtype.element_ty), mask=(row < N) & (column < E))
-
-
 @dataclass(frozen=True)
 class MLPHead:
     """An MLP head ready to be launched on batches; `prepare` makes one.
@@ -225,7 +140,7 @@ class MLPHead:
         saliencies: L float32 tensors like the weights; the weights where they are not read.
         source: MAGNITUDE, GIVEN or RANDOM of `kernels.saliency`.
         seed: key of the random saliency, as a signed 64-bit number; layer l draws from stream l.
-        gelu: whether the activation is GELU and not ReLU.
+        activation: RELU or GELU of `kernels.layer`.
         fused: whether the last hidden layer stays on the chip.
         tile: of the launch that ends in the softmax.
         layer_tile: of the launches before it.
@@ -237,7 +152,7 @@ class MLPHead:
     saliencies: Sequence[Tensor]
     source: int
     seed: int
-    gelu: bool
+    activation: int
     fused: bool
     tile: config.Tile
     layer_tile: config.Tile
@@ -294,7 +209,7 @@ def prepare(
         [s.to(torch.float32).contiguous() for s in saliencies] if saliencies else weights,
         source.value,
         signed(seed or 0),
-        activation == "gelu",
+        ACTIVATIONS[activation],
         fused,
         tile,
         layer_tile,
@@ -358,33 +273,22 @@ def mlp_confidence(
 
 def _hidden_layer(x: Tensor, head: MLPHead, layer: int, compute: torch.dtype) -> Tensor:
     """Compute one hidden layer of all sub-models: (N, D) or (K, N, D) -> (K, N, E)."""
-    samples, depth = x.shape[-2:]
+    samples = x.shape[-2]
     sub_models, width = head.thresholds.shape[1], head.weights[layer].shape[0]
-    tile = head.layer_tile
     out = torch.empty((sub_models, samples, width), dtype=compute, device=x.device)
-    grid = (sub_models, triton.cdiv(width, tile.classes), triton.cdiv(samples, tile.rows))
-    _hidden_layer_kernel[grid](
+    masked_linear(
         x,
         head.weights[layer],
         head.biases[layer],
         head.saliencies[layer],
         head.thresholds[layer],
         out,
-        samples * depth if x.dim() == 3 else 0,
-        head.seed,
-        layer,
-        samples,
-        depth,
-        width,
-        GELU=head.gelu,
-        SALIENCY=head.source,
-        COMPUTE=TRITON_DTYPES[compute],
-        PRECISION=config.precision(config.target_of(x.device), compute),
-        BLOCK_N=tile.rows,
-        BLOCK_E=tile.classes,
-        BLOCK_D=tile.depth,
-        num_warps=tile.warps,
-        num_stages=tile.stages,
+        source=head.source,
+        seed=head.seed,
+        stream=layer,
+        activation=head.activation,
+        compute=compute,
+        tile=head.layer_tile,
     )
     return out
 
@@ -433,7 +337,7 @@ def _last_layers(
         width,
         sub_models,
         FUSED=head.fused,
-        GELU=head.gelu,
+        ACTIVATION=head.activation,
         HAS_LABELS=labels is not None,
         RETURN_PATH=path is not None,
         SPLIT=splits > 1,

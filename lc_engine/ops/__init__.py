@@ -3,8 +3,10 @@
 from lc_engine.ops.apply_thresholds import apply_thresholds
 from lc_engine.ops.contract import FallbackWarning, PathScores
 from lc_engine.ops.linear_confidence import LinearPlan, linear_confidence
+from lc_engine.ops.masked_linear import masked_linear
 from lc_engine.ops.mlp_confidence import MLPPlan, mlp_confidence
 from lc_engine.ops.prototype_confidence import PrototypePlan, prototype_confidence
+from lc_engine.ops.token_nll import TokenScores, token_nll
 
 __all__ = [
     "FallbackWarning",
@@ -12,8 +14,11 @@ __all__ = [
     "MLPPlan",
     "PathScores",
     "PrototypePlan",
+    "TokenScores",
     "apply_thresholds",
     "linear_confidence",
+    "masked_linear",
     "mlp_confidence",
     "prototype_confidence",
+    "token_nll",
 ]

@@ -105,6 +105,23 @@ def resolve_backend(
     return backend
 
 
+def resolve_without_native(
+    operator: str, backend: Backend, device: torch.device, dtype: torch.dtype
+) -> str:
+    """Choose between plain torch and Triton, for an operator whose fast form on a CPU is torch's.
+
+    Raises:
+        ValueError: the backend named cannot run these tensors.
+    """
+    if backend == "native":
+        raise ValueError(
+            f"backend='native': lc_engine.{operator} has no C++ form; on a CPU 'auto' is torch's"
+        )
+    if backend == "auto" and device.type != "cuda":
+        return "reference"
+    return resolve_backend(operator, backend, device, dtype)
+
+
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype in which a reference accumulates: float64 stays, all others use float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32

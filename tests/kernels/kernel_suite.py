@@ -14,12 +14,16 @@ import triton.language as tl
 from lc_engine.kernels import apply_thresholds as threshold_kernels
 from lc_engine.kernels import config, philox
 from lc_engine.kernels import linear_confidence as linear_kernels
+from lc_engine.kernels import masked_linear as layer_kernels
 from lc_engine.kernels import mlp_confidence as mlp_kernels
 from lc_engine.kernels import prototype_confidence as prototype_kernels
+from lc_engine.kernels import token_nll as token_kernels
 from lc_engine.kernels.saliency import signed
 from torch import Tensor
 
+from lc_engine.ops import masked_linear
 from lc_engine.ops import philox as reference_philox
+from lc_engine.ops.token_nll import token_nll
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 # Small and different in every direction, so that no loop runs just once.
@@ -439,9 +443,9 @@ class MLPSuite:
 
     def test_one_launch_where_the_hidden_layer_fits(self, device, monkeypatch):
         counted = CountedKernel(mlp_kernels._mlp_confidence_kernel)
-        layers = CountedKernel(mlp_kernels._hidden_layer_kernel)
+        layers = CountedKernel(layer_kernels._masked_linear_kernel)
         monkeypatch.setattr(mlp_kernels, "_mlp_confidence_kernel", counted)
-        monkeypatch.setattr(mlp_kernels, "_hidden_layer_kernel", layers)
+        monkeypatch.setattr(layer_kernels, "_masked_linear_kernel", layers)
         x, weights, biases, y, t = self.head(device, torch.float32, 9, (33, 30, 9))
         self.check(x, weights, biases, y, t, splits=1)
         assert (counted.launches, layers.launches) == (1, 0)
@@ -455,6 +459,169 @@ class MLPSuite:
         omega = uniform_path(t.shape[1], str(x.device))
         result = mlp_kernels.mlp_confidence(x[:0], head, y[:0], omega, True)
         assert [r.shape for r in result] == [(0,), (0,), (3, 0)]
+
+
+def saliency_of(source: str, weight: Tensor):
+    """Give an operator's saliency argument, and the tensor that it stands for."""
+    if source == "random":
+        drawn = reference_philox.uniform(tuple(weight.shape), 2**50 + 7, device=weight.device)
+        return ("random", 2**50 + 7), drawn
+    given = torch.rand(weight.shape, device=weight.device) if source == "given" else None
+    return given, given
+
+
+def assert_close_to(ours: Tensor, naive: Tensor, truth: Tensor, tolerance: float) -> None:
+    """|ours − truth| ≤ |torch in the same dtype − truth| + tolerance, for every number."""
+    assert ours.shape == truth.shape
+    error, allowed = (ours.double() - truth).abs(), (naive.double() - truth).abs() + tolerance
+    assert bool((error <= allowed).all()), f"error {error.max():.2e}"
+
+
+class LayerSuite:
+    """`masked_linear` with the shipped tiles."""
+
+    def batch(self, device, dtype, seed, shape=(3, 37, 150, 200)):
+        sub_models, samples, depth, width = shape
+        torch.manual_seed(seed)
+        x = torch.randn(sub_models, samples, depth).to(device, dtype)
+        w = (torch.randn(width, depth) / depth**0.5).to(device, dtype)
+        b = torch.randn(width).to(device, dtype)
+        return x, w, b, torch.linspace(0, 0.1, sub_models).to(device)
+
+    def check(self, x, w, b, t, source="magnitude", activation=None):
+        saliency, score = saliency_of(source, w)
+        t = t * 5 if source != "magnitude" else t
+        ours = masked_linear(x, w, b, t, saliency=saliency, activation=activation, backend="triton")
+        assert ours.dtype == x.dtype
+        act = {None: lambda y: y, "relu": torch.relu, "gelu": torch.nn.functional.gelu}[activation]
+
+        def layer(dtype):
+            layers = [x[k].to(dtype) @ masked(w, score, t[k]).to(dtype).T for k in range(len(t))]
+            return act(torch.stack(layers) + (0 if b is None else b.to(dtype)))
+
+        # One rounding to the dtype of the result, of numbers up to about 4.
+        rounding = 4 * torch.finfo(x.dtype).eps + TOLERANCE
+        assert_close_to(ours, layer(x.dtype), layer(torch.float64), rounding)
+        return ours
+
+    @pytest.mark.parametrize("dtype", DTYPES, ids=ids)
+    @pytest.mark.parametrize("source", ["magnitude", "given", "random"])
+    @pytest.mark.parametrize("activation", [None, "relu", "gelu"])
+    def test_outputs(self, device, dtype, source, activation):
+        self.check(*self.batch(device, dtype, 1), source, activation)
+
+    @pytest.mark.parametrize(
+        "shape", [(1, 1, 1, 1), (2, 128, 64, 128), (2, 129, 65, 3), (4, 5, 300, 131)], ids=str
+    )
+    def test_shapes(self, device, shape):
+        x, w, _, t = self.batch(device, torch.float32, 2, shape)
+        self.check(x, w, None, t)
+
+    def test_a_shared_input_is_not_copied(self, device, monkeypatch):
+        x, w, b, t = self.batch(device, torch.float32, 3)
+        seen = []
+        launch = layer_kernels.masked_linear
+        monkeypatch.setattr(
+            layer_kernels,
+            "masked_linear",
+            lambda x, *more, **how: seen.append(x.shape) or launch(x, *more, **how),
+        )
+        shared = self.check(x[:1].expand(3, -1, -1), w, b, t)
+        assert seen == [(37, 150)]
+        assert torch.equal(shared, self.check(x[:1].repeat(3, 1, 1), w, b, t))
+
+    def test_drop_all_leaves_the_bias_and_nothing_needs_no_launch(self, device, monkeypatch):
+        x, w, b, t = self.batch(device, torch.float32, 4)
+        out = masked_linear(x, w, b, t + INFINITY, backend="triton")
+        assert torch.equal(out, b.expand_as(out))
+        counted = CountedKernel(layer_kernels._masked_linear_kernel)
+        monkeypatch.setattr(layer_kernels, "_masked_linear_kernel", counted)
+        assert masked_linear(x[:, :0], w, b, t, backend="triton").shape == (3, 0, 200)
+        self.check(x, w, b, t)
+        assert counted.launches == 1
+
+
+class TokenSuite:
+    """`token_nll` with the shipped tiles."""
+
+    def batch(self, device, dtype, seed, shape=(3, 37, 150, 300)):
+        sub_models, tokens, depth, words = shape
+        torch.manual_seed(seed)
+        h = torch.randn(sub_models, tokens, depth).to(device, dtype)
+        w = (2 * torch.randn(words, depth) / depth**0.5).to(device, dtype)
+        y = torch.randint(0, words, (tokens,), device=device)
+        return h, w, y, torch.linspace(0, 0.2, sub_models).to(device)
+
+    def check(self, h, w, y, t, source="whole", bias=None):
+        saliency, score = saliency_of(source, w)
+        t = None if source == "whole" else t * 3 if source != "magnitude" else t
+        ours = token_nll(
+            h, w, y, bias=bias, thresholds=t, saliency=saliency, return_entropy=True,
+            backend="triton",
+        )  # fmt: skip
+
+        def expected(dtype):
+            logits = []
+            for k in range(len(h)):
+                weight = w if t is None else masked(w, score, t[k])
+                product = h[k].to(dtype) @ weight.to(dtype).T
+                logits.append(product if bias is None else product + bias.to(dtype))
+            log_p = torch.log_softmax(torch.stack(logits).double(), -1)
+            at = y.expand(len(h), -1).unsqueeze(-1)
+            entropy = -torch.where(log_p.exp() == 0, 0, log_p.exp() * log_p).sum(-1)
+            return -log_p.gather(-1, at).squeeze(-1), entropy
+
+        for a, b, c in zip(ours, expected(h.dtype), expected(torch.float64), strict=True):
+            assert a.dtype == torch.float32
+            assert_close_to(a, b, c, TOLERANCE)
+        alone = token_nll(h, w, y, bias=bias, thresholds=t, saliency=saliency, backend="triton")
+        torch.testing.assert_close(alone, ours.nll, rtol=1e-6, atol=1e-6)
+        return ours
+
+    @pytest.mark.parametrize("dtype", DTYPES, ids=ids)
+    @pytest.mark.parametrize("source", ["whole", "magnitude", "given", "random"])
+    def test_scores(self, device, dtype, source):
+        self.check(*self.batch(device, dtype, 1), source)
+
+    @pytest.mark.parametrize(
+        "shape", [(1, 1, 1, 1), (2, 128, 64, 128), (2, 129, 65, 257), (1, 3, 200, 2)], ids=str
+    )
+    def test_shapes(self, device, shape):
+        self.check(*self.batch(device, torch.float32, 2, shape), "magnitude")
+
+    def test_words_that_cannot_be(self, device):
+        h, w, _, t = self.batch(device, torch.float32, 3)
+        bias = torch.zeros(300, device=device)
+        bias[:140] = -INFINITY  # a whole tile of them
+        y = torch.randint(140, 300, (37,), device=device)
+        self.check(h, w, y, t, "magnitude", bias)
+
+    def test_drop_all_is_uniform(self, device):
+        h, w, y, t = self.batch(device, torch.float32, 4)
+        nll, entropy = token_nll(
+            h, w, y, thresholds=t + INFINITY, return_entropy=True, backend="triton"
+        )
+        want = torch.full_like(nll, 300.0).log()
+        torch.testing.assert_close(nll, want, rtol=1e-6, atol=0)
+        torch.testing.assert_close(entropy, want, rtol=1e-6, atol=0)
+
+    def test_nan_stays_in_its_token(self, device):
+        h, w, y, _ = self.batch(device, torch.float32, 5)
+        clean = token_nll(h, w, y, backend="triton")
+        h[1, 9, 3] = float("nan")
+        found = token_nll(h, w, y, backend="triton")
+        assert bool(found[1, 9].isnan())
+        found[1, 9] = clean[1, 9]
+        assert torch.equal(found, clean)
+
+    def test_one_launch_and_none_for_nothing(self, device, monkeypatch):
+        h, w, y, _ = self.batch(device, torch.float32, 6)
+        counted = CountedKernel(token_kernels._token_nll_kernel)
+        monkeypatch.setattr(token_kernels, "_token_nll_kernel", counted)
+        token_nll(h, w, y, return_entropy=True, backend="triton")
+        assert counted.launches == 1
+        assert token_nll(h[:, :0], w, y[:0], backend="triton").shape == (3, 0)
+        assert counted.launches == 1
 
 
 class ThresholdSuite:

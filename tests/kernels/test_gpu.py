@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernel_suite import LinearSuite, MLPSuite, PhiloxSuite, PrototypeSuite, ThresholdSuite
+from kernel_suite import (
+    LayerSuite,
+    LinearSuite,
+    MLPSuite,
+    PhiloxSuite,
+    PrototypeSuite,
+    ThresholdSuite,
+    TokenSuite,
+)
 from lc_engine.kernels import linear_confidence as linear_kernels
 from torch.autograd import DeviceType
 
@@ -29,6 +37,12 @@ class TestPrototype(PrototypeSuite): ...
 
 
 class TestMLP(MLPSuite): ...
+
+
+class TestLayer(LayerSuite): ...
+
+
+class TestTokens(TokenSuite): ...
 
 
 class TestThresholds(ThresholdSuite): ...

@@ -13,7 +13,15 @@ if os.environ.get("TRITON_INTERPRET", "0") in ("0", "", "false"):
     )
 
 import torch
-from kernel_suite import LinearSuite, MLPSuite, PhiloxSuite, PrototypeSuite, ThresholdSuite
+from kernel_suite import (
+    LayerSuite,
+    LinearSuite,
+    MLPSuite,
+    PhiloxSuite,
+    PrototypeSuite,
+    ThresholdSuite,
+    TokenSuite,
+)
 
 from lc_engine.ops import apply_thresholds, linear_confidence, prototype_confidence
 from lc_engine.ops.mlp_confidence import mlp_confidence
@@ -37,6 +45,12 @@ class TestPrototype(PrototypeSuite): ...
 
 
 class TestMLP(MLPSuite): ...
+
+
+class TestLayer(LayerSuite): ...
+
+
+class TestTokens(TokenSuite): ...
 
 
 class TestThresholds(ThresholdSuite): ...

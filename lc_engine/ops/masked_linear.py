@@ -1,0 +1,179 @@
+"""masked_linear: one linear layer of all K sub-models, each with an input of its own.
+
+    y_k = act(x_k · (W ⊙ [s ≥ t_k])ᵀ + b)
+
+A sub-model of arXiv 2402.05356 is a threshold on the weights: one masked copy of W exists at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from lc_engine.ops import contract
+from lc_engine.ops import saliency as scores
+
+if TYPE_CHECKING:
+    from lc_engine.ops.contract import Backend, Saliency
+
+LayerActivation = Literal["relu", "gelu"]
+
+
+def masked_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    thresholds: Tensor,
+    *,
+    saliency: Saliency = None,
+    activation: LayerActivation | None = None,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Run one layer of all K sub-models.
+
+    Args:
+        x: (K, M, D) float32, bfloat16, float16 or float64 (reference only). Where all sub-models
+            share one input, `x.expand(K, M, D)`: it is not copied.
+        weight: (E, D) in the dtype of `x`.
+        bias: (E,) or None; never masked.
+        thresholds: (K,) ascending. Weight w with saliency s lives in sub-model k while s ≥ t_k.
+        saliency: None for |w|, a tensor (E, D), or ("random", seed) for numbers drawn by Philox.
+        activation: None, "relu", or "gelu" by the error function.
+        backend: "auto" is Triton on a GPU and plain torch, "reference", elsewhere.
+
+    Returns:
+        (K, M, E) in the dtype of `x`, accumulated in float32 (float64 for float64).
+
+    Raises:
+        ValueError: naming the argument that does not fit.
+    """
+    tensor, seed = scores.split(saliency)
+    result: Tensor = torch.ops.lc_engine.masked_linear(
+        x, weight, bias, thresholds, tensor, seed, activation, backend
+    )
+    return result
+
+
+def _check(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    thresholds: Tensor,
+    saliency: Tensor | None,
+    activation: str | None,
+) -> Tensor:
+    """Check the arguments; return the thresholds on the host, in the dtype of the saliencies."""
+    contract.check_tensor("weight", weight, ("E", "D"))
+    contract.check_tensor("x", x, ("K", "M", weight.shape[1]), like=weight)
+    if weight.dtype != x.dtype:
+        raise ValueError(f"weight is {weight.dtype} but x is {x.dtype}: give both in one dtype")
+    if bias is not None:
+        contract.check_tensor("bias", bias, (weight.shape[0],), like=weight)
+    if saliency is not None:
+        contract.check_tensor("saliency", saliency, tuple(weight.shape), like=weight)
+    if activation is not None and activation not in get_args(LayerActivation):
+        raise ValueError(
+            f"activation must be None or one of {get_args(LayerActivation)}, got {activation!r}"
+        )
+    contract.check_tensor("thresholds", thresholds, (x.shape[0],))
+    return contract.check_thresholds("thresholds", thresholds, contract.compute_dtype(x.dtype))
+
+
+def _reference(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    thresholds: Tensor,
+    saliency: Tensor | None,
+    activation: str | None,
+) -> Tensor:
+    """Compute one sub-model after the other; one masked copy of the weight exists at a time."""
+    dtype = contract.compute_dtype(x.dtype)
+    wide, shift = weight.to(dtype), None if bias is None else bias.to(dtype)
+    out = x.new_empty((*x.shape[:2], weight.shape[0]))
+    for k, threshold in enumerate(thresholds.to(x.device)):
+        layer = torch.nn.functional.linear(
+            x[k].to(dtype), scores.keep(wide, saliency, threshold), shift
+        )
+        if activation == "relu":
+            layer = layer.relu_()
+        elif activation == "gelu":
+            layer = torch.nn.functional.gelu(layer)
+        out[k] = layer
+    return out
+
+
+@torch.library.custom_op("lc_engine::masked_linear", mutates_args=())
+def _operator(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    thresholds: Tensor,
+    saliency: Tensor | None,
+    seed: int | None,
+    activation: str | None,
+    backend: str,
+) -> Tensor:
+    bounds = _check(x, weight, bias, thresholds, saliency, activation)
+    chosen = contract.resolve_without_native(
+        "masked_linear",
+        backend,  # type: ignore[arg-type]
+        x.device,
+        x.dtype,
+    )
+    if chosen == "triton":
+        return _triton(x, weight, bias, bounds, saliency, seed, activation)
+    score = scores.drawn(weight, saliency, seed)
+    return _reference(x, weight, bias, bounds, score, activation)
+
+
+def _triton(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    thresholds: Tensor,
+    saliency: Tensor | None,
+    seed: int | None,
+    activation: str | None,
+) -> Tensor:
+    """Run all sub-models in one launch."""
+    from lc_engine.kernels import config, masked_linear
+    from lc_engine.kernels.bias import padded_bias
+    from lc_engine.kernels.layer import ACTIVATIONS
+    from lc_engine.kernels.saliency import signed, source_of
+
+    weight = weight.contiguous()
+    target, scored = config.target_of(x.device), saliency is not None or seed is not None
+    tile = config.product(target, x.element_size(), scored=scored)
+    out = x.new_empty((*x.shape[:2], weight.shape[0]))
+    masked_linear.masked_linear(
+        scores.shared(x),
+        weight,
+        padded_bias(bias, weight, weight.shape[0], tile.classes, 0.0),
+        weight if saliency is None else saliency.to(torch.float32).contiguous(),
+        thresholds.to(x.device, torch.float32),
+        out,
+        source=source_of(saliency, seed),
+        seed=signed(seed or 0),
+        stream=0,
+        activation=ACTIVATIONS[activation],
+        compute=config.compute_dtype(x, weight, contract.interpreting()),
+        tile=tile,
+    )
+    return out
+
+
+@_operator.register_fake
+def _(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    thresholds: Tensor,
+    saliency: Tensor | None,
+    seed: int | None,
+    activation: str | None,
+    backend: str,
+) -> Tensor:
+    return x.new_empty((*x.shape[:2], weight.shape[0]))

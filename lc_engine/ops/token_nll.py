@@ -1,0 +1,331 @@
+"""token_nll: language-model head, log-softmax at the target, for all K sub-models.
+
+    logits_k = h_k · (W ⊙ [s ≥ t_k])ᵀ + b      nll_k = −log softmax(logits_k)[target]
+
+No tensor of tokens x vocabulary exists at any time: logits come tile by tile into an online
+log-sum-exp (Milakov & Gimelshein, arXiv 1805.02867), and with them Σ p · logit, which gives the
+entropy of the prediction. The scores of arXiv 2402.05356, section 3, are means of these numbers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
+
+import torch
+from torch import Tensor
+
+from lc_engine.ops import contract
+from lc_engine.ops import saliency as scores
+
+if TYPE_CHECKING:
+    from lc_engine.ops.contract import Backend, Saliency
+
+# Numbers in a tile of logits and in a tile of weights of the reference: 8 and 4 MB as float32.
+_TILE_LOGITS = 1 << 21
+_TILE_WEIGHTS = 1 << 20
+
+
+class TokenScores(NamedTuple):
+    """Scores of T tokens under K sub-models, in nats.
+
+    Attributes:
+        nll: (K, T) −log p of the target. High = hard.
+        entropy: (K, T) −Σ p log p of the predicted distribution. High = undecided.
+    """
+
+    nll: Tensor
+    entropy: Tensor
+
+
+@overload
+def token_nll(
+    hidden: Tensor,
+    vocab_weight: Tensor,
+    targets: Tensor,
+    *,
+    bias: Tensor | None = ...,
+    thresholds: Tensor | None = ...,
+    saliency: Saliency = ...,
+    return_entropy: Literal[False] = ...,
+    backend: Backend = ...,
+) -> Tensor: ...
+@overload
+def token_nll(
+    hidden: Tensor,
+    vocab_weight: Tensor,
+    targets: Tensor,
+    *,
+    bias: Tensor | None = ...,
+    thresholds: Tensor | None = ...,
+    saliency: Saliency = ...,
+    return_entropy: Literal[True],
+    backend: Backend = ...,
+) -> TokenScores: ...
+def token_nll(
+    hidden: Tensor,
+    vocab_weight: Tensor,
+    targets: Tensor,
+    *,
+    bias: Tensor | None = None,
+    thresholds: Tensor | None = None,
+    saliency: Saliency = None,
+    return_entropy: bool = False,
+    backend: Backend = "auto",
+) -> Tensor | TokenScores:
+    """Score T target tokens under K sub-models without a logits tensor.
+
+    Args:
+        hidden: (K, T, D) last hidden states of the positions that count, float32, bfloat16,
+            float16 or float64 (reference only).
+        vocab_weight: (V, D) of the head, in the dtype of `hidden`.
+        targets: (T,) integers in [0, V): the token that each position is to predict.
+        bias: (V,) or None; never masked.
+        thresholds: (K,) ascending where the head is masked too: weight w with saliency s lives in
+            sub-model k while s ≥ t_k. None leaves the head whole.
+        saliency: None for |w|, a tensor (V, D), or ("random", seed) for numbers drawn by Philox
+            (V·D of them, held while the call runs).
+        return_entropy: whether to return the entropy of each prediction too.
+        backend: "auto" is Triton on a GPU and plain torch, "reference", elsewhere.
+
+    Returns:
+        The negative log-likelihood (K, T) in nats, float32 (float64 for float64); with
+        `return_entropy`, TokenScores(nll, entropy).
+
+    Raises:
+        ValueError: naming the argument that does not fit, or the first target out of range.
+    """
+    tensor, seed = scores.split(saliency)
+    nll, entropy = torch.ops.lc_engine.token_nll(
+        hidden, vocab_weight, targets, bias, thresholds, tensor, seed, return_entropy, backend
+    )
+    return TokenScores(nll, entropy) if return_entropy else nll
+
+
+def _check(
+    hidden: Tensor,
+    vocab_weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None,
+    thresholds: Tensor | None,
+    saliency: Tensor | None,
+    seed: int | None,
+) -> Tensor | None:
+    """Check the arguments; return the thresholds on the host, in the dtype of the saliencies."""
+    contract.check_tensor("vocab_weight", vocab_weight, ("V", "D"))
+    words, depth = vocab_weight.shape
+    if words < 1:
+        raise ValueError("vocab_weight must have at least one row, got V = 0")
+    contract.check_tensor("hidden", hidden, ("K", "T", depth), like=vocab_weight)
+    if vocab_weight.dtype != hidden.dtype:
+        raise ValueError(
+            f"vocab_weight is {vocab_weight.dtype} but hidden is {hidden.dtype}: "
+            "give both in one dtype"
+        )
+    if bias is not None:
+        contract.check_tensor("bias", bias, (words,), like=vocab_weight)
+    _check_targets(targets, hidden.shape[1], words, hidden.device)
+    if thresholds is None:
+        if saliency is not None or seed is not None:
+            raise ValueError("saliency is given without thresholds: a whole head has no use for it")
+        return None
+    if saliency is not None:
+        contract.check_tensor("saliency", saliency, (words, depth), like=vocab_weight)
+    contract.check_tensor("thresholds", thresholds, (hidden.shape[0],))
+    return contract.check_thresholds("thresholds", thresholds, contract.compute_dtype(hidden.dtype))
+
+
+def _check_targets(targets: Tensor, tokens: int, words: int, device: torch.device) -> None:
+    if not isinstance(targets, torch.Tensor) or tuple(targets.shape) != (tokens,):
+        got = tuple(targets.shape) if isinstance(targets, torch.Tensor) else type(targets).__name__
+        raise ValueError(f"targets must have shape ({tokens},), one per token of hidden, got {got}")
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+        raise ValueError(f"targets must be an integer tensor, got {targets.dtype}")
+    if targets.device != device:
+        raise ValueError(f"targets is on {targets.device}, but must be on {device}")
+    outside = (targets < 0) | (targets >= words)
+    if bool(outside.any()):
+        row = int(outside.nonzero()[0, 0])
+        raise ValueError(
+            f"targets[{row}] is {int(targets[row])}, but must lie in [0, {words}): "
+            "pass only the positions that count"
+        )
+
+
+class _Running:
+    """The softmax of some rows over the words seen so far: m, Σ e^(l−m), Σ (l−m) e^(l−m)."""
+
+    def __init__(self, rows: int, like: Tensor, dtype: torch.dtype, entropy: bool) -> None:
+        self.largest = like.new_full((rows,), -torch.inf, dtype=dtype)
+        self.total = like.new_zeros((rows,), dtype=dtype)
+        self.moment = like.new_zeros((rows,), dtype=dtype) if entropy else None
+        self.chosen = like.new_zeros((rows,), dtype=dtype)
+
+    def take_in(self, rows: slice, logits: Tensor, first: int, targets: Tensor) -> None:
+        """Take the logits (rows, words) of words `first` and on; their memory is overwritten."""
+        words = logits.shape[1]
+        local = targets - first
+        inside = (local >= 0) & (local < words)
+        found = logits.gather(1, local.clamp(0, words - 1).unsqueeze(1)).squeeze(1)
+        self.chosen[rows] = torch.where(inside, found, self.chosen[rows])
+        before = self.largest[rows]
+        largest = torch.maximum(before, logits.amax(1))
+        # A row of −∞ alone keeps its state: −∞ − (−∞) must not appear.
+        base = torch.where(largest == -torch.inf, 0, largest)
+        logits -= base.unsqueeze(1)
+        fall = torch.where(before == -torch.inf, 0, before - base)
+        weights = logits.exp()
+        if self.moment is not None:
+            carried = fall.exp() * (self.moment[rows] + fall * self.total[rows])
+            # 0 · ∞ must not appear where a word has no probability.
+            self.moment[rows] = carried + (weights * logits.clamp_(min=-1e30)).sum(1)
+        self.total[rows] = self.total[rows] * fall.exp() + weights.sum(1)
+        self.largest[rows] = largest
+
+    def close(self) -> tuple[Tensor, Tensor | None]:
+        """Give the NLL and the entropy of every row."""
+        log_total = self.total.log()
+        nll = log_total - (self.chosen - self.largest)
+        return nll, None if self.moment is None else log_total - self.moment / self.total
+
+
+def _reference(
+    hidden: Tensor,
+    vocab_weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None,
+    thresholds: Tensor | None,
+    saliency: Tensor | None,
+    return_entropy: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Score in plain torch, a tile of logits at a time; see the constants for how much it takes."""
+    sub_models, tokens, depth = hidden.shape
+    dtype = contract.compute_dtype(hidden.dtype)
+    words = max(1, _TILE_WEIGHTS // max(1, depth))
+    rows = max(1, _TILE_LOGITS // words)
+    running = _Running(sub_models * tokens, hidden, dtype, return_entropy)
+    targets = targets.to(torch.int64)
+    for first in range(0, vocab_weight.shape[0], words):
+        part = slice(first, first + words)
+        weight = vocab_weight[part].to(dtype)
+        shift = None if bias is None else bias[part].to(dtype)
+        for k in range(sub_models):
+            masked = weight
+            if thresholds is not None:
+                score = None if saliency is None else saliency[part]
+                masked = scores.keep(weight, score, thresholds[k].to(weight.device))
+            masked = masked.to(hidden.dtype)  # it came from there, so nothing is rounded
+            for start in range(0, tokens, rows):
+                stop = min(tokens, start + rows)
+                logits = _logits(hidden[k, start:stop], masked, shift)
+                where = slice(k * tokens + start, k * tokens + stop)
+                running.take_in(where, logits, first, targets[start:stop])
+    nll, entropy = running.close()
+    shape = (sub_models, tokens)
+    return nll.view(shape), None if entropy is None else entropy.view(shape)
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Multiply (T, D) by (V, D), accumulated in float32 (float64): (T, V)."""
+    dtype = contract.compute_dtype(hidden.dtype)
+    if hidden.dtype != torch.bfloat16:
+        return torch.nn.functional.linear(hidden.to(dtype), weight.to(dtype), bias)
+    # torch rounds a product of bfloat16 matrices to bfloat16. Subtracting the rounded product
+    # inside a second one gives what was lost, and both are still faster than float32.
+    rounded = hidden @ weight.T
+    lost = torch.addmm(rounded, hidden, weight.T, beta=-1)
+    logits = rounded.to(dtype).add_(lost)
+    return logits if bias is None else logits.add_(bias)
+
+
+@torch.library.custom_op("lc_engine::token_nll", mutates_args=())
+def _operator(
+    hidden: Tensor,
+    vocab_weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None,
+    thresholds: Tensor | None,
+    saliency: Tensor | None,
+    seed: int | None,
+    return_entropy: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    bounds = _check(hidden, vocab_weight, targets, bias, thresholds, saliency, seed)
+    chosen = contract.resolve_without_native(
+        "token_nll",
+        backend,  # type: ignore[arg-type]
+        hidden.device,
+        hidden.dtype,
+    )
+    if chosen == "triton":
+        nll, entropy = _triton(
+            hidden, vocab_weight, targets, bias, bounds, saliency, seed, return_entropy
+        )
+    else:
+        score = scores.drawn(vocab_weight, saliency, seed)
+        nll, entropy = _reference(
+            hidden, vocab_weight, targets, bias, bounds, score, return_entropy
+        )
+    # A custom op's result may not be None: an entropy that was not asked for is an empty tensor.
+    return nll, nll.new_empty((0, 0)) if entropy is None else entropy
+
+
+def _triton(
+    hidden: Tensor,
+    vocab_weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None,
+    thresholds: Tensor | None,
+    saliency: Tensor | None,
+    seed: int | None,
+    return_entropy: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Score all sub-models in one launch."""
+    from lc_engine.kernels import config, token_nll
+    from lc_engine.kernels.bias import padded_bias
+    from lc_engine.kernels.saliency import WHOLE, signed, source_of
+
+    weight = vocab_weight.contiguous()
+    tile = config.vocabulary(
+        config.target_of(hidden.device),
+        hidden.element_size(),
+        scored=saliency is not None or seed is not None,
+        entropy=return_entropy,
+    )
+    nll = hidden.new_empty(hidden.shape[:2], dtype=torch.float32)
+    entropy = torch.empty_like(nll) if return_entropy else None
+    bounds = nll.new_zeros(len(hidden)) if thresholds is None else thresholds
+    token_nll.token_nll(
+        scores.shared(hidden),
+        weight,
+        padded_bias(bias, weight, len(weight), tile.classes, -torch.inf),
+        weight if saliency is None else saliency.to(torch.float32).contiguous(),
+        bounds.to(hidden.device, torch.float32),
+        targets.to(torch.int64).contiguous(),
+        nll,
+        entropy,
+        source=WHOLE.value if thresholds is None else source_of(saliency, seed),
+        seed=signed(seed or 0),
+        compute=config.compute_dtype(hidden, weight, contract.interpreting()),
+        tile=tile,
+    )
+    return nll, entropy
+
+
+@_operator.register_fake
+def _(
+    hidden: Tensor,
+    vocab_weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None,
+    thresholds: Tensor | None,
+    saliency: Tensor | None,
+    seed: int | None,
+    return_entropy: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    shape = tuple(hidden.shape[:2])
+    dtype = contract.compute_dtype(hidden.dtype)
+    return (
+        hidden.new_empty(shape, dtype=dtype),
+        hidden.new_empty(shape if return_entropy else (0, 0), dtype=dtype),
+    )
