@@ -23,6 +23,7 @@ from lc_engine.extras import require
 from lc_engine.select.gamma import CANDIDATES
 
 FEW = 30  # rows a class up to which the gain is promised
+LOSS = 0.3  # points below random that gamma="auto" must not fall
 FRACTIONS = ("1 %", "2 %", "5 %", "10 %", "20 %", "30 %", "50 %", "70 %", "90 %")
 PER_CLASS = ("3 a class", "5 a class", "10 a class", "30 a class", "100 a class", "300 a class")
 FIXED = tuple(f"flexrand_{gamma:g}" for gamma in CANDIDATES)
@@ -51,8 +52,15 @@ class Evidence:
         found: dict[tuple[Setting, str, str, int], list[float]] = defaultdict(list)
         self.per_class: dict[tuple[Setting, str], float] = {}
         self.chosen: dict[tuple[Setting, str], dict[int, float]] = defaultdict(dict)
+        evaluated = set()
         for row in table:
             setting = (row["backbone"], row["images"], row["variant"])
+            evaluation = (setting, row["method"], row["seed"], row["keep"], row["draw"])
+            if evaluation in evaluated:
+                raise SystemExit(
+                    f"{path} holds {evaluation} twice: it was evaluated once too often"
+                )
+            evaluated.add(evaluation)
             found[setting, row["keep"], row["method"], row["seed"]].append(row["accuracy"])
             self.per_class[setting, row["keep"]] = row["per_class"]
             if row["method"] == "flexrand_auto":
@@ -117,6 +125,7 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
 def by_keep(evidence: Evidence, keeps: tuple[str, ...]) -> str:
     """Gap to random of every strategy at every budget, averaged over the settings that have it."""
+    keeps = tuple(k for k in keeps if any(keep == k for _, keep in evidence.per_class))
     cells = {k: [(s, k) for s in evidence.settings if (s, k) in evidence.per_class] for k in keeps}
     means = {m: [evidence.over_seeds(cells[k], m) for k in keeps] for m in (*COMPARED, *FIXED)}
     base = [
@@ -203,10 +212,14 @@ def regret(evidence: Evidence) -> str:
                 judge = np.arange(len(seeds)) % 2 == half
                 best = grid[:, ~judge].mean(1).argmax()
                 honest.append(grid[best, judge].mean() - auto[judge].mean())
+        if not gains:
+            continue
         figures = [np.mean(gains), np.mean(flattered), np.mean(honest), np.min(gains)]
-        rows.append([label, str(len(gains)), *(f"{value:+.2f}" for value in figures)])
+        below = str(sum(gain < -LOSS for gain in gains))
+        rows.append([label, str(len(gains)), *(f"{value:+.2f}" for value in figures), below])
     header = ["budgets", "cells", "auto less random", "best fixed less auto, same seeds"]
     header += ["best fixed less auto, other seeds", "worst cell, auto less random"]
+    header += [f"cells below -{LOSS}"]
     return markdown(header, rows)
 
 
@@ -230,7 +243,9 @@ def plot(evidence: Evidence, out: Path) -> None:
              "el2n", "easy_diverse", "moderate")  # fmt: skip
     panels = [("mean over the settings", list(evidence.settings))]
     panels += [(" ".join(s), [s]) for s in evidence.settings]
-    figure, axes = plt.subplots(2, 4, figsize=(17, 8), sharex=True, layout="constrained")
+    figure, axes = plt.subplots(
+        2, (len(panels) + 1) // 2, figsize=(17, 8), sharex=True, layout="constrained"
+    )
     x = [float(k.split()[0]) for k in FRACTIONS]
     for axis, (title, chosen) in zip(axes.flat, panels, strict=False):
         for i, method in enumerate(shown):
@@ -246,7 +261,8 @@ def plot(evidence: Evidence, out: Path) -> None:
             title=title, xscale="log", ylim=(-15, 13), xticks=x, xticklabels=[f"{v:g}" for v in x]
         )
         axis.minorticks_off()
-    axes[0, 0].legend(fontsize=8)
+        axis.tick_params(axis="x", labelsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper")
     figure.supxlabel("kept (%)")
     figure.supylabel("accuracy less class-wise random (points)")
     figure.savefig(out / "selection.png", dpi=80)

@@ -10,10 +10,8 @@ import numpy as np
 
 from lc_engine.select import coverage, ranked, uncertainty
 from lc_engine.select import gamma as auto
-from lc_engine.select.budget import apportion, bound_per_group, resolve_keep
 from lc_engine.select.flexrand import flexrand
-from lc_engine.select.guard import set_aside
-from lc_engine.select.rows import read_rows
+from lc_engine.select.prepare import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,14 +95,7 @@ def select(
     takes = [p.name for p in inspect.signature(run).parameters.values() if p.kind is p.KEYWORD_ONLY]
     _check_options(strategy, takes, options, gamma)
     check_seed(seed)
-    rows = read_rows(scores, by)
-    counts = apportion(
-        rows.sizes,
-        resolve_keep(keep, len(rows)),
-        floor=bound_per_group("floor", floor, rows.names),
-        cap=bound_per_group("cap", cap, rows.names),
-    )
-    rows = set_aside(rows, counts, noise_guard)
+    rows, counts = prepare(scores, keep, by=by, floor=floor, cap=cap, noise_guard=noise_guard)
     given: dict[str, Any] = dict(options)
     if "score" in takes:
         given["score"] = score
@@ -126,8 +117,11 @@ def choose_gamma(
     by: str | None = "label",
     seed: int = 0,
     score: str = "loss",
+    floor: Bound = None,
+    cap: Bound = None,
+    noise_guard: float = 0.0,
 ) -> GammaChoice:
-    """Make the choice that `select(..., gamma="auto")` makes, and give its reasons.
+    """Make the choice that `select(..., gamma="auto")` makes of the same arguments, with reasons.
 
     Args:
         scores: as in `select`, like the other arguments.
@@ -137,12 +131,14 @@ def choose_gamma(
         by: the column whose values share the budget.
         seed: of the trial's subsets.
         score: "loss" or "lc".
+        floor: least number kept per group.
+        cap: greatest number kept per group.
+        noise_guard: share of each group to set aside first: it is not tried on either.
 
     Raises:
         ValueError: naming the argument, column or row that does not fit.
     """
-    rows = read_rows(scores, by)
-    counts = apportion(rows.sizes, resolve_keep(keep, len(rows)))
+    rows, counts = prepare(scores, keep, by=by, floor=floor, cap=cap, noise_guard=noise_guard)
     return auto.choose(rows, counts, score=score, features=features, seed=check_seed(seed))
 
 

@@ -3,7 +3,8 @@
 "Exploring Learning Complexity for Efficient Downstream Dataset Pruning" (arXiv 2402.05356 v2/v3)
 and its released code. Rows of a group are sorted by hardness; the first γ·n are the easy pool, the
 others the hard one. The smaller pool gives half of what is kept, or all it has if that is less;
-the larger gives the rest. γ = 0 and γ = 1 leave one pool: a random draw per group.
+the larger gives the rest. γ = 0 and γ = 1 leave one pool: the random draw per group, and with the
+same seed the very rows that the strategy "random" draws.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def draw_ranked(
     rng: np.random.Generator,
 ) -> NDArray[np.intp]:
     """Draw from the pools, given each row's place in its group (N,), 0 for the easiest."""
-    pool, easy = split(sizes, counts, gamma, rng)
+    # Ties from a stream of their own: with one pool, what is drawn is then what "random" draws.
+    pool, easy = split(sizes, counts, gamma, rng.spawn(1)[0])
     cells = pool_cells(rank, groups, pool)
     return draw.uniform(cells, np.stack([easy, counts - easy], 1).reshape(-1), rng)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _RATE, _MOMENTUM, _BATCH = 0.5, 0.9, 128
-_RIDGE = 0.3  # where the mean squared length of a row is 1
+_RIDGE = 0.3  # of the mean squared length of a centred row
 
 
 def standardise(features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -70,27 +70,25 @@ def ridge_predict(
 ) -> NDArray[np.intp]:
     """Fit a ridge classifier in closed form and predict: features (n, D) -> classes (m,).
 
-    One-hot regression with an intercept; rows are centred and scaled to a mean squared length of
-    1, so the penalty does not depend on the scale of the features.
+    One-hot regression with an intercept. The penalty is a share of the mean squared length of the
+    centred rows, so it does not depend on the scale of the features.
     """
     mean = features.mean(0)
     centred = features - mean
-    scale = max(float(np.sqrt(np.square(centred).sum(1).mean())), 1e-12)
-    centred /= scale
     targets = np.eye(classes, dtype=np.float32)[labels]
-    offset = targets.mean(0)
-    targets -= offset
     samples, width = centred.shape
+    # Centring the targets would change nothing: the rows of `centred` sum to zero.
     if samples <= width:
-        gram = centred @ centred.T
-        gram.flat[:: samples + 1] += _RIDGE
-        weight = centred.T @ np.linalg.solve(gram, targets)
+        weight = centred.T @ np.linalg.solve(_penalised(centred @ centred.T, samples), targets)
     else:
-        gram = centred.T @ centred
-        gram.flat[:: width + 1] += _RIDGE
-        weight = np.linalg.solve(gram, centred.T @ targets)
-    weight /= scale
-    return np.asarray((queries @ weight + (offset - mean @ weight)).argmax(1))
+        weight = np.linalg.solve(_penalised(centred.T @ centred, samples), centred.T @ targets)
+    return np.asarray((queries @ weight + (targets.mean(0) - mean @ weight)).argmax(1))
+
+
+def _penalised(gram: NDArray[np.float32], samples: int) -> NDArray[np.float32]:
+    """Add the ridge to a Gram matrix, in place; its trace is the rows' squared length."""
+    gram.flat[:: len(gram) + 1] += max(_RIDGE * float(np.trace(gram)) / samples, 1e-12)
+    return gram
 
 
 def principal_components(

@@ -205,7 +205,7 @@ def _group(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
 
 
 def _names(scores: Scores) -> list[str]:
-    return list(scores) if isinstance(scores, Mapping) else scores.table.column_names
+    return list(scores) if isinstance(scores, Mapping) else scores.column_names
 
 
 def _column(scores: Scores, name: str) -> Any:

@@ -9,9 +9,7 @@ from torch.utils.data import Sampler
 
 from lc_engine.select import draw, flexrand
 from lc_engine.select.api import check_gamma, check_seed
-from lc_engine.select.budget import apportion, bound_per_group, resolve_keep
-from lc_engine.select.guard import set_aside
-from lc_engine.select.rows import read_rows
+from lc_engine.select.prepare import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,19 +56,14 @@ class FlexRandSampler(Sampler[int]):
         noise_guard: float = 0.0,
     ) -> None:
         self._gamma, self._seed, self._epoch = check_gamma(gamma), check_seed(seed), 0
-        rows = read_rows(scores, by)
+        rows, self._counts = prepare(
+            scores, keep, by=by, floor=floor, cap=cap, noise_guard=noise_guard
+        )
         if rows.ids.dtype.kind not in "iu" or int(rows.ids.min()) < 0:
             raise ValueError(
                 'column "id" must hold the positions of the rows in the data set: a sampler gives '
                 "these to the loader"
             )
-        self._counts = apportion(
-            rows.sizes,
-            resolve_keep(keep, len(rows)),
-            floor=bound_per_group("floor", floor, rows.names),
-            cap=bound_per_group("cap", cap, rows.names),
-        )
-        rows = set_aside(rows, self._counts, noise_guard)
         self._ids, self._groups, self._sizes = rows.ids, rows.groups, rows.sizes
         self._rank = draw.ranks(flexrand.hardness(rows, score), rows.groups, rows.sizes)
 
@@ -104,6 +97,9 @@ def flexrand_weights(
     gamma: float,
     by: str | None = "label",
     score: str = "loss",
+    floor: Bound = None,
+    cap: Bound = None,
+    noise_guard: float = 0.0,
 ) -> NDArray[np.float64]:
     """Give each row's chance to be in a FlexRand subset, for samplers that take weights.
 
@@ -116,16 +112,18 @@ def flexrand_weights(
         gamma: FlexRand's split in [0, 1].
         by: the column whose values share the budget, or None.
         score: "loss" or "lc".
+        floor: least number per group; see `select`.
+        cap: greatest number per group.
+        noise_guard: share of each group to set aside; see `select`.
 
     Returns:
-        (rows of `scores`,) in the order of the table, 0 for rows whose status is not "ok"; the sum
-        is the budget.
+        (rows of `scores`,) in the order of the table, 0 for rows set aside or of another status
+        than "ok"; the sum is the budget.
 
     Raises:
         ValueError: naming the argument or column that does not fit.
     """
-    rows = read_rows(scores, by)
-    counts = apportion(rows.sizes, resolve_keep(keep, len(rows)))
+    rows, counts = prepare(scores, keep, by=by, floor=floor, cap=cap, noise_guard=noise_guard)
     pool, easy = flexrand.split_exactly(rows.sizes, counts, check_gamma(gamma))
     rank = draw.ranks(flexrand.hardness(rows, score), rows.groups, rows.sizes)
     cells = flexrand.pool_cells(rank, rows.groups, pool)

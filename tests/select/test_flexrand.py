@@ -78,6 +78,15 @@ def test_rows_come_from_the_pools_uniformly(seed: int) -> None:
         assert np.abs(rates - rate).max() < 5 * np.sqrt(rate * (1 - rate) / runs)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_one_pool_is_the_random_draw(seed: int) -> None:
+    scores = mapping(seed, 90, 7)
+    random = select(scores, 0.3, "random", seed=seed)
+    for gamma in (0.0, 1.0):
+        np.testing.assert_array_equal(select(scores, 0.3, gamma=gamma, seed=seed), random)
+    assert not np.array_equal(select(scores, 0.3, gamma=0.2, seed=seed), random)
+
+
 def test_a_small_pool_is_used_up_before_the_other_gives_more() -> None:
     n = 100
     scores = {"id": np.arange(n), "label": np.zeros(n, int), "loss": np.arange(n)}

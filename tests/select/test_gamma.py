@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 import pytest
 from selection_tables import shuffled
 
-from lc_engine.select import GammaChoice, choose_gamma, select
-from lc_engine.select import gamma as gamma_module
-from lc_engine.select.gamma import CANDIDATES, MAX_BUDGET
+from lc_engine.select import GammaChoice, choose_gamma, select, trial
+from lc_engine.select.gamma import CANDIDATES
+from lc_engine.select.trial import MAX_BUDGET
 
 
 def flipped_blobs(
@@ -73,7 +74,7 @@ def test_the_trial_stays_small(
         seen.append((len(x), len(queries)))
         return np.zeros(len(queries), dtype=np.intp)
 
-    monkeypatch.setattr(gamma_module, "ridge_predict", watch)
+    monkeypatch.setattr(trial, "ridge_predict", watch)
     choice = choose_gamma(scores, keep, features=features)
     assert choice.random, "a classifier that learns nothing shows no gain"
     fitted = {n for n, _ in seen}
@@ -81,6 +82,24 @@ def test_the_trial_stays_small(
     assert max(m for _, m in seen) <= 1024
     if keep == 4:
         assert fitted == {4}, "a small budget is tried as it is"
+
+
+def test_the_choice_is_that_of_select_with_the_same_arguments(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scores, features, _ = flipped_blobs(0, 600, 3)
+    scores["lc"], scores["lc_std"] = np.exp(-scores["loss"]), np.zeros(600)
+    bounds = {"floor": {0: 30}, "cap": {1: 10}, "noise_guard": 0.2}
+    choice = choose_gamma(scores, 60, features=features, **bounds)
+    with caplog.at_level(logging.INFO, logger="lc_engine.select"):
+        kept = select(scores, 60, features=features, **bounds)
+    logged = caplog.records[0].args
+    assert isinstance(logged, tuple)
+    assert logged[0].gains == choice.gains
+    np.testing.assert_array_equal(kept, select(scores, 60, gamma=choice.gamma, **bounds))
+    for name in bounds:
+        less = {other: value for other, value in bounds.items() if other != name}
+        assert choose_gamma(scores, 60, features=features, **less).gains != choice.gains
 
 
 def test_without_features_the_rule_looks_at_the_rows_per_group() -> None:

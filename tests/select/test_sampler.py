@@ -46,6 +46,21 @@ def test_the_epochs_reach_both_pools_evenly() -> None:
     assert np.abs(seen - weights).max() < 5 * np.sqrt(0.25 / 400)
 
 
+def test_weights_are_those_of_the_sampler_with_the_same_bounds() -> None:
+    scores = positions(2, 120)
+    bounds = {"floor": {0: 12}, "cap": {1: 3}, "noise_guard": 0.2}
+    sampler = FlexRandSampler(scores, 30, gamma=0.25, **bounds)
+    weights = flexrand_weights(scores, 30, gamma=0.25, **bounds)
+    assert weights.sum() == pytest.approx(30)
+    seen = np.zeros(120)
+    for epoch in range(400):
+        sampler.set_epoch(epoch)
+        seen[sampler.subset()] += 1 / 400
+    assert np.abs(seen - weights).max() < 5 * np.sqrt(0.25 / 400)
+    assert not seen[weights == 0].any(), "what is set aside is never drawn"
+    assert (weights == 0).sum() >= 0.1 * 120
+
+
 def test_loaders_take_it_as_it_is() -> None:
     scores = positions()
     data = TensorDataset(torch.arange(200))
