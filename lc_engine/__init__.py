@@ -15,43 +15,54 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lc_engine import ops
+    from lc_engine import ops, presets
     from lc_engine.data.table import ScoreTable
+    from lc_engine.exits import Exits
+    from lc_engine.extension import extend
+    from lc_engine.job import score
     from lc_engine.masking import Masking
     from lc_engine.path import LearningPath
-    from lc_engine.scorer import Scorer, score
+    from lc_engine.scorer import Scorer
     from lc_engine.select import select
     from lc_engine.submodels import Submodels
+    from lc_engine.until import score_until_selected
 
     __version__: str
 
 __all__ = [
+    "Exits",
     "LearningPath",
     "Masking",
     "ScoreTable",
     "Scorer",
     "Submodels",
     "__version__",
+    "extend",
     "ops",
+    "presets",
     "score",
+    "score_until_selected",
     "select",
 ]
 
 _HOMES = {
+    "Exits": "lc_engine.exits",
     "LearningPath": "lc_engine.path",
     "Masking": "lc_engine.masking",
     "ScoreTable": "lc_engine.data.table",
     "Scorer": "lc_engine.scorer",
     "Submodels": "lc_engine.submodels",
-    "score": "lc_engine.scorer",
+    "extend": "lc_engine.extension",
+    "score": "lc_engine.job",
+    "score_until_selected": "lc_engine.until",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
-    elif name == "ops":
-        value = importlib.import_module("lc_engine.ops")
+    elif name in ("ops", "presets"):
+        value = importlib.import_module(f"lc_engine.{name}")
     elif name == "__version__":
         from importlib.metadata import version
 

@@ -12,6 +12,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from lc_engine.pooling import Pooling, first_tensor
+
 AUTO: Final = "auto"
 
 
@@ -21,7 +23,8 @@ def find_classifier(model: nn.Module, classifier: str | None = AUTO) -> str | No
     Args:
         model: any module.
         classifier: a module's name; None where the model's output are its features; or "auto":
-            what timm's `get_classifier` gives, else the last Linear module, else none.
+            what timm's `get_classifier` gives, none for a base model of Hugging Face, else the
+            last Linear module, else none.
 
     Returns:
         The name ("" is the model itself), or None where there is no classifier.
@@ -52,6 +55,8 @@ def find_classifier(model: nn.Module, classifier: str | None = AUTO) -> str | No
         for name, module in modules.items():
             if module is found:
                 return name
+    if getattr(model, "base_model", None) is model:
+        return None  # how Hugging Face's models without a head of their own are told
     names = _linear_names(model)
     return names[-1] if names else None
 
@@ -69,11 +74,13 @@ class Tap:
 
     Attributes:
         name: the classifier's name, None where the model's output are the features.
+        pool: how the model's outputs become one vector per sample.
     """
 
     def __init__(self, model: nn.Module, classifier: str | None = AUTO) -> None:
         self.model = model
         self.name = find_classifier(model, classifier)
+        self.pool = Pooling(model)
         self._guessed = classifier == AUTO
 
     @property
@@ -111,7 +118,7 @@ class Tap:
                 exactly once, or the features are not one vector per sample.
         """
         if self.name is None:
-            return _vectors(_tensor(self._forward(inputs)), len(inputs), "model's output")
+            return self.pool(self.run(inputs), len(inputs), "model's output")
         if self.name == "" and isinstance(self.model, nn.Linear):
             # The model is its own classifier: the inputs are the features.
             if inputs.dim() != 2 or inputs.shape[1] != self.model.in_features:
@@ -120,7 +127,7 @@ class Tap:
                     f"{tuple(inputs.shape)}"
                 )
             return inputs
-        return _vectors(self._run(inputs)[0], len(inputs), f'input of "{self.name}"')
+        return self.pool(self._catch(inputs)[0], len(inputs), f'input of "{self.name}"')
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Run the model and return what its classifier gives, (N, C).
@@ -130,19 +137,19 @@ class Tap:
         """
         if self.name is None:
             raise ValueError(f"{type(self.model).__name__} has no classifier that gives logits")
-        return _vectors(self._run(inputs)[1], len(inputs), f'output of "{self.name}"')
+        return self.pool(self._catch(inputs)[1], len(inputs), f'output of "{self.name}"')
 
-    def _run(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def _catch(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         caught: list[tuple[Tensor, Tensor]] = []
 
         def catch(_: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-            caught.append(((*args, *kwargs.values())[0], _tensor(output)))
+            caught.append(((*args, *kwargs.values())[0], first_tensor(output)))
 
         handle = self.model.get_submodule(self.name or "").register_forward_hook(
             catch, with_kwargs=True
         )
         try:
-            output = _tensor(self._forward(inputs))
+            output = first_tensor(self.run(inputs))
         finally:
             handle.remove()
         if len(caught) != 1:
@@ -159,7 +166,12 @@ class Tap:
             )
         return caught[0]
 
-    def _forward(self, inputs: Tensor) -> Any:
+    def run(self, inputs: Tensor) -> Any:
+        """Run the whole model.
+
+        Raises:
+            ValueError: it cannot take inputs of this shape or dtype.
+        """
         try:
             return self.model(inputs)
         except torch.OutOfMemoryError:
@@ -169,25 +181,3 @@ class Tap:
                 f"the model cannot take inputs of shape {tuple(inputs.shape)} and "
                 f"{inputs.dtype}: {str(error).strip().splitlines()[0] if str(error) else error!r}"
             ) from error
-
-
-def _tensor(output: Any) -> Tensor:
-    """Take the tensor of a model's output; Hugging Face models wrap theirs."""
-    output = getattr(output, "logits", output)
-    if not isinstance(output, Tensor):
-        raise ValueError(
-            f"the model must return a tensor, or an object with logits; got {type(output).__name__}"
-        )
-    return output
-
-
-def _vectors(value: Tensor, samples: int, what: str) -> Tensor:
-    """Bring features to one vector per sample: a map (N, D, H, W) is averaged over its pixels."""
-    if value.dim() == 4:
-        value = value.mean((2, 3))
-    if value.dim() != 2 or len(value) != samples:
-        raise ValueError(
-            f"the {what} must be one vector per sample, ({samples}, D) or ({samples}, D, H, W), "
-            f"got {tuple(value.shape)}: name another module with classifier="
-        )
-    return value

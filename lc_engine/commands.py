@@ -32,13 +32,16 @@ class Head(StrEnum):
 
     PROTOTYPE = "prototype"
     LINEAR = "linear"
+    KNN = "knn"
 
 
 class MaskingKind(StrEnum):
-    """Which weights of a tensor go first."""
+    """What makes a sub-model: which weights go first, or where it ends."""
 
     MAGNITUDE = "magnitude"
     RANDOM = "random"
+    DROPOUT = "dropout"
+    EXITS = "exits"
 
 
 class Scope(StrEnum):
@@ -54,6 +57,29 @@ class Weights(StrEnum):
     BODY = "body"
     HEAD = "head"
     ALL = "all"
+
+
+class Turns(StrEnum):
+    """Which answers of a conversation count."""
+
+    ALL = "all"
+    LAST = "last"
+
+
+class Dtype(StrEnum):
+    """In what numbers the sub-models compute."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+class Score(StrEnum):
+    """Which column tells easy rows from hard ones."""
+
+    LOSS = "loss"
+    LC = "lc"
 
 
 class Logit(StrEnum):
@@ -90,21 +116,23 @@ def score(
     model: Annotated[
         str,
         typer.Option(
-            help="timm/NAME, torchvision/NAME, efficientnet-lite0, package.module:factory, or, for "
-            "feature sets, a checkpoint file of a linear head."
+            help="timm/NAME, torchvision/NAME, efficientnet-lite0, package.module:factory; for "
+            "feature sets a checkpoint file of a linear head; for instruction sets the folder or "
+            ".gguf file of a causal language model."
         ),
     ],
     data: Annotated[
         Path,
         typer.Option(
             help="An image folder (a sub-folder per class), a folder saved by Hugging Face "
-            "datasets, or features: .parquet (file or folder) or .npy."
+            "datasets, features: .parquet (file or folder) or .npy, or instructions: .jsonl, "
+            ".jsonl.gz, .jsonl.zst, .json or .parquet."
         ),
     ],
     out: Annotated[
         Path,
         typer.Option(help="Folder for the scores. A run that was stopped continues in it."),
-    ],
+    ] = Path("scores"),
     labels: Annotated[
         Path | None, typer.Option(help="The .npy file of labels that goes with a .npy of features.")
     ] = None,
@@ -128,22 +156,34 @@ def score(
     head: Annotated[
         Head | None,
         typer.Option(
-            help="Class means, or the model's own classifier.",
+            help="Class means, the model's own classifier, or the nearest other rows.",
             show_default="linear for a model that is a linear head, else prototype",
         ),
     ] = None,
     path: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Capacities: gauss:8, geometric:50:0.02, linear:50:0.02:1.0, explicit:1,.5,.2"
+            help="Capacities: gauss:8, geometric:50:0.02, linear:50:0.02:1.0, "
+            "clenshaw_curtis:9:0.02:1.0, explicit:1,.5,.2; with ~5 behind it, 5 points for all of "
+            "them; calibrated:8 for points where the model's confidence falls.",
+            show_default="gauss:8; of a language model gauss:8:0.7:1.0, of its dropout "
+            "linear:9:0.1:0.9",
         ),
-    ] = "gauss:8",
+    ] = None,
     masking: Annotated[
-        MaskingKind, typer.Option(help="Drop the smallest weights first, or at random.")
+        MaskingKind,
+        typer.Option(
+            help="Drop the smallest weights first, or at random; or inputs at random; or end after "
+            "each block."
+        ),
     ] = MaskingKind.MAGNITUDE,
     scope: Annotated[
-        Scope, typer.Option(help="One threshold over all weights, or one per layer.")
-    ] = Scope.GLOBAL,
+        Scope | None,
+        typer.Option(
+            help="One threshold over all weights, or one per layer.",
+            show_default="layer for a language model, else global",
+        ),
+    ] = None,
     weights: Annotated[
         Weights | None,
         typer.Option(
@@ -154,16 +194,68 @@ def score(
     mask_seed: Annotated[int, typer.Option(min=0, help="Of random masks.")] = 0,
     logit: Annotated[Logit, typer.Option(help="Of the prototype head.")] = Logit.INVERSE_DISTANCE,
     temperature: Annotated[float, typer.Option(help="Of the prototype head.")] = 1.0,
+    neighbours: Annotated[int, typer.Option(min=1, help="Of the kNN head.")] = 10,
+    tol: Annotated[
+        float | None,
+        typer.Option(
+            help="Error in lc that a row may have, of a Clenshaw-Curtis path: no more points than "
+            "that takes.",
+            show_default="all points for all rows",
+        ),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            help="Of instructions: alpaca, sharegpt, messages or prompt_completion.",
+            show_default="told by the fields",
+        ),
+    ] = None,
+    turns: Annotated[Turns, typer.Option(help="Which answers of a conversation count.")] = (
+        Turns.ALL
+    ),
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="Longest conversation; its end is cut.", show_default="the model's window"
+        ),
+    ] = None,
+    ifd: Annotated[
+        bool, typer.Option("--ifd", help="Add the instruction-following difficulty.")
+    ] = False,
+    dtype: Annotated[
+        Dtype | None,
+        typer.Option(
+            help="Of the sub-models; auto is the faster of float32 and bfloat16 on this machine.",
+            show_default="the model's own; of a language model auto",
+        ),
+    ] = None,
     save_path: Annotated[
         bool, typer.Option("--save-path", help="Keep the log-probability at every capacity too.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1)] = 64,
-    shard_rows: Annotated[
-        int, typer.Option(min=1, help="Rows per file; what a stopped run may lose.")
-    ] = 65536,
-    num_workers: Annotated[
-        int | None, typer.Option(min=0, help="Decoding threads.", show_default="one per processor")
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Rows at a time.", show_default="by the data")
     ] = None,
+    shard_rows: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Rows per file; what a stopped run may lose.", show_default="by the data"
+        ),
+    ] = None,
+    num_workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Decoding threads; with --ray the workers on the cluster.",
+            show_default="one per processor; one worker",
+        ),
+    ] = None,
+    on_ray: Annotated[
+        bool, typer.Option("--ray", help="Share the work out on a Ray cluster.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(help="Of the cluster.", show_default="RAY_ADDRESS, or here")
+    ] = None,
+    gpus_per_worker: Annotated[float, typer.Option(min=0.0, help="With --ray.")] = 0.0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as one JSON object.")
@@ -172,8 +264,8 @@ def score(
     """Score every row of a data set under all sub-models of a model.
 
     Writes part files, `manifest.json` and `config.json` in the folder OUT. Ends with 0 if every
-    row has a score, 3 if some have not (see the column "status"), 2 if arguments or files do not
-    fit.
+    row has a score, 3 if some have not (see the column "status") or a file of the data had to be
+    left out, 2 if arguments or files do not fit.
     """
     from lc_engine.config import ScoreConfig
     from lc_engine.progress import Progress
@@ -191,21 +283,40 @@ def score(
         head=str(head or (Head.LINEAR if alone else Head.PROTOTYPE)),
         path=path,
         masking=str(masking),
-        scope=str(scope),
+        scope=None if scope is None else str(scope),
         weights=str(weights or (Weights.HEAD if alone else Weights.BODY)),
         mask_seed=mask_seed,
         logit=str(logit),
         temperature=temperature,
+        neighbours=neighbours,
+        tol=tol,
+        form=form,
+        turns=str(turns),
+        max_tokens=max_tokens,
+        ifd=ifd,
+        dtype=None if dtype is None else str(dtype),
         save_path=save_path,
         batch_size=batch_size,
         shard_rows=shard_rows,
-        num_workers=num_workers,
+        num_workers=None if on_ray else num_workers,
         device=device,
     )
+    if not on_ray and (address is not None or gpus_per_worker):
+        raise typer.BadParameter("--address and --gpus-per-worker go with --ray")
     began = time.perf_counter()
     try:
         with Progress() as progress:
-            table = config.run(progress)
+            if on_ray:
+                from lc_engine.on_ray import score_on_ray
+
+                table, refused = score_on_ray(
+                    config,
+                    address=address,
+                    num_workers=1 if num_workers is None else num_workers,
+                    gpus_per_worker=gpus_per_worker,
+                )
+            else:
+                table, refused = config.run(progress)
     except KeyboardInterrupt:
         typer.echo(f"stopped; the same command continues in {out}", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -213,11 +324,12 @@ def score(
         "out": str(out),
         "rows": len(table),
         "status": table.status_counts(),
+        "refused": refused,
         "seconds": round(time.perf_counter() - began, 3),
         "rows_per_second": progress.rate,
     }
     typer.echo(json.dumps(summary) if as_json else _in_words(summary, table))
-    if summary["status"]["ok"] < len(table):
+    if refused or summary["status"]["ok"] < len(table):
         raise typer.Exit(BAD_ROWS)
 
 
@@ -226,14 +338,11 @@ def _in_words(summary: dict[str, Any], table: ScoreTable) -> str:
     rate = summary["rows_per_second"]
     speed = "" if rate is None else f", {rate:,.0f} rows/s"
     lines = [f"{summary['rows']:,} rows in {summary['seconds']:.1f} s{speed}: {counts}"]
-    bad = (table.column("status") != "ok").nonzero()[0]
-    lines += [
-        f"  row {table.column('id')[row]}: {table.column('status')[row]}: "
-        f"{table.column('detail')[row]}"
-        for row in bad[:3]
-    ]
-    if len(bad) > 3:
-        lines.append(f'  and {len(bad) - 3:,} more: see the columns "status" and "detail"')
+    lines += [f"  row {row}: {status}: {detail}" for row, status, detail in table.bad_rows(3)]
+    bad = summary["rows"] - summary["status"]["ok"]
+    if bad > 3:
+        lines.append(f'  and {bad - 3:,} more: see the columns "status" and "detail"')
+    lines += [f"file left out: {reason}" for reason in summary["refused"].values()]
     return "\n".join([*lines, f"scores: {summary['out']}"])
 
 
@@ -263,6 +372,30 @@ def select(
         typer.Option(help="A .npy of features, a row per row of the scores, if the strategy asks."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    score: Annotated[
+        Score, typer.Option(help="What tells easy from hard: loss (high is hard) or lc (easy).")
+    ] = Score.LOSS,
+    floor: Annotated[
+        int | None, typer.Option(min=0, help="Rows to keep of each group at least.")
+    ] = None,
+    cap: Annotated[
+        int | None, typer.Option(min=0, help="Rows to keep of each group at most.")
+    ] = None,
+    noise_guard: Annotated[
+        float,
+        typer.Option(
+            help="Share of each group, hard under every sub-model, to set aside first: likely "
+            "wrong labels."
+        ),
+    ] = 0.0,
+    streamed: Annotated[
+        bool,
+        typer.Option(
+            "--streamed",
+            help="Read the table piece by piece: for tables larger than memory. For easy, hard, "
+            "random and flexrand; the last two draw other rows than without it.",
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as one JSON object.")
     ] = False,
@@ -279,6 +412,11 @@ def select(
         by=None if by == "none" else by,
         features=features,
         seed=seed,
+        score=str(score),
+        floor=floor,
+        cap=cap,
+        noise_guard=noise_guard,
+        streamed=streamed,
     )
     kept, rows = config.run()
     summary = {"out": str(out), "kept": kept, "rows": rows, "keep": config.keep}
@@ -294,20 +432,93 @@ def demo(
     seed: Annotated[
         int, typer.Option(min=0, help="Of the split, the subsets and the trainings.")
     ] = 0,
+    language: Annotated[
+        bool, typer.Option("--language", help="Real conversations in place of the digits.")
+    ] = False,
 ) -> None:
     """Score 5,000 real digits with a real model, train on 10 % of them, and compare.
 
     EfficientNet-Lite0 and the digits come with pip. Scores, subset, picture and numbers stay in
-    the folder OUT.
+    the folder OUT. With --language, SmolLM2-135M scores 400 real conversations, and a plain loop
+    is beside it.
     """
-    from lc_engine.demo import as_text, run
     from lc_engine.progress import Progress
 
+    def say(words: str) -> None:
+        typer.echo(words, err=True)
+
     with Progress() as progress:
-        outcome = run(
-            out, seed=seed, say=lambda words: typer.echo(words, err=True), progress=progress
-        )
-    typer.echo(as_text(outcome))
+        if language:
+            from lc_engine.demo.language import run_language
+            from lc_engine.demo.language_summary import language_text
+
+            text = language_text(run_language(out, seed=seed, say=say, progress=progress))
+        else:
+            from lc_engine.demo import as_text, run
+
+            text = as_text(run(out, seed=seed, say=say, progress=progress))
+    typer.echo(text)
+
+
+@app.command()
+def bench(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A backbone, or a checkpoint file of a linear head, as `score` takes it.",
+            show_default="the demo's",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pictures for a backbone, features for a head.", show_default="the demo's"
+        ),
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="As in `score`.")] = None,
+    feature_column: Annotated[str | None, typer.Option(help="As in `score`.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="As in `score`.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="As in `score`.")] = None,
+    image_size: Annotated[int | None, typer.Option(min=1, help="As in `score`.")] = None,
+    path: Annotated[
+        str | None,
+        typer.Option(help="As in `score`.", show_default="gauss:8; of a head geometric:50:0.02"),
+    ] = None,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="Rows that every way scores.", show_default="128; for a head 4,096"
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of every way; medians are given.")] = 3,
+    keep: Annotated[float, typer.Option(help="Fraction whose choice is compared.")] = 0.1,
+    out: Annotated[Path, typer.Option(help="JSON file of all that was measured.")] = Path(
+        "bench.json"
+    ),
+) -> None:
+    """Compare the engine with the plain ways to the same scores, in one run on the same rows.
+
+    The naive loop, the released code's order of work, torch.compile and a bfloat16 loop. Scores
+    are compared first; if the engine's differ from the naive loop's, no speed is printed and the
+    command ends with 1.
+    """
+    from lc_engine.bench.config import BenchConfig
+
+    config = BenchConfig(
+        model=model,
+        data=data,
+        labels=labels,
+        feature_column=feature_column,
+        label_column=label_column,
+        checkpoint=checkpoint,
+        image_size=image_size,
+        path=path,
+        rows=rows,
+        rounds=rounds,
+        keep=keep,
+        out=out,
+    )
+    typer.echo(config.run(lambda words: typer.echo(words, err=True)))
 
 
 def _keep(text: str) -> int | float:

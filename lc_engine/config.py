@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -17,7 +17,11 @@ from lc_engine.extras import require
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lc_engine.data.batch import Source
     from lc_engine.data.table import ScoreTable
+    from lc_engine.language.scorer import CausalLMScorer
+    from lc_engine.masking import Masking
+    from lc_engine.path import LearningPath
     from lc_engine.scorer import Scorer
 
 CONFIG = "config.json"
@@ -36,21 +40,31 @@ class ScoreConfig:
     checkpoint: Path | None
     image_size: int | None
     head: str
-    path: str
+    path: str | None
     masking: str
-    scope: str
+    scope: str | None
     weights: str
     mask_seed: int
     logit: str
     temperature: float
+    neighbours: int
+    tol: float | None
+    form: str | None
+    turns: str
+    max_tokens: int | None
+    ifd: bool
+    dtype: str | None
     save_path: bool
-    batch_size: int
-    shard_rows: int
+    batch_size: int | None
+    shard_rows: int | None
     num_workers: int | None
     device: str
 
-    def run(self, progress: Callable[[str, int, int], None]) -> ScoreTable:
+    def run(self, progress: Callable[[str, int, int], None]) -> tuple[ScoreTable, dict[str, str]]:
         """Score the data into `out`, and write the configuration there.
+
+        Returns:
+            The table, and why each file of the data that was left out was, by its name.
 
         Raises:
             ValueError: an argument or a file that does not fit.
@@ -60,9 +74,11 @@ class ScoreConfig:
         if not self.data.exists():
             raise FileNotFoundError(f"--data {self.data} does not exist")
         require("pyarrow", "table")
-        from lc_engine.data.ledger import write_aside
+        from lc_engine.data.aside import write_aside
+        from lc_engine.data.refused import refused_files
         from lc_engine.data.sources import open_source
-        from lc_engine.scorer import score
+        from lc_engine.job import score
+        from lc_engine.scorer import Scorer
 
         scorer = self._scorer()
         source = open_source(
@@ -72,7 +88,11 @@ class ScoreConfig:
             num_workers=self.num_workers,
             feature_column=self.feature_column,
             label_column=self.label_column,
+            form=self.form,
         )
+        points = _calibrated_points(self.path)
+        if points is not None and isinstance(scorer, Scorer):
+            scorer = scorer.with_path(self._calibrated(scorer, source, points))
         table = score(
             scorer,
             source,
@@ -89,7 +109,17 @@ class ScoreConfig:
             "source": source.describe(),
         }
         write_aside(self.out / CONFIG, json.dumps(resolved, indent=2, sort_keys=True) + "\n")
-        return table
+        return table, refused_files(source)
+
+    def absolute(self) -> ScoreConfig:
+        """Give the same job with paths that hold in any folder."""
+        paths = {
+            name: value.resolve()
+            for name in ("data", "out", "labels", "checkpoint")
+            if (value := getattr(self, name)) is not None
+        }
+        model = Path(self.model)
+        return replace(self, **paths, model=str(model.resolve()) if model.exists() else self.model)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as JSON values, with the versions that the numbers may depend on."""
@@ -102,26 +132,82 @@ class ScoreConfig:
         versions = {name: version(name) for name in ("lc_engine", "torch", "numpy")}
         return options | {"versions": versions | {"python": platform.python_version()}}
 
-    def _scorer(self) -> Scorer:
-        from lc_engine.masking import Masking
+    def _scorer(self) -> Scorer | CausalLMScorer:
+        from lc_engine.exits import Exits
+        from lc_engine.language.jsonl import SUFFIXES
+        from lc_engine.language.model import is_language_model
         from lc_engine.models import ModelSpec
         from lc_engine.path import LearningPath
         from lc_engine.scorer import Scorer
 
+        # A file that can hold texts alone says what the model is, where its name does not.
+        if is_language_model(self.model) or self.data.name.endswith((*SUFFIXES, ".json")):
+            return self._language_scorer()
         checkpoint = None if self.checkpoint is None else str(self.checkpoint)
+        path = None
+        exits = self.masking == "exits"
+        if exits and self.path is not None:
+            raise ValueError("--path: exits bring their own points; leave it out")
+        if not exits and _calibrated_points(self.path) is None:
+            path = LearningPath.parse(self.path or "gauss:8")
         return Scorer(
             ModelSpec(self.model, checkpoint=checkpoint, image_size=self.image_size),
             head=cast("Any", self.head),
-            path=LearningPath.parse(self.path),
-            masking=Masking(
-                cast("Any", self.masking),
-                scope=cast("Any", self.scope),
-                weights=cast("Any", self.weights),
-                seed=self.mask_seed,
-            ),
+            path=path,
+            masking=Exits() if exits else self._masking("global"),
             logit=cast("Any", self.logit),
             temperature=self.temperature,
+            neighbours=self.neighbours,
             device=check_device(self.device),
+            dtype=cast("Any", self.dtype),
+            tol=self.tol,
+        )
+
+    def _calibrated(self, scorer: Scorer, source: Source, points: int) -> LearningPath:
+        """Measure the path, or take the one that the run in `out` was begun with."""
+        from lc_engine.data.ledger import MANIFEST
+        from lc_engine.path import LearningPath
+
+        begun = self.out / MANIFEST
+        if begun.exists():
+            path = LearningPath.from_dict(json.loads(begun.read_text(encoding="utf-8"))["path"])
+            if path.name == "calibrated" and len(path) == points:
+                return path
+        return LearningPath.calibrated(scorer, source, points)
+
+    def _language_scorer(self) -> CausalLMScorer:
+        from lc_engine.language.model import LanguageModelSpec
+        from lc_engine.language.scorer import CausalLMScorer
+        from lc_engine.path import LearningPath
+
+        for name, value in (
+            ("checkpoint", self.checkpoint),
+            ("image-size", self.image_size),
+            ("tol", self.tol),
+            ("path calibrated", _calibrated_points(self.path)),
+            ("masking exits", self.masking == "exits" or None),
+        ):
+            if value is not None:
+                raise ValueError(f"--{name} is for models of pictures, not for {self.model}")
+        return CausalLMScorer(
+            LanguageModelSpec(
+                self.model, cast("Any", self.dtype or "auto"), check_device(self.device)
+            ),
+            path=None if self.path is None else LearningPath.parse(self.path),
+            masking=self._masking("layer"),
+            turns=cast("Any", self.turns),
+            max_tokens=self.max_tokens,
+            ifd=self.ifd,
+        )
+
+    def _masking(self, scope: str) -> Masking:
+        from lc_engine.masking import Masking
+
+        return Masking(
+            cast("Any", self.masking),
+            scope=cast("Any", self.scope or scope),
+            weights=cast("Any", self.weights),
+            seed=self.mask_seed,
         )
 
 
@@ -137,6 +223,11 @@ class SelectConfig:
     by: str | None
     features: Path | None
     seed: int
+    score: str
+    floor: int | None
+    cap: int | None
+    noise_guard: float
+    streamed: bool
 
     def run(self) -> tuple[int, int]:
         """Write the subset.
@@ -151,10 +242,17 @@ class SelectConfig:
         if self.out.suffix not in _WRITERS:
             raise ValueError(f"--out {self.out} must end with {', '.join(_WRITERS)}")
         from lc_engine.data.table import ScoreTable
-        from lc_engine.select import select
 
         table = ScoreTable.read(self.scores)
-        kept = select(
+        kept = self._streamed(table) if self.streamed else self._in_memory(table)
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        _WRITERS[self.out.suffix](self.out, table, kept)
+        return len(kept), table.status_counts()["ok"]
+
+    def _in_memory(self, table: ScoreTable) -> np.ndarray:
+        from lc_engine.select import select
+
+        return select(
             table,
             self.keep,
             self.strategy,
@@ -162,10 +260,47 @@ class SelectConfig:
             by=self.by,
             seed=self.seed,
             features=None if self.features is None else _load_features(self.features),
+            score=self.score,
+            floor=self.floor,
+            cap=self.cap,
+            noise_guard=self.noise_guard,
         )
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        _WRITERS[self.out.suffix](self.out, table, kept)
-        return len(kept), table.status_counts()["ok"]
+
+    def _streamed(self, table: ScoreTable) -> np.ndarray:
+        from lc_engine.select.streamed import select_streamed
+
+        for name, there in (
+            ("features", self.features is not None),
+            ("noise-guard", self.noise_guard > 0),
+            ("out ….parquet", self.out.suffix == ".parquet"),
+        ):
+            if there:
+                raise ValueError(f"--{name} needs all rows in memory: leave out --streamed")
+        return select_streamed(
+            table,
+            self.keep,
+            self.strategy,
+            gamma=self.gamma,
+            by=self.by,
+            seed=self.seed,
+            score=self.score,
+            floor=self.floor,
+            cap=self.cap,
+        )
+
+
+def _calibrated_points(path: str | None) -> int | None:
+    """Give K of "calibrated:K", None for every other path.
+
+    Raises:
+        ValueError: K is no number.
+    """
+    name, _, points = (path or "").strip().partition(":")
+    if name != "calibrated":
+        return None
+    if points and not points.isdecimal():
+        raise ValueError(f"--path {path}: write calibrated:8, with the number of points")
+    return int(points or 8)
 
 
 def check_device(name: str) -> str:

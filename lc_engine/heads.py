@@ -1,29 +1,97 @@
-"""Heads: from what a model gives to the probability of the label, for all sub-models of a path."""
+"""Heads: from what a model gives to the probability of the label, for the sub-models of a path."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from lc_engine.knn import knn_log_prob
 from lc_engine.ops import LinearPlan, PathScores, PrototypePlan, contract
-from lc_engine.submodels import evaluating
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Sequence
 
-    from lc_engine.classifier import Tap
+    from torch import nn
+
+    from lc_engine.bank import Bank
+    from lc_engine.masking import Masking
     from lc_engine.ops.prototype_confidence import Logit
     from lc_engine.prototypes import Prototypes
-    from lc_engine.submodels import Submodels
+    from lc_engine.views import Views
 
 
-class PrototypeHead:
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a batch that can be scored.
+
+    Attributes:
+        inputs: (N, …) on the model's device.
+        classes: (N,) what `Head.class_index` gave, on the same device.
+        ids: (N,) names of the rows.
+    """
+
+    inputs: Tensor
+    classes: Tensor
+    ids: np.ndarray
+
+    def __getitem__(self, chosen: Tensor) -> Rows:
+        """Take some of the rows, by their numbers."""
+        there = chosen.to(self.inputs.device)
+        return Rows(self.inputs[there], self.classes[there], self.ids[chosen.cpu().numpy()])
+
+
+class Head(ABC):
+    """What gives log p of the label under sub-models.
+
+    Args:
+        views: the sub-models.
+        path_weights: (K,) ω_k, on the model's device.
+    """
+
+    def __init__(self, views: Views, path_weights: Tensor) -> None:
+        self.views = views
+        self.path_weights = path_weights
+
+    @abstractmethod
+    def class_index(self, labels: Tensor) -> Tensor:
+        """Map labels (N,) on the host to classes of the head, −1 where it has none."""
+
+    @abstractmethod
+    def complaint(self, label: int) -> str:
+        """Say why a label has no class here."""
+
+    @abstractmethod
+    def log_probs(self, rows: Rows, points: Sequence[int]) -> Tensor:
+        """Give log p_k of the labels for sub-models k: (P, N), NaN for rows that have none."""
+
+    def score(self, rows: Rows) -> PathScores:
+        """Score rows over the whole path; with log_probs."""
+        log_probs = self.log_probs(rows, range(len(self.path_weights)))
+        return contract.finish(log_probs, self.path_weights, return_path=True)
+
+
+class _ClassesOfData(Head):
+    """A head whose classes are those that were seen when it was fitted."""
+
+    labels: Tensor
+
+    def class_index(self, labels: Tensor) -> Tensor:
+        """Map labels to places among the labels seen."""
+        index = torch.searchsorted(self.labels, labels).clamp_max(len(self.labels) - 1)
+        return torch.where(self.labels[index] == labels, index, -1)
+
+
+class PrototypeHead(_ClassesOfData):
     """Softmax over the distances between a sub-model's features and the class prototypes.
 
     Args:
-        tap: the model.
-        submodels: its sub-models.
+        views: the sub-models.
+        path_weights: (K,) ω_k.
         prototypes: the class means.
         logit: "inverse_distance", "neg_sq_distance" or "cosine"; see `ops.prototype_confidence`.
         temperature: divides the logit.
@@ -31,65 +99,97 @@ class PrototypeHead:
 
     def __init__(
         self,
-        tap: Tap,
-        submodels: Submodels,
+        views: Views,
+        path_weights: Tensor,
         prototypes: Prototypes,
         logit: Logit,
         temperature: float,
     ) -> None:
-        self._tap = tap
-        self._submodels = submodels
-        self._labels = prototypes.labels
-        self._plan = PrototypePlan(
-            prototypes.means.to(_device(submodels)),
-            logit=logit,
-            temperature=temperature,
-            path_weights=_path_weights(submodels),
-        )
-
-    def class_index(self, labels: Tensor) -> Tensor:
-        """Map labels (N,) on the host to classes of the head, −1 where it has none."""
-        index = torch.searchsorted(self._labels, labels).clamp_max(len(self._labels) - 1)
-        return torch.where(self._labels[index] == labels, index, -1)
+        super().__init__(views, path_weights)
+        self.labels = prototypes.labels
+        self._plans = [
+            PrototypePlan(means.to(path_weights.device), logit=logit, temperature=temperature)
+            for means in torch.split(
+                prototypes.means, list(prototypes.widths) or prototypes.means.shape[1], 1
+            )
+        ]
 
     def complaint(self, label: int) -> str:
         """Say why a label has no class here."""
         return f"class {label} has no prototype: no row of it was seen when they were fitted"
 
-    def score(self, inputs: Tensor, classes: Tensor) -> PathScores:
-        """Score a batch.
+    def log_probs(self, rows: Rows, points: Sequence[int]) -> Tensor:
+        """Give log p (P, N); one launch for all points whose prototypes are the same."""
+        features = self.views.features(rows.inputs, points)
+        if len(self._plans) == 1:
+            stacked = features if isinstance(features, Tensor) else torch.stack(list(features))
+            return self._one(self._plans[0], stacked, rows.classes)
+        parts = [
+            self._one(self._plans[k], values.unsqueeze(0), rows.classes)
+            for k, values in zip(points, features, strict=True)
+        ]
+        return torch.cat(parts)
 
-        Args:
-            inputs: (N, …) on the model's device.
-            classes: (N,) what `class_index` gave, on the same device.
-
-        Returns:
-            PathScores with log_probs; NaN for a row whose features are not finite.
-        """
-        prototypes = self._plan.prototypes
-        with self._submodels as submodels:
-            features: Tensor | None = None
-            for k in range(len(submodels.path)):
-                submodels.at(k)
-                values = self._tap.features(inputs)
-                _check_width(values, prototypes.shape[1])
-                if features is None:
-                    shape = (len(submodels.path), *values.shape)
-                    features = values.new_empty(shape, dtype=prototypes.dtype)
-                features[k] = values
-        assert features is not None  # a path has at least one capacity
-        scores = self._plan(features, classes, return_path=True)
-        return _marked(scores, features.isfinite().all(2).all(0))
+    def _one(self, plan: PrototypePlan, features: Tensor, classes: Tensor) -> Tensor:
+        width = plan.prototypes.shape[1]
+        if features.shape[2] != width:
+            raise ValueError(
+                f"the model gives features of width {features.shape[2]}, but the prototypes have "
+                f"{width}: they were fitted with another model or input size"
+            )
+        features = features.to(plan.prototypes.dtype)
+        log_probs = plan(features, classes, return_path=True).log_probs
+        assert log_probs is not None
+        # Comparisons in a kernel may lose a NaN.
+        return log_probs.masked_fill(~features.isfinite().all(2), torch.nan)
 
 
-class LinearHead:
-    """The model's own linear classifier, behind masked layers: one forward per sub-model."""
+class KNNHead(_ClassesOfData):
+    """Nearest neighbours among rows of the data; see `knn_log_prob`.
 
-    def __init__(self, tap: Tap, submodels: Submodels) -> None:
-        self._tap = tap
-        self._submodels = submodels
-        self._classes = tap.linear.out_features
-        self._path_weights = _path_weights(submodels)
+    Args:
+        views: the sub-models.
+        path_weights: (K,) ω_k.
+        bank: rows of the data under all sub-models.
+        neighbours: how many count.
+    """
+
+    def __init__(self, views: Views, path_weights: Tensor, bank: Bank, neighbours: int) -> None:
+        super().__init__(views, path_weights)
+        self.labels = bank.classes
+        self._bank = bank
+        self._neighbours = neighbours
+        self._features = [values.to(path_weights.device) for values in bank.features]
+        self._classes = self.class_index(bank.labels).to(path_weights.device)
+
+    def complaint(self, label: int) -> str:
+        """Say why a label has no class here."""
+        return f"class {label} has no row among those that neighbours are looked for in"
+
+    def log_probs(self, rows: Rows, points: Sequence[int]) -> Tensor:
+        """Give log p (P, N)."""
+        own = self._bank.place_of(rows.ids).to(rows.classes.device)
+        found = []
+        for k, values in zip(points, self.views.features(rows.inputs, points), strict=True):
+            log_prob = knn_log_prob(
+                values, rows.classes, own, self._features[k], self._classes, self._neighbours
+            )
+            found.append(log_prob.masked_fill(~values.isfinite().all(1), torch.nan))
+        return torch.stack(found)
+
+
+class LinearHead(Head):
+    """The model's own linear classifier, behind masked layers: one forward per sub-model.
+
+    Args:
+        views: the sub-models.
+        path_weights: (K,) ω_k.
+        module: the classifier.
+    """
+
+    def __init__(self, views: Views, path_weights: Tensor, module: nn.Linear) -> None:
+        super().__init__(views, path_weights)
+        self._classes = module.out_features
 
     def class_index(self, labels: Tensor) -> Tensor:
         """Map labels (N,) to classes of the head, −1 where it has none."""
@@ -99,75 +199,74 @@ class LinearHead:
         """Say why a label has no class here."""
         return f"the label is {label}, but the head has {self._classes} classes"
 
-    def score(self, inputs: Tensor, classes: Tensor) -> PathScores:
-        """Score a batch; see `PrototypeHead.score`."""
-        rows = []
-        with self._submodels as submodels:
-            for k in range(len(submodels.path)):
-                submodels.at(k)
-                logits = self._tap.logits(inputs)
-                precise = logits.to(contract.compute_dtype(logits.dtype))
-                rows.append(contract.label_log_prob(precise, classes))
-        return contract.finish(torch.stack(rows), self._path_weights, return_path=True)
+    def log_probs(self, rows: Rows, points: Sequence[int]) -> Tensor:
+        """Give log p (P, N)."""
+        logits = self.views.logits(rows.inputs, points)
+        precise = (values.to(contract.compute_dtype(values.dtype)) for values in logits)
+        return torch.stack([contract.label_log_prob(values, rows.classes) for values in precise])
 
 
 class MaskedLinearHead(LinearHead):
     """The model's own linear classifier where only it is masked: one forward for all sub-models.
 
     The features are the same at every capacity, so `ops.LinearPlan` scores the whole path at once.
+
+    Args:
+        views: the model.
+        path_weights: (K,) ω_k.
+        module: the classifier.
+        thresholds: (K,) of its weight.
+        masking: how they are compared.
+        name: of its weight.
     """
 
-    def __init__(self, tap: Tap, submodels: Submodels) -> None:
-        super().__init__(tap, submodels)
-        module = tap.linear
-        saliency = submodels.masking.operator_saliency(submodels.weights)
+    def __init__(
+        self,
+        views: Views,
+        path_weights: Tensor,
+        module: nn.Linear,
+        thresholds: Tensor,
+        masking: Masking,
+        name: str,
+    ) -> None:
+        super().__init__(views, path_weights, module)
+        saliency = masking.operator_saliency({name: module.weight})
         self._plan = LinearPlan(
             module.weight,
             module.bias,
-            submodels.thresholds[:, 0],
-            path_weights=self._path_weights,
+            thresholds,
+            path_weights=path_weights,
             saliency=saliency[0] if isinstance(saliency, list) else saliency,
         )
 
-    def score(self, inputs: Tensor, classes: Tensor) -> PathScores:
-        """Score a batch; see `PrototypeHead.score`."""
-        with evaluating(self._tap.model):
-            features = self._tap.features(inputs)
-        scores = self._plan(features, classes, return_path=True)
-        return _marked(scores, features.isfinite().all(1))
+    def score(self, rows: Rows) -> PathScores:
+        """Score rows over the whole path; with log_probs."""
+        features = self.views.whole(rows.inputs).to(self._plan.weight.dtype)
+        scores = self._plan(features, rows.classes, return_path=True)
+        assert scores.log_probs is not None
+        # Comparisons in a kernel may lose a NaN.
+        lost = ~_finite_rows(features)
+        if not lost.any():
+            return scores
+        parts = (scores.lc, scores.loss, scores.log_probs)
+        return PathScores(*(part.masked_fill(lost, torch.nan) for part in parts))
+
+    def log_probs(self, rows: Rows, points: Sequence[int]) -> Tensor:
+        """Give log p (P, N); all of the path is computed in any case."""
+        log_probs = self.score(rows).log_probs
+        assert log_probs is not None
+        return log_probs[list(points)]
 
 
-def linear_head(tap: Tap, submodels: Submodels) -> LinearHead:
-    """Choose the head for a model's own linear classifier by what is masked.
-
-    Raises:
-        ValueError: the model's classifier is not a Linear module.
-    """
-    weight = tap.linear.weight
-    if [id(masked) for masked in submodels.weights.values()] == [id(weight)]:
-        return MaskedLinearHead(tap, submodels)
-    return LinearHead(tap, submodels)
-
-
-def _check_width(features: Tensor, width: int) -> None:
-    if features.shape[1] != width:
-        raise ValueError(
-            f"the model gives features of width {features.shape[1]}, but the prototypes have "
-            f"{width}: they were fitted with another model or input size"
-        )
-
-
-def _marked(scores: PathScores, finite: Tensor) -> PathScores:
-    """Put NaN where the features are not finite; comparisons in a kernel may lose it."""
-    assert scores.log_probs is not None
-    parts = (scores.lc, scores.loss, scores.log_probs)
-    return PathScores(*(part.masked_fill(~finite, torch.nan) for part in parts))
-
-
-def _path_weights(submodels: Submodels) -> Tensor:
-    weights = torch.tensor(submodels.path.weights, dtype=torch.float64)
-    return weights.to(_device(submodels))
-
-
-def _device(submodels: Submodels) -> torch.device:
-    return next(iter(submodels.weights.values())).device
+def _finite_rows(features: Tensor) -> Tensor:
+    """Tell which rows of (N, D) are finite: (N,)."""
+    if features.device.type != "cpu" or features.dtype == torch.bfloat16:
+        return features.isfinite().all(1)
+    # NaN and infinity survive a sum, which writes nothing; NumPy's, for torch's threads would spin
+    # on beside the core's own.
+    values = features.numpy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(values.sum(1))
+    if not finite.all():
+        finite = np.isfinite(values).all(1)
+    return torch.from_numpy(finite)

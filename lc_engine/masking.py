@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Choice = Callable[[str, nn.Module], bool]
 
-Kind = Literal["magnitude", "random", "given"]
+Kind = Literal["magnitude", "random", "given", "dropout"]
 Scope = Literal["global", "layer"]
 Which = Literal["body", "head", "all"]
 
@@ -38,13 +38,14 @@ class Masking:
     """How sub-models come from a model. Biases, norm layers and embeddings are never masked.
 
     Attributes:
-        kind: "magnitude" (s = |w|), "random" (s = u, a Philox number in [0, 1) per weight) or
-            "given" (s = `saliency`).
+        kind: "magnitude" (s = |w|), "random" (s = u, a Philox number in [0, 1) per weight),
+            "given" (s = `saliency`), or "dropout": no weight is masked, but before each layer
+            chosen by `weights` a share 1 − r of its inputs is dropped, the same for all samples.
         scope: "global", one quantile over all masked weights, or "layer", one per tensor. A
             random mask keeps u ≥ 1 − r, which is the same in both.
         weights: "body", every convolution and linear weight outside the head; "head", the
             head's; "all"; or a function (module name, module) -> bool that chooses among "all".
-        seed: of a random mask, a 64-bit number.
+        seed: of a random mask or of dropout, a 64-bit number.
         saliency: of kind "given", a tensor per masked weight by its parameter's name, such as
             "layer1.0.conv1.weight". Names of weights that are not masked are ignored.
 
@@ -143,7 +144,7 @@ class Masking:
         Raises:
             ValueError: a saliency that is missing, has the wrong shape or holds NaN.
         """
-        if self.kind == "random":
+        if self.kind in ("random", "dropout"):
             random = 1.0 - torch.tensor(path.capacities, dtype=torch.float64)
             return random.unsqueeze(1).repeat(1, len(weights))
         scores = [_host(name, score) for name, score in self._scores(weights)]
@@ -199,7 +200,7 @@ class Masking:
         choice = self.weights
         named = f"{choice.__module__}.{choice.__qualname__}" if callable(choice) else choice
         fields: dict[str, Any] = {"kind": self.kind, "scope": self.scope, "weights": named}
-        if self.kind == "random":
+        if self.kind in ("random", "dropout"):
             fields["seed"] = self.seed
         if self.saliency is not None:
             fields["saliency"] = tensors_digest(sorted(self.saliency.items()))

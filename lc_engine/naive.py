@@ -9,6 +9,7 @@ head:
                         and decodes the data anew for every sub-model, which `torch.nn.utils.prune`
                         makes out of the one before
     linear_loop         masks a linear head K times and multiplies K times
+    released_linear     a linear head in the order of work of the released code
 
 All mask by global magnitude. They take the same inputs and give the same numbers as the engine.
 """
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     Read = Callable[[], Iterable[tuple[Tensor, Tensor]]]
     # (N, D) features and (C, D) prototypes -> (N, C) logits.
     Similarity = Callable[[Tensor, Tensor], Tensor]
+    # Batches of (inputs, labels) -> features (N, D) of the masked model as it is then.
+    Features = Callable[[Iterable[tuple[Tensor, Tensor]]], Tensor]
+    # (N, D) features, (C, D) weight, its threshold, (C,) bias, (N,) labels -> log p (N,).
+    LogProb = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor], Tensor]
 
 
 def inverse_distance(features: Tensor, prototypes: Tensor) -> Tensor:
@@ -86,9 +91,34 @@ def prototype_loop(
         PathScores with log_probs.
     """
     extractor = copy.deepcopy(extractor).eval()
+
+    def features(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        return _features(extractor, batches)
+
+    return masked_passes(extractor, features, read, path, similarity, temperature)
+
+
+def masked_passes(
+    extractor: nn.Module,
+    features: Features,
+    read: Read,
+    path: LearningPath,
+    similarity: Similarity = inverse_distance,
+    temperature: float = 1.0,
+) -> PathScores:
+    """Do what `prototype_loop` does with the module itself, whose weights are put back at the end.
+
+    Args:
+        extractor: its weights are masked in place.
+        features: runs it, or what was compiled or rounded from it.
+        read: called once.
+        path: the capacities.
+        similarity: the logits before the temperature.
+        temperature: divides them.
+    """
     batches = list(read())
     labels = torch.cat([targets for _, targets in batches])
-    judge = _Judge(_features(extractor, batches), labels, similarity, temperature)
+    judge = _Judge(features(batches), labels, similarity, temperature)
     weights = [module.weight.detach() for module in _maskable(extractor)]
     pristine = [weight.clone() for weight in weights]
     ordered = torch.cat([weight.abs().flatten() for weight in pristine]).sort().values
@@ -97,7 +127,9 @@ def prototype_loop(
         threshold = ordered[len(ordered) - count] if count else torch.inf
         for weight, whole in zip(weights, pristine, strict=True):
             weight.copy_(torch.where(whole.abs() >= threshold, whole, 0))
-        log_probs.append(judge.log_prob(_features(extractor, batches)))
+        log_probs.append(judge.log_prob(features(batches)))
+    for weight, whole in zip(weights, pristine, strict=True):
+        weight.copy_(whole)
     return _mean_over(path, log_probs)
 
 
@@ -132,8 +164,20 @@ def released_way(
     return _mean_over(path, log_probs)
 
 
+def masked_log_prob(
+    features: Tensor, weight: Tensor, threshold: Tensor, bias: Tensor | None, labels: Tensor
+) -> Tensor:
+    """Give log p (N,) of one sub-model of a linear head: mask, multiply, log-softmax."""
+    masked = torch.where(weight.abs() >= threshold, weight, 0)
+    return -F.cross_entropy(F.linear(features, masked, bias), labels, reduction="none")
+
+
 def linear_loop(
-    features: Tensor, labels: Tensor, head: nn.Linear, path: LearningPath
+    features: Tensor,
+    labels: Tensor,
+    head: nn.Linear,
+    path: LearningPath,
+    log_prob: LogProb = masked_log_prob,
 ) -> PathScores:
     """Score by masking and applying a linear head once per sub-model.
 
@@ -142,20 +186,41 @@ def linear_loop(
         labels: (N,) integers.
         head: its weight is masked, in a copy; its bias is not.
         path: the capacities.
+        log_prob: `masked_log_prob`, or the same made faster.
 
     Returns:
         PathScores with log_probs.
     """
-    weight = head.weight.detach()
+    weight, bias = head.weight.detach(), None if head.bias is None else head.bias.detach()
     ordered = weight.abs().flatten().sort().values
     log_probs = []
     with torch.no_grad():
         for count in path.keep_counts(len(ordered)):
-            threshold = ordered[len(ordered) - count] if count else torch.inf
-            masked = torch.where(weight.abs() >= threshold, weight, 0)
-            log_probs.append(
-                -F.cross_entropy(F.linear(features, masked, head.bias), labels, reduction="none")
+            threshold = ordered[len(ordered) - count] if count else torch.tensor(torch.inf)
+            log_probs.append(log_prob(features, weight, threshold, bias, labels))
+    return _mean_over(path, log_probs)
+
+
+def released_linear(read: Read, head: nn.Linear, path: LearningPath) -> PathScores:
+    """Score a linear head in the order of work of the released code; see `released_way`.
+
+    Args:
+        read: called for every sub-model.
+        head: its weight is masked, in a copy; its bias is not.
+        path: the capacities.
+    """
+    head = copy.deepcopy(head)
+    left = head.weight.numel()
+    log_probs = []
+    for count in path.keep_counts(left):
+        if count < left:
+            prune.l1_unstructured(  # type: ignore[no-untyped-call]
+                head, "weight", amount=left - count
             )
+            left = count
+        with torch.no_grad():
+            found = [-F.cross_entropy(head(x), y, reduction="none") for x, y in read()]
+        log_probs.append(torch.cat(found))
     return _mean_over(path, log_probs)
 
 

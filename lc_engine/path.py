@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from lc_engine.digests import config_digest
+from lc_engine.nodes import clenshaw_curtis, gauss_legendre, gauss_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from lc_engine.scorer import Scorer
+
 _FORMS = (
-    "geometric[:K[:step]], linear[:K[:lo[:hi]]], gauss[:K[:lo[:hi]]] or explicit:r1,r2,… "
-    '(such as "gauss:8")'
+    "geometric[:K[:step]], linear[:K[:lo[:hi]]], gauss[:K[:lo[:hi]]], "
+    "clenshaw_curtis[:K[:lo[:hi]]] or explicit:r1,r2,…, with ~n behind it for its n Gauss points "
+    '(such as "gauss:8" or "geometric:50:0.02~5")'
 )
 _SUM_TOLERANCE = 1e-9
 
@@ -34,6 +38,7 @@ class LearningPath:
         capacities: K fractions of the maskable weights kept, in (0, 1], descending.
         weights: K weights ω_k ≥ 0 whose sum is 1.
         step: of a geometric path, the fraction of the remaining weights that goes at each step.
+        curve: of a calibrated path, the pairs (capacity, mean confidence) that it was made from.
 
     Raises:
         ValueError: naming the field that does not fit.
@@ -43,6 +48,7 @@ class LearningPath:
     capacities: tuple[float, ...]
     weights: tuple[float, ...]
     step: float | None = None
+    curve: tuple[tuple[float, float], ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.capacities:
@@ -104,9 +110,100 @@ class LearningPath:
         """
         _check_points(K)
         _check_range(lo, hi)
-        nodes, weights = np.polynomial.legendre.leggauss(K)
-        capacities = lo + (hi - lo) * (nodes[::-1] + 1) / 2
-        return cls("gauss", tuple(capacities.tolist()), tuple((weights[::-1] / 2).tolist()))
+        nodes, weights = gauss_legendre(K)
+        return cls("gauss", tuple((lo + (hi - lo) * nodes).tolist()), tuple(weights.tolist()))
+
+    @classmethod
+    def clenshaw_curtis(
+        cls,
+        K: int = 9,  # noqa: N803
+        lo: float = 0.02,
+        hi: float = 1.0,
+        spacing: Literal["linear", "log"] = "linear",
+    ) -> LearningPath:
+        """Make the K Clenshaw-Curtis nodes and weights of the mean over capacities [lo, hi].
+
+        Every second node is a rule of its own (see `levels`), so scores come with an estimate of
+        their error, and a path can be made denser without losing what was computed.
+
+        Args:
+            K: 2^m + 1, m ≥ 1.
+            lo: the smallest capacity.
+            hi: the largest.
+            spacing: of the mean: "linear" over the capacity, as `linear` has it, or "log" over
+                its logarithm, as `geometric` has it.
+
+        Raises:
+            ValueError: another K, or not 0 < lo < hi ≤ 1.
+        """
+        if K < 3 or (K - 1) & (K - 2):
+            raise ValueError(f"K must be 3, 5, 9, 17, … (2^m + 1), got {K}")
+        _check_range(lo, hi)
+        nodes, weights = clenshaw_curtis(K)
+        # The ends are exactly the capacities given, so that a denser path has them too.
+        capacities = lo + (hi - lo) * nodes if spacing == "linear" else lo * (hi / lo) ** nodes
+        return cls("clenshaw_curtis", (hi, *capacities[1:-1].tolist(), lo), tuple(weights.tolist()))
+
+    @classmethod
+    def calibrated(
+        cls,
+        scorer: Scorer,
+        data: Any,
+        K: int = 8,  # noqa: N803
+        samples: int = 256,
+    ) -> LearningPath:
+        """Place K capacities where a model's confidence changes; see `calibration.calibrate`."""
+        from lc_engine.calibration import calibrate
+
+        return calibrate(scorer, data, K, samples)
+
+    def condensed(self, points: int) -> LearningPath:
+        """Give the Gauss points of this path's own mean: few sub-models in place of its many.
+
+        Exact for confidences that are polynomials of degree 2·points − 1 or less in the capacity,
+        for a geometric path in its logarithm.
+
+        Args:
+            points: 1 to K.
+
+        Raises:
+            ValueError: another number of points.
+        """
+        if not 1 <= points <= len(self):
+            raise ValueError(f"points must lie in [1, {len(self)}], got {points}")
+        r, omega = np.array(self.capacities), np.array(self.weights)
+        u, place = np.unique(np.log(r) if self.step is not None else r, return_inverse=True)
+        mass = np.bincount(place, omega)
+        u, mass = u[mass > 0], mass[mass > 0]
+        if points >= len(u):
+            return self
+        nodes, weights = gauss_of(u, mass, points)
+        capacities = np.exp(nodes) if self.step is not None else nodes
+        return LearningPath(
+            f"{self.name}~{points}",
+            tuple(capacities.clip(max=1.0).tolist()),
+            tuple((weights / weights.sum()).tolist()),
+        )
+
+    def levels(self) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
+        """Give the nested rules inside a Clenshaw-Curtis path, the coarsest first.
+
+        Returns:
+            Pairs of places in `capacities` and their weights; the last is the path itself.
+
+        Raises:
+            ValueError: a path that is not nested.
+        """
+        if self.name != "clenshaw_curtis":
+            raise ValueError(
+                f"the path {self.name} holds no coarser rule: use LearningPath.clenshaw_curtis"
+            )
+        last = len(self) - 1
+        strides = [2**j for j in reversed(range((last // 2).bit_length()))]
+        return [
+            (tuple(range(0, last + 1, s)), tuple(clenshaw_curtis(last // s + 1)[1].tolist()))
+            for s in strides
+        ]
 
     @classmethod
     def explicit(
@@ -137,20 +234,25 @@ class LearningPath:
         """Read a path as the command line writes it.
 
         Args:
-            text: "geometric:50:0.02", "linear:50:0.02:1.0", "gauss:8:0.02:1.0" (what is left out
-                takes its default) or "explicit:1,.5,.2".
+            text: "geometric:50:0.02", "linear:50:0.02:1.0", "gauss:8:0.02:1.0",
+                "clenshaw_curtis:9:0.02:1.0" (what is left out takes its default) or
+                "explicit:1,.5,.2"; with "~n" behind it, `condensed(n)` of that.
 
         Raises:
             ValueError: naming the text and the forms there are.
         """
-        name, _, rest = text.strip().partition(":")
+        whole, _, points = text.strip().partition("~")
+        name, _, rest = whole.partition(":")
         try:
+            if points:
+                return cls.parse(whole).condensed(int(points))
             if name == "explicit":
                 return cls.explicit([float(r) for r in rest.split(",")])
             makers: dict[str, tuple[Callable[..., LearningPath], int]] = {
                 "geometric": (cls.geometric, 2),
                 "linear": (cls.linear, 3),
                 "gauss": (cls.gauss, 3),
+                "clenshaw_curtis": (cls.clenshaw_curtis, 3),
             }
             maker, most = makers[name]
             fields = rest.split(":") if rest else []
@@ -187,7 +289,7 @@ class LearningPath:
             "capacities": list(self.capacities),
             "weights": list(self.weights),
             "step": self.step,
-        }
+        } | ({} if self.curve is None else {"curve": [list(pair) for pair in self.curve]})
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> LearningPath:
@@ -199,11 +301,13 @@ class LearningPath:
         missing = {"name", "capacities", "weights"} - set(fields)
         if missing:
             raise ValueError(f"path lacks {', '.join(sorted(missing))}")
+        curve = fields.get("curve")
         return cls(
             fields["name"],
             tuple(fields["capacities"]),
             tuple(fields["weights"]),
             fields.get("step"),
+            None if curve is None else tuple((r, p) for r, p in curve),
         )
 
 

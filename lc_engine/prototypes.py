@@ -25,11 +25,13 @@ class Prototypes:
         labels: (C,) int64 the labels that have a mean, ascending.
         means: (C, D) μ_c, float32 (float64 for a float64 model), on the host.
         counts: (C,) int64 samples behind each mean.
+        widths: of layer exits, how D is cut into the means of each exit; else empty.
     """
 
     labels: Tensor
     means: Tensor
     counts: Tensor
+    widths: tuple[int, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -46,13 +48,17 @@ class Prototypes:
                 labels=self.labels.numpy(),
                 means=self.means.numpy(),
                 counts=self.counts.numpy(),
+                widths=np.array(self.widths, np.int64),
             )
 
     @classmethod
     def load(cls, path: Path) -> Prototypes:
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as file:
-            return cls(*(torch.from_numpy(file[name]) for name in ("labels", "means", "counts")))
+            labels, means, counts = (
+                torch.from_numpy(file[name]) for name in ("labels", "means", "counts")
+            )
+            return cls(labels, means, counts, tuple(file["widths"].tolist()))
 
 
 class PrototypeSums:
@@ -92,8 +98,8 @@ class PrototypeSums:
             self._sums = sums
             self._counts = torch.cat([self._counts, self._counts.new_zeros(room - have)])
 
-    def means(self) -> Prototypes:
-        """Give the class means so far.
+    def means(self, widths: tuple[int, ...] = ()) -> Prototypes:
+        """Give the class means so far; see `Prototypes` for `widths`.
 
         Raises:
             ValueError: no row was added.
@@ -106,4 +112,4 @@ class PrototypeSums:
         rows = [self._slots[label] for label in labels]
         counts = self._counts[rows]
         means = self._sums[rows] / counts.unsqueeze(1)
-        return Prototypes(torch.tensor(labels), means.to(self._dtype), counts)
+        return Prototypes(torch.tensor(labels), means.to(self._dtype), counts, widths)

@@ -1,4 +1,4 @@
-"""Scorer: a batch in, learning-complexity scores out.  score: a data set in, a score table out.
+"""Scorer: a batch in, learning-complexity scores out.
 
     lc = Σ ω_k p_k(y|x)        loss = −Σ ω_k log p_k(y|x)
 
@@ -7,78 +7,76 @@ over the sub-models k of a learning path (arXiv 2402.05356, sections 3 and 4).
 
 from __future__ import annotations
 
+import json
 import threading
-import uuid
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import nn
 
-from lc_engine.classifier import AUTO, Tap
+from lc_engine.adaptive import score_to_tolerance
+from lc_engine.bank import Bank, bank_rows
+from lc_engine.classifier import AUTO
+from lc_engine.data.aside import publish_first
 from lc_engine.data.batch import BAD_LABEL, NON_FINITE, OK, Batch
-from lc_engine.digests import config_digest, tensors_digest
-from lc_engine.heads import LinearHead, PrototypeHead, linear_head
+from lc_engine.data.mostly import Mostly
+from lc_engine.digests import tensors_digest
+from lc_engine.exits import Exits
+from lc_engine.heads import Head, KNNHead, PrototypeHead, Rows
 from lc_engine.masking import Masking
 from lc_engine.models import ModelSpec
 from lc_engine.ops import PathScores
 from lc_engine.ops.prototype_confidence import Logit
 from lc_engine.path import LearningPath
+from lc_engine.prepared import DTYPES, Precision, Prepared
 from lc_engine.prototypes import Prototypes, PrototypeSums
-from lc_engine.submodels import Submodels, evaluating
+from lc_engine.row_scorer import RowScores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from torch import Tensor
 
     from lc_engine.data.batch import Source
-    from lc_engine.data.table import ScoreTable
+    from lc_engine.language.model import LanguageModelSpec
+    from lc_engine.language.scorer import CausalLMScorer
+    from lc_engine.row_scorer import Progress
+    from lc_engine.views import Views
 
-    Progress = Callable[[str, int, int], None]
-
-HeadKind = Literal["prototype", "linear"]
-PROTOTYPES_FILE = "prototypes.npz"
-
-
-class RowScores(NamedTuple):
-    """Scores of the B rows of a batch, all on the host; NaN where the status is not "ok".
-
-    Attributes:
-        scores: lc (B,), loss (B,) and log_probs (K, B).
-        lc_std: (B,) √(Σ ω_k p_k² − lc²), the spread of the confidence over the path.
-        status: B of "ok", "unreadable", "bad_label", "non_finite".
-        detail: B sentences, "" where the row is ok.
-    """
-
-    scores: PathScores
-    lc_std: Tensor
-    status: list[str]
-    detail: list[str]
+HeadKind = Literal["prototype", "linear", "knn"]
+# What a head has learnt from the data of a run, in the run's folder.
+LEARNT_FILES = {"prototype": "prototypes.npz", "knn": "bank.npz"}
+DTYPE_FILE = "dtype.json"
 
 
 class Scorer:
     """A model, a learning path, a masking and a head: all that a score depends on but the data.
 
-    Scoring leaves the model's weights, buffers and flags as they were, bit for bit. Threads may
-    share a scorer; they take turns. A scorer of a `ModelSpec` (or a text) loads the model when it
-    is first needed and pickles without it.
+    The sub-models live in a copy of the model; the model itself is read only. Threads may share
+    a scorer; they take turns. A scorer of a `ModelSpec` (or a text) loads the model when it is
+    first needed and pickles without it.
 
     Args:
         model: a module, where it is and in its dtype; or what `ModelSpec` takes.
-        head: "prototype" (distances to class means, see `fit`) or "linear" (the model's own
-            classifier; with `Masking(weights="head")` all sub-models cost one forward).
+        head: "prototype" (distances to class means, see `fit`), "linear" (the model's own
+            classifier; with `Masking(weights="head")` all sub-models cost one forward) or "knn"
+            (the labels of the nearest other rows of the data).
         path: the capacities; default `LearningPath.gauss(8)`.
-        masking: default `Masking()`, global magnitude masks outside the head.
+        masking: default `Masking()`, global magnitude masks outside the head; or `Exits`, which
+            bring a path of their own.
         logit: of the prototype head, "inverse_distance", "neg_sq_distance" or "cosine".
         temperature: of the prototype head, divides the logit.
+        neighbours: of the kNN head.
         classifier: name of the classifier module, whose input are the features; "auto" finds
             it, None says that the model's output are the features.
         device: where a `ModelSpec` is loaded to; None is the CPU.
+        dtype: what the sub-models compute in: "float32", "bfloat16", "auto" for the faster of
+            the two on the first batch, None for the model's own.
+        tol: of a Clenshaw-Curtis path, the error in lc that a row may have: no more points are
+            run for it than that takes. The table gets the columns `error` and `points`.
 
     Raises:
         ValueError: naming the argument that does not fit. What only the model can tell is said
@@ -91,11 +89,14 @@ class Scorer:
         *,
         head: HeadKind = "prototype",
         path: LearningPath | None = None,
-        masking: Masking | None = None,
+        masking: Masking | Exits | None = None,
         logit: Logit = "inverse_distance",
         temperature: float = 1.0,
+        neighbours: int = 10,
         classifier: str | None = AUTO,
         device: torch.device | str | None = None,
+        dtype: Precision | None = None,
+        tol: float | None = None,
     ) -> None:
         self.spec = ModelSpec(model) if isinstance(model, str) else model
         if not isinstance(self.spec, ModelSpec | nn.Module):
@@ -110,27 +111,63 @@ class Scorer:
             raise ValueError(f"logit must be one of {get_args(Logit)}, got {logit!r}")
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
+        if neighbours < 1:
+            raise ValueError(f"neighbours must be at least 1, got {neighbours}")
+        if dtype is not None and dtype not in get_args(Precision):
+            raise ValueError(f"dtype must be one of {get_args(Precision)} or None, got {dtype!r}")
         self.head: HeadKind = head
-        self.path = LearningPath.gauss() if path is None else path
         self.masking = Masking() if masking is None else masking
-        if head == "prototype" and self.masking.weights == "head":
+        if isinstance(self.masking, Exits):
+            if path is not None:
+                raise ValueError("path: exits bring their own, one point each; leave it out")
+            if head == "linear":
+                raise ValueError('head: exits have no classifier; use "prototype" or "knn"')
+        elif head != "linear" and self.masking.weights == "head":
             raise ValueError(
-                'masking: weights="head" changes no feature, so a prototype head would see the '
+                f'masking: weights="head" changes no feature, so a {head} head would see the '
                 'same model K times: use weights="body", or head="linear"'
             )
+        self._path = LearningPath.gauss() if path is None else path
+        if tol is not None:
+            if not tol > 0:
+                raise ValueError(f"tol must be positive, got {tol}")
+            self.path.levels()  # says so if the path is not nested
         self.logit: Logit = logit
         self.temperature = float(temperature)
+        self.neighbours = neighbours
         self.classifier = classifier
         self.device = device
+        self.dtype: Precision | None = dtype
+        self.tol = tol
         self.prototypes: Prototypes | None = None
+        self.bank: Bank | None = None
         self._reset()
+
+    @staticmethod
+    def for_causal_lm(
+        model: nn.Module | LanguageModelSpec | str, tokenizer: Any = None, **options: Any
+    ) -> CausalLMScorer:
+        """Make the scorer of a causal language model, for instruction sets.
+
+        Args:
+            model: of `transformers`, or what `LanguageModelSpec` takes: a folder, a GGUF file.
+            tokenizer: of a model that is given as a module.
+            **options: those of `lc_engine.language.scorer.CausalLMScorer`.
+
+        Raises:
+            ValueError: naming the argument that does not fit.
+            MissingExtraError: transformers is not installed.
+        """
+        from lc_engine.language.scorer import CausalLMScorer
+
+        return CausalLMScorer(model, tokenizer, **options)
 
     def _reset(self) -> None:
         self._lock = threading.RLock()
         self._model: nn.Module | None = self.spec if isinstance(self.spec, nn.Module) else None
         self._transform: Callable[[Any], Tensor] | None = None
-        self._prepared: _Prepared | None = None
-        self._ready_head: LinearHead | PrototypeHead | None = None
+        self._prepared: Prepared | None = None
+        self._ready_head: Head | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         held = {"_lock", "_model", "_transform", "_prepared", "_ready_head"}
@@ -141,7 +178,8 @@ class Scorer:
         self._reset()
 
     def _twin(self) -> Scorer:
-        """Make a scorer of the same loaded model that can have other prototypes."""
+        """Make a scorer of the same loaded model that can learn from other data."""
+        self._prepare()  # shared, so that the sub-models are made ready once
         twin = object.__new__(Scorer)
         twin.__dict__.update(self.__dict__)
         return twin
@@ -162,18 +200,24 @@ class Scorer:
         """The evaluation transform, PIL picture -> tensor, of a `ModelSpec`; None if unknown."""
         return self._transform if self.model is not None else None
 
-    def fit(
-        self, source: Source, *, batch_size: int = 64, progress: Progress | None = None
-    ) -> Scorer:
-        """Compute the prototypes: class means of the unmasked model's features, in one pass.
+    @property
+    def path(self) -> LearningPath:
+        """The K capacities; of exits, known once the model is loaded."""
+        return self._prepare().path if isinstance(self.masking, Exits) else self._path
 
-        Rows whose status is not "ok" and features that are not finite are left out. A linear head
-        has nothing to fit.
+    def fit(
+        self, source: Source, *, batch_size: int = 256, progress: Progress | None = None
+    ) -> Scorer:
+        """Learn what the head needs from the data, in one pass.
+
+        A prototype head takes the class means of the unmasked model's features, a kNN head the
+        features of up to `bank.BANK_ROWS` rows under every sub-model; a linear head has nothing
+        to learn. Rows whose status is not "ok" and features that are not finite are left out.
 
         Args:
             source: the data to be scored; see `lc_engine.data.sources.open_source`.
             batch_size: rows that go through the model at a time.
-            progress: called as progress("prototypes", rows done, rows in all).
+            progress: called as progress("prototypes" or "neighbours", rows done, rows in all).
 
         Returns:
             The scorer itself.
@@ -181,24 +225,85 @@ class Scorer:
         Raises:
             ValueError: no row with a label and finite features.
         """
-        if self.head == "linear":
-            return self
-        sums = PrototypeSums()
-        tap, done = self._prepare().tap, 0
+        if self.head == "prototype":
+            return self.use_prototypes(self._means(source, batch_size, progress))
+        return (
+            self.use_bank(self._rows(source, batch_size, progress)) if self.head == "knn" else self
+        )
+
+    def _means(self, source: Source, batch_size: int, progress: Progress | None) -> Prototypes:
+        sums, done = PrototypeSums(), 0
+        widths: tuple[int, ...] = ()
         for batch in source.batches(batch_size):
             if len(batch.inputs):
                 labels = batch.labels[[status == OK for status in batch.status]]
-                with self._lock, torch.inference_mode(), evaluating(self.model):
-                    sums.add(tap.features(self._to_model(batch.inputs)), labels)
+                inputs = self._to_model(batch.inputs)
+                with self._lock, torch.inference_mode():
+                    views = self._views(inputs)
+                    sums.add(views.whole(inputs), labels)
+                    widths = views.widths
             done += len(batch)
             if progress is not None:
                 progress("prototypes", done, len(source))
-        return self.use_prototypes(sums.means())
+        return sums.means(widths)
+
+    def _rows(self, source: Source, batch_size: int, progress: Progress | None) -> Bank:
+        wanted = bank_rows(len(source))
+        ids: list[np.ndarray] = []
+        labels: list[Tensor] = []
+        features: list[list[Tensor]] = [[] for _ in range(len(self.path))]
+        done = 0
+        for batch in source.batches(batch_size):
+            ok = np.array([status == OK for status in batch.status])
+            chosen = np.isin(np.arange(done, done + len(batch)), wanted)
+            done += len(batch)
+            if (ok & chosen).any():
+                inputs = self._to_model(batch.inputs[torch.from_numpy(chosen[ok])])
+                with self._lock, torch.inference_mode():
+                    found = self._views(inputs).features(inputs, range(len(self.path)))
+                    every = [values.float().cpu() for values in found]
+                finite = torch.stack([values.isfinite().all(1) for values in every]).all(0)
+                ids.append(batch.ids[ok & chosen][finite.numpy()])
+                labels.append(batch.labels[torch.from_numpy(ok & chosen)][finite])
+                for kept, values in zip(features, every, strict=True):
+                    kept.append(values[finite])
+            if progress is not None:
+                progress("neighbours", done, len(source))
+        if sum(map(len, ids)) < 2:
+            raise ValueError(
+                "a kNN head needs at least two rows with a label and finite features; there were "
+                f"{sum(map(len, ids))}"
+            )
+        bank = tuple(torch.cat(values) for values in features)
+        return Bank(np.concatenate(ids), torch.cat(labels), bank)
 
     def use_prototypes(self, prototypes: Prototypes) -> Scorer:
         """Take prototypes that were computed before, in place of `fit`."""
         with self._lock:
             self.prototypes = prototypes
+            self._ready_head = None
+        return self
+
+    def with_path(self, path: LearningPath) -> Scorer:
+        """Give a scorer of the same model and settings along another path.
+
+        Raises:
+            ValueError: exits, which bring their own; a path that does not suit `tol`.
+        """
+        twin = self._twin()
+        if isinstance(self.masking, Exits):
+            raise ValueError("path: exits bring their own, one point each")
+        if self.tol is not None:
+            path.levels()
+        twin._path = path
+        twin.bank = None  # its rows were seen along the old path
+        twin._prepared = twin._ready_head = None
+        return twin
+
+    def use_bank(self, bank: Bank) -> Scorer:
+        """Take the bank of a kNN head that was made before, in place of `fit`."""
+        with self._lock:
+            self.bank = bank
             self._ready_head = None
         return self
 
@@ -217,7 +322,7 @@ class Scorer:
 
         Raises:
             ValueError: a label that the head does not know; inputs that the model cannot take;
-                a prototype head that has not been fitted.
+                a head that has not been fitted.
         """
         if not isinstance(batch, Batch):
             batch = _as_batch(*batch)
@@ -231,267 +336,196 @@ class Scorer:
         """Score a batch of which any row may be bad: such a row keeps or gets a status.
 
         Raises:
-            ValueError: inputs that the model cannot take; a prototype head not fitted.
+            ValueError: inputs that the model cannot take; a head not fitted.
         """
         with self._lock:
             return self._score_rows(batch)
 
     def _score_rows(self, batch: Batch) -> RowScores:
-        head = self._get_head()
-        status, detail = list(batch.status), list(batch.detail)
-        ok = torch.tensor([i for i, s in enumerate(status) if s == OK], dtype=torch.int64)
+        status, detail = Mostly.of(batch.status, OK), Mostly.of(batch.detail, "")
+        # Rows are counted and picked by NumPy, or not at all where every one is fine: torch's
+        # threads would spin on beside the core's own.
+        scorable = np.ones(len(batch), dtype=bool)
+        scorable[list(status.others)] = False
+        ok = torch.from_numpy(np.flatnonzero(scorable))
         if len(ok) != len(batch.inputs):
             raise ValueError(
                 f"batch.inputs must hold the {len(ok)} rows whose status is ok, got "
                 f"{len(batch.inputs)}"
             )
-        classes = head.class_index(batch.labels[ok])
-        for i in ok[classes < 0].tolist():
-            status[i], detail[i] = BAD_LABEL, head.complaint(int(batch.labels[i]))
-        known = classes >= 0
-        rows, classes = ok[known], classes[known]
-        log_probs = torch.full((len(self.path), len(batch)), torch.nan)
-        columns = torch.full((3, len(batch)), torch.nan)
-        if len(rows):
-            inputs = self._to_model(batch.inputs[known] if len(rows) < len(ok) else batch.inputs)
+        rows, found = ok[:0], self._no_rows()
+        if len(ok):
+            inputs = self._to_model(batch.inputs)
             with torch.inference_mode():
-                scores = head.score(inputs, classes.to(inputs.device))
-            found = _columns(scores, self.path)
-            log_probs = log_probs.to(found[1].dtype).index_copy_(1, rows, found[1])
-            columns = columns.to(found[0].dtype).index_copy_(1, rows, found[0])
-            for i in rows[~found[0].isfinite().all(0)].tolist():
-                status[i], detail[i] = NON_FINITE, "the model's output is not finite for this row"
-                log_probs[:, i] = columns[:, i] = torch.nan
-        return RowScores(PathScores(columns[0], columns[1], log_probs), columns[2], status, detail)
+                head = self._get_head(inputs)
+                labels = batch.labels if len(ok) == len(batch) else batch.labels[ok]
+                rows, classes = ok, head.class_index(labels)
+                known = torch.from_numpy(classes.numpy() >= 0)
+                if not known.all():
+                    for i in ok[~known].tolist():
+                        status[i], detail[i] = BAD_LABEL, head.complaint(int(batch.labels[i]))
+                    rows, classes = ok[known], classes[known]
+                    inputs = inputs[known.to(inputs.device)]
+                if len(rows):
+                    ids = batch.ids[rows.numpy()]
+                    found = self._score_known(head, Rows(inputs, classes.to(inputs.device), ids))
+        lost = torch.from_numpy(~np.isfinite(found.columns.numpy()).all(0))
+        if lost.any():
+            for i in rows[lost].tolist():
+                status[i] = NON_FINITE
+                detail[i] = "the model's output is not finite for this row"
+            columns, log_probs = (
+                part.masked_fill(lost, torch.nan) for part in (found.columns, found.log_probs)
+            )
+            found = _Found(columns, log_probs, found.extra)
+        lc, loss, lc_std = _spread(found.columns, rows, len(batch))
+        scores = PathScores(lc, loss, _spread(found.log_probs, rows, len(batch)))
+        extra = {name: _spread(part, rows, len(batch)) for name, part in found.extra.items()}
+        return RowScores(scores, lc_std, status, detail, extra)
+
+    def _no_rows(self) -> _Found:
+        extra: dict[str, Tensor] = {}
+        if self.tol is not None:
+            extra = {"error": torch.empty(0), "points": torch.empty(0, dtype=torch.int64)}
+        return _Found(torch.empty(3, 0), torch.empty(len(self.path), 0), extra)
+
+    def _score_known(self, head: Head, rows: Rows) -> _Found:
+        if self.tol is None:
+            return _Found(*_columns(head.score(rows), self.path), {})
+        found = score_to_tolerance(head, rows, self.path, self.tol)
+        extra = {"error": found.error.float().cpu(), "points": found.points.cpu()}
+        return _Found(found.columns.float().cpu(), found.log_probs.cpu(), extra)
 
     def _to_model(self, inputs: Tensor) -> Tensor:
-        weight = next(iter(self._prepare().submodels.weights.values()))
-        if inputs.dim() == 4 and weight.device.type == "cpu":
-            # Convolutions on a CPU take pixels with their channels side by side a third faster.
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        if inputs.is_floating_point():
-            return inputs.to(weight.device, weight.dtype)
-        return inputs.to(weight.device)
+        return inputs.to(self._prepare().device)
 
-    def _prepare(self) -> _Prepared:
+    def _prepare(self) -> Prepared:
         """Find the weights and thresholds, anew if the model's weights have changed since."""
         with self._lock:
             if self._prepared is None or self._prepared.stale():
-                self._prepared = _Prepared(self)
+                self._prepared = Prepared(self.model, self.classifier, self.masking, self._path)
                 self._ready_head = None
             return self._prepared
 
-    def _get_head(self) -> LinearHead | PrototypeHead:
+    def _views(self, inputs: Tensor) -> Views:
         prepared = self._prepare()
-        if self._ready_head is None:
-            tap, submodels = prepared.tap, prepared.submodels
-            if self.head == "linear":
-                self._ready_head = linear_head(tap, submodels)
-            elif self.prototypes is None:
-                raise ValueError("the prototype head has no prototypes yet: call fit(source) first")
-            else:
-                self._ready_head = PrototypeHead(
-                    tap, submodels, self.prototypes, self.logit, self.temperature
-                )
+        if self.dtype == "auto":  # settled here, once
+            self.dtype = prepared.faster_dtype(inputs)
+        return prepared.views(inputs, prepared.dtype if self.dtype is None else DTYPES[self.dtype])
+
+    def _get_head(self, inputs: Tensor) -> Head:
+        prepared = self._prepare()
+        if self._ready_head is not None:
+            return self._ready_head
+        if self.head == "prototype" and self.prototypes is None:
+            raise ValueError("the prototype head has no prototypes yet: call fit(source) first")
+        if self.head == "knn" and self.bank is None:
+            raise ValueError("the kNN head has no rows to look in yet: call fit(source) first")
+        views = self._views(inputs)
+        omega = torch.tensor(self.path.weights, dtype=torch.float64, device=prepared.device)
+        if self.prototypes is not None and self.head == "prototype":
+            self._ready_head = PrototypeHead(
+                views, omega, self.prototypes, self.logit, self.temperature
+            )
+        elif self.bank is not None and self.head == "knn":
+            self._ready_head = KNNHead(views, omega, self.bank, self.neighbours)
+        else:
+            self._ready_head = prepared.linear_head(views, omega)
         return self._ready_head
 
-    def check_classes(self, classes: Sequence[str] | None) -> None:
-        """Refuse a data set whose classes are not those of a linear head.
-
-        Args:
-            classes: names of the data's classes, None if they are not known.
+    def check(self, source: Source) -> None:
+        """Refuse data whose classes are not those of a linear head.
 
         Raises:
-            ValueError: their number is not the head's width.
+            ValueError: the data name their classes, and their number is not the head's width.
         """
-        if self.head == "prototype" or classes is None:
-            return
-        width = self._prepare().tap.linear.out_features
-        if width != len(classes):
-            raise ValueError(
-                f"the head has {width} classes but the data have {len(classes)}: give a model "
-                'whose head was trained on these classes, or use head="prototype"'
-            )
+        if self.head == "linear":
+            width = self._prepare().tap.linear.out_features
+            if source.classes is not None and width != len(source.classes):
+                raise ValueError(
+                    f"the head has {width} classes but the data have {len(source.classes)}: give a "
+                    'model whose head was trained on these classes, or use head="prototype"'
+                )
+
+    def fitted(
+        self, source: Source, keep_in: Path | None, batch_size: int, progress: Progress | None
+    ) -> Scorer:
+        """Give a scorer that has learnt what its head needs: itself, or its twin.
+
+        What it learns stays in the folder of a run that is kept, so that a run that continues,
+        or another process at the same run, has the same: the dtype that was faster, too.
+        """
+        if self.dtype == "auto" and len(source):
+            return self._settled(source, keep_in).fitted(source, keep_in, batch_size, progress)
+        learnt = {"prototype": self.prototypes, "knn": self.bank}.get(self.head, self)
+        if learnt is not None or not len(source):
+            return self
+        twin = self._twin()
+        kept = None if keep_in is None else keep_in / LEARNT_FILES[self.head]
+        if kept is not None and kept.exists():
+            return twin._use_file(kept)
+        twin.fit(source, batch_size=batch_size, progress=progress)
+        made = twin.bank if self.head == "knn" else twin.prototypes
+        if kept is None or made is None:
+            return twin
+        publish_first(kept, made.save)
+        return twin._use_file(kept)
+
+    def _settled(self, source: Source, keep_in: Path | None) -> Scorer:
+        """Give a twin whose dtype is chosen: by the run so far, or measured on the first rows."""
+        twin = self._twin()
+        kept = None if keep_in is None else keep_in / DTYPE_FILE
+        if kept is None or not kept.exists():
+            for batch in source.batches(16):
+                if len(batch.inputs):
+                    twin._views(twin._to_model(batch.inputs))
+                    break
+            else:
+                twin.dtype = "float32"  # no row can be scored
+            if kept is not None:
+                chosen = json.dumps({"dtype": twin.dtype}) + "\n"
+                publish_first(kept, lambda path: path.write_text(chosen, encoding="utf-8"))
+        if kept is not None:
+            twin.dtype = json.loads(kept.read_text(encoding="utf-8"))["dtype"]
+        return twin
+
+    def _use_file(self, path: Path) -> Scorer:
+        if self.head == "knn":
+            return self.use_bank(Bank.load(path))
+        return self.use_prototypes(Prototypes.load(path))
 
     def describe(self) -> dict[str, Any]:
         """Return all that the scores depend on but the data, as JSON values with digests."""
         prepared = self._prepare()
-        weights = prepared.submodels.weights
         head: dict[str, Any] = {"kind": self.head, "classifier": prepared.tap.name}
         if self.head == "prototype":
             head |= {"logit": self.logit, "temperature": self.temperature}
             if self.prototypes is not None:
                 head["prototypes"] = self.prototypes.digest
+        if self.head == "knn":
+            head["neighbours"] = self.neighbours
+            if self.bank is not None:
+                head["bank"] = self.bank.digest
         spec = self.spec
-        return {
+        own = str(prepared.dtype).removeprefix("torch.")
+        described = {
             "model": spec.to_dict() if isinstance(spec, ModelSpec) else type(spec).__qualname__,
             "model_digest": tensors_digest(self.model.state_dict().items()),
-            "masking": self.masking.to_dict()
-            | {
-                "tensors": len(weights),
-                "numel": sum(weight.numel() for weight in weights.values()),
-                "names_digest": config_digest({"names": list(weights)}),
-            },
+            "masking": self.masking.to_dict() | prepared.described(),
             "path": self.path.to_dict(),
             "head": head,
-            "dtype": str(next(iter(weights.values())).dtype).removeprefix("torch."),
+            "dtype": own if self.dtype is None else self.dtype,
         }
-
-
-class _Prepared:
-    """What is worked out once for a model's weights, and noticing when these have changed."""
-
-    def __init__(self, scorer: Scorer) -> None:
-        self.tap = Tap(scorer.model, scorer.classifier)
-        self.submodels = Submodels(scorer.model, scorer.path, scorer.masking, head=self.tap.name)
-        self._parameters = [
-            *self.submodels.weights.values(),
-            *(() if self.tap.module is None else self.tap.module.parameters()),
-        ]
-        self._state = self._fingerprint()
-
-    def _fingerprint(self) -> list[tuple[int, int]]:
-        return [
-            (parameter.data_ptr(), 0 if parameter.is_inference() else parameter._version)
-            for parameter in self._parameters
-        ]
-
-    def stale(self) -> bool:
-        return self._fingerprint() != self._state
-
-
-def score(
-    scorer: Scorer,
-    data: Any,
-    out: str | Path | None = None,
-    *,
-    batch_size: int = 64,
-    num_workers: int | None = None,
-    shard_rows: int = 65536,
-    return_path: bool = False,
-    progress: Progress | None = None,
-) -> ScoreTable:
-    """Score every row of a data set.
-
-    A row that cannot be scored stays in the table with its status and never stops the job. A
-    prototype head that has not been fitted is fitted on the data first (the scorer passed in is
-    not changed), so the data are read twice.
-
-    Args:
-        scorer: what to score with.
-        data: what `lc_engine.data.sources.open_source` takes; call that yourself for its options.
-        out: a folder. Shards of the table are written there as they are done, and a run that was
-            killed continues where it was; None keeps the table in memory only.
-        batch_size: rows that go through the model at a time.
-        num_workers: threads that decode pictures; None takes one per processor.
-        shard_rows: rows per shard in `out`.
-        return_path: whether the table gets the column `path_log_probs`.
-        progress: called after each batch as progress(phase, rows done, rows in all), phase
-            "prototypes" or "scores".
-
-    Returns:
-        The table, rows in the order of the data.
-
-    Raises:
-        ValueError: data or model do not fit, or `out` holds another run; the text says what to do.
-    """
-    from lc_engine.data.sources import open_source
-
-    source = open_source(data, transform=scorer.transform, num_workers=num_workers)
-    scorer.check_classes(source.classes)
-    described = scorer.describe() | {"data_digest": source.digest()}
-    run = _Run(source, described, batch_size, return_path, progress)
-    if out is None:
-        return run.table(run.fitted(scorer, None), 0, len(source))
-    from lc_engine.data.ledger import Ledger
-
-    manifest = described | {
-        "data": source.describe(),
-        "path_log_probs": return_path,
-        "lc_engine": version("lc_engine"),
-    }
-    ledger = Ledger(out, manifest, len(source), shard_rows)
-    ready: Scorer | None = None
-    for shard in ledger.pending():
-        if ready is None:
-            ready = run.fitted(scorer, ledger.out_dir)
-        ledger.commit(shard, run.table(ready, shard.start, shard.stop))
-    return ledger.table()
+        return described if self.tol is None else described | {"tol": self.tol}
 
 
 @dataclass(frozen=True)
-class _Run:
-    """What stays the same over the shards of a run."""
+class _Found:
+    """Scores of the rows that could be scored, on the host: columns (3, N), log p (K, N)."""
 
-    source: Source
-    metadata: dict[str, Any]
-    batch_size: int
-    return_path: bool
-    progress: Progress | None
-
-    def fitted(self, scorer: Scorer, out: Path | None) -> Scorer:
-        """Give a scorer that can score: itself, or its twin with the prototypes of the data.
-
-        In an output folder the prototypes are kept, so that a run that continues has the same.
-        """
-        if scorer.head == "linear" or scorer.prototypes is not None or not len(self.source):
-            return scorer
-        twin = scorer._twin()
-        kept = None if out is None else out / PROTOTYPES_FILE
-        if kept is not None and kept.exists():
-            return twin.use_prototypes(Prototypes.load(kept))
-        twin.fit(self.source, batch_size=self.batch_size, progress=self.progress)
-        if kept is None or twin.prototypes is None:
-            return twin
-        temporary = kept.with_name(f"{kept.name}.{uuid.uuid4().hex[:12]}.tmp")
-        try:
-            twin.prototypes.save(temporary)
-            # A link, not a rename: of two processes that work here, both must use the first's.
-            with suppress(FileExistsError):
-                kept.hardlink_to(temporary)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return twin.use_prototypes(Prototypes.load(kept))
-
-    def table(self, scorer: Scorer, start: int, stop: int) -> ScoreTable:
-        """Score rows [start, stop)."""
-        from lc_engine.data.table import ScoreTable
-
-        ids: list[np.ndarray] = []
-        labels = [torch.empty(0, dtype=torch.int64)]
-        columns = [torch.empty(3, 0)]
-        log_probs = [torch.empty(len(scorer.path), 0)]
-        status: list[str] = []
-        detail: list[str] = []
-        done = start
-        for batch in self.source.batches(self.batch_size, start, stop):
-            rows = scorer.score_rows(batch)
-            ids.append(batch.ids)
-            labels.append(batch.labels)
-            columns.append(torch.stack([rows.scores.lc, rows.scores.loss, rows.lc_std]).float())
-            if self.return_path and rows.scores.log_probs is not None:
-                log_probs.append(rows.scores.log_probs.float())
-            status += rows.status
-            detail += rows.detail
-            done += len(batch)
-            if self.progress is not None:
-                self.progress("scores", done, len(self.source))
-        metadata = self.metadata
-        if scorer.prototypes is not None:
-            digest = {"prototypes": scorer.prototypes.digest}
-            metadata = metadata | {"head": metadata["head"] | digest}
-        lc, loss, lc_std = torch.cat(columns, dim=1).numpy()
-        return ScoreTable.from_arrays(
-            ids=np.concatenate(ids) if ids else np.empty(0, np.int64),
-            labels=torch.cat(labels).numpy(),
-            lc=lc,
-            loss=loss,
-            lc_std=lc_std,
-            status=status,
-            detail=detail,
-            metadata=metadata,
-            path_log_probs=torch.cat(log_probs, dim=1).T.numpy() if self.return_path else None,
-        )
+    columns: Tensor
+    log_probs: Tensor
+    extra: Mapping[str, Tensor]
 
 
 def _columns(scores: PathScores, path: LearningPath) -> tuple[Tensor, Tensor]:
@@ -499,11 +533,22 @@ def _columns(scores: PathScores, path: LearningPath) -> tuple[Tensor, Tensor]:
     assert scores.log_probs is not None
     log_probs = scores.log_probs.cpu()
     lc = scores.lc.cpu()
-    omega = torch.tensor(path.weights, dtype=torch.float64).unsqueeze(1)
-    p = log_probs.double().exp()
-    mean = (omega * p).sum(0)
-    deviation = (omega * (p - mean).square()).sum(0).sqrt()
+    # NumPy, as in `contract.run_native`: torch's threads would spin on beside the core's own.
+    omega = np.asarray(path.weights)[:, None]
+    p = np.exp(log_probs.numpy().astype(np.float64))
+    p -= (omega * p).sum(0)
+    deviation = torch.from_numpy(np.sqrt((omega * np.square(p)).sum(0)))
     return torch.stack([lc, scores.loss.cpu(), deviation.to(lc.dtype)]), log_probs
+
+
+def _spread(values: Tensor, rows: Tensor, count: int) -> Tensor:
+    """Put values (…, M) of `rows` among (…, count) rows; the others get NaN, or 0 for integers."""
+    if len(rows) == count:
+        return values
+    nothing = torch.nan if values.is_floating_point() else 0
+    whole = values.new_full((*values.shape[:-1], count), nothing)
+    whole[..., rows] = values
+    return whole
 
 
 def _as_batch(inputs: Tensor, labels: Tensor) -> Batch:

@@ -58,13 +58,15 @@ class Submodels:
         self.model = model
         self.path = path
         self.masking = Masking() if masking is None else masking
+        if self.masking.kind == "dropout":
+            raise ValueError('masking: kind="dropout" masks no weight: it is for a Scorer')
         self.weights = self.masking.find(model, find_classifier(model, head))
         self.thresholds = self.masking.thresholds(self.weights, path)
         self._saliency = self.masking.operator_saliency(self.weights)
         self._live: list[Tensor] = []
         self._pristine: list[Tensor] = []
         self._target: list[Tensor] = []
-        self._state: _State | None = None
+        self._state: ModelState | None = None
 
     def __enter__(self) -> Submodels:
         if self._state is not None:
@@ -78,7 +80,7 @@ class Submodels:
             live if live.is_contiguous() else torch.empty_like(whole)
             for live, whole in zip(self._live, self._pristine, strict=True)
         ]
-        self._state = _State(self.model)
+        self._state = ModelState(self.model)
         try:
             self.model.eval()
         except BaseException:
@@ -127,7 +129,7 @@ class Submodels:
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Hold a module in evaluation mode; its buffers and training flags come back bit for bit."""
-    state = _State(model)
+    state = ModelState(model)
     try:
         model.eval()
         yield
@@ -135,7 +137,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         _finish(state.put_back)
 
 
-class _State:
+class ModelState:
     """The training flags and buffers of a module, to be put back."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -146,6 +148,7 @@ class _State:
         self.values = [(buffer, buffer.clone()) for buffer in model.buffers() if buffer is not None]
 
     def put_back_buffers(self) -> None:
+        """Give the buffers back their values, and drop those that came since."""
         for module, buffers in self.buffers:
             module._buffers.clear()
             module._buffers.update(buffers)
@@ -153,6 +156,7 @@ class _State:
             buffer.data.copy_(value)
 
     def put_back(self) -> None:
+        """Give everything back."""
         for module, training in self.flags:
             module.training = training
         self.put_back_buffers()

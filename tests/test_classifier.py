@@ -86,12 +86,12 @@ def test_a_linear_model_gives_its_inputs():
         Tap(nn.Linear(4, 3)).features(x[:, :3])
 
 
-def test_maps_are_averaged_and_tokens_are_not_guessed():
+def test_maps_are_averaged_and_more_is_refused():
     x = torch.randn(2, 3, 5, 7)
     features = Tap(nn.Conv2d(3, 4, 1)).features(x)
     assert features.shape == (2, 4)
-    with pytest.raises(ValueError, match=r"one vector per sample.*got \(2, 3, 6\)"):
-        Tap(nn.Sequential(nn.Linear(6, 4)), "0").features(torch.randn(2, 3, 6))
+    with pytest.raises(ValueError, match=r"one vector per sample.*got \(2, 3, 1, 1, 6\)"):
+        Tap(nn.Sequential(nn.Linear(6, 4)), "0").features(torch.randn(2, 3, 1, 1, 6))
 
 
 class Twice(nn.Module):

@@ -166,6 +166,30 @@ def test_every_kind_of_feature_file_gives_the_same_scores(features):
         np.testing.assert_allclose(ScoreTable.read(out).column("loss"), want, rtol=1e-6, atol=1e-6)
 
 
+def test_a_file_that_is_left_out_is_told_and_the_exit_code_says_so(features, capsys):
+    x, y = np.load(features / "clean.npy"), np.load(features / "y.npy")
+    table = pa.table({"x": pa.FixedSizeListArray.from_arrays(x.ravel(), WIDTH), "label": y})
+    (features / "set").mkdir()
+    pq.write_table(table, features / "set" / "a.parquet")
+    (features / "set" / "b.parquet").write_bytes(b"PAR1")
+    assert score_features(features, data="set", labels=None) == 3
+    captured = capsys.readouterr()
+    assert "file left out" in captured.out
+    assert "b.parquet cannot be read as Parquet" in captured.out
+    manifest = json.loads((features / "out" / "manifest.json").read_text())
+    assert list(manifest["data"]["refused"]) == ["b.parquet"]
+    assert score_features(features, "--json", data="set", labels=None) == 3
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["status"] == {"ok": ROWS}
+    assert list(summary["refused"]) == ["b.parquet"]
+
+
+def test_an_array_of_pickled_objects_is_refused(features, capsys):
+    np.save(features / "objects.npy", np.array([{}, None], dtype=object), allow_pickle=True)
+    assert score_features(features, data="objects.npy") == 2
+    assert "pickled Python objects" in error_line(capsys)
+
+
 def test_real_pictures_with_a_broken_one(pictures, tmp_path, capsys):
     broken = sorted((pictures / "set").rglob("*.png"))[3]
     whole = broken.read_bytes()
@@ -208,6 +232,48 @@ def test_pictures_from_a_hugging_face_folder_score_as_from_an_image_folder(pictu
     a, b = (ScoreTable.read(tmp_path / name) for name in "ab")
     np.testing.assert_array_equal(a.column("label"), b.column("label"))
     np.testing.assert_allclose(a.column("loss"), b.column("loss"), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("more", "path", "columns"),
+    [
+        (["--path=calibrated:3"], "calibrated", []),
+        (
+            ["--path=clenshaw_curtis:5:0.5:1.0", "--tol=0.01"],
+            "clenshaw_curtis",
+            ["error", "points"],
+        ),
+        (["--path=geometric:8:0.1~2", "--dtype=auto"], "geometric~2", []),
+        (["--masking=dropout", "--path=linear:2:0.8:0.9"], "linear", []),
+        (["--masking=exits", "--head=knn", "--neighbours=3"], "exits", []),
+    ],
+)
+def test_families_and_paths_by_option(pictures, tmp_path, capsys, more, path, columns):
+    arguments = [
+        "score", "--model=timm/resnet18", f"--checkpoint={pictures / 'resnet18.safetensors'}",
+        f"--data={pictures / 'set'}", f"--out={tmp_path / 'out'}", "--image-size=32",
+        *more,
+    ]  # fmt: skip
+    assert cli.run(arguments) == 0, capsys.readouterr().err
+    table = ScoreTable.read(tmp_path / "out")
+    assert table.metadata["path"]["name"] == path
+    assert set(columns) <= set(table.column_names)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out").glob("part-*")}
+    assert cli.run(arguments) == 0, capsys.readouterr().err  # all done: the run is taken up, whole
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").glob("part-*")} == before
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--path=calibrated:many"], "write calibrated:8"),
+        (["--masking=exits", "--head=prototype", "--path=gauss:2"], "exits bring their own points"),
+        (["--tol=0.1", "--path=gauss:2"], "holds no coarser rule"),
+    ],
+)
+def test_options_that_do_not_go_together(features, capsys, more, message):
+    assert score_features(features, *more) == 2
+    assert message in error_line(capsys)
 
 
 def test_a_score_folder_of_another_run_is_refused(features, capsys):
@@ -367,6 +433,19 @@ def test_select_keeps_a_fraction_or_a_number(features, capsys, keep, kept):
     loss = table.column("loss")
     hardest = np.argsort(-np.nan_to_num(loss, nan=-1), kind="stable")[:kept]
     assert set(ids.tolist()) == set(hardest.tolist())
+
+
+def test_select_streamed(features, capsys):
+    score_features(features, data="x.npy", labels="bad_y.npy")
+    out = features / "subset.npy"
+    arguments = ("--keep", "0.2", f"--out={out}", "--strategy=easy")
+    assert select(features, *arguments) == 0
+    whole = np.load(out)
+    assert select(features, *arguments, "--streamed") == 0
+    np.testing.assert_array_equal(np.load(out), whole)
+    capsys.readouterr()
+    assert select(features, *arguments, "--streamed", "--noise-guard=0.1") == 2
+    assert "--noise-guard needs all rows in memory" in error_line(capsys)
 
 
 def test_select_writes_three_kinds_of_file(pictures, tmp_path):

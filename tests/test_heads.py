@@ -1,23 +1,32 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from test_submodels import Network
 from torch import nn
 
-from lc_engine.classifier import Tap
-from lc_engine.heads import LinearHead, MaskedLinearHead, PrototypeHead, linear_head
+from lc_engine.classifier import AUTO
+from lc_engine.heads import LinearHead, MaskedLinearHead, PrototypeHead, Rows
 from lc_engine.masking import Masking
 from lc_engine.path import LearningPath
+from lc_engine.prepared import Prepared
 from lc_engine.prototypes import PrototypeSums
 from lc_engine.submodels import Submodels
 
 PATH = LearningPath.explicit([1.0, 0.7, 0.4], [1, 2, 5])
 
 
-def build(model, which="body"):
-    tap = Tap(model)
-    return tap, Submodels(model, PATH, Masking(weights=which), head=tap.name)
+OMEGA = torch.tensor(PATH.weights, dtype=torch.float64)
+
+
+def build(model, x, which="body"):
+    prepared = Prepared(model, AUTO, Masking(weights=which), PATH)
+    return prepared, prepared.views(x, torch.float32)
+
+
+def rows(x, y):
+    return Rows(x, y, np.arange(len(x)))
 
 
 def data(rows=10, seed=0):
@@ -29,12 +38,13 @@ def data(rows=10, seed=0):
 @pytest.mark.parametrize("logit", ["inverse_distance", "neg_sq_distance", "cosine"])
 def test_prototype_logits_are_their_formulas(logit, temperature):
     model, (x, y) = Network().eval(), data()
-    tap, submodels = build(model)
+    prepared, views = build(model, x)
+    tap, submodels = prepared.tap, Submodels(model, PATH)
     sums = PrototypeSums()
     with torch.inference_mode():
         sums.add(tap.features(x), y)
-        head = PrototypeHead(tap, submodels, sums.means(), logit, temperature)
-        scores = head.score(x, head.class_index(y))
+        head = PrototypeHead(views, OMEGA, sums.means(), logit, temperature)
+        scores = head.score(rows(x, head.class_index(y)))
         mu = sums.means().means.double()
         want = []
         with submodels:
@@ -63,33 +73,38 @@ def test_prototype_logits_are_their_formulas(logit, temperature):
 def test_a_masked_head_alone_costs_one_forward(which, kind, forwards):
     model, (x, y) = Network(), data()
     runs = []
-    model.action = lambda: runs.append(1)
-    head = linear_head(*build(model, which))
+    model.action = lambda module: runs.append(1)
+    prepared, views = build(model, x, which)
+    head = prepared.linear_head(views, OMEGA)
     assert type(head) is kind
     with torch.inference_mode():
-        head.score(x, y)
+        head.score(rows(x, y))  # the first chunk finds out how much the shared prefix holds
+        runs.clear()
+        head.score(rows(x, y))
     assert len(runs) == forwards
 
 
 def test_a_masked_head_equals_its_sub_models_run_one_by_one():
     model, (x, y) = Network(), data()
-    tap, submodels = build(model, "head")
+    prepared, views = build(model, x, "head")
+    fast = prepared.linear_head(views, OMEGA)
+    slow = LinearHead(views, OMEGA, model.fc)
     with torch.inference_mode():
-        fast = MaskedLinearHead(tap, submodels).score(x, y)
-        slow = LinearHead(tap, submodels).score(x, y)
+        fast, slow = fast.score(rows(x, y)), slow.score(rows(x, y))
     torch.testing.assert_close(fast.log_probs, slow.log_probs, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(fast.lc, slow.lc, rtol=0, atol=1e-6)
 
 
 def test_labels_are_mapped_to_classes():
     model = Network()
-    head = linear_head(*build(model))
+    prepared, views = build(model, data()[0])
+    head = prepared.linear_head(views, OMEGA)
     labels = torch.tensor([-1, 0, 3, 4, 10**12])
     assert head.class_index(labels).tolist() == [-1, 0, 3, -1, -1]
     assert head.complaint(4) == "the label is 4, but the head has 4 classes"
     sums = PrototypeSums()
     sums.add(torch.randn(3, 9), torch.tensor([7, 2, 10**12]))
-    prototype = PrototypeHead(*build(model), sums.means(), "cosine", 1.0)
+    prototype = PrototypeHead(views, OMEGA, sums.means(), "cosine", 1.0)
     labels = torch.tensor([-1, 2, 3, 7, 10**12, 10**13])
     assert prototype.class_index(labels).tolist() == [-1, 0, -1, 1, 2, -1]
 
@@ -100,16 +115,16 @@ def test_infinite_features_give_no_score_though_their_softmax_is_finite():
         model[0].weight.fill_(1)
     sums = PrototypeSums()
     sums.add(torch.tensor([[1.0, 1.0], [2.0, 2.0]]), torch.tensor([0, 1]))
-    head = PrototypeHead(*build(model), sums.means(), "inverse_distance", 1.0)
+    x = torch.tensor([[1.0], [float("inf")]])
+    head = PrototypeHead(build(model, x)[1], OMEGA, sums.means(), "inverse_distance", 1.0)
     with torch.inference_mode():
-        scores = head.score(torch.tensor([[1.0], [float("inf")]]), torch.tensor([0, 1]))
+        scores = head.score(rows(x, torch.tensor([0, 1])))
     for part in (scores.lc, scores.loss, scores.log_probs[0]):
         assert part.isnan().tolist() == [False, True]
 
 
 def test_a_classifier_that_is_not_linear_is_refused():
     model = nn.Sequential(nn.Linear(3, 3), nn.Conv2d(3, 2, 1))
-    tap = Tap(model, "1")
-    submodels = Submodels(model, PATH, head=tap.name)
+    prepared = Prepared(model, "1", Masking(), PATH)
     with pytest.raises(ValueError, match='found "1", a Conv2d: name it with classifier='):
-        linear_head(tap, submodels)
+        prepared.linear_head(None, OMEGA)

@@ -110,11 +110,12 @@ def test_scores_are_those_of_a_plain_loop(models, pictures, name, head, which, k
             ]
         )
     omega = torch.tensor(path.weights, dtype=torch.float64)[:, None]
-    torch.testing.assert_close(scores.lc.double(), (omega * p).sum(0), rtol=0, atol=1e-5)
+    # Folding a batch norm into its convolution rounds elsewhere than the loop does.
+    torch.testing.assert_close(scores.lc.double(), (omega * p).sum(0), rtol=0, atol=2e-5)
     torch.testing.assert_close(
-        scores.loss.double(), -(omega * p.log()).sum(0), rtol=1e-5, atol=1e-5
+        scores.loss.double(), -(omega * p.log()).sum(0), rtol=1e-5, atol=1e-4
     )
-    torch.testing.assert_close(scores.log_probs.double(), p.log(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(scores.log_probs.double(), p.log(), rtol=1e-5, atol=2e-4)
     assert scores.lc.dtype == torch.float32
     assert state(model) == before
 
@@ -179,19 +180,21 @@ def data(rows: int = 12, classes: int = 4, seed: int = 0):
 @pytest.mark.parametrize("head", ["prototype", "linear"])
 @pytest.mark.parametrize("where", ["fit", "score", "forward"])
 def test_the_model_comes_back_after_an_exception_of_the_data(head, where):
+    calls, armed = [], []
+
+    def fail_on_the_third(module):
+        if armed:
+            calls.append(1)
+            module.calls += 1
+            if where == "forward" and len(calls) == 3:
+                raise KeyboardInterrupt
+
     scorer = small(head)
     model = scorer.model
+    model.action = fail_on_the_third  # before the sub-models' copy is made
     x, y = data()
     scorer.fit(Memory(x, y))
-    calls = []
-
-    def fail_on_the_third():
-        calls.append(1)
-        model.norm.running_mean.add_(1)
-        if where == "forward" and len(calls) == 3:
-            raise KeyboardInterrupt
-
-    model.action = fail_on_the_third
+    armed.append(True)
     before = state(model)
     if where == "forward":
         with pytest.raises(KeyboardInterrupt):

@@ -31,10 +31,10 @@ class Network(nn.Module):
         self.register_buffer("calls", torch.zeros(1))
         self.norm.eval()
         self.inner.weight.requires_grad_(False)
-        self.action = lambda: None
+        self.action = lambda module: None
 
     def forward(self, x):
-        self.action()
+        self.action(self)
         return self.fc(torch.relu(self.inner(self.drop(self.norm(self.conv(x)).mean((2, 3))))))
 
 
@@ -100,10 +100,10 @@ def test_everything_comes_back_bit_for_bit(error, layout):
         model.conv.weight[0, 0, 0, :2] = torch.tensor([-0.0, 1e-42])  # a sign and a subnormal
     before = state(model)
 
-    def touch_buffers():
-        model.calls += 1
-        model.norm.running_mean.mul_(2)
-        model.register_buffer("cache", torch.ones(1))
+    def touch_buffers(module):
+        module.calls += 1
+        module.norm.running_mean.mul_(2)
+        module.register_buffer("cache", torch.ones(1))
 
     model.action = touch_buffers
 
@@ -127,8 +127,8 @@ def test_everything_comes_back_bit_for_bit(error, layout):
 def test_a_buffer_that_the_forward_writes_is_put_back_before_each_sub_model():
     model = Network()
 
-    def count():
-        model.calls += 1
+    def count(module):
+        module.calls += 1
 
     model.action = count
     with Submodels(model, PATH) as submodels:
@@ -141,7 +141,7 @@ def test_a_buffer_that_the_forward_writes_is_put_back_before_each_sub_model():
 def test_ctrl_c_during_the_restoration_begins_it_again(monkeypatch):
     model = Network()
     before = state(model)
-    put_back, pressed = submodels_module._State.put_back, []
+    put_back, pressed = submodels_module.ModelState.put_back, []
 
     def interrupted(self):
         if not pressed:
@@ -149,7 +149,7 @@ def test_ctrl_c_during_the_restoration_begins_it_again(monkeypatch):
             raise KeyboardInterrupt
         put_back(self)
 
-    monkeypatch.setattr(submodels_module._State, "put_back", interrupted)
+    monkeypatch.setattr(submodels_module.ModelState, "put_back", interrupted)
     with pytest.raises(KeyboardInterrupt), Submodels(model, PATH) as submodels:
         submodels.at(3)
     assert pressed

@@ -86,8 +86,8 @@ class NpySource(BlockSource):
 
     def _reader(self, start: int) -> Callable[[range], Block]:
         def read(rows: range) -> Block:
-            features = _read_rows(self.paths[0], self.features, rows)
-            return Block(features, _read_rows(self.paths[1], self.labels, rows, np.int64), {})
+            features = read_rows(self.paths[0], self.features, rows)
+            return Block(features, read_rows(self.paths[1], self.labels, rows, np.int64), {})
 
         return read
 
@@ -134,7 +134,7 @@ def open_npy(path: Path) -> np.memmap[Any, Any]:
     return array
 
 
-def _read_rows(
+def read_rows(
     path: Path, mapped: np.memmap[Any, Any], rows: range, dtype: Any = None
 ) -> np.ndarray:
     """Read rows of a `.npy` file into fresh memory.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from torch import Tensor
@@ -26,17 +26,18 @@ class Batch:
 
     Attributes:
         ids: (B,) int64 positions, or strings (a path relative to the folder).
-        inputs: (M, ...) inputs of the rows whose status is "ok", in order; M ≤ B.
+        inputs: (M, ...) inputs of the rows whose status is "ok", in order; M ≤ B. Of texts a list
+            of M `Tokens`.
         labels: (B,) int64; −1 where the row has no usable label.
-        status: B of "ok", "unreadable", "bad_label", "non_finite".
+        status: B of "ok", "unreadable", "bad_label", "non_finite"; a `Mostly` is cheapest.
         detail: B sentences that say what is wrong; "" for a row that is ok.
     """
 
     ids: np.ndarray
-    inputs: Tensor
+    inputs: Any
     labels: Tensor
-    status: list[str]
-    detail: list[str]
+    status: Sequence[str]
+    detail: Sequence[str]
 
     def __len__(self) -> int:
         """Return B, the number of rows, scorable or not."""

@@ -51,6 +51,24 @@ def choose_feature_column(asked: str | None, schema: pa.Schema) -> str:
     return _choose_column("feature_column", asked, schema, lists, "lists of floating-point numbers")
 
 
+def is_picture_type(kind: pa.DataType) -> bool:
+    """Tell whether a column type holds encoded pictures: bytes, or a struct with `bytes`."""
+    types = require("pyarrow.types", "table")
+    if types.is_struct(kind):
+        return any(field.name == "bytes" and is_picture_type(field.type) for field in kind.fields)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def choose_picture_column(asked: str | None, schema: pa.Schema) -> str:
+    """Return the name of the picture column: the one asked for, else the only one that fits.
+
+    Raises:
+        ValueError: no such column (the text lists those there are), or one of a wrong type.
+    """
+    pictures = [field.name for field in schema if is_picture_type(field.type)]
+    return _choose_column("feature_column", asked, schema, pictures, "encoded pictures (bytes)")
+
+
 def choose_label_column(asked: str | None, schema: pa.Schema) -> str:
     """Return the name of the label column: the one asked for, else "label", else the only integer.
 
@@ -83,7 +101,18 @@ def to_block(table: pa.Table, width: int) -> Block:
         width: D.
     """
     compute = require("pyarrow.compute", "table")
-    column = table.column("features").combine_chunks()
+    types = require("pyarrow.types", "table")
+    column = table.column("features")
+    if (
+        types.is_fixed_size_list(column.type)
+        and column.type.list_size == width
+        and not column.null_count
+    ):
+        # Every row is whole: one copy, straight into the block.
+        whole = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+        numbers = np.concatenate(whole) if whole else np.empty(0, np.float32)
+        return Block(numbers.reshape(-1, width), label_values(table.column("labels")), {})
+    column = column.combine_chunks()
     lengths = np.asarray(compute.list_value_length(column).fill_null(-1))
     good = lengths == width
     unreadable = {}

@@ -6,23 +6,27 @@ The manifest says what the scores depend on; another run is refused, never mixed
 
 from __future__ import annotations
 
+import bisect
 import json
-import os
-import uuid
-from contextlib import contextmanager, suppress
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lc_engine.data.aside import aside, flush, publish_first
 from lc_engine.data.differences import differences
+from lc_engine.data.leases import Leases
 from lc_engine.data.table import PART_PATTERN, ScoreTable
 from lc_engine.extras import require
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+
+# Between two looks at shards that other processes are working on.
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,17 @@ class Shard:
         """Return the number of rows."""
         return self.stop - self.start
 
+    @property
+    def lease(self) -> Path:
+        """The file that says that a process is working on the shard."""
+        return self.path.with_suffix(".lease")
+
 
 class Ledger:
     """An output folder that holds exactly one run, cut in shards with deterministic names.
 
-    Several processes may work in one folder: a shard that two of them do is the same file.
+    Several processes may work in one folder: they share the shards by leases, and a shard that two
+    of them do after all is the same file.
 
     Args:
         out_dir: created if it is not there.
@@ -78,6 +88,7 @@ class Ledger:
             )
             for index in range(total)
         ]
+        self._leases: Leases | None = None
         self._open()
 
     def _open(self) -> None:
@@ -92,14 +103,9 @@ class Ledger:
                     f"{self.out_dir} holds scores but no {MANIFEST}, so nothing says which run "
                     "they are of; choose another folder"
                 )
-            with _aside(path) as temporary:
-                temporary.write_text(json.dumps(self.manifest, indent=2, sort_keys=True) + "\n")
-                _flush(temporary)
-                # A link, not a rename: of two processes that start at once, one must find the
-                # other's manifest and compare.
-                with suppress(FileExistsError):
-                    path.hardlink_to(temporary)
-            _flush(self.out_dir)
+            # Of two processes that start at once, one must find the other's and compare.
+            text = json.dumps(self.manifest, indent=2, sort_keys=True) + "\n"
+            publish_first(path, lambda temporary: temporary.write_text(text))
         try:
             found = json.loads(path.read_text())
         except json.JSONDecodeError as error:
@@ -125,8 +131,41 @@ class Ledger:
         """Give the shards that are not done, in order; each is looked at when its turn comes."""
         return (shard for shard in self.shards if not self.done(shard))
 
+    def rows_done(self) -> int:
+        """Count the rows of the shards that are done."""
+        return sum(len(shard) for shard in self.shards if self.done(shard))
+
+    def work(self) -> Generator[Shard]:
+        """Give this process's share of the shards that are not done, until all are done.
+
+        Each comes leased to this process until it is committed. Shards come in a row as far as
+        other processes leave them, so that reading goes on where it was; beside others, this
+        process begins in the middle of what is left. At the end it waits for the shards that
+        others are working on, and takes over those of processes that died.
+        """
+        left = {shard.index: shard for shard in self.pending()}
+        last = -1
+        with Leases() as self._leases:
+            while left:
+                order, half = sorted(left), len(left) // 2
+                following = bisect.bisect_right(order, last)
+                for index in [*order[following : following + 1], *order[half:], *order[:half]]:
+                    shard = left[index]
+                    if not self._leases.take(shard.lease):
+                        continue
+                    del left[index]
+                    if self.done(shard):
+                        self._leases.release(shard.lease)
+                    else:
+                        last = index
+                        yield shard
+                    break
+                else:
+                    time.sleep(_POLL_SECONDS)
+                    left = {i: shard for i, shard in left.items() if not self.done(shard)}
+
     def commit(self, shard: Shard, table: ScoreTable) -> None:
-        """Write a shard's scores, all or nothing.
+        """Write a shard's scores, all or nothing, and give back its lease.
 
         Raises:
             ValueError: the table does not have the shard's number of rows.
@@ -136,54 +175,27 @@ class Ledger:
             raise ValueError(
                 f"{shard.path.name} must hold {len(shard)} rows, got a table of {len(table)}"
             )
-        with _aside(shard.path) as temporary:
+        with aside(shard.path) as temporary:
             table.write(temporary)
             try:
-                _flush(temporary)
+                flush(temporary)
                 temporary.replace(shard.path)
             except FileNotFoundError:
                 # Another process finished the run and cleared away; then this shard is done.
                 if not self.done(shard):
                     raise
-        _flush(self.out_dir)
+        flush(self.out_dir)
+        if self._leases is not None:
+            self._leases.release(shard.lease)
 
     def table(self) -> ScoreTable:
-        """Read the scores of the finished run, and clear away what killed processes left.
+        """Open the scores of the finished run, and clear away what killed processes left.
 
         Raises:
             ValueError: some shards are not done.
         """
         table = ScoreTable.read(self.out_dir)
-        for leftover in self.out_dir.glob("*.????????????.tmp"):
-            leftover.unlink(missing_ok=True)
+        for pattern in ("*.????????????.tmp", "part-*.lease"):
+            for leftover in self.out_dir.glob(pattern):
+                leftover.unlink(missing_ok=True)
         return table
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Write a small text file, all or nothing, in place of what was there."""
-    with _aside(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-        _flush(temporary)
-        temporary.replace(path)
-    _flush(path.parent)
-
-
-@contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` that no other process uses, gone at the end."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a power cut."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows cannot open a folder, and commits names on its own
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

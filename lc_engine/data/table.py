@@ -10,10 +10,11 @@ import numpy as np
 
 from lc_engine.data import batch
 from lc_engine.data.differences import differences
+from lc_engine.data.mostly import Mostly
 from lc_engine.extras import require
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -55,7 +56,17 @@ class ScoreTable:
                 f"the score table has version {self.metadata.get('version')}, this lc_engine "
                 f"reads version {VERSION}"
             )
-        self.table = table
+        self._table = table
+
+    @property
+    def table(self) -> pa.Table:
+        """All rows, as Arrow."""
+        return self._table
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names of the columns."""
+        return list(self._table.column_names)
 
     @classmethod
     def from_arrays(
@@ -70,6 +81,7 @@ class ScoreTable:
         detail: Sequence[str],
         metadata: Mapping[str, Any],
         path_log_probs: np.ndarray | None = None,
+        extra: Mapping[str, np.ndarray] | None = None,
     ) -> ScoreTable:
         """Build a table of N rows.
 
@@ -85,9 +97,12 @@ class ScoreTable:
             metadata: model_digest, masking, path, head, data_digest, dtype; the version and the
                 directions of the scores are added.
             path_log_probs: (N, K) float32 log p_k, or None.
+            extra: further columns by name, each (N,) numbers, null where the status is not "ok".
         """
         pa = require("pyarrow", "table")
-        bad = np.array([s != batch.OK for s in status], dtype=bool)
+        status, detail = Mostly.of(status, batch.OK), Mostly.of(detail, "")
+        bad = np.zeros(len(status), dtype=bool)
+        bad[list(status.others)] = True
         numbered = ids.dtype.kind == "i"
         columns = {
             "id": pa.array(ids, pa.int64()) if numbered else pa.array(ids.tolist(), pa.string()),
@@ -97,8 +112,9 @@ class ScoreTable:
             columns[name] = pa.array(np.asarray(values, np.float32), pa.float32(), mask=bad)
         if path_log_probs is not None:
             columns["path_log_probs"] = _lists(path_log_probs, bad)
-        columns["status"] = pa.array(list(status), pa.string())
-        columns["detail"] = pa.array(list(detail), pa.string())
+        for name, values in (extra or {}).items():
+            columns[name] = pa.array(values, mask=bad)
+        columns["status"], columns["detail"] = _texts(status), _texts(detail)
         described = {"version": VERSION, "direction": DIRECTION, **metadata}
         return cls(
             pa.table(columns).replace_schema_metadata({_KEY: json.dumps(described, sort_keys=True)})
@@ -106,26 +122,19 @@ class ScoreTable:
 
     @classmethod
     def read(cls, path: str | Path) -> ScoreTable:
-        """Read a Parquet file, or the folder of a finished run.
+        """Open a Parquet file, or the folder of a finished run; columns are read when asked for.
 
         Raises:
             FileNotFoundError: there is nothing at `path`.
             ValueError: a folder without parts, with some of its parts missing, or with parts of
                 different runs; a file that is not a score table.
         """
+        from lc_engine.data.stored import StoredTable
+
         path = Path(path)
         if not path.exists():
             raise FileNotFoundError(f"no score table at {path}: the file or folder does not exist")
-        return cls.concat([cls._read_file(file) for file in _parts(path)])
-
-    @classmethod
-    def _read_file(cls, path: Path) -> ScoreTable:
-        pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
-        try:
-            # One file, not a data set: the folder's name must not become a column.
-            return cls(parquet.ParquetFile(path, page_checksum_verification=True).read())
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read as a score table: {error}") from None
+        return StoredTable(_parts(path))
 
     @classmethod
     def concat(cls, tables: Sequence[ScoreTable]) -> ScoreTable:
@@ -152,11 +161,13 @@ class ScoreTable:
     def write(self, path: str | Path) -> None:
         """Write one Parquet file (zstd, with page checksums); the same rows give the same bytes."""
         parquet = require("pyarrow.parquet", "table")
+        numbered = str(self.table.schema.field("id").type) == "int64"
         parquet.write_table(
             self.table,
             path,
             compression="zstd",
             use_dictionary=["label", "status", "detail"],  # the others hardly repeat
+            column_encoding={"id": "DELTA_BINARY_PACKED"} if numbered else None,
             write_page_checksum=True,
         )
 
@@ -170,12 +181,11 @@ class ScoreTable:
         Raises:
             ValueError: there is no such column; the text lists those there are.
         """
-        if name not in self.table.column_names:
+        if name not in self.column_names:
             raise ValueError(
-                f"the score table has no column {name!r}; it has "
-                f"{', '.join(self.table.column_names)}"
+                f"the score table has no column {name!r}; it has {', '.join(self.column_names)}"
             )
-        column = self.table.column(name).combine_chunks()
+        column = self._arrow(name).combine_chunks()
         if name != "path_log_probs":
             return np.asarray(column.to_numpy(zero_copy_only=False))
         valid = np.asarray(column.is_valid())
@@ -185,6 +195,23 @@ class ScoreTable:
         path[valid] = numbers.reshape(scored, -1) if scored else 0
         return path
 
+    def _arrow(self, name: str) -> pa.ChunkedArray:
+        return self.table.column(name)
+
+    def bad_rows(self, limit: int) -> list[tuple[Any, str, str]]:
+        """Give (id, status, detail) of the first rows whose status is not "ok"."""
+        found: list[tuple[Any, str, str]] = []
+        for part in self.pieces("id", "status", "detail"):
+            if len(found) < limit:
+                compute = require("pyarrow.compute", "table")
+                bad = part.filter(compute.not_equal(part.column("status"), batch.OK))
+                found += [tuple(row.values()) for row in bad.slice(0, limit).to_pylist()]
+        return found[:limit]
+
+    def pieces(self, *names: str) -> Iterator[pa.Table]:
+        """Give some columns, a piece of the table at a time."""
+        yield self.table.select(list(names))
+
     def only(self, ids: np.ndarray) -> ScoreTable:
         """Return the rows with these ids, in the order of the table."""
         pa, compute = require("pyarrow", "table"), require("pyarrow.compute", "table")
@@ -193,8 +220,10 @@ class ScoreTable:
 
     def status_counts(self) -> dict[str, int]:
         """Return how many rows have each status, "ok" first."""
-        counts = self.table.column("status").value_counts().to_pylist()
-        found = {pair["values"]: pair["counts"] for pair in counts}
+        found: dict[str, int] = {}
+        for part in self.pieces("status"):
+            for pair in part.column("status").value_counts().to_pylist():
+                found[pair["values"]] = found.get(pair["values"], 0) + pair["counts"]
         return {batch.OK: found.pop(batch.OK, 0), **found}
 
 
@@ -212,6 +241,13 @@ def _parts(path: Path) -> list[Path]:
             "start it again with the same arguments and it continues"
         )
     return parts
+
+
+def _texts(texts: Mostly) -> pa.Array:
+    pa = require("pyarrow", "table")
+    if texts.others:
+        return pa.array(list(texts), pa.string())
+    return pa.repeat(pa.scalar(texts.usual, pa.string()), len(texts))
 
 
 def _lists(rows: np.ndarray, bad: np.ndarray) -> pa.Array:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from lc_engine import naive
+from lc_engine.job import score
 from lc_engine.masking import Masking
-from lc_engine.scorer import Scorer, score
+from lc_engine.scorer import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

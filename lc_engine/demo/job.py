@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import Subset
 
-from lc_engine.data.ledger import write_aside
+from lc_engine.data.aside import write_aside
 from lc_engine.data.sources import open_source
 from lc_engine.demo import digits
 from lc_engine.demo.compare import compare_bodies, compare_heads, prototype_scorer
@@ -21,8 +21,8 @@ from lc_engine.demo.settings import Files, Settings
 from lc_engine.demo.summary import Outcome
 from lc_engine.demo.training import Features, choose_subsets, train_each, train_probe
 from lc_engine.extras import require
+from lc_engine.job import score
 from lc_engine.models import ModelSpec
-from lc_engine.scorer import score
 from lc_engine.select import choose_gamma
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lc_engine.data.batch import Source
     from lc_engine.data.table import ScoreTable
     from lc_engine.models import Transform
-    from lc_engine.scorer import Progress
+    from lc_engine.row_scorer import Progress
 
     Say = Callable[[str], None]
 

@@ -115,7 +115,7 @@ def _scoring(outcome: Outcome) -> list[str]:
                 f"{comparison.difference:.1e}",
             ]
         )
-    return _aligned([head, *rows])
+    return aligned([head, *rows])
 
 
 def _training(outcome: Outcome) -> list[str]:
@@ -125,10 +125,10 @@ def _training(outcome: Outcome) -> list[str]:
         [trained.name, f"{trained.samples:,}", f"{trained.mean:.1f} ± {trained.spread:.1f}"]
         for trained in outcome.trained
     ]
-    return _aligned([head, *rows])
+    return aligned([head, *rows])
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
     """Align a table: the first column to the left, numbers to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [

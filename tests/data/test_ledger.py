@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lc_engine.data.ledger import Ledger, write_aside
+from lc_engine.data.aside import write_aside
+from lc_engine.data.ledger import Ledger
 from lc_engine.data.table import ScoreTable
 
 MANIFEST = {"model_digest": "m1", "path": {"capacities": (1.0, 0.5)}, "masking": {"seed": 0}}

@@ -9,6 +9,7 @@ import pytest
 from reading import assert_same, read_rows
 
 from lc_engine.data import parquet
+from lc_engine.data.refused import refused_files
 from lc_engine.data.sources import open_source
 
 
@@ -137,9 +138,21 @@ def test_files_that_do_not_fit(tmp_path):
     write(tmp_path / "b.parquet", features.astype(np.float64), labels)
     with pytest.raises(ValueError, match=r"float.* in a\.parquet, but .*double.* in b\.parquet"):
         open_source(tmp_path)
-    (tmp_path / "b.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(ValueError, match=r"b\.parquet cannot be read as Parquet"):
+    for name in ("a.parquet", "b.parquet"):
+        (tmp_path / name).write_bytes(b"PAR1 no")
+    with pytest.raises(ValueError, match=r"a\.parquet cannot be read as Parquet"):
         open_source(tmp_path)
+
+
+def test_a_file_of_a_folder_without_a_footer_is_left_out_and_named(tmp_path, caplog):
+    features, labels = made(0, 6)
+    write(tmp_path / "a.parquet", features, labels)
+    (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
+    source = open_source(tmp_path)
+    assert len(read_rows(source, 4)) == len(source) == 6
+    assert list(refused_files(source)) == ["b.parquet"]
+    assert "b.parquet cannot be read as Parquet" in refused_files(source)["b.parquet"]
+    assert "left out" in caplog.text
 
 
 def test_digest_and_no_rows(tmp_path):

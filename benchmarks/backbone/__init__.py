@@ -1,0 +1,1 @@
+"""Whole backbones on picture files, against the way of the released code."""

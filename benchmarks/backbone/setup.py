@@ -1,0 +1,72 @@
+"""What the backbone benchmarks share: the models, and real pictures as files."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import timm
+import torch
+
+from lc_engine import naive
+from lc_engine.data.images import decode_image
+from lc_engine.demo import digits
+from lc_engine.models import ModelSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from lc_engine.ops import PathScores
+    from lc_engine.path import LearningPath
+
+MODELS = ("EfficientNet-Lite0", "resnet18", "vit_tiny_patch16_224")
+
+
+@functools.cache
+def model(name: str) -> torch.nn.Module:
+    """Load a model; but for EfficientNet-Lite0 no package carries trained weights."""
+    if name == "EfficientNet-Lite0":
+        return ModelSpec("efficientnet-lite0").load().model
+    torch.manual_seed(0)  # timing does not ask for trained weights
+    return timm.create_model(name, pretrained=False).eval()
+
+
+@functools.cache
+def transform(side: int):
+    return ModelSpec("efficientnet-lite0", image_size=side).load().transform
+
+
+def write_pictures(root: Path, rows: int) -> Path:
+    """Write real MNIST digits as PNG files, a sub-folder per class; gives the folder."""
+    digits.write_folders(root, -(-rows // 10), 0, seed=0)
+    for surplus in sorted((root / "train").glob("*/*.png"))[rows:]:
+        surplus.unlink()
+    return root / "train"
+
+
+class Files(torch.utils.data.Dataset):
+    """The pictures as the released code reads them."""
+
+    def __init__(self, folder: Path, side: int) -> None:
+        self.files = sorted(folder.glob("*/*.png"))
+        self.side = side
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        picture = decode_image(self.files[i].read_bytes())
+        return transform(self.side)(picture), int(self.files[i].parent.name)
+
+
+def released_way(
+    name: str, folder: Path, side: int, path: LearningPath, workers: int
+) -> PathScores:
+    """Score as the released code does: a pass over the files per sub-model."""
+
+    def read():
+        return torch.utils.data.DataLoader(Files(folder, side), batch_size=32, num_workers=workers)
+
+    return naive.released_way(naive.feature_extractor(model(name)), read, path)

@@ -1,0 +1,261 @@
+"""How sub-models of a language model are made: masks on its weights, or dropout on its branches.
+
+Masks are `lc_engine.Submodels`' own. The vocabulary head stands apart: it is masked inside
+`ops.token_nll`, so that an embedding tied to it stays whole.
+
+Dropout goes where transformers that were trained with it have it, on the output of every attention
+and feed-forward block before it is added to the residual stream (Vaswani et al., "Attention is all
+you need", 2017, section 5.4):
+
+    sub-model k: y_i ↦ y_i [u_i ≥ 1 − r_k] / r_k
+
+u_i is a Philox number of the block, the position in the row and the channel, not of the row: every
+row sees the same sub-model, so its score does not depend on the batch, and what falls out at one
+rate stays out at all higher ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lc_engine.ops import philox
+from lc_engine.submodels import Submodels, evaluating
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lc_engine.masking import Masking
+    from lc_engine.ops.contract import Saliency
+    from lc_engine.path import LearningPath
+
+# Positions are drawn this many at a time, so that rows of similar length share what was drawn.
+_POSITIONS: Final = 256
+
+
+class HeadMask(NamedTuple):
+    """How a sub-model's vocabulary head is masked: weights with saliency s ≥ t stay.
+
+    Attributes:
+        threshold: (1,) float64 t.
+        saliency: what is compared with it, as `ops.token_nll` takes it; None for |w|.
+    """
+
+    threshold: Tensor
+    saliency: Saliency
+
+
+class MaskedFamily:
+    """Sub-models by masks: magnitude, random or given, over one layer or all.
+
+    Args:
+        model: a causal language model; its weights are written in place and put back.
+        head_name: of its vocabulary head.
+        path: the K capacities.
+        masking: which weights, and how.
+
+    Attributes:
+        body: makes the body sub-model k; None where the head alone is masked, and all K share it.
+        masked: the masked weights by name.
+
+    Raises:
+        ValueError: see `Submodels`.
+    """
+
+    def __init__(
+        self, model: nn.Module, head_name: str, path: LearningPath, masking: Masking
+    ) -> None:
+        head = model.get_submodule(head_name)
+        choice = masking.weights
+        with_head = choice(head_name, head) if callable(choice) else choice in ("head", "all")
+        self.model = model
+        self.path = path
+        self.body: Submodels | None = None
+        self._head_thresholds: Tensor | None = None
+        self._head_saliency: Saliency = None
+        weights: dict[str, Tensor] = {}
+        if choice != "head":
+            body = dataclasses.replace(masking, weights=_Outside(masking, head_name))
+            self.body = Submodels(model, path, body, head=head_name)
+            weights |= self.body.weights
+        if with_head:
+            # The head counts among the weights of a global threshold, as the last of them.
+            name = f"{head_name}.weight"
+            weights[name] = model.get_parameter(name)
+            thresholds = masking.thresholds(weights, path)
+            self._head_thresholds = thresholds[:, -1].contiguous()
+            if self.body is not None:
+                self.body.thresholds = thresholds[:, :-1].contiguous()
+            self._head_saliency = _head_saliency(masking, weights, name)
+        self.masked = weights
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Hold the model in evaluation mode; it comes back bit for bit."""
+        if self.body is None:
+            with evaluating(self.model):
+                yield
+        else:
+            with self.body:
+                yield
+
+    def at(self, k: int) -> None:
+        """Make the model sub-model k."""
+        if self.body is not None:
+            self.body.at(k)
+
+    def begin_at(self, position: int) -> None:
+        """Say at what position of the rows the next forward begins; masks do not depend on it."""
+
+    def turns(self) -> list[list[int]]:
+        """Give the numbers of the sub-models, those that share one body together."""
+        every = list(range(len(self.path)))
+        return [every] if self.body is None else [[k] for k in every]
+
+    def head_mask(self, k: int) -> HeadMask | None:
+        """Give how the head of sub-model k is masked; None where it is whole."""
+        if self._head_thresholds is None:
+            return None
+        return HeadMask(self._head_thresholds[k : k + 1], self._head_saliency)
+
+
+class DropoutFamily:
+    """Sub-models by dropout on every residual branch; see the module for the formula.
+
+    Args:
+        model: a causal language model; hooks are set while it is in use.
+        path: the K capacities, r = 1 − rate.
+        seed: 64 bits.
+
+    Raises:
+        ValueError: no residual branch can be told in the model.
+    """
+
+    def __init__(self, model: nn.Module, path: LearningPath, seed: int) -> None:
+        self.model = model
+        self.path = path
+        self.branches = residual_branches(model)
+        self._seed = seed
+        self._capacity = 1.0
+        self._k = 0
+        self._first = 0
+        self._kept: dict[int, Tensor] = {}
+        self.masked: dict[str, Tensor] = {}
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Hold the model in evaluation mode, with dropout on its branches."""
+        handles = [
+            branch.register_forward_hook(self._hook(i)) for i, branch in enumerate(self.branches)
+        ]
+        try:
+            with evaluating(self.model):
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def at(self, k: int) -> None:
+        """Make the model sub-model k."""
+        self._k, self._capacity = k, self.path.capacities[k]
+
+    def begin_at(self, position: int) -> None:
+        """Say at what position of the rows the next forward begins."""
+        self._first = position
+
+    def turns(self) -> list[list[int]]:
+        """Give the numbers of the sub-models, those that share one body together."""
+        return [[k] for k in range(len(self.path))]
+
+    def head_mask(self, k: int) -> HeadMask | None:
+        """Give None: dropout leaves the head whole."""
+        return None
+
+    def _hook(self, stream: int) -> Any:
+        def drop(_: nn.Module, __: Any, output: Any) -> Any:
+            if self._capacity == 1.0:
+                return None
+            if isinstance(output, tuple):
+                return (self._dropped(output[0], stream), *output[1:])
+            return self._dropped(output, stream)
+
+        return drop
+
+    def _dropped(self, value: Tensor, stream: int) -> Tensor:
+        stop = self._first + value.shape[1]
+        kept = self._levels(stream, stop, value.shape[2], value.device)
+        alive = kept[self._first : stop] > self._k
+        return value * (alive.to(value.dtype) / self._capacity)
+
+    def _levels(self, stream: int, positions: int, width: int, device: torch.device) -> Tensor:
+        """Give how many of the sub-models keep each (position, channel): those before the number.
+
+        Two bytes each, in place of the uniform numbers; a longer draw begins with the shorter one.
+        """
+        known = self._kept.get(stream)
+        if known is None or len(known) < positions:
+            rows = -(-positions // _POSITIONS) * _POSITIONS
+            drawn = philox.uniform((rows, width), self._seed, stream)
+            # Capacities fall, so the bounds 1 − r rise: kept by k where bound_k ≤ u.
+            bounds = torch.tensor([1.0 - r for r in self.path.capacities], dtype=torch.float64)
+            counts = torch.searchsorted(bounds, drawn.double(), right=True)
+            known = counts.to(torch.int16).to(device)
+            self._kept[stream] = known
+        return known
+
+
+def residual_branches(model: nn.Module) -> list[nn.Module]:
+    """Find the modules whose outputs are added to the residual stream, in order.
+
+    They are the children of each decoder layer that hold a weight matrix: attention and
+    feed-forward, not the norms.
+
+    Raises:
+        ValueError: the model has no list of decoder layers.
+    """
+    whole: Any = model
+    lists = [
+        module for module in whole.get_decoder().children() if isinstance(module, nn.ModuleList)
+    ]
+    layers = max(lists, key=len, default=nn.ModuleList())
+    found = [
+        child
+        for layer in layers
+        for child in layer.children()
+        if any(parameter.dim() > 1 for parameter in child.parameters())
+    ]
+    if not found:
+        raise ValueError(
+            f"no list of decoder layers was found in {type(model).__name__}, so it is not known "
+            'where to drop: use masks, such as Masking("magnitude", scope="layer")'
+        )
+    return found
+
+
+class _Outside:
+    """The choice of a masking, the vocabulary head left out."""
+
+    def __init__(self, masking: Masking, head_name: str) -> None:
+        self._choice = masking.weights
+        self._head_name = head_name
+
+    def __call__(self, name: str, module: nn.Module) -> bool:
+        if name == self._head_name:
+            return False
+        return self._choice(name, module) if callable(self._choice) else True
+
+
+def _head_saliency(masking: Masking, weights: dict[str, Tensor], name: str) -> Saliency:
+    """Give what the head's thresholds are compared with, as `ops.token_nll` takes it."""
+    every: Sequence[Tensor] | tuple[str, int] | None = masking.operator_saliency(weights)
+    if every is None:
+        return None
+    if isinstance(every, tuple):
+        # The head is the last tensor of the masking, and draws from that stream.
+        head = weights[name]
+        return philox.uniform(tuple(head.shape), masking.seed, len(weights) - 1, head.device)
+    return every[-1]

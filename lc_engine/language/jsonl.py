@@ -1,0 +1,104 @@
+"""JSON Lines, plain or compressed: where every row begins, and what is wrong with a line."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zlib
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from lc_engine.data.arrays import files_digest
+from lc_engine.extras import require
+from lc_engine.language.formats import INVALID_JSON, RowError
+from lc_engine.language.records import Record, Records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# What `JsonLines` reads, by the end of the file's name.
+SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson")
+_SKIPPED_BYTES: Final = 1 << 20
+
+
+class JsonLines(Records):
+    """A file with a JSON object per line; lines of nothing but white space are no rows.
+
+    Args:
+        path: one of `SUFFIXES`. A compressed file is read from its start for every range.
+
+    Raises:
+        ValueError: a file that cannot be decompressed.
+        MissingExtraError: a `.zst` without pyarrow.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        offsets, lines, position = [], [], 0
+        try:
+            with closing(self._open()) as opened:
+                for number, line in enumerate(opened, 1):
+                    if line.strip():
+                        offsets.append(position)
+                        lines.append(number)
+                    position += len(line)
+        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+            raise ValueError(f"{path} cannot be decompressed: {error}") from None
+        except OSError as error:
+            if error.errno is not None or path.suffix != ".zst":
+                raise  # the disk failed, not the data
+            raise ValueError(f"{path} cannot be decompressed: {error}") from None
+        self._offsets = np.array(offsets, dtype=np.int64)
+        self._lines = np.array(lines, dtype=np.int64)
+
+    def _open(self) -> Any:
+        if self.path.suffix == ".gz":
+            return gzip.open(self.path, "rb")
+        if self.path.suffix == ".zst":
+            stream = require("pyarrow", "table").input_stream(str(self.path), compression="zstd")
+            return io.BufferedReader(stream)
+        return self.path.open("rb")
+
+    def __len__(self) -> int:
+        """Return the number of lines that hold something."""
+        return len(self._lines)
+
+    def read(self, start: int, stop: int) -> Iterator[Record]:
+        """Read rows [start, stop); see `Records.read`."""
+        if start >= stop:
+            return
+        with closing(self._open()) as opened:
+            _skip(opened, int(self._offsets[start]))
+            filled = (line for line in opened if line.strip())
+            for number, line in zip(self._lines[start:stop], filled, strict=False):
+                yield Record(_parsed(line), f"line {number}")
+
+    def digest(self) -> str:
+        """Hash the name, size and time of change of the file."""
+        return files_digest([self.path])
+
+    def describe(self) -> dict[str, Any]:
+        """Return the kind and the number of rows."""
+        return {"kind": "jsonl", "rows": len(self)}
+
+
+def _skip(opened: Any, position: int) -> None:
+    """Go to a position of a file that may not seek."""
+    if opened.seekable():
+        opened.seek(position)
+        return
+    while position:
+        position -= len(opened.read(min(position, _SKIPPED_BYTES)))
+
+
+def _parsed(line: bytes) -> Any | RowError:
+    try:
+        return json.loads(line)
+    except ValueError as error:  # also bytes that are no UTF-8
+        return RowError(INVALID_JSON, f"not JSON: {error}")
+    except RecursionError:
+        return RowError(INVALID_JSON, "not JSON that can be read: nested too deeply")

@@ -1,0 +1,145 @@
+"""Causal language models of `transformers`: from a folder, a GGUF file or a name to a module."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+import torch
+
+from lc_engine.extras import require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+# A model whose window is not known is given this many tokens.
+_DEFAULT_WINDOW: Final = 4096
+
+
+@dataclass(frozen=True)
+class LanguageModelSpec:
+    """What to load, in words: small to pickle, and the same model in every process.
+
+    Attributes:
+        name: a folder that `save_pretrained` wrote, a `.gguf` file or a folder with one, or the
+            name of a repository, which `transformers` looks up.
+        dtype: of the weights; "auto" is what `fast_dtype` says.
+        device: where it is loaded to.
+
+    Raises:
+        ValueError: an unknown dtype.
+    """
+
+    name: str
+    dtype: Precision = "auto"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in get_args(Precision):
+            raise ValueError(f"dtype must be one of {get_args(Precision)}, got {self.dtype!r}")
+
+    def load(self) -> tuple[nn.Module, Any]:
+        """Load the model, in evaluation mode, and its tokenizer.
+
+        Raises:
+            ValueError: it is no causal language model that `transformers` can read.
+            MissingExtraError: transformers is not installed.
+        """
+        transformers = require("transformers", "language")
+        where, options = self._location()
+        dtype = fast_dtype(self.device) if self.dtype == "auto" else getattr(torch, self.dtype)
+        try:
+            with _quiet():
+                tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)
+                model = transformers.AutoModelForCausalLM.from_pretrained(
+                    where, dtype=dtype, **options
+                )
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"model {self.name} cannot be loaded as a causal language model: {reason}"
+            ) from None
+        return model.to(self.device).eval(), tokenizer
+
+    def _location(self) -> tuple[str, dict[str, str]]:
+        """Give what `from_pretrained` takes: a folder or a name, and the GGUF file in it."""
+        path = Path(self.name)
+        if path.suffix == ".gguf":
+            require("gguf", "language")
+            return str(path.parent), {"gguf_file": path.name}
+        files = sorted(path.glob("*.gguf")) if path.is_dir() else []
+        if not files or (path / "config.json").exists():
+            return self.name, {}
+        if len(files) > 1:
+            raise ValueError(
+                f"model {self.name} holds {len(files)} GGUF files; name one: {files[0]}"
+            )
+        require("gguf", "language")
+        return self.name, {"gguf_file": files[0].name}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what names the model; its weights have a digest of their own."""
+        return {"name": Path(self.name).name}
+
+
+def is_language_model(name: str) -> bool:
+    """Tell whether a text names a folder or file of a causal language model."""
+    path = Path(name)
+    if path.suffix == ".gguf":
+        return True
+    return path.is_dir() and ((path / "config.json").exists() or any(path.glob("*.gguf")))
+
+
+def fast_dtype(device: str | torch.device) -> torch.dtype:
+    """Give bfloat16 where the machine multiplies it faster than float32, else float32.
+
+    Told by the instructions the machine has, not by a timing, so that a job has one answer: a GPU
+    that knows bfloat16, or a CPU with AVX-512 BF16 or AMX.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if kind != "cpu":
+        return torch.float32
+    known = torch.cpu.get_capabilities()
+    fast = known.get("avx512_bf16") or known.get("amx_bf16")
+    return torch.bfloat16 if fast else torch.float32
+
+
+def window_of(model: nn.Module, tokenizer: Any, asked: int | None) -> int:
+    """Give the most tokens of a row: what is asked for, or what model and tokenizer can take.
+
+    Raises:
+        ValueError: more is asked for than the model has positions.
+    """
+    config: Any = model.config
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    positions = getattr(config, "max_position_embeddings", None)
+    if asked is not None:
+        if asked < 2:
+            raise ValueError(f"max_tokens must be at least 2, got {asked}")
+        if positions is not None and asked > positions:
+            raise ValueError(f"max_tokens is {asked}, but the model has {positions} positions")
+        return asked
+    own = getattr(tokenizer, "model_max_length", None)
+    limits = [n for n in (positions, own) if isinstance(n, int) and 2 <= n < 1 << 30]
+    return min(limits, default=_DEFAULT_WINDOW)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the bars that `transformers` draws while it loads off the terminal."""
+    logging = require("transformers.utils.logging", "language")
+    drawn = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawn:
+            logging.enable_progress_bar()

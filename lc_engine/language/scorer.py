@@ -1,0 +1,338 @@
+"""CausalLMScorer: how well the sub-models of a language model expect each response.
+
+    NLL_k = −1/T Σ_t log p_k(response_t | prompt, response_<t)
+    lc    = Σ ω_k exp(−NLL_k)        loss = Σ ω_k NLL_k
+
+over the T response tokens and the K sub-models. exp(−NLL_k) is one over the perplexity, so `lc` is
+the learning complexity of arXiv 2402.05356 v1, section 4 (language), and `loss` the form of its v2.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lc_engine.data.batch import NON_FINITE, OK, Batch
+from lc_engine.digests import config_digest, tensors_digest
+from lc_engine.language.families import DropoutFamily, MaskedFamily
+from lc_engine.language.forward import Forward
+from lc_engine.language.heads import VocabularyHead
+from lc_engine.language.model import LanguageModelSpec, window_of
+from lc_engine.language.source import InstructionSource
+from lc_engine.language.template import Encoder, Tokens
+from lc_engine.masking import Masking
+from lc_engine.ops import PathScores
+from lc_engine.path import LearningPath
+from lc_engine.row_scorer import RowScores
+from lc_engine.submodels import evaluating
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from lc_engine.data.batch import Source
+    from lc_engine.language.batching import Usage
+    from lc_engine.language.forward import Means
+    from lc_engine.language.template import Turns
+    from lc_engine.row_scorer import Progress
+
+# SmolLM2-135M's perplexity of instructions is 1.5 times the whole model's at capacity .7 and 20
+# times at .5: below, language models know nothing, and sparser sub-models say nothing of a sample.
+_LOWEST_CAPACITY: Final = 0.7
+
+
+class CausalLMScorer:
+    """A causal language model, its sub-models and its tokenizer: scores conversations.
+
+    The score table gets the columns `token_count` (response tokens that were scored) and, of the
+    whole model, `perplexity` and `entropy` (of the predictions, mean over the response tokens, in
+    nats); with `ifd`, also `ifd` = NLL of the response given the prompt / NLL of the response
+    alone (instruction-following difficulty, Li et al., arXiv 2308.12032, equation 3; high = hard).
+
+    Scoring leaves the model as it was, bit for bit. Threads may share a scorer; they take turns. A
+    scorer of a `LanguageModelSpec` (or a text) loads when it is first needed and pickles without
+    the model.
+
+    Args:
+        model: a causal language model of `transformers`, where it is and in its dtype; or what
+            `LanguageModelSpec` takes.
+        tokenizer: of a model that is given as a module; a spec brings its own.
+        path: the capacities; default `LearningPath.gauss(8, 0.7, 1.0)`, and for dropout the rates
+            10 % to 90 % of the paper.
+        masking: default magnitude masks per layer, outside the vocabulary head. With
+            `weights="all"` the head is masked too, with "head" it alone; an embedding that is tied
+            to it stays whole. Kind "dropout" drops outputs of the residual branches, whatever
+            `weights` and `scope` say.
+        turns: "all" assistant turns count, or the "last" alone.
+        max_tokens: longest row; what is longer loses its end. None takes what the model can.
+        chat_template: Jinja text in place of the tokenizer's own.
+        whole_model: whether to add perplexity and entropy; costs a forward unless the path holds
+            capacity 1.
+        ifd: whether to add the instruction-following difficulty; costs a forward of the responses.
+        token_budget: most tokens that go through the model at a time, padding included; None
+            takes 1,024 on a CPU and 16,384 on a GPU.
+
+    Raises:
+        ValueError: naming the argument that does not fit. What only the model can tell is said
+            when it is first used.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | LanguageModelSpec | str,
+        tokenizer: Any = None,
+        *,
+        path: LearningPath | None = None,
+        masking: Masking | None = None,
+        turns: Turns = "all",
+        max_tokens: int | None = None,
+        chat_template: str | None = None,
+        whole_model: bool = True,
+        ifd: bool = False,
+        token_budget: int | None = None,
+    ) -> None:
+        self.spec = LanguageModelSpec(model) if isinstance(model, str) else model
+        if not isinstance(self.spec, LanguageModelSpec | nn.Module):
+            raise ValueError(
+                f"model must be a module, a LanguageModelSpec or a text, got {type(model).__name__}"
+            )
+        if isinstance(self.spec, nn.Module) == (tokenizer is None):
+            raise ValueError(
+                "tokenizer goes with a model that is given as a module, and only with that"
+            )
+        if token_budget is not None and token_budget < 1:
+            raise ValueError(f"token_budget must be at least 1, got {token_budget}")
+        self.masking = Masking("magnitude", scope="layer") if masking is None else masking
+        self.path = _default_path(self.masking) if path is None else path
+        self.turns: Turns = turns
+        self.max_tokens = max_tokens
+        self.chat_template = chat_template
+        self.whole_model = whole_model
+        self.ifd = ifd
+        self.token_budget = token_budget
+        self._tokenizer = tokenizer
+        self._lock = threading.RLock()
+        self._ready: _Ready | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        held = {"_lock", "_ready"}
+        return {name: value for name, value in self.__dict__.items() if name not in held}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
+        self._ready = None
+
+    @property
+    def model(self) -> nn.Module:
+        """The module; a `LanguageModelSpec` is loaded at the first use."""
+        return self._load().model
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens that went through the model so far, and how many of them were padding."""
+        return self._load().forward.usage
+
+    @property
+    def transform(self) -> Encoder:
+        """What turns conversations into tokens; `open_source` takes it."""
+        return self._load().encoder
+
+    def _load(self) -> _Ready:
+        with self._lock:
+            if self._ready is None or self._ready.stale():
+                self._ready = _Ready(self)
+            return self._ready
+
+    def check(self, source: Source) -> None:
+        """Refuse data that are no conversations.
+
+        Raises:
+            ValueError: the source was opened for something else.
+        """
+        if not isinstance(source, InstructionSource):
+            raise ValueError(
+                "a language model scores instruction sets, and this source is a "
+                f"{type(source).__name__}: give the data by path, as a datasets.Dataset or as a "
+                "list of rows"
+            )
+
+    def fitted(
+        self, source: Source, keep_in: Path | None, batch_size: int, progress: Progress | None
+    ) -> CausalLMScorer:
+        """Give the scorer itself: it learns nothing from the data."""
+        return self
+
+    def score_rows(self, batch: Batch) -> RowScores:
+        """Score a batch of conversations of which any may have none.
+
+        All rows of the batch are sorted by length and cut in batches of the token budget, and
+        every sub-model is made once for all of them: give many rows at a time. The same row gives
+        the same score in any batch, up to the rounding of the library's matrix products.
+
+        Args:
+            batch: with `Tokens` as inputs, see `InstructionSource`.
+        """
+        with self._lock, torch.inference_mode():
+            return self._score_rows(batch)
+
+    def _score_rows(self, batch: Batch) -> RowScores:
+        ready = self._load()
+        status, detail = list(batch.status), list(batch.detail)
+        ok = torch.tensor([i for i, s in enumerate(status) if s == OK], dtype=torch.int64)
+        rows: Sequence[Tokens] = batch.inputs
+        if len(ok) != len(rows):
+            raise ValueError(
+                f"batch.inputs must hold the {len(ok)} rows whose status is ok, got {len(rows)}"
+            )
+        scores = self._columns(ready, rows)
+        log_probs = torch.full((len(self.path), len(batch)), torch.nan, dtype=torch.float64)
+        log_probs[:, ok] = -scores.pop("nll")
+        extra = {name: _spread(values, ok, len(batch)) for name, values in scores.items()}
+        omega = torch.tensor(self.path.weights, dtype=torch.float64).unsqueeze(1)
+        p = log_probs.exp()
+        lc = (omega * p).sum(0)
+        loss = -(omega * log_probs).sum(0)
+        lc_std = (omega * (p - lc).square()).sum(0).sqrt()
+        finite = torch.stack([lc, loss, lc_std, *extra.values()]).isfinite().all(0)
+        for i in ok[~finite[ok]].tolist():
+            status[i], detail[i] = NON_FINITE, "the model's output is not finite for this row"
+            log_probs[:, i] = lc[i] = loss[i] = lc_std[i] = torch.nan
+        return RowScores(
+            PathScores(lc.float(), loss.float(), log_probs.float()),
+            lc_std.float(),
+            status,
+            detail,
+            {
+                name: values.nan_to_num(0).to(torch.int64)
+                if name == "token_count"
+                else values.float()
+                for name, values in extra.items()
+            },
+        )
+
+    def _columns(self, ready: _Ready, rows: Sequence[Tokens]) -> dict[str, Tensor]:
+        """Give nll (K, M) of M rows and further columns (M,), float64 on the host."""
+        forward, family = ready.forward, ready.family
+        packed = forward.pack(rows)
+        nll = torch.zeros(len(self.path), len(rows), dtype=torch.float64)
+        # A sub-model that keeps every weight is the whole model, and need not be run twice.
+        full = self.path.capacities.index(1.0) if 1.0 in self.path.capacities else None
+        wanted = self.whole_model or self.ifd
+        whole: Means | None = None
+        with family.in_use():
+            for points in family.turns():
+                family.at(points[0])
+                entropy = self.whole_model and full in points
+                found = forward.means(packed, points, entropy=entropy)
+                for k, means in zip(points, found, strict=True):
+                    nll[k] = means.nll
+                    whole = means if k == full else whole
+        if whole is None and wanted:
+            whole = forward.whole(packed, entropy=self.whole_model)
+        columns = {"nll": nll, "token_count": packed.counts}
+        if whole is not None and whole.entropy is not None:
+            columns |= {"perplexity": whole.nll.exp(), "entropy": whole.entropy}
+        if whole is not None and self.ifd:
+            alone = forward.pack([ready.alone(row) for row in rows])
+            columns["ifd"] = whole.nll / forward.whole(alone, entropy=False).nll
+        return columns
+
+    def describe(self) -> dict[str, Any]:
+        """Return all that the scores depend on but the data, as JSON values with digests."""
+        ready = self._load()
+        masked = ready.family.masked
+        spec = self.spec
+        named = spec.to_dict() if isinstance(spec, LanguageModelSpec) else type(spec).__qualname__
+        return {
+            "model": named,
+            "model_digest": ready.digest,
+            "masking": self.masking.to_dict()
+            | {
+                "tensors": len(masked),
+                "numel": sum(weight.numel() for weight in masked.values()),
+                "names_digest": config_digest({"names": list(masked)}),
+            },
+            "path": self.path.to_dict(),
+            "head": {
+                "kind": "lm",
+                "whole_model": self.whole_model,
+                "ifd": self.ifd,
+                **ready.encoder.describe(),
+            },
+            "dtype": str(ready.dtype).removeprefix("torch."),
+        }
+
+
+class _Ready:
+    """The loaded model, and what is worked out once for it."""
+
+    def __init__(self, scorer: CausalLMScorer) -> None:
+        spec = scorer.spec
+        if isinstance(spec, LanguageModelSpec):
+            model, tokenizer = spec.load()
+        else:
+            model, tokenizer = spec, scorer._tokenizer
+        self.model: nn.Module = model
+        with evaluating(self.model):
+            head = VocabularyHead(self.model)
+        self.encoder = Encoder(
+            tokenizer,
+            window=window_of(self.model, tokenizer, scorer.max_tokens),
+            chat_template=scorer.chat_template,
+            turns=scorer.turns,
+        )
+        self.family: MaskedFamily | DropoutFamily
+        if scorer.masking.kind == "dropout":
+            self.family = DropoutFamily(self.model, scorer.path, scorer.masking.seed)
+        else:
+            self.family = MaskedFamily(self.model, head.name, scorer.path, scorer.masking)
+        if self.family.head_mask(0) is not None and not head.linear:
+            raise ValueError(
+                f"masking: the head of {type(self.model).__name__} is more than a linear map and "
+                'cannot be masked: use weights="body"'
+            )
+        self.forward = Forward(self.model, head, self.family, scorer.token_budget)
+        self.dtype: torch.dtype = head.module.weight.dtype
+        start = getattr(tokenizer, "bos_token_id", None)
+        self._start = getattr(tokenizer, "eos_token_id", None) if start is None else start
+        self._is_own = isinstance(spec, LanguageModelSpec)
+        self._state = self._fingerprint()
+
+    def stale(self) -> bool:
+        """Tell whether the caller's model has changed since, by training for instance."""
+        return not self._is_own and self._fingerprint() != self._state
+
+    def _fingerprint(self) -> list[tuple[int, int]]:
+        # What masks write does not count: it goes past the version counter, and is put back.
+        return [
+            (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
+            for weight in self.model.parameters()
+        ]
+
+    @functools.cached_property
+    def digest(self) -> str:
+        return tensors_digest(self.model.state_dict().items())
+
+    def alone(self, row: Tokens) -> Tokens:
+        """Give a row's response without its prompt, behind one start token."""
+        first = row.ids[0] if self._start is None else self._start
+        ids = np.insert(row.ids[row.response], 0, first)
+        return Tokens(ids, np.arange(len(ids)) > 0)
+
+
+def _default_path(masking: Masking) -> LearningPath:
+    if masking.kind == "dropout":
+        return LearningPath.linear(9, 0.1, 0.9)
+    return LearningPath.gauss(8, _LOWEST_CAPACITY, 1.0)
+
+
+def _spread(values: Tensor, rows: Tensor, size: int) -> Tensor:
+    spread = torch.full((size,), torch.nan, dtype=torch.float64)
+    spread[rows] = values.double()
+    return spread

@@ -1,0 +1,157 @@
+"""What is worked out once for a model's weights: where they are, their thresholds, their copies."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import torch
+
+from lc_engine.classifier import Tap
+from lc_engine.digests import config_digest
+from lc_engine.exits import ExitCopy, Exits
+from lc_engine.heads import Head, LinearHead, MaskedLinearHead
+from lc_engine.views import OwnClassifier
+from lc_engine.working_copy import WorkingCopy
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from lc_engine.masking import Masking
+    from lc_engine.path import LearningPath
+    from lc_engine.views import Views
+
+Precision = Literal["auto", "float32", "bfloat16"]
+DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+# Below this ratio of times bfloat16 is worth its rounding.
+_WORTH = 0.95
+
+
+class Prepared:
+    """A model's sub-models, as far as they are the same for all data.
+
+    Args:
+        model: the module.
+        classifier: see `find_classifier`.
+        masking: which weights, and how; or exits.
+        path: the capacities; exits bring their own.
+
+    Attributes:
+        path: the capacities.
+        tap: the model and its classifier.
+        dtype: the model's own.
+        device: where it is.
+
+    Raises:
+        ValueError: see `Masking.find`, `Masking.thresholds`, `Exits.find` and `find_classifier`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        classifier: str | None,
+        masking: Masking | Exits,
+        path: LearningPath,
+    ) -> None:
+        self.tap = Tap(model, classifier)
+        self.path = path
+        self._masking = masking
+        self._views: dict[torch.dtype, Views] = {}
+        self._exits: tuple[str, ...] = ()
+        self._weights: dict[str, nn.Parameter] = {}
+        if isinstance(masking, Exits):
+            self._exits = masking.find(model, self.tap.name)
+            self.path = masking.path(len(self._exits))
+        else:
+            self._weights = masking.find(model, self.tap.name)
+            self._thresholds = masking.thresholds(self._weights, path)
+        first = next(iter([*self._weights.values(), *model.parameters()]), None)
+        self.dtype = torch.float32 if first is None else first.dtype
+        self.device = torch.device("cpu") if first is None else first.device
+        self._tensors = [*model.parameters(), *model.buffers()]
+        self._state = self._fingerprint()
+
+    def _fingerprint(self) -> list[tuple[int, int]]:
+        return [
+            (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+            for tensor in self._tensors
+        ]
+
+    def stale(self) -> bool:
+        """Tell whether the model has changed since."""
+        return self._fingerprint() != self._state
+
+    def views(self, inputs: Tensor, dtype: torch.dtype) -> Views:
+        """Make the sub-models, once.
+
+        Args:
+            inputs: (N, …) of the shape that they will get, on the model's device.
+            dtype: that they compute in.
+        """
+        if dtype not in self._views:
+            self._views = {dtype: self._make(inputs, dtype)}
+        return self._views[dtype]
+
+    def _make(self, inputs: Tensor, dtype: torch.dtype) -> Views:
+        if isinstance(self._masking, Exits):
+            return ExitCopy(self.tap.model, self._exits, self.tap.name, dtype)
+        if self.tap.name == "":
+            return OwnClassifier(self.tap)
+        return WorkingCopy(
+            self.tap.model,
+            self._weights,
+            self._thresholds,
+            self._masking,
+            self.tap.name,
+            dtype,
+            inputs,
+        )
+
+    def faster_dtype(self, inputs: Tensor) -> Precision:
+        """Measure which dtype is faster on up to 16 of these inputs (N, …)."""
+        few = inputs[:16]
+        seconds = {}
+        for name, dtype in DTYPES.items():
+            views = self.views(few, dtype)
+            with torch.inference_mode():
+                seconds[name] = min(_seconds(views, few) for _ in range(4))  # the first warms up
+        return "bfloat16" if seconds["bfloat16"] < _WORTH * seconds["float32"] else "float32"
+
+    def linear_head(self, views: Views, path_weights: Tensor) -> Head:
+        """Choose the head for the model's own linear classifier by what is masked.
+
+        Raises:
+            ValueError: the model's classifier is not a Linear module, or the model is nothing
+                else and is not masked.
+        """
+        module = self.tap.linear
+        names = [name for name, weight in self._weights.items() if weight is module.weight]
+        if names and len(self._weights) == 1 and not isinstance(self._masking, Exits):
+            if self._masking.kind != "dropout":
+                thresholds = self._thresholds[:, 0]
+                return MaskedLinearHead(
+                    views, path_weights, module, thresholds, self._masking, names[0]
+                )
+            if self.tap.name == "":
+                raise ValueError(
+                    'masking: kind="dropout" needs a model with layers before its classifier'
+                )
+        return LinearHead(views, path_weights, module)
+
+    def described(self) -> dict[str, Any]:
+        """Return which weights or exits were found, as JSON values."""
+        if self._exits:
+            return {"modules": list(self._exits)}
+        return {
+            "tensors": len(self._weights),
+            "numel": sum(weight.numel() for weight in self._weights.values()),
+            "names_digest": config_digest({"names": list(self._weights)}),
+        }
+
+
+def _seconds(views: Views, inputs: Tensor) -> float:
+    began = time.perf_counter()
+    # Bringing a number to the host waits for a device.
+    views.whole(inputs).sum().item()
+    return time.perf_counter() - began
