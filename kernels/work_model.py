@@ -183,6 +183,34 @@ def mlp(
     )
 
 
+def masked_linear(
+    samples: int, depth: int, width: int, sub_models: int, itemsize: int, tile: Tile
+) -> Work:
+    """Count one launch of `masked_linear` with an input per sub-model and no activation."""
+    rows, e, d = _up(samples, tile.rows), _up(width, tile.classes), _up(depth, tile.depth)
+    masks = rows // tile.rows * e * d * MASK_OPS
+    return Work(
+        2 * rows * e * d * sub_models,
+        sub_models * (masks + rows * e),
+        0,
+        (sub_models * samples * (depth + width) + width * depth) * itemsize,
+    )
+
+
+def token_nll(
+    tokens: int, depth: int, words: int, sub_models: int, itemsize: int, tile: Tile
+) -> Work:
+    """Count one launch of `token_nll` with a whole head and no entropy."""
+    rows, v, d = _up(tokens, tile.rows), _up(words, tile.classes), _up(depth, tile.depth)
+    vector, exponentials = _softmax(rows, v, sub_models, tile.classes)
+    return Work(
+        2 * rows * v * d * sub_models,
+        vector,
+        exponentials,
+        (sub_models * tokens + words) * depth * itemsize + 8 * tokens + 4 * tokens * sub_models,
+    )
+
+
 def apply_thresholds(weights: int, itemsize: int, source: str = "magnitude") -> Work:
     """Count one launch of `apply_thresholds` over all `weights` of a model."""
     given = 4 * weights if source == "given" else 0
@@ -224,6 +252,10 @@ def linear_estimate(
     return estimate(work, device, itemsize)
 
 
+def _vocabulary(device: Device) -> Tile:
+    return config.vocabulary(device.target, 2, scored=False, entropy=False)
+
+
 def main() -> None:
     """Print the floor of every operator on every device, for a million samples, K = 50."""
     samples, sub_models = 1_000_000, 50
@@ -262,6 +294,15 @@ def main() -> None:
         for d in DEVICES.values()
     ]
     rows.append(("mlp_confidence D=768 H=128 C=1000", mlp_estimates))
+    vocabulary = [
+        estimate(token_nll(4096, 576, 49152, 8, 2, _vocabulary(d)), d, 2) for d in DEVICES.values()
+    ]
+    rows.append(("token_nll 4,096 tokens D=576 V=49152 K=8", vocabulary))
+    layers = [
+        estimate(masked_linear(4096, 768, 3072, 8, 2, config.product(d.target, 2)), d, 2)
+        for d in DEVICES.values()
+    ]
+    rows.append(("masked_linear M=4096 D=768 E=3072 K=8", layers))
     thresholds = [estimate(apply_thresholds(86_000_000, 2), d, 2) for d in DEVICES.values()]
     rows.append(("apply_thresholds 86 M weights", thresholds))
     for name, estimates in rows:

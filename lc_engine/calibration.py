@@ -18,6 +18,8 @@ from lc_engine.exits import Exits
 from lc_engine.path import LearningPath
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from lc_engine.scorer import Scorer
 
 # Capacities at which the curve is measured: denser near 1, where compact models fall.
@@ -43,17 +45,30 @@ def calibrate(scorer: Scorer, data: Any, points: int = 8, samples: int = 256) ->
     Raises:
         ValueError: exits, which have no capacity to choose; no row that can be scored.
     """
+    if points < 1:
+        raise ValueError(f"K must be at least 1, got {points}")
+    log_probs = measure(scorer, data, samples, LearningPath.explicit(GRID))
+    confidence = np.exp(log_probs).mean(1).tolist()
+    return place(tuple(zip(GRID, confidence, strict=True)), points)
+
+
+def measure(
+    scorer: Scorer, data: Any, samples: int, path: LearningPath | None = None
+) -> NDArray[np.float64]:
+    """Give log p (K, M) of a sample of rows along a path, by default the scorer's own.
+
+    Raises:
+        ValueError: exits, whose points are theirs; no row that can be scored.
+    """
     from lc_engine.data.sources import open_source
 
     if isinstance(scorer.masking, Exits):
         raise ValueError("scorer: exits bring their own points; there is nothing to calibrate")
-    if points < 1:
-        raise ValueError(f"K must be at least 1, got {points}")
     whole = open_source(data, transform=scorer.transform)
     rows = np.linspace(0, len(whole) - 1, min(samples, len(whole))).round().astype(np.intp)
     # Read once: what is learnt and what is scored are the same rows.
     source = DecodedRows(ChosenRows(whole, rows), _SAMPLE_BYTES)
-    measured = scorer.with_path(LearningPath.explicit(GRID))
+    measured = scorer if path is None else scorer.with_path(path)
     measured.check(source)
     measured = measured.fitted(source, None, samples, None)
     found = [measured.score_rows(batch).scores.log_probs for batch in source.batches(samples)]
@@ -61,8 +76,7 @@ def calibrate(scorer: Scorer, data: Any, points: int = 8, samples: int = 256) ->
     scored = log_probs[:, log_probs.isfinite().all(0)]
     if not scored.shape[1]:
         raise ValueError(f"data: none of {len(source)} rows could be scored")
-    confidence = scored.double().exp().mean(1).tolist()
-    return place(tuple(zip(GRID, confidence, strict=True)), points)
+    return scored.double().numpy()
 
 
 def place(curve: tuple[tuple[float, float], ...], points: int) -> LearningPath:

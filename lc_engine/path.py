@@ -157,6 +157,19 @@ class LearningPath:
 
         return calibrate(scorer, data, K, samples)
 
+    @classmethod
+    def fitted(
+        cls,
+        scorer: Scorer,
+        data: Any,
+        K: int = 8,  # noqa: N803
+        samples: int = 256,
+    ) -> LearningPath:
+        """Choose K points of a scorer's path that stand for all; `representatives.represent`."""
+        from lc_engine.representatives import represent
+
+        return represent(scorer, data, K, samples)
+
     def condensed(self, points: int) -> LearningPath:
         """Give the Gauss points of this path's own mean: few sub-models in place of its many.
 

@@ -17,13 +17,14 @@ import torch
 from torch import nn
 
 from lc_engine.adaptive import score_to_tolerance
-from lc_engine.bank import Bank, bank_rows
+from lc_engine.bank import Bank
 from lc_engine.classifier import AUTO
 from lc_engine.data.aside import publish_first
 from lc_engine.data.batch import BAD_LABEL, NON_FINITE, OK, Batch
 from lc_engine.data.mostly import Mostly
 from lc_engine.digests import tensors_digest
 from lc_engine.exits import Exits
+from lc_engine.fitting import class_means, neighbours
 from lc_engine.heads import Head, KNNHead, PrototypeHead, Rows
 from lc_engine.masking import Masking
 from lc_engine.models import ModelSpec
@@ -31,7 +32,7 @@ from lc_engine.ops import PathScores
 from lc_engine.ops.prototype_confidence import Logit
 from lc_engine.path import LearningPath
 from lc_engine.prepared import DTYPES, Precision, Prepared
-from lc_engine.prototypes import Prototypes, PrototypeSums
+from lc_engine.prototypes import Prototypes
 from lc_engine.row_scorer import RowScores
 
 if TYPE_CHECKING:
@@ -226,56 +227,25 @@ class Scorer:
             ValueError: no row with a label and finite features.
         """
         if self.head == "prototype":
-            return self.use_prototypes(self._means(source, batch_size, progress))
-        return (
-            self.use_bank(self._rows(source, batch_size, progress)) if self.head == "knn" else self
-        )
+            return self.use_prototypes(class_means(source, self._whole, batch_size, progress))
+        if self.head == "knn":
+            rows = neighbours(source, self._along_the_path, len(self.path), batch_size, progress)
+            return self.use_bank(rows)
+        return self
 
-    def _means(self, source: Source, batch_size: int, progress: Progress | None) -> Prototypes:
-        sums, done = PrototypeSums(), 0
-        widths: tuple[int, ...] = ()
-        for batch in source.batches(batch_size):
-            if len(batch.inputs):
-                labels = batch.labels[[status == OK for status in batch.status]]
-                inputs = self._to_model(batch.inputs)
-                with self._lock, torch.inference_mode():
-                    views = self._views(inputs)
-                    sums.add(views.whole(inputs), labels)
-                    widths = views.widths
-            done += len(batch)
-            if progress is not None:
-                progress("prototypes", done, len(source))
-        return sums.means(widths)
+    def _whole(self, inputs: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """Give the features of the whole model (N, D), and the widths that they are made of."""
+        inputs = self._to_model(inputs)
+        with self._lock, torch.inference_mode():
+            views = self._views(inputs)
+            return views.whole(inputs), views.widths
 
-    def _rows(self, source: Source, batch_size: int, progress: Progress | None) -> Bank:
-        wanted = bank_rows(len(source))
-        ids: list[np.ndarray] = []
-        labels: list[Tensor] = []
-        features: list[list[Tensor]] = [[] for _ in range(len(self.path))]
-        done = 0
-        for batch in source.batches(batch_size):
-            ok = np.array([status == OK for status in batch.status])
-            chosen = np.isin(np.arange(done, done + len(batch)), wanted)
-            done += len(batch)
-            if (ok & chosen).any():
-                inputs = self._to_model(batch.inputs[torch.from_numpy(chosen[ok])])
-                with self._lock, torch.inference_mode():
-                    found = self._views(inputs).features(inputs, range(len(self.path)))
-                    every = [values.float().cpu() for values in found]
-                finite = torch.stack([values.isfinite().all(1) for values in every]).all(0)
-                ids.append(batch.ids[ok & chosen][finite.numpy()])
-                labels.append(batch.labels[torch.from_numpy(ok & chosen)][finite])
-                for kept, values in zip(features, every, strict=True):
-                    kept.append(values[finite])
-            if progress is not None:
-                progress("neighbours", done, len(source))
-        if sum(map(len, ids)) < 2:
-            raise ValueError(
-                "a kNN head needs at least two rows with a label and finite features; there were "
-                f"{sum(map(len, ids))}"
-            )
-        bank = tuple(torch.cat(values) for values in features)
-        return Bank(np.concatenate(ids), torch.cat(labels), bank)
+    def _along_the_path(self, inputs: Tensor) -> list[Tensor]:
+        """Give the features of all sub-models, K × (N, D), on the host."""
+        inputs = self._to_model(inputs)
+        with self._lock, torch.inference_mode():
+            found = self._views(inputs).features(inputs, range(len(self.path)))
+            return [values.float().cpu() for values in found]
 
     def use_prototypes(self, prototypes: Prototypes) -> Scorer:
         """Take prototypes that were computed before, in place of `fit`."""

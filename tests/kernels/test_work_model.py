@@ -54,6 +54,24 @@ def test_mlp_counted_by_hand() -> None:
     assert work.bytes == (16 * 16 + 10 * 16 + 10 * 8) * 2 + 256
 
 
+def test_masked_linear_counted_by_hand() -> None:
+    # 17 rows -> 32, 8 outputs, 16 features, 3 sub-models; a block of rows masks the weight anew.
+    work = work_model.masked_linear(17, 16, 8, 3, 2, TILE)
+    assert work.flops == 2 * 32 * 8 * 16 * 3
+    assert work.vector_ops == 3 * (2 * 8 * 16 * 2 + 32 * 8)
+    assert work.exponentials == 0
+    assert work.bytes == (3 * 17 * (16 + 8) + 8 * 16) * 2
+
+
+def test_token_nll_counted_by_hand() -> None:
+    # 16 tokens, 9 words -> 16 in two tiles, 16 features, 2 sub-models: 512 logits.
+    work = work_model.token_nll(16, 16, 9, 2, 4, TILE)
+    assert work.flops == 2 * 512 * 16
+    assert work.vector_ops == 8 * 512
+    assert work.exponentials == 512 + 32 * (2 + 2)
+    assert work.bytes == (2 * 16 + 9) * 16 * 4 + 8 * 16 + 4 * 16 * 2
+
+
 def test_apply_thresholds_reads_and_writes_every_weight_once() -> None:
     assert work_model.apply_thresholds(1000, 2) == Work(0, 3000, 0, 4000)
     assert work_model.apply_thresholds(1000, 4, "given").bytes == 12_000
