@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from lc_engine.language.batching import _cuts, count, pack
+from lc_engine.language.template import Tokens
+
+CPU = torch.device("cpu")
+
+
+def row(ids, first):
+    ids = np.array(ids, dtype=np.int64)
+    return Tokens(ids, np.arange(len(ids)) >= first)
+
+
+def random_rows(seed, count=40):
+    generator = np.random.default_rng(seed)
+    starts = [list(range(20)), list(range(50, 75)), []]
+    rows = []
+    for _ in range(count):
+        ids = starts[generator.integers(3)] + generator.integers(100, 200, size=12).tolist()
+        rows.append(row(ids[: -int(generator.integers(0, 9)) or None], len(ids) - 11))
+    return rows
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("budget", [1, 60, 10_000])
+def test_every_token_to_be_predicted_is_there_once(share, budget):
+    rows = random_rows(0)
+    found = {}
+    for group in pack(rows, budget, 8, share, CPU):
+        for batch in group.batches:
+            assert batch.ids.numel() <= max(budget, batch.ids.shape[1])
+            width = batch.ids.shape[1]
+            for place, target, i in zip(batch.positions, batch.targets, batch.rows, strict=True):
+                line = batch.ids[place // width]
+                seen = [*group.prefix.tolist(), *line[: place % width + 1].tolist()]
+                assert rows[i].ids[: len(seen)].tolist() == seen  # all that stands before it
+                assert rows[i].ids[len(seen)] == target
+                assert rows[i].response[len(seen)]
+                assert found.setdefault((int(i), len(seen)), True)
+    assert len(found) == sum(int(row.response.sum()) for row in rows)
+
+
+def test_usage_counts_what_went_through():
+    rows = random_rows(1)
+    groups = pack(rows, 60, 8, True, CPU)
+    usage = count(rows, groups)
+    assert usage.asked == sum(len(row.ids) - 1 for row in rows)
+    assert usage.computed == sum(
+        len(group.prefix) + sum(batch.ids.numel() for batch in group.batches) for group in groups
+    )
+    own = sum(
+        len(rows[i].ids) - 1 - len(group.prefix)
+        for group in groups
+        for batch in group.batches
+        for i in set(batch.rows.tolist())
+    )
+    prefixes = sum(len(group.prefix) for group in groups)
+    assert sorted(len(group.prefix) for group in groups) == [0, 20, 25]
+    assert usage.padding == usage.computed - own - prefixes
+    assert usage.waste == usage.padding / usage.computed
+
+
+@pytest.mark.parametrize("budget", [1, 12, 30, 1000])
+@pytest.mark.parametrize("call", [0, 5, 1000])
+def test_no_way_to_cut_costs_less(budget, call):
+    widths = np.array([11, 9, 9, 8, 5, 2, 2, 1])
+
+    def cost(cuts):
+        sizes = [(cut.stop - cut.start) * int(widths[cut.start]) for cut in cuts]
+        fits = all(
+            size <= budget or cut.stop - cut.start == 1
+            for size, cut in zip(sizes, cuts, strict=True)
+        )
+        return sum(sizes) + call * len(cuts) if fits else np.inf
+
+    ways = [
+        [slice(a, b) for a, b in itertools.pairwise([0, *borders, 8])]
+        for size in range(8)
+        for borders in itertools.combinations(range(1, 8), size)
+    ]
+    assert cost(_cuts(widths, budget, call)) == min(map(cost, ways)) < np.inf
+    assert _cuts(widths[:0], budget, call) == []

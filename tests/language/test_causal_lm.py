@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+import lc_engine as lc
+from lc_engine.data.arrays import ArraySource
+from lc_engine.language.model import LanguageModelSpec, fast_dtype, is_language_model
+from lc_engine.language.source import open_instructions
+
+PATH = lc.LearningPath.explicit([0.9, 0.5])
+NUMBERS = ("lc", "loss", "lc_std", "perplexity", "entropy")
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return tiny.random_rows(np.random.default_rng(2), 20)
+
+
+@pytest.fixture(scope="module")
+def file(rows, tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    lines = [json.dumps(row) for row in rows]
+    lines.insert(4, "{")
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model as `save_pretrained` writes it."""
+    path = tmp_path_factory.mktemp("tiny-llama")
+    tiny.model().save_pretrained(path)
+    tiny.tokenizer().save_pretrained(path)
+    return path
+
+
+def scorer_of(model=None, **options):
+    return lc.Scorer.for_causal_lm(model or tiny.model(), tiny.tokenizer(), path=PATH, **options)
+
+
+@pytest.mark.parametrize("kind", ["magnitude", "dropout"])
+def test_a_stopped_job_continues(file, tmp_path, kind):
+    options = {"masking": lc.Masking(kind, scope="layer"), "ifd": True}
+    whole = lc.score(scorer_of(**options), file)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(phase, done, rows):
+        if done > 10:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        lc.score(scorer_of(**options), file, tmp_path, batch_size=3, shard_rows=6, progress=stop)
+    parts = sorted(path.name for path in tmp_path.glob("part-*"))
+    assert parts == ["part-00000-of-00004.parquet"]
+    seen = []
+    table = lc.score(
+        scorer_of(**options),
+        file,
+        tmp_path,
+        batch_size=5,
+        shard_rows=6,
+        progress=lambda phase, done, rows: seen.append(done),
+    )
+    assert seen[0] > 6  # the first shard was not scored again
+    assert table.column("status").tolist() == whole.column("status").tolist()
+    for name in (*NUMBERS, "ifd"):
+        np.testing.assert_allclose(table.column(name), whole.column(name), rtol=2e-5, atol=2e-6)
+    bad = table.bad_rows(3)
+    assert len(bad) == 1
+    assert bad[0][:2] == (4, "invalid_json")
+    assert bad[0][2].startswith("line 5: not JSON")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"turns": "last"},
+        {"max_tokens": 100},
+        {"ifd": True},
+        {"whole_model": False},
+        {"chat_template": "{% for m in messages %}{{ m['content'] }}{% endfor %}"},
+        {"masking": lc.Masking("dropout")},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_another_run_is_refused(file, tmp_path, other):
+    lc.score(scorer_of(), file, tmp_path)
+    with pytest.raises(ValueError, match=r"another run|different"):
+        lc.score(scorer_of(**other), file, tmp_path)
+
+
+def test_what_select_makes_of_the_table(file):
+    table = lc.score(scorer_of(), file)
+    for options in ({"gamma": 0.5}, {"strategy": "easy"}, {"strategy": "random"}, {}):
+        keep = lc.select(table, keep=0.5, seed=0, **options)
+        assert len(keep) == 10
+        assert 4 not in keep
+    easy = lc.select(table, keep=3, strategy="easy")
+    assert set(easy) == set(np.argsort(-np.nan_to_num(table.column("lc"), nan=-1))[:3])
+
+
+def test_a_set_without_a_scorable_row_has_a_table():
+    table = lc.score(scorer_of(ifd=True), [{"prompt": "a", "completion": ""}] * 3)
+    assert table.status_counts() == {"ok": 0, "empty_response": 3}
+    assert np.isnan(table.column("lc")).all()
+    assert {"perplexity", "entropy", "ifd", "token_count"} <= set(table.column_names)
+    assert len(lc.score(scorer_of(), open_instructions([], scorer_of().transform, "alpaca"))) == 0
+
+
+def test_a_folder_is_loaded_when_needed_and_pickles_without_its_model(folder, rows):
+    spec = LanguageModelSpec(str(folder), "float32")
+    scorer = lc.Scorer.for_causal_lm(spec, path=PATH)
+    table = lc.score(scorer, rows)
+    again = pickle.loads(pickle.dumps(scorer))
+    assert len(pickle.dumps(scorer)) < 2000
+    same = lc.score(again, rows)
+    held = lc.score(scorer_of(), rows)
+    for name in NUMBERS:
+        assert (table.column(name) == same.column(name)).all()
+        np.testing.assert_allclose(table.column(name), held.column(name), rtol=1e-6)
+    assert table.metadata["model"] == {"name": folder.name}
+    assert table.metadata["model_digest"] == held.metadata["model_digest"]
+
+
+def test_a_model_that_is_given_pickles_with_it(rows):
+    scorer = scorer_of()
+    scorer.describe()
+    table = lc.score(pickle.loads(pickle.dumps(scorer)), rows)
+    np.testing.assert_array_equal(table.column("lc"), lc.score(scorer, rows).column("lc"))
+
+
+def test_a_model_that_was_trained_meanwhile_is_looked_at_anew(rows):
+    model = tiny.model(tied=False)
+    scorer = scorer_of(model)
+    before = lc.score(scorer, rows)
+    with torch.no_grad():
+        for weight in model.model.layers.parameters():
+            weight.mul_(1.5)
+    after = lc.score(scorer, rows)
+    np.testing.assert_array_equal(after.column("lc"), lc.score(scorer_of(model), rows).column("lc"))
+    assert (after.column("lc") != before.column("lc")).all()
+    assert after.metadata["model_digest"] != before.metadata["model_digest"]
+
+
+def test_bfloat16_ranks_rows_alike(folder, rows):
+    tables = {}
+    for dtype in ("float32", "bfloat16"):
+        spec = LanguageModelSpec(str(folder), dtype)
+        tables[dtype] = lc.score(lc.Scorer.for_causal_lm(spec, path=PATH), rows)
+        assert tables[dtype].metadata["dtype"] == dtype
+    a, b = (table.column("loss") for table in tables.values())
+    # bfloat16 carries 8 bits: 0.4 % of logits of about 5.
+    np.testing.assert_allclose(a, b, atol=0.1)
+
+
+def test_what_is_a_language_model(folder, tmp_path):
+    assert is_language_model(str(folder))
+    assert is_language_model("model.Q4.gguf")
+    (tmp_path / "model.gguf").touch()
+    assert is_language_model(str(tmp_path))
+    assert not is_language_model("timm/resnet18")
+    assert not is_language_model(str(tmp_path / "none"))
+    assert fast_dtype("cpu") in (torch.float32, torch.bfloat16)
+
+
+def test_what_cannot_be_loaded_is_named(tmp_path):
+    with pytest.raises(ValueError, match=f"model {tmp_path} cannot be loaded as a causal"):
+        LanguageModelSpec(str(tmp_path)).load()
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / name).write_bytes(b"no model")
+    with pytest.raises(ValueError, match=r"holds 2 GGUF files; name one: .*a\.gguf"):
+        LanguageModelSpec(str(tmp_path)).load()
+    with pytest.raises(ValueError, match=r"a\.gguf cannot be loaded as a causal language model"):
+        LanguageModelSpec(str(tmp_path / "a.gguf")).load()
+
+
+def test_arguments_that_do_not_fit(rows):
+    with pytest.raises(ValueError, match="dtype must be one of"):
+        LanguageModelSpec("folder", "int8")
+    with pytest.raises(ValueError, match="model must be a module, a LanguageModelSpec or a text"):
+        lc.Scorer.for_causal_lm(3)
+    for arguments in ((tiny.model(),), ("folder", tiny.tokenizer())):
+        with pytest.raises(ValueError, match="tokenizer goes with a model that is given as a mod"):
+            lc.Scorer.for_causal_lm(*arguments)
+    with pytest.raises(ValueError, match="token_budget must be at least 1"):
+        scorer_of(token_budget=0)
+    with pytest.raises(ValueError, match="max_tokens is 500, but the model has 256 positions"):
+        lc.score(scorer_of(max_tokens=500), rows)
+    with pytest.raises(ValueError, match="max_tokens must be at least 2"):
+        lc.score(scorer_of(max_tokens=1), rows)
+    with pytest.raises(ValueError, match="Linear has no vocabulary head"):
+        lc.score(scorer_of(torch.nn.Linear(2, 2)), rows)
+    source = ArraySource(torch.ones(2, 3), torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="scores instruction sets, and this source is a ArrayS"):
+        lc.score(scorer_of(), source)
+    with pytest.raises(ValueError, match="labels and columns are for pictures"):
+        lc.data.sources.open_source(rows, labels="y.npy", transform=scorer_of().transform)
+
+
+def test_the_default_paths_are_the_papers():
+    assert lc.Scorer.for_causal_lm("folder").path == lc.LearningPath.gauss(8, 0.7, 1.0)
+    dropout = lc.Scorer.for_causal_lm("folder", masking=lc.Masking("dropout"))
+    np.testing.assert_allclose(dropout.path.capacities, np.arange(9, 0, -1) / 10)
+
+
+def test_pictures_do_not_import_transformers():
+    code = (
+        "import lc_engine.scorer, lc_engine.data.sources, sys; print('transformers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
+
+import lc_engine as lc
+from lc_engine.language.scorer import CausalLMScorer
+from lc_engine.language.source import open_instructions
+from lc_engine.ops.contract import FallbackWarning
+
+# Logits of about 20 in float32 carry 2e-6 of rounding, which a mean NLL inherits.
+CLOSE = 2e-5
+PATH = lc.LearningPath.explicit([1.0, 0.7, 0.35])
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return tiny.random_rows(np.random.default_rng(0), 24)
+
+
+def batch_of(rows, scorer):
+    return next(open_instructions(rows, scorer.transform).batches(len(rows)))
+
+
+def scored(rows, model=None, **options):
+    scorer = CausalLMScorer(model or tiny.model(), tiny.tokenizer(), **{"path": PATH} | options)
+    return scorer, batch_of(rows, scorer), lc.score(scorer, rows, return_path=True)
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize(
+    ("kind", "scope", "which"),
+    [
+        ("magnitude", "layer", "body"),
+        ("magnitude", "global", "body"),
+        ("magnitude", "layer", "all"),
+        ("magnitude", "global", "all"),
+        ("magnitude", "layer", "head"),
+        ("random", "layer", "body"),
+        ("random", "global", "all"),
+        ("random", "layer", "head"),
+        ("dropout", "layer", "body"),
+    ],
+)
+def test_every_family_is_the_plain_loop(rows, kind, scope, which, tied):
+    masking = lc.Masking(kind, scope=scope, weights=which, seed=7)
+    model = tiny.model(tied)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    scorer, batch, table = scored(rows, model, masking=masking)
+    loop = tiny.PlainLoop(tiny.model(tied), PATH.capacities, kind, scope, which, seed=7)
+    nll = loop.nll(batch.inputs).numpy()
+    assert np.median(np.ptp(nll, axis=0)) > 0.05  # the sub-models do differ
+    np.testing.assert_allclose(table.column("path_log_probs").T, -nll, atol=CLOSE)
+    np.testing.assert_allclose(table.column("loss"), nll.mean(0), atol=CLOSE)
+    np.testing.assert_allclose(table.column("lc"), np.exp(-nll).mean(0), atol=CLOSE)
+    np.testing.assert_allclose(table.column("lc_std"), np.exp(-nll).std(0), atol=CLOSE)
+    np.testing.assert_allclose(table.column("perplexity"), np.exp(nll[0]), rtol=CLOSE)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert scorer.usage.computed < scorer.usage.asked + scorer.usage.padding  # a prefix was shared
+
+
+def test_a_given_saliency_masks_body_and_head(rows):
+    generator = torch.Generator().manual_seed(3)
+    model = tiny.model(tied=False)
+    names = [
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
+    saliency = {
+        name: torch.rand(model.get_parameter(name).shape, generator=generator) for name in names
+    }
+    masking = lc.Masking("given", scope="layer", weights="all", saliency=saliency)
+    _, batch, table = scored(rows, model, masking=masking, path=lc.LearningPath.explicit([0.6]))
+    masked = tiny.model(tied=False)
+    for name in names:
+        weight, score = masked.get_parameter(name).data, saliency[name]
+        bound = np.sort(score.numpy().ravel())[::-1][round(0.6 * score.numel()) - 1]
+        weight[score < float(bound)] = 0
+    nll = tiny.PlainLoop(masked, [1.0]).nll(batch.inputs).numpy()
+    np.testing.assert_allclose(table.column("loss"), nll[0], atol=CLOSE)
+
+
+def test_entropy_and_ifd_are_what_full_logits_give(rows):
+    _, batch, table = scored(rows, ifd=True, path=lc.LearningPath.explicit([0.5]))
+    model, start = tiny.model(), tiny.tokenizer().bos_token_id
+    for i, (ids, response) in enumerate(batch.inputs):
+        places = np.flatnonzero(response)
+        with torch.no_grad():
+            logits = model(torch.from_numpy(ids)[None]).logits[0].double()
+            said = torch.from_numpy(np.insert(ids[places], 0, start))
+            alone = model(said[None]).logits[0].double()
+        log_p = logits.log_softmax(-1)[places - 1]
+        nll = -log_p[range(len(places)), ids[places]].mean()
+        nll_alone = torch.nn.functional.cross_entropy(alone[:-1], said[1:])
+        row = {name: table.column(name)[i] for name in ("entropy", "perplexity", "ifd")}
+        assert row["entropy"] == pytest.approx(
+            float(-(log_p.exp() * log_p).sum(1).mean()), rel=CLOSE
+        )
+        assert row["perplexity"] == pytest.approx(float(nll.exp()), rel=CLOSE)
+        assert row["ifd"] == pytest.approx(float(nll / nll_alone), rel=CLOSE)
+        assert table.column("token_count")[i] == len(places)
+
+
+@pytest.mark.parametrize("kind", ["magnitude", "dropout"])
+def test_a_row_scores_the_same_in_any_batch(rows, kind):
+    options = {"masking": lc.Masking(kind, scope="layer"), "ifd": True}
+    _, _, together = scored(rows, **options)
+    scorer, _, small = scored(rows, token_budget=1, **options)
+    one_by_one = [lc.score(scorer, [row], return_path=True) for row in rows]
+    for name in ("lc", "loss", "lc_std", "path_log_probs", "perplexity", "entropy", "ifd"):
+        want = together.column(name)
+        np.testing.assert_allclose(small.column(name), want, rtol=CLOSE, atol=CLOSE)
+        alone = np.concatenate([table.column(name) for table in one_by_one])
+        np.testing.assert_allclose(alone, want, rtol=CLOSE, atol=CLOSE)
+
+
+def test_a_shared_prefix_never_covers_what_predicts_a_response():
+    rows = [{"prompt": "hello", "completion": f"the same start, then {i}"} for i in range(6)]
+    scorer, batch, table = scored(rows)
+    nll = tiny.PlainLoop(tiny.model(), PATH.capacities).nll(batch.inputs).numpy()
+    np.testing.assert_allclose(table.column("path_log_probs").T, -nll, atol=CLOSE)
+    first = int(batch.inputs[0].response.argmax())
+    rest = sum(len(row.ids) - 1 - (first - 1) for row in batch.inputs)
+    usage = scorer.usage
+    assert usage.computed - usage.padding == len(PATH) * (rest + first - 1)
+
+
+SMALL = {
+    "vocab_size": 270,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.2,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 1,
+}
+
+
+def made(kind, config):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return kind(config).eval()
+
+
+def expected(model, batch):
+    found = []
+    for ids, response in batch.inputs:
+        with torch.no_grad():
+            log_p = model(torch.from_numpy(ids)[None]).logits[0].double().log_softmax(-1)
+        places = np.flatnonzero(response)
+        found.append(-float(log_p[places - 1, ids[places]].mean()))
+    return found
+
+
+def test_a_soft_capped_head_computes_its_own_logits(rows):
+    model = made(Gemma2ForCausalLM, Gemma2Config(**SMALL, final_logit_softcapping=2.0))
+    with pytest.warns(FallbackWarning, match="Gemma2ForCausalLM does more with its vocabulary"):
+        _, batch, table = scored(rows, model, path=lc.LearningPath.explicit([1.0]))
+    np.testing.assert_allclose(table.column("loss"), expected(model, batch), atol=CLOSE)
+    with (
+        pytest.warns(FallbackWarning),
+        pytest.raises(ValueError, match='cannot be masked: use weights="body"'),
+    ):
+        scored(rows, model, masking=lc.Masking(scope="layer", weights="all"))
+
+
+def test_a_sliding_window_sees_every_row_whole(rows):
+    model = made(MistralForCausalLM, MistralConfig(**SMALL, sliding_window=16))
+    scorer, batch, table = scored(rows, model, path=lc.LearningPath.explicit([1.0]))
+    assert scorer.usage.computed == scorer.usage.asked + scorer.usage.padding
+    np.testing.assert_allclose(table.column("loss"), expected(model, batch), atol=CLOSE)
+
+
+def test_a_row_without_a_finite_score_says_so(rows):
+    model = tiny.model(tied=False)
+    word = tiny.tokenizer()("漢", add_special_tokens=False)["input_ids"][0]
+    with torch.no_grad():
+        model.model.embed_tokens.weight[word] = torch.nan
+    bad = {"instruction": "漢", "input": "", "output": "x"}
+    fine = {"instruction": "hello", "input": "", "output": "there"}
+    _, _, table = scored([fine, bad, fine], model)
+    assert table.column("status").tolist() == ["ok", "non_finite", "ok"]
+    assert "not finite" in table.column("detail")[1]
+    assert np.isnan(table.column("lc")[1])
+    assert np.isfinite(table.column("lc")[[0, 2]]).all()

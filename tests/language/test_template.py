@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+
+from lc_engine.language.formats import Message
+from lc_engine.language.template import Encoder
+
+TALK = [
+    Message("system", "s"),
+    Message("user", "hello?"),
+    Message("assistant", "hello there"),
+    Message("user", "in?"),
+    Message("assistant", "the  in"),
+]
+
+
+def encoder(template=tiny.TEMPLATE, window=256, **options):
+    return Encoder(tiny.tokenizer(template), window=window, **options)
+
+
+def encode(messages, **options):
+    made = encoder(**options)
+    return made, made.encode([messages])[0]
+
+
+def responses(made, row):
+    """The texts of the runs of response tokens."""
+    ids, mask = row.tokens
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
+    return [made.tokenizer.decode(ids[a:b]) for a, b in edges.reshape(-1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("turns", "found"), [("all", ["hello there", "the  in"]), ("last", ["the  in"])]
+)
+def test_the_response_is_what_the_assistant_says(turns, found):
+    made, row = encode(TALK, turns=turns)
+    assert row.status == "ok"
+    assert responses(made, row) == found
+    whole = made.tokenizer.apply_chat_template([m._asdict() for m in TALK], tokenize=False)
+    # The row ends with the last response: what follows has no say in it.
+    assert whole.startswith(made.tokenizer.decode(row.tokens.ids))
+    assert row.tokens.response[-1]
+
+
+@pytest.mark.parametrize("said", ["\nhello", "hello\n", "\n\nll\n", "é漢", " in", "a"])
+def test_no_token_straddles_the_border(said):
+    """In this vocabulary "\\n\\n" is a token, and the template has "\\n" before the response."""
+    made, row = encode([Message("user", "hello"), Message("assistant", said)])
+    assert responses(made, row) == [said]
+
+
+def test_text_is_tokenised_whole_where_no_token_straddles():
+    made, row = encode(TALK)
+    whole = made.tokenizer.apply_chat_template([m._asdict() for m in TALK], tokenize=False)
+    ids = made.tokenizer(whole, add_special_tokens=False)["input_ids"]
+    assert row.tokens.ids.tolist() == ids[: len(row.tokens.ids)]
+
+
+def test_a_template_may_strip_texts_and_add_a_system_text():
+    stripping = (
+        "{% if messages[0]['role'] != 'system' %}be kind {% endif %}"
+        "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] | trim }}{% endfor %}"
+    )
+    made, row = encode(
+        [Message("user", " hello "), Message("assistant", "  in \n")], template=stripping
+    )
+    assert responses(made, row) == ["in"]
+    assert made.tokenizer.decode(row.tokens.ids) == "be kind [user]hello[assistant]in"
+
+
+def test_without_a_template_alpacas_headings_are_used():
+    made, row = encode(TALK[:3], template=None)
+    assert responses(made, row) == ["hello there"]
+    text = made.tokenizer.decode(row.tokens.ids)
+    assert text == "<s>s\n\n### Instruction:\nhello?\n\n### Response:\nhello there"
+    assert made.describe()["template"] == "plain"
+
+
+def test_the_end_of_a_long_row_is_cut():
+    _, whole = encode(TALK)
+    first = int(whole.tokens.response.argmax())
+    _, row = encode(TALK, window=first + 3)
+    asked = int(whole.tokens.response.sum())
+    assert row.status == "ok"
+    assert row.detail == f"truncated: 3 of {asked} response tokens are scored"
+    assert row.tokens.ids.tolist() == whole.tokens.ids[: first + 3].tolist()
+    # A window that reaches into the next question keeps the response, not the question.
+    end = first + int(whole.tokens.response[first:].argmin())
+    _, row = encode(TALK, window=end + 2)
+    assert len(row.tokens.ids) == end
+    _, row = encode(TALK, window=first)
+    assert (row.tokens, row.status) == (None, "too_long")
+    assert row.detail == f"{first} tokens stand before the response, the window has {first}"
+
+
+@pytest.mark.parametrize("said", ["", "  \n"])
+def test_an_empty_response_is_said(said):
+    _, row = encode([Message("user", "hello"), Message("assistant", said)])
+    assert row == (None, "empty_response", "the assistant says nothing")
+    # One that says something beside it still counts.
+    made, row = encode(
+        [Message("assistant", said), Message("user", "?"), Message("assistant", "a")]
+    )
+    assert responses(made, row) == ["a"]
+
+
+def test_no_assistant_is_an_empty_response():
+    _, row = encode([Message("user", "hello")])
+    assert row.status == "empty_response"
+
+
+def test_a_response_that_is_the_first_token_has_nothing_before_it():
+    _, row = encode([Message("assistant", "a")], template="{{ messages[0]['content'] }}")
+    assert row == (None, "empty_response", "the response has no token")
+
+
+REFUSALS = {
+    "refusing": (
+        "{{ raise_exception('users first') }}",
+        "a",
+        "the chat template refuses the row: users first",
+    ),
+    "dropping": ("{{ messages[0]['content'] }}", "a", "it does not write every turn"),
+    "changing": (
+        "{% for m in messages %}{{ m['content'] | upper }}{% endfor %}",
+        "a",
+        "the chat template changes the texts of this row",
+    ),
+    "half a pair": (tiny.TEMPLATE, "a\ud800", "half of a surrogate pair"),
+}
+
+
+@pytest.mark.parametrize(("template", "said", "says"), REFUSALS.values(), ids=REFUSALS)
+def test_what_the_template_cannot_do_is_said_of_the_row(template, said, says):
+    _, row = encode([Message("user", "hello"), Message("assistant", said)], template=template)
+    assert (row.tokens, row.status) == (None, "unreadable")
+    assert says in row.detail
+
+
+def test_arguments_that_do_not_fit():
+    class Slow:
+        is_fast = False
+
+    with pytest.raises(ValueError, match="Slow gives no character offsets"):
+        Encoder(Slow(), window=10)
+    with pytest.raises(ValueError, match="window must be at least 2"):
+        encoder(window=1)
+    with pytest.raises(ValueError, match="turns must be one of"):
+        encoder(turns="first")
+
+
+def test_the_description_tells_tokenizers_and_templates_apart():
+    one, same, other = encoder(), encoder(), encoder(template="{{ messages }}")
+    assert one.describe() == same.describe()
+    assert one.describe()["template_digest"] != other.describe()["template_digest"]
+    more = tiny.tokenizer()
+    more.add_tokens(["hello"])
+    assert (
+        Encoder(more, window=256).describe()["tokenizer_digest"]
+        != one.describe()["tokenizer_digest"]
+    )
