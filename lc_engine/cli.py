@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
         return end.code if isinstance(end.code, int) else FAILED
     except (ValueError, FileNotFoundError, MissingExtraError) as error:
         return _complain(error, BAD_INPUT)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, MemoryError) as error:
         return _complain(error, FAILED)
     return FINISHED
 

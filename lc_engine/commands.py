@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import platform
 import sys
 import time
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from lc_engine.cli import BAD_ROWS
 
 if TYPE_CHECKING:
+    from lc_engine.config import ScoreConfig
     from lc_engine.data.table import ScoreTable
 
 app = typer.Typer(
@@ -122,11 +126,12 @@ def score(
         ),
     ],
     data: Annotated[
-        Path,
+        str,
         typer.Option(
-            help="An image folder (a sub-folder per class), a folder saved by Hugging Face "
-            "datasets, features: .parquet (file or folder) or .npy, or instructions: .jsonl, "
-            ".jsonl.gz, .jsonl.zst, .json or .parquet."
+            help="Pictures: a folder with a sub-folder per class, .tar (WebDataset) or .parquet. "
+            "Features: .npy, .safetensors, .parquet, .jsonl. Instructions: .jsonl, .json, "
+            ".parquet. Or a folder saved by Hugging Face datasets. Of .tar and .parquet also a "
+            "folder of them, or a URL."
         ),
     ],
     out: Annotated[
@@ -165,7 +170,8 @@ def score(
         typer.Option(
             help="Capacities: gauss:8, geometric:50:0.02, linear:50:0.02:1.0, "
             "clenshaw_curtis:9:0.02:1.0, explicit:1,.5,.2; with ~5 behind it, 5 points for all of "
-            "them; calibrated:8 for points where the model's confidence falls.",
+            "them, with ~fit8 the 8 of them that stand for all on a sample of the data; "
+            "calibrated:8 for points where the model's confidence falls.",
             show_default="gauss:8; of a language model gauss:8:0.7:1.0, of its dropout "
             "linear:9:0.1:0.9",
         ),
@@ -267,40 +273,9 @@ def score(
     row has a score, 3 if some have not (see the column "status") or a file of the data had to be
     left out, 2 if arguments or files do not fit.
     """
-    from lc_engine.config import ScoreConfig
-    from lc_engine.progress import Progress
+    config = _score_config(locals())
+    from lc_engine.progress import Progress, peak_bytes
 
-    alone = model.endswith((".safetensors", ".pt", ".pth", ".bin"))
-    config = ScoreConfig(
-        model=model,
-        data=data,
-        out=out,
-        labels=labels,
-        feature_column=feature_column,
-        label_column=label_column,
-        checkpoint=checkpoint,
-        image_size=image_size,
-        head=str(head or (Head.LINEAR if alone else Head.PROTOTYPE)),
-        path=path,
-        masking=str(masking),
-        scope=None if scope is None else str(scope),
-        weights=str(weights or (Weights.HEAD if alone else Weights.BODY)),
-        mask_seed=mask_seed,
-        logit=str(logit),
-        temperature=temperature,
-        neighbours=neighbours,
-        tol=tol,
-        form=form,
-        turns=str(turns),
-        max_tokens=max_tokens,
-        ifd=ifd,
-        dtype=None if dtype is None else str(dtype),
-        save_path=save_path,
-        batch_size=batch_size,
-        shard_rows=shard_rows,
-        num_workers=None if on_ray else num_workers,
-        device=device,
-    )
     if not on_ray and (address is not None or gpus_per_worker):
         raise typer.BadParameter("--address and --gpus-per-worker go with --ray")
     began = time.perf_counter()
@@ -327,23 +302,86 @@ def score(
         "refused": refused,
         "seconds": round(time.perf_counter() - began, 3),
         "rows_per_second": progress.rate,
+        "waiting_for_data": progress.waiting,
+        "peak_bytes": peak_bytes(),
     }
     typer.echo(json.dumps(summary) if as_json else _in_words(summary, table))
     if refused or summary["status"]["ok"] < len(table):
         raise typer.Exit(BAD_ROWS)
 
 
+def _score_config(given: dict[str, Any]) -> ScoreConfig:
+    """Make a job of the options of `score`."""
+    from lc_engine.config import HEADS, ScoreConfig
+    from lc_engine.data.places import to_path
+
+    known = {field.name for field in fields(ScoreConfig)}
+    options: dict[str, Any] = {
+        name: str(value) if isinstance(value, StrEnum) else value
+        for name, value in given.items()
+        if name in known
+    }
+    options["data"] = to_path(options["data"])
+    alone = options["model"].endswith(HEADS)
+    options["head"] = options["head"] or str(Head.LINEAR if alone else Head.PROTOTYPE)
+    options["weights"] = options["weights"] or str(Weights.HEAD if alone else Weights.BODY)
+    if given.get("on_ray"):
+        options["num_workers"] = None  # which are Ray's then
+    return ScoreConfig(**options)
+
+
 def _in_words(summary: dict[str, Any], table: ScoreTable) -> str:
     counts = ", ".join(f"{count:,} {status}" for status, count in summary["status"].items())
     rate = summary["rows_per_second"]
     speed = "" if rate is None else f", {rate:,.0f} rows/s"
-    lines = [f"{summary['rows']:,} rows in {summary['seconds']:.1f} s{speed}: {counts}"]
+    memory = f"peak memory {summary['peak_bytes'] / 2**20:,.0f} MiB"
+    lines = [f"{summary['rows']:,} rows in {summary['seconds']:.1f} s{speed}: {counts}; {memory}"]
     lines += [f"  row {row}: {status}: {detail}" for row, status, detail in table.bad_rows(3)]
     bad = summary["rows"] - summary["status"]["ok"]
     if bad > 3:
         lines.append(f'  and {bad - 3:,} more: see the columns "status" and "detail"')
     lines += [f"file left out: {reason}" for reason in summary["refused"].values()]
     return "\n".join([*lines, f"scores: {summary['out']}"])
+
+
+def plan(**given: Any) -> None:
+    """Say what a job will take, by scoring a few of its rows: time, memory, disk, batch size.
+
+    Takes the options of `score`; nothing is written.
+    """
+    workers, as_json = given.pop("workers"), given.pop("as_json")
+    config = _score_config({**given, "out": Path(), "shard_rows": None})
+    found = config.plan()
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(workers)))
+    else:
+        typer.echo(found.in_words(workers, f"{config.device}, {platform.node()}"))
+
+
+def _options_of_score() -> None:
+    """Give `plan` the options of `score` but for those of its output and its workers."""
+    left_out = ("out", "shard_rows", "on_ray", "address", "gpus_per_worker")
+    kinds = get_type_hints(score, include_extras=True)
+    options = [
+        option.replace(kind=option.KEYWORD_ONLY, annotation=kinds[name])
+        for name, option in inspect.signature(score).parameters.items()
+        if name not in left_out
+    ]
+    workers = inspect.Parameter(
+        "workers",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=1,
+        annotation=Annotated[
+            int, typer.Option(min=1, help="Machines or GPUs like this one to share the work.")
+        ],
+    )
+    options.append(workers)
+    plan.__annotations__ = {option.name: option.annotation for option in options}
+    plan.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+
+
+_options_of_score()
+app.command()(plan)
 
 
 @app.command()
@@ -465,14 +503,15 @@ def bench(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A backbone, or a checkpoint file of a linear head, as `score` takes it.",
+            help="A backbone, a checkpoint file of a linear head, or a language model, as `score` "
+            "takes it.",
             show_default="the demo's",
         ),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Pictures for a backbone, features for a head.", show_default="the demo's"
+            help="Pictures, features or instructions, by the model.", show_default="the demo's"
         ),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="As in `score`.")] = None,
@@ -482,12 +521,18 @@ def bench(
     image_size: Annotated[int | None, typer.Option(min=1, help="As in `score`.")] = None,
     path: Annotated[
         str | None,
-        typer.Option(help="As in `score`.", show_default="gauss:8; of a head geometric:50:0.02"),
+        typer.Option(
+            help="As in `score`.",
+            show_default="gauss:8; of a head geometric:50:0.02; of a language model "
+            "gauss:8:0.7:1.0",
+        ),
     ] = None,
     rows: Annotated[
         int | None,
         typer.Option(
-            min=2, help="Rows that every way scores.", show_default="128; for a head 4,096"
+            min=2,
+            help="Rows that every way scores.",
+            show_default="128; for a head 4,096, for a language model 32",
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of every way; medians are given.")] = 3,

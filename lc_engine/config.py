@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from lc_engine.data.table import ScoreTable
     from lc_engine.language.scorer import CausalLMScorer
     from lc_engine.masking import Masking
+    from lc_engine.measured_path import MeasuredPath
     from lc_engine.path import LearningPath
+    from lc_engine.planning import Plan
     from lc_engine.scorer import Scorer
 
 CONFIG = "config.json"
+# How the name of a model ends that is the checkpoint of a linear head.
+HEADS = (".safetensors", ".pt", ".pth", ".bin")
 
 
 @dataclass(frozen=True)
@@ -71,28 +75,11 @@ class ScoreConfig:
             FileNotFoundError: a file that is not there.
             MissingExtraError: a package that an option needs is not installed.
         """
-        if not self.data.exists():
-            raise FileNotFoundError(f"--data {self.data} does not exist")
-        require("pyarrow", "table")
         from lc_engine.data.aside import write_aside
         from lc_engine.data.refused import refused_files
-        from lc_engine.data.sources import open_source
         from lc_engine.job import score
-        from lc_engine.scorer import Scorer
 
-        scorer = self._scorer()
-        source = open_source(
-            self.data,
-            labels=self.labels,
-            transform=scorer.transform,
-            num_workers=self.num_workers,
-            feature_column=self.feature_column,
-            label_column=self.label_column,
-            form=self.form,
-        )
-        points = _calibrated_points(self.path)
-        if points is not None and isinstance(scorer, Scorer):
-            scorer = scorer.with_path(self._calibrated(scorer, source, points))
+        scorer, source = self._opened()
         table = score(
             scorer,
             source,
@@ -111,6 +98,42 @@ class ScoreConfig:
         write_aside(self.out / CONFIG, json.dumps(resolved, indent=2, sort_keys=True) + "\n")
         return table, refused_files(source)
 
+    def plan(self) -> Plan:
+        """Score some rows, to say what all of them will take; `out` is not touched.
+
+        Raises:
+            ValueError: an argument or a file that does not fit.
+            FileNotFoundError: a file that is not there.
+            MissingExtraError: a package that an option needs is not installed.
+        """
+        from lc_engine.planning import plan
+
+        scorer, source = self._opened()
+        return plan(scorer, source, batch_size=self.batch_size, return_path=self.save_path)
+
+    def _opened(self) -> tuple[Scorer | CausalLMScorer, Source]:
+        if not self.data.exists():
+            raise FileNotFoundError(f"--data {self.data} does not exist")
+        require("pyarrow", "table")
+        from lc_engine.data.sources import open_source
+        from lc_engine.measured_path import MeasuredPath
+        from lc_engine.scorer import Scorer
+
+        scorer = self._scorer()
+        source = open_source(
+            self.data,
+            labels=self.labels,
+            transform=scorer.transform,
+            num_workers=self.num_workers,
+            feature_column=self.feature_column,
+            label_column=self.label_column,
+            form=self.form,
+        )
+        wanted = MeasuredPath.parse(self.path or "")
+        if wanted is not None and isinstance(scorer, Scorer):
+            scorer = scorer.with_path(self._measured(wanted, scorer, source))
+        return scorer, source
+
     def absolute(self) -> ScoreConfig:
         """Give the same job with paths that hold in any folder."""
         paths = {
@@ -124,7 +147,7 @@ class ScoreConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the options as JSON values, with the versions that the numbers may depend on."""
         options = {
-            name: str(value) if isinstance(value, Path) else value
+            name: str(value) if isinstance(value, Path) or name == "data" else value
             for name, value in asdict(self).items()
         }
         if self.num_workers is None:
@@ -136,19 +159,22 @@ class ScoreConfig:
         from lc_engine.exits import Exits
         from lc_engine.language.jsonl import SUFFIXES
         from lc_engine.language.model import is_language_model
+        from lc_engine.measured_path import MeasuredPath
         from lc_engine.models import ModelSpec
         from lc_engine.path import LearningPath
         from lc_engine.scorer import Scorer
 
-        # A file that can hold texts alone says what the model is, where its name does not.
-        if is_language_model(self.model) or self.data.name.endswith((*SUFFIXES, ".json")):
+        # A file of texts says what the model is, where its name does not; a linear head's file says
+        # that the lines are features.
+        texts = self.data.name.endswith((*SUFFIXES, ".json")) and not self.model.endswith(HEADS)
+        if is_language_model(self.model) or texts:
             return self._language_scorer()
         checkpoint = None if self.checkpoint is None else str(self.checkpoint)
         path = None
         exits = self.masking == "exits"
         if exits and self.path is not None:
             raise ValueError("--path: exits bring their own points; leave it out")
-        if not exits and _calibrated_points(self.path) is None:
+        if not exits and MeasuredPath.parse(self.path or "") is None:
             path = LearningPath.parse(self.path or "gauss:8")
         return Scorer(
             ModelSpec(self.model, checkpoint=checkpoint, image_size=self.image_size),
@@ -163,7 +189,7 @@ class ScoreConfig:
             tol=self.tol,
         )
 
-    def _calibrated(self, scorer: Scorer, source: Source, points: int) -> LearningPath:
+    def _measured(self, wanted: MeasuredPath, scorer: Scorer, source: Source) -> LearningPath:
         """Measure the path, or take the one that the run in `out` was begun with."""
         from lc_engine.data.ledger import MANIFEST
         from lc_engine.path import LearningPath
@@ -171,20 +197,21 @@ class ScoreConfig:
         begun = self.out / MANIFEST
         if begun.exists():
             path = LearningPath.from_dict(json.loads(begun.read_text(encoding="utf-8"))["path"])
-            if path.name == "calibrated" and len(path) == points:
+            if wanted.made(path):
                 return path
-        return LearningPath.calibrated(scorer, source, points)
+        return wanted.measure(scorer, source)
 
     def _language_scorer(self) -> CausalLMScorer:
         from lc_engine.language.model import LanguageModelSpec
         from lc_engine.language.scorer import CausalLMScorer
+        from lc_engine.measured_path import MeasuredPath
         from lc_engine.path import LearningPath
 
         for name, value in (
             ("checkpoint", self.checkpoint),
             ("image-size", self.image_size),
             ("tol", self.tol),
-            ("path calibrated", _calibrated_points(self.path)),
+            (f"path {self.path}", MeasuredPath.parse(self.path or "")),
             ("masking exits", self.masking == "exits" or None),
         ):
             if value is not None:
@@ -287,20 +314,6 @@ class SelectConfig:
             floor=self.floor,
             cap=self.cap,
         )
-
-
-def _calibrated_points(path: str | None) -> int | None:
-    """Give K of "calibrated:K", None for every other path.
-
-    Raises:
-        ValueError: K is no number.
-    """
-    name, _, points = (path or "").strip().partition(":")
-    if name != "calibrated":
-        return None
-    if points and not points.isdecimal():
-        raise ValueError(f"--path {path}: write calibrated:8, with the number of points")
-    return int(points or 8)
 
 
 def check_device(name: str) -> str:

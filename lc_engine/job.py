@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from lc_engine.backoff import Backoff, with_fewer_rows
+from lc_engine.row_scorer import Waiting
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -54,12 +58,14 @@ def score(
             killed continues where it was; processes that are given the same folder share the
             shards, and each returns when all are done. None keeps the table in memory.
         batch_size: rows that go through the model at a time; None takes what suits the data.
+            Where memory runs out the rest goes on with half as many.
         num_workers: threads that decode pictures; None takes one per processor.
         shard_rows: rows per shard in `out`; None takes what suits the data.
         return_path: whether the table gets the column `path_log_probs`.
         cache_bytes: decoded pictures of the first reading that are kept for the second.
         progress: called after each batch as progress(phase, rows done, rows in all), phase
-            "prototypes" or "scores".
+            "prototypes" or "scores"; one that has a method `waited` is told the seconds that each
+            batch was waited for.
 
     Returns:
         The table, rows in the order of the data; that of an `out` is read as it is used.
@@ -80,7 +86,9 @@ def score(
         read: Source = source
         if isinstance(source, RowSource):  # these decode; blocks of features are as they are
             read = DecodedRows(source, cache_bytes)
-        ready = scorer.fitted(read, keep_in, at_a_time, progress)
+        ready = with_fewer_rows(
+            lambda rows: scorer.fitted(read, keep_in, rows, progress), at_a_time
+        )
         if isinstance(read, DecodedRows):
             read.settle()
         metadata = ready.describe() | {"data_digest": source.digest()}
@@ -139,16 +147,32 @@ class _Run:
     progress: Progress | None
     done: int = 0
 
+    def __post_init__(self) -> None:
+        self.backoff = Backoff(self.scorer)
+
     def rows(self, start: int, stop: int) -> _ScoredRows:
         """Score rows [start, stop)."""
         points = len(self.scorer.path) if self.return_path else None
         found = _ScoredRows(self.metadata, stop - start, points)
-        for batch in self.source.batches(self.batch_size, start, stop):
-            found.add(batch, self.scorer.score_rows(batch))
+        for batch in self._arriving(start, stop):
+            for piece, scores in self.backoff.score(batch):
+                found.add(piece, scores)
             self.done += len(batch)
             if self.progress is not None:
                 self.progress("scores", self.done, len(self.source))
         return found
+
+    def _arriving(self, start: int, stop: int) -> Iterator[Batch]:
+        """Read batches, and tell how long each was waited for."""
+        batches = self.source.batches(self.batch_size, start, stop)
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            if isinstance(self.progress, Waiting):
+                self.progress.waited(time.perf_counter() - began)
+            if batch is None:
+                return
+            yield batch
 
 
 class _ScoredRows:

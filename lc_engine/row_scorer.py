@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +33,15 @@ class RowScores(NamedTuple):
     status: Sequence[str]
     detail: Sequence[str]
     extra: Mapping[str, Tensor] = {}
+
+
+@runtime_checkable
+class Waiting(Protocol):
+    """A progress that wants to know how long the job waits for its data."""
+
+    def waited(self, seconds: float) -> None:
+        """Take note that a batch was waited for."""
+        ...
 
 
 class RowScorer(Protocol):

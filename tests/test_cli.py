@@ -118,7 +118,7 @@ def test_a_feature_set_is_scored_and_the_configuration_kept(features, capsys):
     assert score_features(features, "--path", "linear:4:0.3:1.0", "--save-path") == 0
     out = capsys.readouterr().out
     assert out.startswith("300 rows in ")
-    assert ": 300 ok\n" in out
+    assert ": 300 ok; peak memory" in out
     table = ScoreTable.read(features / "out")
     np.testing.assert_array_equal(table.column("id"), np.arange(ROWS))
     assert table.column("path_log_probs").shape == (ROWS, 4)
@@ -159,7 +159,14 @@ def test_every_kind_of_feature_file_gives_the_same_scores(features):
     Dataset.from_dict({"emb": x.tolist(), "target": y.tolist()}).cast_column(
         "emb", List(Value("float32"))
     ).save_to_disk(features / "saved")
-    for data in ("x.parquet", "saved"):
+    save_file(
+        {"emb": torch.from_numpy(x), "target": torch.from_numpy(y)}, features / "x.safetensors"
+    )
+    lines = zip(x.tolist(), y.tolist(), strict=True)
+    (features / "x.jsonl").write_text(
+        "".join(json.dumps({"emb": values, "target": label}) + "\n" for values, label in lines)
+    )
+    for data in ("x.parquet", "saved", "x.safetensors", "x.jsonl"):
         out = features / f"out-{data}"
         more = ("--label-column", "target", "--out", str(out), "--batch-size", "50")
         assert score_features(features, *more, data=data, labels=None) == 0
@@ -238,6 +245,7 @@ def test_pictures_from_a_hugging_face_folder_score_as_from_an_image_folder(pictu
     ("more", "path", "columns"),
     [
         (["--path=calibrated:3"], "calibrated", []),
+        (["--path=geometric:8:0.1~fit3"], "geometric~fit3", []),
         (
             ["--path=clenshaw_curtis:5:0.5:1.0", "--tol=0.01"],
             "clenshaw_curtis",
@@ -413,6 +421,23 @@ def test_a_stopped_run_continues_to_the_same_table(features, number, code):
     assert not list(out.glob("*.tmp"))
 
 
+def test_plan_says_what_a_job_takes_and_writes_nothing(features, capsys, monkeypatch):
+    monkeypatch.setattr("lc_engine.planning._PROBE_SECONDS", 0.0)
+    arguments = ["plan", "--model", str(features / "head.safetensors")]
+    arguments += ["--data", str(features / "x.npy"), "--labels", str(features / "bad_y.npy")]
+    before = sorted(features.iterdir())
+    assert cli.run([*arguments, "--workers", "8"]) == 0
+    words = capsys.readouterr().out
+    assert words.startswith("300 rows, judged by the first 8 on cpu")
+    assert "with 8 workers" in words
+    assert cli.run([*arguments, "--workers", "2", "--batch-size", "7", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["batch_size"] == 7
+    assert found["seconds_with_workers"] <= found["seconds"]
+    assert sorted(features.iterdir()) == before
+    assert cli.run([*arguments[:3], "--data", str(features / "none.npy")]) == 2
+
+
 def select(folder, *more):
     return cli.run(["select", str(folder / "out"), *more])
 
@@ -510,15 +535,20 @@ def test_version(capsys):
 def test_progress_logs_now_and_then_where_there_is_no_terminal(monkeypatch, caplog):
     now = [0.0]
     monkeypatch.setattr("lc_engine.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("lc_engine.progress.peak_bytes", lambda: 3 << 30)
     caplog.set_level(logging.INFO, logger="lc_engine")
     with Progress() as progress:
         for i in range(1, 26):
+            progress.waited(0.25)
             progress("scores", 1000 + 100 * i, 100_000)
             now[0] += 1.0
     assert progress.rate == pytest.approx(100)
+    assert progress.waiting == pytest.approx(0.25)
     assert [record.getMessage() for record in caplog.records] == [
-        "scores: 2,100 of 100,000 rows, 100 rows/s, 0:16:19 left",
-        "scores: 3,100 of 100,000 rows, 100 rows/s, 0:16:09 left",
+        "scores: 2,100 of 100,000 rows, 100 rows/s, 0:16:19 left, "
+        "25% waiting for data, peak 3,072 MiB",
+        "scores: 3,100 of 100,000 rows, 100 rows/s, 0:16:09 left, "
+        "25% waiting for data, peak 3,072 MiB",
     ]
 
 

@@ -43,6 +43,20 @@ class Batch:
         """Return B, the number of rows, scorable or not."""
         return len(self.status)
 
+    def rows(self, start: int, stop: int) -> Batch:
+        """Give rows [start, stop) as a batch."""
+        if (start, stop) == (0, len(self)):
+            return self
+        before = sum(status == OK for status in self.status[:start])
+        inside = sum(status == OK for status in self.status[start:stop])
+        return Batch(
+            ids=self.ids[start:stop],
+            inputs=self.inputs[before : before + inside],
+            labels=self.labels[start:stop],
+            status=self.status[start:stop],
+            detail=self.detail[start:stop],
+        )
+
 
 @runtime_checkable
 class Source(Protocol):

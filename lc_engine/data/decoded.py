@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from lc_engine.data.batch import OK, Batch, row_ranges
+from lc_engine.data.batch import row_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lc_engine.data.batch import Source
+    from lc_engine.data.batch import Batch, Source
 
 
 class DecodedRows:
@@ -81,18 +79,4 @@ class DecodedRows:
         for first, batch in zip(self._starts, self._kept, strict=False):
             low, high = max(start - first, 0), min(stop - first, len(batch))
             for piece in range(low, high, batch_size):
-                yield _cut(batch, piece, min(piece + batch_size, high))
-
-
-def _cut(batch: Batch, start: int, stop: int) -> Batch:
-    """Give rows [start, stop) of a batch."""
-    if (start, stop) == (0, len(batch)):
-        return batch
-    ok = np.array([status == OK for status in batch.status], dtype=bool)
-    return Batch(
-        ids=batch.ids[start:stop],
-        inputs=batch.inputs[int(ok[:start].sum()) : int(ok[:stop].sum())],
-        labels=batch.labels[start:stop],
-        status=batch.status[start:stop],
-        detail=batch.detail[start:stop],
-    )
+                yield batch.rows(piece, min(piece + batch_size, high))

@@ -16,6 +16,7 @@ from lc_engine.data.columns import (
     feature_width,
     rebatched,
 )
+from lc_engine.data.places import for_arrow
 from lc_engine.data.refused import open_each
 from lc_engine.extras import require
 
@@ -102,9 +103,12 @@ class ParquetFiles:
         path, index = self._groups[group]
         left = self._starts[group + 1] - self._starts[group]
         try:
-            with parquet.ParquetFile(
-                path, page_checksum_verification=True, pre_buffer=False
-            ) as opened:
+            with (
+                for_arrow(path) as file,
+                parquet.ParquetFile(
+                    file, page_checksum_verification=True, pre_buffer=False
+                ) as opened,
+            ):
                 for piece in opened.iter_batches(
                     self._chunk_rows, row_groups=[index], columns=list(self.columns)
                 ):
@@ -189,7 +193,8 @@ class ParquetSource(BlockSource):
 def _footer(path: Path) -> Any:
     pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
     try:
-        return parquet.read_metadata(path)
+        with for_arrow(path) as file:
+            return parquet.read_metadata(file)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
     except (pa.ArrowException, OSError) as error:

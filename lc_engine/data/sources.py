@@ -11,6 +11,7 @@ import torch
 
 from lc_engine.data.arrays import ArraySource, NpySource
 from lc_engine.data.batch import Source
+from lc_engine.data.places import is_remote, to_path
 from lc_engine.data.torch_dataset import DatasetSource
 from lc_engine.language.jsonl import SUFFIXES as JSON_LINES
 from lc_engine.language.template import Encoder
@@ -42,6 +43,7 @@ def open_source(
             a `.safetensors` file with a matrix and its labels; `.jsonl` (`.gz`, `.zst`) with a list
             of numbers and a label per line;
             a `.tar` of pictures (WebDataset) or a folder of them;
+            a URL that fsspec knows, of `.parquet` or `.tar`, a file or a folder;
             any other torch data set of (input, label) pairs, map-style or iterable;
             with an `Encoder` as transform, an instruction set (see `open_instructions`);
             a source, which is returned as it is.
@@ -71,8 +73,8 @@ def open_source(
         return open_instructions(data, transform, form)
     if form is not None:
         raise ValueError("form is for the instruction sets that a language model scores")
-    if isinstance(data, str | os.PathLike):
-        path = Path(data)
+    if isinstance(data, str | os.PathLike) or is_remote(data):
+        path = to_path(data)
         if labels is not None and path.suffix != ".npy":
             raise ValueError(f"labels goes with a .npy file of features, not with {path}")
         return _open_path(
@@ -119,6 +121,8 @@ def _open_path(
 ) -> Source:
     if not path.exists():
         raise FileNotFoundError(f"data: {path} does not exist")
+    if is_remote(path):
+        _check_remote(path)
     if path.suffix == ".npy":
         if labels is None:
             raise ValueError(f"{path} holds features only: give the .npy file of labels too")
@@ -153,3 +157,9 @@ def _open_path(
     from lc_engine.data.images import ImageFolder
 
     return ImageFolder(path, transform, num_workers)
+
+
+def _check_remote(path: Path) -> None:
+    names = [path.name] if path.is_file() else [entry.name for entry in path.iterdir()]
+    if not any(name.endswith((".parquet", ".tar")) for name in names):
+        raise ValueError(f"data: {path}: of URLs only .parquet and .tar are read; copy it here")

@@ -177,7 +177,10 @@ def _label(number: bytes | None, fields: bytes | None, name: str) -> Any:
     """Return the label as it is written; what is no integer is judged by the caller."""
     if number is not None:
         text = number.decode("utf-8", "replace").strip()
-        return int(text) if text.lstrip("-").isdecimal() else text
+        try:
+            return int(text)
+        except ValueError:
+            return text
     if fields is not None:
         try:
             return json.loads(fields).get(name)

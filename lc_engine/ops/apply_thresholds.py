@@ -84,7 +84,13 @@ def _reference(
         target.copy_(torch.where(score.to(dtype) >= bound, source, 0))
 
 
-@torch.library.custom_op("lc_engine::apply_thresholds", mutates_args=("live",))
+# The schema in words: torch 2.6 cannot read list[Tensor] from the signature.
+@torch.library.custom_op(
+    "lc_engine::apply_thresholds",
+    mutates_args=("live",),
+    schema="(Tensor[] pristine, Tensor(a1!)[] live, float[] thresholds, Tensor[] saliency, "
+    "SymInt? seed, str backend) -> ()",
+)
 def _operator(
     pristine: list[Tensor],
     live: list[Tensor],

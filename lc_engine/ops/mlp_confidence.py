@@ -275,7 +275,14 @@ def _check_batch(features: Tensor, labels: Tensor | None, weights: Sequence[Tens
     contract.check_labels(labels, features.shape[0], features.device)
 
 
-@torch.library.custom_op("lc_engine::mlp_confidence", mutates_args=())
+# The schema in words: torch 2.6 cannot read list[Tensor] from the signature.
+@torch.library.custom_op(
+    "lc_engine::mlp_confidence",
+    mutates_args=(),
+    schema="(Tensor features, Tensor[] weights, Tensor?[] biases, Tensor? labels, "
+    "Tensor[] thresholds, str activation, Tensor? path_weights, Tensor[] saliency, SymInt? seed, "
+    "bool return_path, str backend) -> (Tensor, Tensor, Tensor)",
+)
 def _operator(
     features: Tensor,
     weights: list[Tensor],

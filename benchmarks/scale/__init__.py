@@ -1,0 +1,1 @@
+"""Very large data: throughput, memory, kills and selection, each one command."""

@@ -1,0 +1,117 @@
+"""A subset of a JSON or Parquet file, as a file of the same kind and schema."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lc_engine.data.aside import aside, flush
+from lc_engine.extras import require
+from lc_engine.integrations.rows import check_chosen
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+_KINDS = (".jsonl", ".jsonl.gz", ".json", ".parquet")
+_BATCH_ROWS = 8192
+
+
+def write_subset(data: str | Path, keep: ArrayLike, out: str | Path) -> int:
+    """Write the chosen rows of a file, in its order, to a new file of the same kind.
+
+    Lines of JSON are copied byte for byte; Parquet keeps its schema, metadata and row order, and
+    is read a row group at a time.
+
+    Args:
+        data: a `.jsonl`, `.jsonl.gz`, `.json` (one list) or `.parquet` file, or a folder of
+            `.parquet` files, as `lc_engine.score` read it.
+        keep: positions, as `lc_engine.select` returns them for such data.
+        out: a new file, or one to replace, with the suffix of the data.
+
+    Returns:
+        The rows written.
+
+    Raises:
+        FileNotFoundError: there is nothing at `data`.
+        ValueError: a kind that is not known, or another for `out`; positions that do not fit.
+    """
+    data, out = Path(data), Path(out)
+    if not data.exists():
+        raise FileNotFoundError(f"data: {data} does not exist")
+    kind = ".parquet" if data.is_dir() and any(data.glob("*.parquet")) else _kind(data)
+    if kind is None:
+        raise ValueError(f"data: {data} must be one of {', '.join(_KINDS)}, or a folder of Parquet")
+    if _kind(out) != kind:
+        raise ValueError(f"out: {out} must end with {kind}, like the data")
+    if out.exists() and out.samefile(data):
+        raise ValueError(f"out: {out} is the data itself")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with aside(out) as temporary:
+        if kind == ".parquet":
+            written = _copy_parquet(data, keep, temporary)
+        elif kind == ".json":
+            written = _copy_list(data, keep, temporary)
+        else:
+            written = _copy_lines(data, keep, temporary, packed=kind == ".jsonl.gz")
+        flush(temporary)
+        temporary.replace(out)
+    flush(out.parent)
+    return written
+
+
+def _kind(path: Path) -> str | None:
+    return next((kind for kind in _KINDS if path.name.lower().endswith(kind)), None)
+
+
+def _copy_lines(data: Path, keep: ArrayLike, out: Path, *, packed: bool) -> int:
+    def opened(path: Path, mode: str) -> Any:
+        return gzip.open(path, mode) if packed else path.open(mode)
+
+    with opened(data, "rb") as lines:
+        rows = sum(1 for line in lines if line.strip())
+    chosen = check_chosen(keep, rows)
+    wanted = np.zeros(rows, dtype=bool)
+    wanted[chosen] = True
+    with opened(data, "rb") as lines, opened(out, "wb") as target:
+        filled = (line for line in lines if line.strip())
+        for line, kept in zip(filled, wanted, strict=True):
+            if kept:
+                target.write(line if line.endswith(b"\n") else line + b"\n")
+    return len(chosen)
+
+
+def _copy_list(data: Path, keep: ArrayLike, out: Path) -> int:
+    rows = json.loads(data.read_bytes())
+    if not isinstance(rows, list):
+        raise ValueError(f"data: {data} must hold a JSON list of rows, got {type(rows).__name__}")
+    chosen = check_chosen(keep, len(rows))
+    text = json.dumps([rows[i] for i in chosen], ensure_ascii=False, indent=2)
+    out.write_text(text + "\n", encoding="utf-8")
+    return len(chosen)
+
+
+def _copy_parquet(data: Path, keep: ArrayLike, out: Path) -> int:
+    pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
+    paths = sorted(data.glob("*.parquet")) if data.is_dir() else [data]
+    chosen = check_chosen(keep, sum(parquet.read_metadata(path).num_rows for path in paths))
+    schema = parquet.read_schema(paths[0])
+    start = 0
+    with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
+        for path in paths:
+            with parquet.ParquetFile(path) as opened:
+                for batch in opened.iter_batches(_BATCH_ROWS):
+                    rows = _within(chosen, start, start + len(batch))
+                    start += len(batch)
+                    if len(rows):
+                        writer.write_table(pa.Table.from_batches([batch]).take(rows).cast(schema))
+    return len(chosen)
+
+
+def _within(chosen: NDArray[np.int64], start: int, stop: int) -> NDArray[np.int64]:
+    """Give the chosen positions in [start, stop), counted from `start`."""
+    first, last = np.searchsorted(chosen, [start, stop])
+    return chosen[first:last] - start
