@@ -207,9 +207,12 @@ class LinearSuite:
             part = linear_kernels.linear_confidence(
                 x[rows].contiguous(), head, y[rows], omega, True
             )
-            assert torch.equal(part.lc, whole.lc[rows])
-            assert torch.equal(part.loss, whole.loss[rows])
-            assert torch.equal(part.log_probs, whole.log_probs[:, rows])
+            # A device gives the same bits. The interpreter's products are those of the host's BLAS,
+            # which on some processors round a row by where it lies in the tile.
+            exact = {"rtol": 0, "atol": 0} if device == "cuda" else {"rtol": 1e-5, "atol": 1e-6}
+            torch.testing.assert_close(part.lc, whole.lc[rows], **exact)
+            torch.testing.assert_close(part.loss, whole.loss[rows], **exact)
+            torch.testing.assert_close(part.log_probs, whole.log_probs[:, rows], **exact)
 
     def test_nan_stays_in_its_row(self, device):
         x, w, b, y, t, omega = self.head(device, torch.float32, 13)
