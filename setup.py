@@ -25,6 +25,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
         ISA_FLAGS |= {
             "avx2": ["-march=x86-64-v3"],
             "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+            "avx512_bf16": ["-march=x86-64-v4", "-mprefer-vector-width=512", "-mavx512bf16"],
         }
 if sys.platform == "win32":
     OPTIMISE = ["/O2"]

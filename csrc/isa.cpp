@@ -6,12 +6,18 @@
 namespace lc {
 namespace {
 
+// From the least to the best.
+constexpr Isa kAll[] = {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
+
 bool supported(Isa isa) {
 #if defined(LC_HAVE_AVX512) && (defined(__GNUC__) || defined(__clang__))
-  if (isa == Isa::avx512)
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512cd");
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512cd");
+#if defined(LC_HAVE_AVX512_BF16)
+  if (isa == Isa::avx512_bf16) return avx512 && __builtin_cpu_supports("avx512bf16");
+#endif
+  if (isa == Isa::avx512) return avx512;
   if (isa == Isa::avx2)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
            __builtin_cpu_supports("bmi2");
@@ -22,10 +28,12 @@ bool supported(Isa isa) {
 Isa choose() {
   const char* forced = std::getenv("LC_ENGINE_ISA");
   if (forced == nullptr || *forced == '\0') {
-    if (supported(Isa::avx512)) return Isa::avx512;
-    return supported(Isa::avx2) ? Isa::avx2 : Isa::baseline;
+    Isa best = Isa::baseline;
+    for (Isa isa : kAll)
+      if (supported(isa)) best = isa;
+    return best;
   }
-  for (Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+  for (Isa isa : kAll) {
     if (isa_name(isa) != forced) continue;
     if (!supported(isa))
       throw std::runtime_error("LC_ENGINE_ISA=" + std::string(forced) +
@@ -33,7 +41,7 @@ Isa choose() {
     return isa;
   }
   throw std::runtime_error("LC_ENGINE_ISA=" + std::string(forced) +
-                           ": must be baseline, avx2 or avx512");
+                           ": must be baseline, avx2, avx512 or avx512_bf16");
 }
 
 }  // namespace
@@ -45,6 +53,7 @@ Isa active_isa() {
 
 std::string isa_name(Isa isa) {
   switch (isa) {
+    case Isa::avx512_bf16: return "avx512_bf16";
     case Isa::avx512: return "avx512";
     case Isa::avx2: return "avx2";
     default: return "baseline";
@@ -53,6 +62,7 @@ std::string isa_name(Isa isa) {
 
 int isa_lanes(Isa isa) {
   switch (isa) {
+    case Isa::avx512_bf16:
     case Isa::avx512: return 16;
     case Isa::avx2: return 8;
     default: return 4;

@@ -4,7 +4,7 @@
 
 namespace lc {
 
-enum class Isa { baseline, avx2, avx512 };
+enum class Isa { baseline, avx2, avx512, avx512_bf16 };
 
 // The active instruction set, chosen once. Throws std::runtime_error when LC_ENGINE_ISA names one
 // that is unknown, was not built or that this processor lacks.
@@ -17,13 +17,25 @@ int isa_lanes(Isa isa);
 }  // namespace lc
 
 // Runs NAME of the namespace that was compiled for the active instruction set.
-#if defined(LC_HAVE_AVX512)
+#if defined(LC_HAVE_AVX512_BF16)
+#define LC_DISPATCH(NAME, ...)                                                \
+  switch (::lc::active_isa()) {                                               \
+    case ::lc::Isa::avx512_bf16: return ::lc::avx512_bf16::NAME(__VA_ARGS__); \
+    case ::lc::Isa::avx512: return ::lc::avx512::NAME(__VA_ARGS__);           \
+    case ::lc::Isa::avx2: return ::lc::avx2::NAME(__VA_ARGS__);               \
+    default: return ::lc::baseline::NAME(__VA_ARGS__);                        \
+  }
+#elif defined(LC_HAVE_AVX512)
 #define LC_DISPATCH(NAME, ...)                                      \
   switch (::lc::active_isa()) {                                     \
     case ::lc::Isa::avx512: return ::lc::avx512::NAME(__VA_ARGS__); \
     case ::lc::Isa::avx2: return ::lc::avx2::NAME(__VA_ARGS__);     \
     default: return ::lc::baseline::NAME(__VA_ARGS__);              \
   }
+#else
+#define LC_DISPATCH(NAME, ...) return ::lc::baseline::NAME(__VA_ARGS__);
+#endif
+// A kernel's name in every instruction set that may have been built.
 #define LC_DECLARE(SIGNATURE) \
   namespace baseline {        \
   SIGNATURE;                  \
@@ -33,11 +45,7 @@ int isa_lanes(Isa isa);
   }                           \
   namespace avx512 {          \
   SIGNATURE;                  \
-  }
-#else
-#define LC_DISPATCH(NAME, ...) return ::lc::baseline::NAME(__VA_ARGS__);
-#define LC_DECLARE(SIGNATURE) \
-  namespace baseline {        \
+  }                           \
+  namespace avx512_bf16 {     \
   SIGNATURE;                  \
   }
-#endif

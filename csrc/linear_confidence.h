@@ -18,12 +18,12 @@ struct LinearJob {
   float* log_probs;       // (sub_models, samples)
 };
 
-// Tiles of `lanes` samples that one call of the kernel takes together, and the floats of scratch
-// that it needs for them, 64-byte aligned.
+// Tiles that one call of the kernel takes together, and the floats of scratch that it needs for
+// them, 64-byte aligned.
 int64_t linear_tiles_per_call(const LinearJob& job, int lanes, int threads);
 int64_t linear_scratch(const LinearJob& job, int lanes, int64_t tiles);
 
-// Scores samples [row, row + tiles · lanes) with no allocation.
+// Scores samples [row, row + tiles · tile_samples) with no allocation.
 LC_DECLARE(void linear_confidence(const LinearJob& job, int64_t row, int64_t tiles, float* scratch))
 
 }  // namespace lc

@@ -58,15 +58,15 @@ void first_layer(const MLPJob& job, const Scratch& scratch, int64_t vectors) {
         for (int64_t c = from; c < to; ++c) {
           float* partial = scratch.partial + (c - from) * width;
           if (b == 0) {
-            run_strand(s, b, c, x, partial);
+            run_strand<Wide>(s, b, c, x, partial);
           } else {
-            run_strand(s, b, c, x, scratch.last);
+            run_strand<Wide>(s, b, c, x, scratch.last);
             for (int64_t j = 0; j < width; j += kLanes)
               store(partial + j, add(load(partial + j), load(scratch.last + j)));
           }
         }
       for (int64_t c = from; c < to; ++c) {
-        run_strand(s, s.blocks - 1, c, x, scratch.last);
+        run_strand<Wide>(s, s.blocks - 1, c, x, scratch.last);
         const float* partial = scratch.partial + (c - from) * width;
         for (int64_t j = 0; j < s.sub_models; ++j) {
           Vec unit = load(scratch.last + j * kLanes);

@@ -145,8 +145,9 @@ class MLPPlan {
       const float* bounds = thresholds.data() + l * sub_models_;
       const int64_t outputs = weights[l].shape(0), inputs = weights[l].shape(1);
       if (l == 0) {
-        shells_ = std::make_unique<ShellStore>(weights[l].data(), data_or_null(biases[l]), scores,
-                                               bounds, outputs, inputs, sub_models_, lanes_, 1.f);
+        shells_ =
+            std::make_unique<ShellStore>(Form::wide, weights[l].data(), data_or_null(biases[l]),
+                                         scores, bounds, outputs, inputs, sub_models_, lanes_, 1.f);
       } else {
         if (l + 1 < count) widest_ = std::max(widest_, outputs);
         stores_.push_back(std::make_unique<LayerStore>(weights[l].data(), data_or_null(biases[l]),

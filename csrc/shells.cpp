@@ -2,12 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 namespace lc {
 namespace {
 
 constexpr int64_t kWindowBytes = 28 * 1024;  // of a 32 KB first-level cache
+// Two features of 32 samples come with a load: the second-level cache gives them as fast as they
+// are used, so that form pairs needs one window for as many dims as a place can name.
+constexpr int64_t kPairWindowBytes = 512 * 1024;
 constexpr int64_t kGroupBytes = 128 * 1024;  // of a 1 MB second-level cache
 constexpr int64_t kOverlap = 32;             // dims that neighbouring windows share at least
 // Quads of shell 0 from which a loop without stores pays for its own mispredicted end.
@@ -20,31 +24,39 @@ int32_t shell_of(float saliency, const float* thresholds, int64_t sub_models) {
   return static_cast<int32_t>(sub_models - (above - thresholds));
 }
 
+void encode(float weight, float& place) { place = weight; }
+void encode(float weight, uint16_t& place) {
+  uint32_t bits;
+  std::memcpy(&bits, &weight, sizeof bits);
+  place = static_cast<uint16_t>(bits >> 16);
+}
+
 // Writes the entries of one output, block by block, into quads.
+template <class Entry>
 class StrandWriter {
  public:
-  StrandWriter(std::vector<Quad>& quads, float scale, int64_t units_per_dim)
+  StrandWriter(std::vector<Entry>& quads, float scale, int64_t units_per_dim)
       : quads_(quads), scale_(scale), units_per_dim_(units_per_dim) {}
 
   // `dims` of the weights of one shell, in the window that starts at `origin`, padded to quads.
   void write(const float* weight, const int32_t* dims, int64_t count, int64_t origin) {
     for (int64_t i = 0; i < count; i += 4) {
-      Quad quad{};
+      Entry quad{};
       for (int64_t j = 0; j < 4 && i + j < count; ++j) {
-        quad.weight[j] = weight[dims[i + j]] * scale_;
+        encode(weight[dims[i + j]] * scale_, quad.weight[j]);
         quad.place[j] = static_cast<uint16_t>((dims[i + j] - origin) * units_per_dim_);
       }
       quads_.push_back(quad);
     }
   }
   void end_shell(bool empty) {
-    if (empty) quads_.push_back(Quad{});
+    if (empty) quads_.push_back(Entry{});
     quads_.back().place[3] |= 1u;
   }
   int64_t next() const { return static_cast<int64_t>(quads_.size()); }
 
  private:
-  std::vector<Quad>& quads_;
+  std::vector<Entry>& quads_;
   float scale_;
   int64_t units_per_dim_;
 };
@@ -58,25 +70,13 @@ int64_t share(int64_t must, int64_t may) {
 
 }  // namespace
 
-ShellStore::ShellStore(const float* weight, const float* bias, const float* saliency,
-                       const float* thresholds, int64_t outputs, int64_t dims, int64_t sub_models,
-                       int lanes, float scale) {
-  Shells& v = view_;
-  v.outputs = outputs;
-  v.dims = dims;
-  v.sub_models = sub_models;
-  const int64_t bytes_per_dim = lanes * static_cast<int64_t>(sizeof(float));
-  const int64_t window = std::max<int64_t>(1, std::min(dims, kWindowBytes / bytes_per_dim));
-  v.blocks = 1;
-  while (v.blocks * window < dims + (v.blocks - 1) * kOverlap) ++v.blocks;
-  v.block_step = v.blocks == 1 ? 0 : (dims - window + v.blocks - 2) / (v.blocks - 1);
-  v.outputs_per_group = std::clamp<int64_t>(
-      kGroupBytes / std::max<int64_t>(1, dims * static_cast<int64_t>(sizeof(Quad)) / 4), 1,
-      outputs);
-
-  strands_.resize(static_cast<size_t>(v.blocks * outputs));
-  quads_.reserve(static_cast<size_t>(outputs * (dims / 4 + (sub_models + 1) * v.blocks)));
-  StrandWriter writer(quads_, scale, bytes_per_dim / 8);
+template <class Entry>
+void ShellStore::sort(std::vector<Entry>& quads, const float* weight, const float* saliency,
+                      const float* thresholds, int64_t window, int64_t bytes_per_dim, float scale) {
+  const Shells& v = view_;
+  const int64_t outputs = v.outputs, dims = v.dims, sub_models = v.sub_models;
+  quads.reserve(static_cast<size_t>(outputs * (dims / 4 + (sub_models + 1) * v.blocks)));
+  StrandWriter<Entry> writer(quads, scale, bytes_per_dim / 8);
   // Dims of the weights of each shell of each output of a group, ascending, and how many are taken.
   std::vector<std::vector<int32_t>> shells(static_cast<size_t>(v.outputs_per_group * sub_models));
   std::vector<int64_t> taken(shells.size());
@@ -116,9 +116,35 @@ ShellStore::ShellStore(const float* weight, const float* bias, const float* sali
       }
     }
   }
+}
+
+ShellStore::ShellStore(Form form, const float* weight, const float* bias, const float* saliency,
+                       const float* thresholds, int64_t outputs, int64_t dims, int64_t sub_models,
+                       int lanes, float scale) {
+  Shells& v = view_;
+  v.form = form;
+  v.outputs = outputs;
+  v.dims = dims;
+  v.sub_models = sub_models;
+  const bool pairs = form == Form::pairs;
+  const int64_t bytes_per_dim = tile_bytes_per_dim(form, lanes);
+  const int64_t quad_bytes = static_cast<int64_t>(pairs ? sizeof(PairQuad) : sizeof(Quad));
+  const int64_t fit = (pairs ? kPairWindowBytes : kWindowBytes) / bytes_per_dim;
+  const int64_t window = std::max<int64_t>(1, std::min(dims, fit));
+  v.blocks = 1;
+  while (v.blocks * window < dims + (v.blocks - 1) * kOverlap) ++v.blocks;
+  v.block_step = v.blocks == 1 ? 0 : (dims - window + v.blocks - 2) / (v.blocks - 1);
+  v.outputs_per_group =
+      std::clamp<int64_t>(kGroupBytes / std::max<int64_t>(1, dims * quad_bytes / 4), 1, outputs);
+  strands_.resize(static_cast<size_t>(v.blocks * outputs));
+  if (pairs)
+    sort(pairs_, weight, saliency, thresholds, window, bytes_per_dim, scale);
+  else
+    sort(quads_, weight, saliency, thresholds, window, bytes_per_dim, scale);
   bias_.resize(static_cast<size_t>(outputs), 0.f);
   for (int64_t c = 0; bias != nullptr && c < outputs; ++c) bias_[c] = bias[c] * scale;
   v.quads = quads_.data();
+  v.pairs = pairs_.data();
   v.strands = strands_.data();
   v.bias = bias_.data();
 }

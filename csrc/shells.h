@@ -23,6 +23,21 @@ struct Quad {
 };
 static_assert(sizeof(Quad) == 24, "the kernels step through quads by 24 bytes");
 
+// The same for weights and features that are bfloat16, which processors with AVX512-BF16 multiply
+// two at a time: weights as bits, a lane of the tile is a sample's number of 16 bits.
+struct PairQuad {
+  uint16_t weight[4];
+  uint16_t place[4];
+};
+static_assert(sizeof(PairQuad) == 16, "the kernels step through quads by 16 bytes");
+
+enum class Form { wide, pairs };
+// Samples side by side in a tile, and bytes that a dim of them takes.
+constexpr int tile_samples(Form form, int lanes) { return form == Form::pairs ? 32 : lanes; }
+constexpr int64_t tile_bytes_per_dim(Form form, int lanes) {
+  return form == Form::pairs ? 64 : lanes * static_cast<int64_t>(sizeof(float));
+}
+
 // The quads of one output (a class, a hidden unit) in one block of dims.
 struct Strand {
   int64_t base;   // quads [base, outer) of a large shell 0 emit nothing on their way
@@ -31,12 +46,14 @@ struct Strand {
 };
 
 struct Shells {
+  Form form = Form::wide;
   int64_t outputs = 0, dims = 0, sub_models = 0;
   // Block b sees dims [b · block_step, b · block_step + window). Windows overlap, so that a shell
   // can be shared out in whole quads and is padded once, not once per block.
   int64_t blocks = 0, block_step = 0;
-  int64_t outputs_per_group = 0;  // outputs whose quads stay in the second-level cache together
-  const Quad* quads = nullptr;
+  int64_t outputs_per_group = 0;    // outputs whose quads stay in the second-level cache together
+  const Quad* quads = nullptr;      // of form wide
+  const PairQuad* pairs = nullptr;  // of form pairs
   const Strand* strands = nullptr;  // [block][output]
   const float* bias = nullptr;      // [output]
 };
@@ -46,14 +63,21 @@ class ShellStore {
  public:
   ShellStore(const ShellStore&) = delete;  // the view points into the vectors
   // weight and saliency are (outputs, dims) row-major; thresholds ascend (K). Weights are scaled by
-  // `scale`, the bias too. Weights below thresholds[0] are in no sub-model and are left out.
-  ShellStore(const float* weight, const float* bias, const float* saliency, const float* thresholds,
-             int64_t outputs, int64_t dims, int64_t sub_models, int lanes, float scale);
+  // `scale`, the bias too; scaled weights of form pairs must be bfloat16 numbers. Weights below
+  // thresholds[0] are in no sub-model and are left out.
+  ShellStore(Form form, const float* weight, const float* bias, const float* saliency,
+             const float* thresholds, int64_t outputs, int64_t dims, int64_t sub_models, int lanes,
+             float scale);
   const Shells& view() const { return view_; }
 
  private:
+  template <class Entry>
+  void sort(std::vector<Entry>& quads, const float* weight, const float* saliency,
+            const float* thresholds, int64_t window, int64_t bytes_per_dim, float scale);
+
   Shells view_;
   std::vector<Quad> quads_;
+  std::vector<PairQuad> pairs_;
   std::vector<Strand> strands_;
   std::vector<float> bias_;
 };

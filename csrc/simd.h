@@ -48,7 +48,7 @@ LC_INLINE void splat4(const float* p, Vec& a, Vec& b, Vec& c, Vec& d) {
   c = _mm512_permute_ps(quad, 0xAA);
   d = _mm512_permute_ps(quad, 0xFF);
 }
-// 2^n · p for integral n; saturates to 0 and infinity.
+// 2^floor(n) · p; saturates to 0 and infinity.
 LC_INLINE Vec scale(Vec p, Vec n) { return _mm512_scalef_ps(p, n); }
 LC_INLINE Vec round(Vec x) { return _mm512_roundscale_ps(x, 0); }
 // x where bit i of `lanes` is set, else y.
@@ -161,6 +161,32 @@ LC_INLINE Vec select(uint32_t lanes, Vec x, Vec y) { LC_EACH((lanes >> i) & 1 ? 
 
 #endif
 
+#if defined(__AVX512F__)
+
+// 2^(j/32). Two registers hold them all.
+alignas(64) constexpr float kPowers[32] = {
+    1.f,         1.0218972f,  1.04427373f, 1.06714046f, 1.09050775f, 1.1143868f,  1.13878858f,
+    1.1637249f,  1.18920708f, 1.21524739f, 1.24185777f, 1.26905096f, 1.29683959f, 1.32523668f,
+    1.35425556f, 1.38390994f, 1.41421354f, 1.44518077f, 1.47682619f, 1.50916445f, 1.54221082f,
+    1.5759809f,  1.61049032f, 1.64575553f, 1.68179286f, 1.71861935f, 1.75625217f, 1.79470909f,
+    1.8340081f,  1.87416768f, 1.91520655f, 1.95714414f,
+};
+
+// 2^t to 1 part in 10^7: t is split into a multiple of 1/32, looked up, and the rest, of which
+// 2^f is 1 + c1·f + c2·f² to 6 parts in 10^8 (minimax with the constant fixed to 1, so that 2^0 is
+// exactly 1 and a fully masked head gives exactly 1/C). A quarter cheaper than one polynomial.
+LC_INLINE Vec exp2(Vec t) {
+  const Vec magic = splat(393216.f);  // 1.5 · 2^18: its last bit is worth 1/32
+  const Vec shifted = add(t, magic);
+  const Vec n = sub(shifted, magic), f = sub(t, n);
+  const Vec power =
+      _mm512_permutex2var_ps(load(kPowers), _mm512_castps_si512(shifted), load(kPowers + 16));
+  const Vec slope = fma(f, splat(0.240226507f), splat(0.693157344f));
+  return scale(fma(mul(slope, f), power, power), n);
+}
+
+#else
+
 // 2^t to 1 part in 10^7. The polynomial is the degree-5 minimax fit of 2^f on [-1/2, 1/2] with its
 // constant fixed to 1, so that 2^0 is exactly 1 and a fully masked head gives exactly 1/C.
 LC_INLINE Vec exp2(Vec t) {
@@ -173,6 +199,8 @@ LC_INLINE Vec exp2(Vec t) {
   p = fma(p, f, splat(6.931469776e-01f));
   return scale(fma(p, f, splat(1.f)), n);
 }
+
+#endif
 
 #if defined(__AVX512F__)
 LC_INLINE void store_unaligned(float* p, Vec x) { _mm512_storeu_ps(p, x); }

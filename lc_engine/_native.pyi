@@ -14,7 +14,9 @@ _Float32: TypeAlias = NDArray[np.float32]
 _Labels: TypeAlias = NDArray[np.int64]
 
 def cpu_isa() -> str:
-    """Name the instruction set in use: baseline, avx2 or avx512; LC_ENGINE_ISA forces one.
+    """Name the instruction set in use, one of baseline, avx2, avx512 and avx512_bf16.
+
+    LC_ENGINE_ISA forces one.
 
     Raises:
         RuntimeError: LC_ENGINE_ISA is unknown, or this build or processor lacks it.
@@ -37,7 +39,9 @@ class LinearPlan:
         bias: _Float32 | None,
         saliency: _Float32 | None,
         thresholds: _Float32,
-    ) -> None: ...
+        bfloat16: bool,
+    ) -> None:
+        """`bfloat16`: weight and the features to come are bfloat16 numbers, which saves half."""
     def run(
         self, features: NDArray[Any], labels: _Labels | None, log_probs: _Float32, threads: int
     ) -> None: ...

@@ -16,7 +16,12 @@ import pytest
 from lc_engine.ops import contract, philox
 
 ROOT = Path(__file__).parent.parent
-NEEDS = {"baseline": set(), "avx2": {"avx2", "fma", "bmi2"}, "avx512": {"avx512f", "avx512bw"}}
+NEEDS = {
+    "baseline": set(),
+    "avx2": {"avx2", "fma", "bmi2"},
+    "avx512": {"avx512f", "avx512bw"},
+    "avx512_bf16": {"avx512f", "avx512bw", "avx512_bf16"},
+}
 
 # The core needs no torch, so neither does a process that only forces an instruction set.
 SCRIPT = """
@@ -29,7 +34,10 @@ print(core.cpu_isa())
 given = np.load(sys.argv[2])
 x, weight, bias, labels = (given[name] for name in ("x", "weight", "bias", "labels"))
 out = {"linear": np.empty((len(given["thresholds"]), len(x)), np.float32)}
-core.LinearPlan(weight, bias, None, given["thresholds"]).run(x, labels, out["linear"], 2)
+core.LinearPlan(weight, bias, None, given["thresholds"], False).run(x, labels, out["linear"], 2)
+short, wide = given["x_bits"], given["weight_16"]
+out["bfloat16"] = np.empty_like(out["linear"])
+core.LinearPlan(wide, bias, None, given["thresholds"], True).run(short, labels, out["bfloat16"], 2)
 for logit in ("inverse_distance", "neg_sq_distance", "cosine"):
     out[logit] = np.empty((1, len(x)), np.float32)
     core.PrototypePlan(weight, logit, 1.0).run(x[None], labels, out[logit], 2)
@@ -85,6 +93,9 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.n
         "few": rng.integers(0, 6, 77),
         "thresholds": np.linspace(0, 0.2, 9, dtype=np.float32),
     }
+    # bfloat16 numbers: those with nothing in the lower half.
+    given["x_bits"] = (given["x"].view(np.uint32) >> 16).astype(np.uint16)
+    given["weight_16"] = (given["weight"].view(np.uint32) & 0xFFFF0000).view(np.float32)
     x, weight = given["x"].astype(np.float64), given["weight"].astype(np.float64)
     bias, labels = given["bias"].astype(np.float64), given["labels"]
     squares = ((x[:, None] - weight) ** 2).sum(-1)
@@ -98,6 +109,10 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.n
     second, bounds = given["second"].astype(np.float64), given["thresholds"].astype(np.float64)
     units = [x @ np.where(np.abs(weight) >= t, weight, 0).T + bias for t in bounds]
     wanted["linear"] = np.stack([log_softmax_at(logits, labels) for logits in units])
+    x_16 = (given["x_bits"].astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    w_16 = given["weight_16"].astype(np.float64)
+    masked = [x_16 @ np.where(np.abs(w_16) >= t, w_16, 0).T + bias for t in bounds]
+    wanted["bfloat16"] = np.stack([log_softmax_at(logits, labels) for logits in masked])
     for name, activate in (("relu", lambda h: np.maximum(h, 0)), ("gelu", gelu)):
         wanted[name] = np.stack(
             [
@@ -136,7 +151,7 @@ def test_forced_isa_matches_float64(
 def test_unknown_isa_is_a_clear_error() -> None:
     done = run("sse9")
     assert done.returncode != 0
-    assert "RuntimeError: LC_ENGINE_ISA=sse9: must be baseline, avx2 or avx512" in done.stderr
+    assert "RuntimeError: LC_ENGINE_ISA=sse9: must be baseline, avx2, avx512 or avx512_bf16" in done.stderr
 
 
 def test_best_isa_is_the_default() -> None:

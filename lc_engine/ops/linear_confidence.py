@@ -96,7 +96,9 @@ class LinearPlan:
         self.bias = None if bias is None else bias.detach().clone().contiguous()
         tensor, self.seed = _split_saliency(saliency)
         self.saliency = self._given_saliency(tensor, dtype)
-        self._native = self._prepare_native() if self.backend == "native" else None
+        self._native: dict[bool, object] = {}
+        if self.backend == "native":
+            self._prepare_native(self.weight.dtype)
         self._triton = self._prepare_triton() if self.backend == "triton" else None
 
     @property
@@ -115,16 +117,18 @@ class LinearPlan:
         contract.check_tensor("saliency", tensor, shape, like=self.weight)
         return tensor.detach().to(dtype).clone(memory_format=torch.contiguous_format)
 
-    def _prepare_native(self) -> object:
-        def host(tensor: Tensor | None) -> object:
-            return None if tensor is None else tensor.float().numpy()
-
-        return contract.native().LinearPlan(
-            host(self.weight),
-            host(self.bias),
-            host(self.saliency),
-            self.thresholds.numpy(),
-        )
+    def _prepare_native(self, features: torch.dtype) -> object:
+        """Return the sorted head for features of a dtype; two bfloat16 factors have their own."""
+        both = features == self.weight.dtype == torch.bfloat16
+        if both not in self._native:
+            self._native[both] = contract.native().LinearPlan(
+                _host(self.weight),
+                _host(self.bias),
+                _host(self.saliency),
+                self.thresholds.numpy(),
+                both,
+            )
+        return self._native[both]
 
     def _prepare_triton(self) -> LinearHead:
         from lc_engine.kernels.linear_confidence import prepare
@@ -147,7 +151,11 @@ class LinearPlan:
             return scores
         if self.backend == "native":
             return contract.run_native(
-                self._native, features, labels, self.path_weights, return_path
+                self._prepare_native(features.dtype),
+                features,
+                labels,
+                self.path_weights,
+                return_path,
             )
         log_probs = self._reference(features, labels)
         return contract.finish(log_probs, self.path_weights, return_path)
@@ -164,6 +172,10 @@ class LinearPlan:
             logits = torch.nn.functional.linear(x, torch.where(kept, weight, 0), bias)
             rows.append(contract.label_log_prob(logits, labels))
         return torch.stack(rows)
+
+
+def _host(tensor: Tensor | None) -> object:
+    return None if tensor is None else tensor.float().numpy()
 
 
 def _split_saliency(saliency: Saliency) -> tuple[Tensor | None, int | None]:

@@ -100,7 +100,7 @@ Y = np.zeros(4, np.int64)
     ],
 )
 def test_core_checks_what_it_is_given(arguments: tuple[object, ...], message: str) -> None:
-    plan = contract.native().LinearPlan(W, None, None, T)
+    plan = contract.native().LinearPlan(W, None, None, T, False)
     with pytest.raises(ValueError, match=message):
         plan.run(*arguments, 1)
 

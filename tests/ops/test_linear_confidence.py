@@ -124,12 +124,39 @@ def test_float64_reference_is_exact(draw: Draw) -> None:
     close(ours.log_probs, plain_loop(x, weight, bias, labels, thresholds), 1e-12)
 
 
-def test_bfloat16(draw: Draw, backend: str) -> None:
-    x, weight, bias, labels = head(draw, (40, 70, 9, 5))
+# The last: more dims than a window of the pair form can name.
+@pytest.mark.parametrize("shape", [*SHAPES, (40, 70, 9, 5), (5, 8300, 3, 4)], ids=str)
+@pytest.mark.parametrize("labelled", [True, False], ids=["labels", "largest"])
+def test_bfloat16(
+    draw: Draw, backend: str, shape: tuple[int, int, int, int], labelled: bool
+) -> None:
+    x, weight, bias, labels = head(draw, shape)
     x, weight, bias = x.bfloat16(), weight.bfloat16(), bias.bfloat16()
-    thresholds = spread(weight.float().abs(), 5)
+    thresholds = spread(weight.float().abs(), shape[3])
+    given = labels if labelled else None
+    ours = linear_confidence(x, weight, bias, given, thresholds, return_path=True, backend=backend)
+    close(ours.log_probs, plain_loop(x, weight, bias, given, thresholds))
+
+
+@pytest.mark.parametrize("narrow", ["features", "weight"])
+def test_one_side_in_bfloat16(draw: Draw, backend: str, narrow: str) -> None:
+    x, weight, bias, labels = head(draw, (40, 70, 9, 5))
+    thresholds = spread(weight.abs(), 5)
+    x = x.bfloat16() if narrow == "features" else x
+    weight = weight.bfloat16() if narrow == "weight" else weight
     ours = linear_confidence(x, weight, bias, labels, thresholds, return_path=True, backend=backend)
     close(ours.log_probs, plain_loop(x, weight, bias, labels, thresholds))
+
+
+@pytest.mark.parametrize("kind", ["given", "not_nested"])
+def test_bfloat16_with_saliencies(draw: Draw, backend: str, kind: str) -> None:
+    x, weight, bias, labels = head(draw, (50, 300, 37, 12))
+    x, weight, bias = x.bfloat16(), weight.bfloat16(), bias.bfloat16()
+    scores = draw(*weight.shape) if kind == "given" else draw(12, *weight.shape)
+    thresholds = spread(scores, 12)
+    plan = LinearPlan(weight, bias, thresholds, saliency=scores, backend=backend)
+    ours = plan(x, labels, return_path=True).log_probs
+    close(ours, plain_loop(x, weight, bias, labels, thresholds, scores))
 
 
 def test_ties_at_a_threshold_stay(draw: Draw, backend: str) -> None:
@@ -152,10 +179,11 @@ def test_fully_masked_head_knows_nothing(draw: Draw, backend: str, classes: int)
 
 
 @pytest.mark.parametrize("size", [30.0, 1e4])
-def test_far_apart_logits(draw: Draw, backend: str, size: float) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_far_apart_logits(draw: Draw, backend: str, size: float, dtype: torch.dtype) -> None:
     x, weight, bias, labels = head(draw, (40, 50, 12, 6))
-    weight = weight * size
-    thresholds = spread(weight.abs(), 6)
+    x, weight, bias = x.to(dtype), (weight * size).to(dtype), bias.to(dtype)
+    thresholds = spread(weight.abs().float(), 6)
     ours = linear_confidence(
         x, weight, bias, labels, thresholds, return_path=True, backend=backend
     ).log_probs
@@ -165,10 +193,12 @@ def test_far_apart_logits(draw: Draw, backend: str, size: float) -> None:
     assert bool((ours <= 0).all())
 
 
-def test_score_does_not_depend_on_the_batch(draw: Draw) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_score_does_not_depend_on_the_batch(draw: Draw, dtype: torch.dtype) -> None:
     x, weight, bias, labels = head(draw, (150, 40, 30, 9))
     weight[:, :3] *= 200  # some samples take the careful way
-    plan = LinearPlan(weight, bias, spread(weight.abs(), 9), backend="native")
+    x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
+    plan = LinearPlan(weight, bias, spread(weight.abs().float(), 9), backend="native")
     whole = plan(x, labels, return_path=True).log_probs
     for size in (1, 7, 64):
         parts = [
@@ -208,9 +238,11 @@ def test_non_contiguous_input(draw: Draw, backend: str) -> None:
     )
 
 
-def test_nan_stays_in_its_row(draw: Draw, backend: str) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nan_stays_in_its_row(draw: Draw, backend: str, dtype: torch.dtype) -> None:
     x, weight, bias, labels = head(draw, (30, 18, 6, 3))
-    plan = LinearPlan(weight, bias, spread(weight.abs(), 3), backend=backend)
+    x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
+    plan = LinearPlan(weight, bias, spread(weight.abs().float(), 3), backend=backend)
     clean = plan(x, labels).lc
     x[4, 2] = float("nan")
     ours = plan(x, labels).lc
