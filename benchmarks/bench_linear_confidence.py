@@ -2,7 +2,8 @@
 
 Every peer is given its K masked weights ready made, as the engine is given its plan, and each
 result is compared with the plain-torch reference before its time counts. The peers' work does not
-depend on where the path lies (they multiply by zeros); the engine is timed on both paths.
+depend on where the path lies (they multiply by zeros); the engine is timed on both paths, with
+float32 and with bfloat16 features and weights.
 
     pytest benchmarks/bench_linear_confidence.py --benchmark-only
 """
@@ -47,7 +48,7 @@ class Head(NamedTuple):
     labels: Tensor
 
     def thresholds(self, path: LearningPath) -> Tensor:
-        saliency = self.weight.abs().flatten().sort(descending=True).values
+        saliency = self.weight.float().abs().flatten().sort(descending=True).values
         return torch.stack([saliency[n - 1] for n in path.keep_counts(saliency.numel())])
 
     def masked(self, path: LearningPath, dtype: torch.dtype) -> Tensor:
@@ -134,16 +135,30 @@ def expected(dims: int, classes: int, path: str) -> Tensor:
 shapes = pytest.mark.parametrize(("dims", "classes"), list(ROWS), ids=lambda n: str(n))
 
 
+def time_engine(benchmark, h: Head, path: str, batches: str) -> Tensor:
+    plan = ops.LinearPlan(h.weight, h.bias, h.thresholds(PATHS[path]))
+    scores: Tensor = benchmark.pedantic(
+        run, (batches, h, lambda x, y: plan(x, y).lc), rounds=7, warmup_rounds=1
+    )
+    return scores
+
+
 @shapes
 @pytest.mark.parametrize("path", list(PATHS))
 def test_engine(benchmark, dims, classes, threads, batches, path):
-    h = head(dims, classes)
-    plan = ops.LinearPlan(h.weight, h.bias, h.thresholds(PATHS[path]))
     benchmark.group = group(dims, classes, threads, batches)
-    lc = benchmark.pedantic(
-        run, (batches, h, lambda x, y: plan(x, y).lc), rounds=7, warmup_rounds=1
-    )
+    lc = time_engine(benchmark, head(dims, classes), path, batches)
     torch.testing.assert_close(lc, expected(dims, classes, path), atol=1e-5, rtol=1e-4)
+
+
+@shapes
+@pytest.mark.parametrize("path", list(PATHS))
+def test_engine_bfloat16(benchmark, dims, classes, threads, batches, path):
+    benchmark.group = group(dims, classes, threads, batches)
+    h = head(dims, classes)
+    short = Head(h.features.bfloat16(), h.weight.bfloat16(), h.bias.bfloat16(), h.labels)
+    lc = time_engine(benchmark, short, path, batches)
+    torch.testing.assert_close(lc, expected(dims, classes, path), atol=5e-2, rtol=1e-4)
 
 
 @shapes

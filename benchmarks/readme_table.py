@@ -30,28 +30,31 @@ def groups(report: dict) -> dict[str, dict[str, float]]:
 
 
 def head_rows(found: dict[str, dict[str, float]]) -> list[str]:
-    """One row per shape, threads and batching: the four ratios that the engine is judged by."""
+    """Two rows per shape, threads and batching: the four ratios that the engine is judged by."""
     rows = []
     for group, times in found.items():
         match = HEAD.fullmatch(group)
-        if match is None or "engine linear50" not in times:
+        if match is None:
             continue
         dims, classes, rows_scored, threads, batches = match.groups()
         peers = {n.removeprefix("peer "): t for n, t in times.items() if n.startswith("peer ")}
         others = {n: t for n, t in peers.items() if n != "naive-loop"}
         fastest = min(others, key=others.__getitem__) if others else None
-        cells = []
-        for path in ("linear50", "geometric50"):
-            engine = times[f"engine {path}"]
-            naive = f"{peers['naive-loop'] / engine:.0f}" if "naive-loop" in peers else "–"
-            best = f"{others[fastest] / engine:.0f}" if fastest else "–"
-            cells.append((naive, best, f"{engine / times['one_dense_forward']:.2f}"))
-        growth = times["engine linear50"] / times["engine linear5"]
-        both = [" / ".join(pair) for pair in zip(*cells, strict=True)]
-        rows.append(
-            f"| ({dims}, {classes}) | {rows_scored} {batches} | {threads} | {both[0]} "
-            f"| {both[1]} ({fastest or '–'}) | {both[2]} | {growth:.2f} |"
-        )
+        for dtype, engine in (("float32", "engine"), ("bfloat16", "engine_bfloat16")):
+            if f"{engine} linear50" not in times:
+                continue
+            cells = []
+            for path in ("linear50", "geometric50"):
+                ours = times[f"{engine} {path}"]
+                naive = f"{peers['naive-loop'] / ours:.0f}" if "naive-loop" in peers else "–"
+                best = f"{others[fastest] / ours:.0f}" if fastest else "–"
+                cells.append((naive, best, f"{ours / times['one_dense_forward']:.2f}"))
+            growth = times[f"{engine} linear50"] / times[f"{engine} linear5"]
+            both = [" / ".join(pair) for pair in zip(*cells, strict=True)]
+            rows.append(
+                f"| ({dims}, {classes}) | {rows_scored} {batches} | {threads} | {dtype} "
+                f"| {both[0]} | {both[1]} ({fastest or '–'}) | {both[2]} | {growth:.2f} |"
+            )
     return rows
 
 
@@ -80,9 +83,9 @@ def table(report: dict) -> str:
         f"{cpu.get('count', '?')} cores; medians of one run of `make bench`. Times faster than the "
         "peer (higher is better) for the linear path / the geometric path, K = 50:",
         "",
-        "| head (D, C) | rows | threads | × naive loop | × fastest other | engine ÷ one dense "
-        "forward | K = 50 ÷ K = 5 |",
-        "|---|---|---|---|---|---|---|",
+        "| head (D, C) | rows | threads | engine in | × naive loop | × fastest other | engine ÷ "
+        "one dense float32 forward | K = 50 ÷ K = 5 |",
+        "|---|---|---|---|---|---|---|---|",
         *head_rows(found),
     ]
     others = other_rows(found)

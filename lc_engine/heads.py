@@ -218,6 +218,8 @@ class MaskedLinearHead(LinearHead):
         thresholds: (K,) of its weight.
         masking: how they are compared.
         name: of its weight.
+        dtype: that features and weight are multiplied in. The masks are those of the weight as
+            it is.
     """
 
     def __init__(
@@ -228,21 +230,25 @@ class MaskedLinearHead(LinearHead):
         thresholds: Tensor,
         masking: Masking,
         name: str,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__(views, path_weights, module)
         saliency = masking.operator_saliency({name: module.weight})
+        scores = saliency[0] if isinstance(saliency, list) else saliency
+        if scores is None and dtype != module.weight.dtype:
+            scores = module.weight.detach().abs()
         self._plan = LinearPlan(
-            module.weight,
+            module.weight.to(dtype),
             module.bias,
             thresholds,
             path_weights=path_weights,
-            saliency=saliency[0] if isinstance(saliency, list) else saliency,
+            saliency=scores,
         )
 
     def score(self, rows: Rows) -> PathScores:
         """Score rows over the whole path; with log_probs."""
-        features = self.views.whole(rows.inputs).to(self._plan.weight.dtype)
-        scores = self._plan(features, rows.classes, return_path=True)
+        features = self.views.whole(rows.inputs)
+        scores = self._plan(features.to(self._plan.weight.dtype), rows.classes, return_path=True)
         assert scores.log_probs is not None
         # Comparisons in a kernel may lose a NaN.
         lost = ~_finite_rows(features)

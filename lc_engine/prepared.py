@@ -11,6 +11,7 @@ from lc_engine.classifier import Tap
 from lc_engine.digests import config_digest
 from lc_engine.exits import ExitCopy, Exits
 from lc_engine.heads import Head, LinearHead, MaskedLinearHead
+from lc_engine.ops import contract
 from lc_engine.views import OwnClassifier
 from lc_engine.working_copy import WorkingCopy
 
@@ -109,7 +110,9 @@ class Prepared:
         )
 
     def faster_dtype(self, inputs: Tensor) -> Precision:
-        """Measure which dtype is faster on up to 16 of these inputs (N, …)."""
+        """Choose the faster dtype, by measuring it on up to 16 of these inputs (N, …)."""
+        if self.tap.name == "":  # a head on features alone: known without measuring
+            return "bfloat16" if contract.multiplies_bfloat16(inputs.device) else "float32"
         few = inputs[:16]
         seconds = {}
         for name, dtype in DTYPES.items():
@@ -118,8 +121,13 @@ class Prepared:
                 seconds[name] = min(_seconds(views, few) for _ in range(4))  # the first warms up
         return "bfloat16" if seconds["bfloat16"] < _WORTH * seconds["float32"] else "float32"
 
-    def linear_head(self, views: Views, path_weights: Tensor) -> Head:
+    def linear_head(self, views: Views, path_weights: Tensor, dtype: torch.dtype) -> Head:
         """Choose the head for the model's own linear classifier by what is masked.
+
+        Args:
+            views: the sub-models.
+            path_weights: (K,) ω_k.
+            dtype: that a masked classifier is multiplied in.
 
         Raises:
             ValueError: the model's classifier is not a Linear module, or the model is nothing
@@ -131,7 +139,7 @@ class Prepared:
             if self._masking.kind != "dropout":
                 thresholds = self._thresholds[:, 0]
                 return MaskedLinearHead(
-                    views, path_weights, module, thresholds, self._masking, names[0]
+                    views, path_weights, module, thresholds, self._masking, names[0], dtype
                 )
             if self.tap.name == "":
                 raise ValueError(

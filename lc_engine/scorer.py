@@ -381,7 +381,12 @@ class Scorer:
         prepared = self._prepare()
         if self.dtype == "auto":  # settled here, once
             self.dtype = prepared.faster_dtype(inputs)
-        return prepared.views(inputs, prepared.dtype if self.dtype is None else DTYPES[self.dtype])
+        return prepared.views(inputs, self._compute_dtype(prepared))
+
+    def _compute_dtype(self, prepared: Prepared) -> torch.dtype:
+        if self.dtype is None or self.dtype == "auto":
+            return prepared.dtype
+        return DTYPES[self.dtype]
 
     def _get_head(self, inputs: Tensor) -> Head:
         prepared = self._prepare()
@@ -400,7 +405,8 @@ class Scorer:
         elif self.bank is not None and self.head == "knn":
             self._ready_head = KNNHead(views, omega, self.bank, self.neighbours)
         else:
-            self._ready_head = prepared.linear_head(views, omega)
+            dtype = self._compute_dtype(prepared)
+            self._ready_head = prepared.linear_head(views, omega, dtype)
         return self._ready_head
 
     def check(self, source: Source) -> None:

@@ -12,6 +12,7 @@ from lc_engine.masking import Masking
 from lc_engine.path import LearningPath
 from lc_engine.prepared import Prepared
 from lc_engine.prototypes import PrototypeSums
+from lc_engine.scorer import Scorer
 from lc_engine.submodels import Submodels
 
 PATH = LearningPath.explicit([1.0, 0.7, 0.4], [1, 2, 5])
@@ -75,7 +76,7 @@ def test_a_masked_head_alone_costs_one_forward(which, kind, forwards):
     runs = []
     model.action = lambda module: runs.append(1)
     prepared, views = build(model, x, which)
-    head = prepared.linear_head(views, OMEGA)
+    head = prepared.linear_head(views, OMEGA, torch.float32)
     assert type(head) is kind
     with torch.inference_mode():
         head.score(rows(x, y))  # the first chunk finds out how much the shared prefix holds
@@ -87,7 +88,7 @@ def test_a_masked_head_alone_costs_one_forward(which, kind, forwards):
 def test_a_masked_head_equals_its_sub_models_run_one_by_one():
     model, (x, y) = Network(), data()
     prepared, views = build(model, x, "head")
-    fast = prepared.linear_head(views, OMEGA)
+    fast = prepared.linear_head(views, OMEGA, torch.float32)
     slow = LinearHead(views, OMEGA, model.fc)
     with torch.inference_mode():
         fast, slow = fast.score(rows(x, y)), slow.score(rows(x, y))
@@ -98,7 +99,7 @@ def test_a_masked_head_equals_its_sub_models_run_one_by_one():
 def test_labels_are_mapped_to_classes():
     model = Network()
     prepared, views = build(model, data()[0])
-    head = prepared.linear_head(views, OMEGA)
+    head = prepared.linear_head(views, OMEGA, torch.float32)
     labels = torch.tensor([-1, 0, 3, 4, 10**12])
     assert head.class_index(labels).tolist() == [-1, 0, 3, -1, -1]
     assert head.complaint(4) == "the label is 4, but the head has 4 classes"
@@ -127,4 +128,37 @@ def test_a_classifier_that_is_not_linear_is_refused():
     model = nn.Sequential(nn.Linear(3, 3), nn.Conv2d(3, 2, 1))
     prepared = Prepared(model, "1", Masking(), PATH)
     with pytest.raises(ValueError, match='found "1", a Conv2d: name it with classifier='):
-        prepared.linear_head(None, OMEGA)
+        prepared.linear_head(None, OMEGA, torch.float32)
+
+
+def test_masked_head_in_bfloat16_keeps_the_masks_of_float32() -> None:
+    torch.manual_seed(0)
+    head = nn.Linear(48, 7)
+    x, labels = torch.randn(90, 48), torch.randint(7, (90,))
+    path, masking = LearningPath.linear(12, 0.1, 1.0), Masking(weights="head")
+    batch = (x, labels)
+    exact = Scorer(head, head="linear", path=path, masking=masking).score_batch(batch)
+    short = Scorer(head, head="linear", path=path, masking=masking, dtype="bfloat16").score_batch(
+        batch
+    )
+    saliency = head.weight.detach().abs()
+    thresholds = torch.stack(
+        [saliency.flatten().sort(descending=True).values[n - 1] for n in path.keep_counts(48 * 7)]
+    )
+    wanted = torch.stack(
+        [
+            nn.functional.linear(
+                x.bfloat16().double(),
+                torch.where(saliency >= t, head.weight.bfloat16().double(), 0),
+                head.bias.double(),
+            )
+            .log_softmax(-1)
+            .gather(-1, labels[:, None])
+            .squeeze(-1)
+            .exp()
+            for t in thresholds
+        ]
+    ).mean(0)
+    torch.testing.assert_close(short.lc.double(), wanted, rtol=0, atol=1e-5)
+    assert not torch.equal(short.lc, exact.lc)
+    torch.testing.assert_close(short.lc, exact.lc, rtol=0, atol=0.02)
