@@ -14,8 +14,10 @@ from setuptools.errors import CCompilerError, ExecError, PlatformError
 KERNELS = [
     "csrc/apply_thresholds.cpp",
     "csrc/linear_confidence.cpp",
+    "csrc/masked_linear.cpp",
     "csrc/mlp_confidence.cpp",
     "csrc/prototype_confidence.cpp",
+    "csrc/token_nll.cpp",
 ]
 ISA_FLAGS: dict[str, list[str]] = {"baseline": []}
 if platform.machine().lower() in ("x86_64", "amd64"):

@@ -14,20 +14,30 @@ namespace py = pybind11;
 template <typename T>
 using Array = py::array_t<T, py::array::c_style>;
 
+inline void require(bool holds, const char* message) {
+  if (!holds) throw std::invalid_argument(message);
+}
+
+// Tells bfloat16 bits from float32: the same memory either way, or an error that names the array.
+inline bool is_bits16(const py::array& array, const std::string& name) {
+  const bool bits16 = py::isinstance<py::array_t<uint16_t>>(array);
+  if (!bits16 && !py::isinstance<py::array_t<float>>(array))
+    throw std::invalid_argument(name + " must be float32, or bfloat16 bits as uint16");
+  if ((array.flags() & py::array::c_style) == 0)
+    throw std::invalid_argument(name + " must be contiguous");
+  return bits16;
+}
+
 // Features as they come from torch: float32, or bfloat16 bits as uint16; (..., samples, dims).
 struct Features {
   const void* data;
   bool bits16;
   int64_t leading, samples, dims;
 
-  explicit Features(const py::array& array) {
-    bits16 = py::isinstance<py::array_t<uint16_t>>(array);
-    if (!bits16 && !py::isinstance<py::array_t<float>>(array))
-      throw std::invalid_argument("features must be float32, or bfloat16 bits as uint16");
-    if ((array.flags() & py::array::c_style) == 0)
-      throw std::invalid_argument("features must be contiguous");
+  explicit Features(const py::array& array, const std::string& name = "features") {
+    bits16 = is_bits16(array, name);
     if (array.ndim() != 2 && array.ndim() != 3)
-      throw std::invalid_argument("features must have 2 or 3 dimensions");
+      throw std::invalid_argument(name + " must have 2 or 3 dimensions");
     leading = array.ndim() == 3 ? array.shape(0) : 1;
     samples = array.shape(array.ndim() - 2);
     dims = array.shape(array.ndim() - 1);
@@ -38,10 +48,6 @@ struct Features {
 template <typename T>
 const T* data_or_null(const std::optional<Array<T>>& array) {
   return array.has_value() ? array->data() : nullptr;
-}
-
-inline void require(bool holds, const char* message) {
-  if (!holds) throw std::invalid_argument(message);
 }
 
 // Labels in [0, classes) and a writable (sub_models, samples) result; checked again here, because
@@ -59,8 +65,10 @@ inline void check_batch(const std::optional<Array<int64_t>>& labels, const Array
 }
 
 void bind_linear(py::module_& module);
+void bind_masked_linear(py::module_& module);
 void bind_mlp(py::module_& module);
 void bind_prototype(py::module_& module);
 void bind_thresholds(py::module_& module);
+void bind_token_nll(py::module_& module);
 
 }  // namespace lc

@@ -5,6 +5,7 @@
 // The hidden activations of 64 samples are all that is ever held.
 #include "mlp_confidence.h"
 
+#include "activate.h"
 #include "simd.h"
 #include "strand.h"
 #include "tile.h"
@@ -12,8 +13,6 @@
 namespace lc {
 namespace LC_ISA {
 namespace {
-
-constexpr float kLog2E = 1.4426950408889634f;
 
 struct Scratch {
   float* features;  // [vector][dim][lane]
@@ -24,26 +23,6 @@ struct Scratch {
   float* masked;    // packed weights of a block of outputs
   float* sums;      // [output of the block][vector][lane]
 };
-
-LC_INLINE Vec absolute(Vec x) { return max(sub(splat(0.f), x), x); }
-
-// x Φ(x) = max(x, 0) − |x| Φ(−|x|), so that nothing cancels. Φ(−|x|) by formula 7.1.26 of
-// Abramowitz and Stegun, to 1 part in 10^7 of 1.
-LC_INLINE Vec gelu(Vec x) {
-  const Vec a = absolute(x);
-  const Vec t = div(splat(1.f), fma(splat(0.3275911f * 0.70710678f), a, splat(1.f)));
-  Vec p = splat(0.5f * 1.061405429f);
-  p = fma(p, t, splat(0.5f * -1.453152027f));
-  p = fma(p, t, splat(0.5f * 1.421413741f));
-  p = fma(p, t, splat(0.5f * -0.284496736f));
-  p = fma(p, t, splat(0.5f * 0.254829592f));
-  const Vec power = max(splat(-200.f), mul(mul(a, a), splat(-0.5f * kLog2E)));
-  return sub(max(splat(0.f), x), mul(mul(a, mul(p, t)), exp2(power)));
-}
-
-LC_INLINE Vec activate(Activation activation, Vec x) {
-  return activation == Activation::relu ? max(splat(0.f), x) : gelu(x);
-}
 
 // Units of the first layer, of all sub-models: activated if a layer follows.
 void first_layer(const MLPJob& job, const Scratch& scratch, int64_t vectors) {

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "isa.h"
+#include "layer_activation.h"
 #include "shells.h"
 #include "tile_sizes.h"
 
@@ -33,8 +34,6 @@ struct MaskedLayer {
   const int64_t* first;
   const int32_t* count;
 };
-
-enum class Activation { relu, gelu };
 
 struct MLPJob {
   const Shells* shells;  // the first layer

@@ -8,7 +8,9 @@ PYBIND11_MODULE(_native, module, pybind11::mod_gil_not_used()) {
       "cpu_isa", [] { return lc::isa_name(lc::active_isa()); },
       "The instruction set in use: baseline, avx2 or avx512; LC_ENGINE_ISA forces one.");
   lc::bind_linear(module);
+  lc::bind_masked_linear(module);
   lc::bind_mlp(module);
   lc::bind_prototype(module);
   lc::bind_thresholds(module);
+  lc::bind_token_nll(module);
 }

@@ -17,15 +17,6 @@ struct Chunk {
 
 void apply(const Chunk& chunk) { LC_DISPATCH(apply_threshold, *chunk.tensor, chunk.from, chunk.to) }
 
-// A float32 array, or the bits of a bfloat16 one; the same memory, or an error.
-bool is_bits16(const py::array& array) {
-  const bool bits16 = py::isinstance<py::array_t<uint16_t>>(array);
-  require(bits16 || py::isinstance<py::array_t<float>>(array),
-          "weights must be float32, or bfloat16 bits as uint16");
-  require((array.flags() & py::array::c_style) != 0, "weights must be contiguous");
-  return bits16;
-}
-
 void apply_thresholds(const std::vector<py::array>& pristine, std::vector<py::array> live,
                       const std::vector<double>& thresholds,
                       const std::vector<Array<float>>& saliency, std::optional<int64_t> seed,
@@ -38,9 +29,9 @@ void apply_thresholds(const std::vector<py::array>& pristine, std::vector<py::ar
   std::vector<MaskedTensor> tensors(count);
   std::vector<Chunk> chunks;
   for (size_t i = 0; i < count; ++i) {
-    const bool bits16 = is_bits16(pristine[i]);
+    const bool bits16 = is_bits16(pristine[i], "weights");
     const int64_t size = pristine[i].size();
-    require(is_bits16(live[i]) == bits16 && live[i].size() == size && live[i].writeable(),
+    require(is_bits16(live[i], "live") == bits16 && live[i].size() == size && live[i].writeable(),
             "live must be writable and like pristine");
     require(saliency.empty() || saliency[i].size() == size, "saliency must be like pristine");
     tensors[i] = {pristine[i].data(),

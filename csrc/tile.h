@@ -1,5 +1,5 @@
 // A tile of samples against blocks of outputs (prototypes, units of a layer), and the softmax over
-// them: what prototype_confidence and mlp_confidence share.
+// them: what prototype_confidence, mlp_confidence, masked_linear and token_nll share.
 //
 // Samples lie across the lanes; several vectors of them meet four outputs at once, so that the sums
 // stay in registers and every load is used many times. The dims are cut into blocks of which a
@@ -20,33 +20,33 @@ constexpr int64_t kDims = 16384 / (kTile * static_cast<int64_t>(sizeof(float)));
 
 // Adds the terms of some dims to the sums of kCount outputs: products w · x or squares (x − w)².
 // Sums of one block of dims start from zero and are added up as wholes: fewer roundings than one
-// long sum has.
-template <bool kProduct, int kCount>
+// long sum has. A tile that is not full takes only kWide vectors; a sample's sum is the same.
+template <bool kProduct, int kCount, int kWide>
 LC_INLINE void gather(const float* x, int64_t stride, const float* packed, int64_t dims, bool first,
                       float* sums) {
-  Vec sum[kCount][kVectors];
+  Vec sum[kCount][kWide];
   for (int c = 0; c < kCount; ++c)
-    for (int v = 0; v < kVectors; ++v) sum[c][v] = splat(0.f);
+    for (int v = 0; v < kWide; ++v) sum[c][v] = splat(0.f);
   for (int64_t d = 0; d < dims; ++d) {
-    Vec at[kVectors];
-    for (int v = 0; v < kVectors; ++v) at[v] = load(x + v * stride + d * kLanes);
+    Vec at[kWide];
+    for (int v = 0; v < kWide; ++v) at[v] = load(x + v * stride + d * kLanes);
     for (int c = 0; c < kCount; ++c) {
       const Vec w = splat(packed[d * kGroup + c]);
-      for (int v = 0; v < kVectors; ++v) {
+      for (int v = 0; v < kWide; ++v) {
         const Vec term = kProduct ? w : sub(at[v], w);
         sum[c][v] = fma(kProduct ? at[v] : term, term, sum[c][v]);
       }
     }
   }
   for (int c = 0; c < kCount; ++c)
-    for (int v = 0; v < kVectors; ++v) {
+    for (int v = 0; v < kWide; ++v) {
       float* out = sums + (c * kVectors + v) * kLanes;
       store(out, first ? sum[c][v] : add(load(out), sum[c][v]));
     }
 }
 
 // Sums [output][vector][lane] over all dims. x is [vector][dim][lane], packed is [group][dim][4].
-template <bool kProduct>
+template <bool kProduct, int kWide = kVectors>
 LC_INLINE void gather_block(const float* x, const float* packed, int64_t dims, int64_t outputs,
                             float* sums) {
   const int64_t stride = dims * kLanes;
@@ -58,10 +58,10 @@ LC_INLINE void gather_block(const float* x, const float* packed, int64_t dims, i
       const float* group = packed + c * dims + from * kGroup;
       float* out = sums + c * kTile;
       switch (outputs - c) {
-        case 1: gather<kProduct, 1>(part, stride, group, count, from == 0, out); break;
-        case 2: gather<kProduct, 2>(part, stride, group, count, from == 0, out); break;
-        case 3: gather<kProduct, 3>(part, stride, group, count, from == 0, out); break;
-        default: gather<kProduct, 4>(part, stride, group, count, from == 0, out);
+        case 1: gather<kProduct, 1, kWide>(part, stride, group, count, from == 0, out); break;
+        case 2: gather<kProduct, 2, kWide>(part, stride, group, count, from == 0, out); break;
+        case 3: gather<kProduct, 3, kWide>(part, stride, group, count, from == 0, out); break;
+        default: gather<kProduct, 4, kWide>(part, stride, group, count, from == 0, out);
       }
     }
     from += kDims;
@@ -72,24 +72,26 @@ LC_INLINE void gather_block(const float* x, const float* packed, int64_t dims, i
 // −10^6, so the largest one is kept.
 struct Softmax {
   float largest[kTile], total[kTile], chosen[kTile];
+  float moment[kTile];  // Σ 2^d · d with d the distance from the largest: what an entropy needs
 };
 
 LC_INLINE void start(Softmax& softmax) {
   for (int i = 0; i < kTile; ++i) {
     softmax.largest[i] = -3.0e38f;
-    softmax.total[i] = softmax.chosen[i] = 0.f;
+    softmax.total[i] = softmax.chosen[i] = softmax.moment[i] = 0.f;
   }
 }
 
-// 2^(x − shift) for x that may lie any distance below: 2^-200 is nothing beside 2^0.
-LC_INLINE Vec shifted_exp2(Vec x, Vec shift) { return exp2(max(splat(-200.f), sub(x, shift))); }
+// x − shift for x that may lie any distance below: 2^-200 is nothing beside 2^0.
+LC_INLINE Vec fall(Vec x, Vec shift) { return max(splat(-200.f), sub(x, shift)); }
 
 // Takes the classes [from, from + classes) into the softmax. Sums become logits on the way, by
-// logit(sum, class of the block, vector). `labels` are those of the tile's samples.
-template <typename Logit>
+// logit(sum, class of the block, vector). `labels` are those of the tile's samples, which fill
+// `vectors` of its vectors.
+template <bool kMoment = false, typename Logit>
 LC_INLINE void absorb(float* sums, int64_t from, int64_t classes, const int64_t* labels,
-                      Softmax& softmax, Logit logit) {
-  for (int v = 0; v < kVectors; ++v) {
+                      Softmax& softmax, Logit logit, int vectors = kVectors) {
+  for (int v = 0; v < vectors; ++v) {
     float* column = sums + v * kLanes;
     const Vec before = load_unaligned(softmax.largest + v * kLanes);
     Vec largest = before;
@@ -98,14 +100,22 @@ LC_INLINE void absorb(float* sums, int64_t from, int64_t classes, const int64_t*
       store(column + c * kTile, x);
       largest = max(largest, x);
     }
-    Vec total = splat(0.f);
-    for (int64_t c = 0; c < classes; ++c)
-      total = add(total, shifted_exp2(load(column + c * kTile), largest));
+    Vec total = splat(0.f), moment = splat(0.f);
+    for (int64_t c = 0; c < classes; ++c) {
+      const Vec distance = fall(load(column + c * kTile), largest), power = exp2(distance);
+      total = add(total, power);
+      if (kMoment) moment = fma(power, distance, moment);
+    }
     const Vec so_far = load_unaligned(softmax.total + v * kLanes);
-    store_unaligned(softmax.total + v * kLanes, fma(so_far, shifted_exp2(before, largest), total));
+    const Vec fallen = fall(before, largest), scale = exp2(fallen);
+    if (kMoment) {
+      const Vec old = fma(fallen, so_far, load_unaligned(softmax.moment + v * kLanes));
+      store_unaligned(softmax.moment + v * kLanes, fma(old, scale, moment));
+    }
+    store_unaligned(softmax.total + v * kLanes, fma(so_far, scale, total));
     store_unaligned(softmax.largest + v * kLanes, largest);
   }
-  for (int i = 0; i < kTile; ++i)
+  for (int i = 0; i < vectors * kLanes; ++i)
     if (labels[i] >= from && labels[i] < from + classes)
       softmax.chosen[i] = sums[(labels[i] - from) * kTile + i];
 }

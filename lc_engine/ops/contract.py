@@ -245,6 +245,21 @@ def label_log_prob(logits: Tensor, labels: Tensor | None) -> Tensor:
     return log_probs.gather(-1, labels.long().unsqueeze(-1)).squeeze(-1)
 
 
+def host_array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Give a host tensor to C++, in C order.
+
+    NumPy has no bfloat16, so those bits cross the border as uint16 and C++ widens them.
+    """
+    tensor = tensor.detach().contiguous()
+    bits = tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
+    return bits.numpy()
+
+
+def host_floats(tensor: Tensor | None) -> np.ndarray[Any, Any] | None:
+    """Give a host tensor to C++ as float32; None stays None."""
+    return None if tensor is None else host_array(tensor.to(torch.float32))
+
+
 def run_native(
     plan: Any,
     features: Tensor,
@@ -254,14 +269,12 @@ def run_native(
 ) -> PathScores:
     """Run a prepared native plan on host tensors.
 
-    NumPy has no bfloat16, so those bits cross the border as uint16 and C++ widens them. The sums
-    over the path are NumPy's: torch's threads would spin on beside the core's own.
+    The sums over the path are NumPy's: torch's threads would spin on beside the core's own.
     """
     omega = path_weights.numpy()[:, None]
     log_probs = np.empty((len(omega), features.shape[-2]), dtype=np.float32)
-    bits = features.view(torch.uint16) if features.dtype == torch.bfloat16 else features
     plan.run(
-        bits.numpy(),
+        host_array(features),
         None if labels is None else labels.to(torch.int64).contiguous().numpy(),
         log_probs,
         torch.get_num_threads(),

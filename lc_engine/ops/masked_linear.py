@@ -117,7 +117,7 @@ def _operator(
     backend: str,
 ) -> Tensor:
     bounds = _check(x, weight, bias, thresholds, saliency, activation)
-    chosen = contract.resolve_without_native(
+    chosen = contract.resolve_backend(
         "masked_linear",
         backend,  # type: ignore[arg-type]
         x.device,
@@ -125,8 +125,37 @@ def _operator(
     )
     if chosen == "triton":
         return _triton(x, weight, bias, bounds, saliency, seed, activation)
+    if chosen == "native":
+        return _native(x, weight, bias, bounds, saliency, seed, activation)
     score = scores.drawn(weight, saliency, seed)
     return _reference(x, weight, bias, bounds, score, activation)
+
+
+def _native(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    thresholds: Tensor,
+    saliency: Tensor | None,
+    seed: int | None,
+    activation: str | None,
+) -> Tensor:
+    """Run all sub-models in C++; no masked copy of the weight is made."""
+    out = x.new_empty((*x.shape[:2], weight.shape[0]))
+    if weight.shape[0] == 0:
+        return out
+    contract.native().masked_linear(
+        contract.host_array(scores.shared(x)),
+        contract.host_array(weight),
+        contract.host_floats(bias),
+        contract.host_floats(thresholds),
+        contract.host_floats(saliency),
+        None if seed is None else seed & scores.SEED_BITS,
+        activation,
+        contract.host_array(out),
+        torch.get_num_threads(),
+    )
+    return out
 
 
 def _triton(

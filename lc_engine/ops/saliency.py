@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from lc_engine.ops.contract import Saliency
 
+SEED_BITS = (1 << 64) - 1  # of a seed that C++ takes; Philox's key has no more
+
 
 def split(saliency: Saliency) -> tuple[Tensor | None, int | None]:
     """Split a `saliency` into the tensor and the seed that a custom op can take.

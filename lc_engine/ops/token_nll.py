@@ -250,14 +250,15 @@ def _operator(
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     bounds = _check(hidden, vocab_weight, targets, bias, thresholds, saliency, seed)
-    chosen = contract.resolve_without_native(
+    chosen = contract.resolve_backend(
         "token_nll",
         backend,  # type: ignore[arg-type]
         hidden.device,
         hidden.dtype,
     )
-    if chosen == "triton":
-        nll, entropy = _triton(
+    if chosen != "reference":
+        run = _triton if chosen == "triton" else _native
+        nll, entropy = run(
             hidden, vocab_weight, targets, bias, bounds, saliency, seed, return_entropy
         )
     else:
@@ -267,6 +268,34 @@ def _operator(
         )
     # A custom op's result may not be None: an entropy that was not asked for is an empty tensor.
     return nll, nll.new_empty((0, 0)) if entropy is None else entropy
+
+
+def _native(
+    hidden: Tensor,
+    vocab_weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None,
+    thresholds: Tensor | None,
+    saliency: Tensor | None,
+    seed: int | None,
+    return_entropy: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Score in C++; random saliencies are drawn there, a block of words at a time."""
+    nll = hidden.new_empty(hidden.shape[:2], dtype=torch.float32)
+    entropy = torch.empty_like(nll) if return_entropy else None
+    contract.native().token_nll(
+        contract.host_array(scores.shared(hidden)),
+        contract.host_array(vocab_weight),
+        contract.host_floats(bias),
+        contract.host_array(targets.to(torch.int64)),
+        contract.host_floats(thresholds),
+        contract.host_floats(saliency),
+        None if seed is None else seed & scores.SEED_BITS,
+        nll.numpy(),
+        None if entropy is None else entropy.numpy(),
+        torch.get_num_threads(),
+    )
+    return nll, entropy
 
 
 def _triton(
