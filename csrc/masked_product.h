@@ -25,55 +25,55 @@ LC_INLINE Vec weights_at(const MaskedWeight& weight, int64_t i) {
                        : load_unaligned(static_cast<const float*>(weight.data) + i);
 }
 
-// `count` weights of one output, from the dim `dim`, that a sub-model keeps. A NaN saliency is
-// below every threshold, as in torch.
-LC_INLINE void mask_strip(const MaskedWeight& weight, int64_t sub_model, int64_t output,
-                          int64_t dim, int64_t count, float* strip) {
-  const int64_t at = output * weight.dims + dim;
-  float drawn[kDraw];
-  const float* saliency = weight.saliency != nullptr ? weight.saliency + at : nullptr;
-  if (weight.random) {
-    philox_uniform(static_cast<uint64_t>(at), weight.seed, 0, drawn);
-    saliency = drawn;
-  }
+// The weights of one output that a sub-model keeps. A NaN saliency is below every threshold, as in
+// torch.
+LC_INLINE void mask_row(const MaskedWeight& weight, int64_t sub_model, int64_t output, float* row) {
   const bool masked = weight.thresholds != nullptr;
   const float threshold = masked ? weight.thresholds[sub_model] : 0.f;
-  int64_t d = 0;
-  for (; d + kLanes <= count; d += kLanes) {
-    const Vec w = weights_at(weight, at + d);
-    const Vec score = saliency != nullptr ? load_unaligned(saliency + d) : absolute(w);
-    store_unaligned(strip + d, masked ? keep(w, score, splat(threshold)) : w);
-  }
-  for (; d < count; ++d) {
-    const float w = weight_at(weight, at + d);
-    const float score = saliency != nullptr ? saliency[d] : fabsf(w);
-    strip[d] = !masked || score >= threshold ? w : 0.f;
+  const int64_t first = output * weight.dims;
+  float drawn[kDraw];
+  for (int64_t dim = 0; dim < weight.dims; dim += kDraw) {
+    const int64_t at = first + dim, left = weight.dims - dim, count = left < kDraw ? left : kDraw;
+    const float* saliency = weight.saliency != nullptr ? weight.saliency + at : nullptr;
+    if (weight.random) {
+      philox_uniform(static_cast<uint64_t>(at), weight.seed, 0, drawn);
+      saliency = drawn;
+    }
+    float* out = row + dim;
+    int64_t d = 0;
+    for (; d + kLanes <= count; d += kLanes) {
+      const Vec w = weights_at(weight, at + d);
+      const Vec score = saliency != nullptr ? load_unaligned(saliency + d) : absolute(w);
+      store_unaligned(out + d, masked ? keep(w, score, splat(threshold)) : w);
+    }
+    for (; d < count; ++d) {
+      const float w = weight_at(weight, at + d);
+      const float score = saliency != nullptr ? saliency[d] : fabsf(w);
+      out[d] = !masked || score >= threshold ? w : 0.f;
+    }
   }
 }
 
-// Packs (tile_sizes.h) the outputs [from, from + outputs) as a sub-model keeps them.
+// Packs (tile_sizes.h) the outputs [from, from + outputs) as a sub-model keeps them. Whole rows are
+// read one after the other, as they lie in memory, so that the processor fetches ahead.
 static void pack_block(const MaskedWeight& weight, int64_t sub_model, int64_t from, int64_t outputs,
-                       float* packed) {
-  alignas(64) float strips[kLanes][kDraw];
-  const int64_t dims = weight.dims;
+                       float* rows, float* packed) {
+  const int64_t dims = weight.dims, stride = row_stride(dims);
   for (int64_t c = 0; c < outputs; c += kLanes) {
     const int64_t some = outputs - c < kLanes ? outputs - c : kLanes;
-    for (int64_t dim = 0; dim < dims; dim += kDraw) {
-      const int64_t count = dims - dim < kDraw ? dims - dim : kDraw;
-      for (int64_t i = 0; i < some; ++i)
-        mask_strip(weight, sub_model, from + c + i, dim, count, strips[i]);
-      for (int64_t d = 0; d < count; d += kLanes) {
-        // What lies past the dims or the outputs of the block is left over, and is not read.
-        Vec square[kLanes];
-        for (int i = 0; i < kLanes; ++i) square[i] = load(strips[i] + d);
-        transpose(square);
-        for (int64_t j = 0; j < kLanes && d + j < count; ++j) {
-          alignas(64) float column[kLanes];
-          store(column, square[j]);
-          for (int64_t i = 0; i < some; i += kGroup)
-            memcpy(packed + packed_index(c + i, dim + d + j, dims), column + i,
-                   kGroup * sizeof(float));
-        }
+    for (int64_t i = 0; i < some; ++i) mask_row(weight, sub_model, from + c + i, rows + i * stride);
+    for (int64_t d = 0; d < dims; d += kLanes) {
+      // What lies past the dims or the outputs of the block is left over, and is not read.
+      Vec square[kLanes];
+      for (int i = 0; i < kLanes; ++i) square[i] = load(rows + i * stride + d);
+      transpose(square);
+      const int64_t left = dims - d < kLanes ? dims - d : kLanes;
+      float* out = packed + packed_index(c, d, dims);
+      for (int64_t j = 0; j < left; ++j) {
+        alignas(64) float column[kLanes];
+        store(column, square[j]);
+        for (int64_t i = 0; i < some; i += kGroup)
+          memcpy(out + i * dims + j * kGroup, column + i, kGroup * sizeof(float));
       }
     }
   }
@@ -106,11 +106,12 @@ LC_INLINE void for_each_product(const MaskedWeight& weight, const LayerInputs& i
   const int64_t dims = weight.dims;
   float* rows = scratch;
   float* packed = rows + kTaskRows * dims;
-  float* sums = packed + kBlock * dims;
+  float* kept = packed + kBlock * dims;
+  float* sums = kept + kMostLanes * row_stride(dims);
   load_rows(inputs, task, dims, rows);
   for (int64_t from = task.from; from < task.to; from += kBlock) {
     const int64_t outputs = task.to - from < kBlock ? task.to - from : kBlock;
-    pack_block(weight, task.sub_model, from, outputs, packed);
+    pack_block(weight, task.sub_model, from, outputs, kept, packed);
     for (int64_t i = 0; i < task.rows; i += kTile) {
       const int64_t left = (task.rows - i + kLanes - 1) / kLanes;
       const int vectors = static_cast<int>(left < kVectors ? left : kVectors);

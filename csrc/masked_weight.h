@@ -56,7 +56,17 @@ class LayerTasks {
   int64_t outputs_, rows_, segment_, chunks_, per_segment_;
 };
 
-// Floats of scratch that a task needs for its inputs, a block of packed weights and its sums.
-constexpr int64_t layer_scratch(int64_t dims) { return kTaskRows * dims + kBlock * (dims + kRows); }
+// Weights of an output on their way into a packed block: whole vectors, and some more so that the
+// same dim of several outputs does not fall on the same lines of a cache.
+constexpr int64_t kMostLanes = 16;
+constexpr int64_t row_stride(int64_t dims) {
+  return (dims + kMostLanes - 1) / kMostLanes * kMostLanes + kMostLanes;
+}
+
+// Floats of scratch that a task needs: its inputs, a packed block of weights, the rows that it is
+// packed from, and the block's sums.
+constexpr int64_t layer_scratch(int64_t dims) {
+  return kTaskRows * dims + kBlock * (dims + kRows) + kMostLanes * row_stride(dims);
+}
 
 }  // namespace lc

@@ -30,6 +30,29 @@ def apply_thresholds(
     seed: int | None,
     threads: int,
 ) -> None: ...
+def masked_linear(
+    x: NDArray[Any],
+    weight: NDArray[Any],
+    bias: _Float32 | None,
+    thresholds: _Float32,
+    saliency: _Float32 | None,
+    seed: int | None,
+    activation: str | None,
+    out: NDArray[Any],
+    threads: int,
+) -> None: ...
+def token_nll(
+    hidden: NDArray[Any],
+    vocab_weight: NDArray[Any],
+    bias: _Float32 | None,
+    targets: _Labels,
+    thresholds: _Float32 | None,
+    saliency: _Float32 | None,
+    seed: int | None,
+    nll: _Float32,
+    entropy: _Float32 | None,
+    threads: int,
+) -> None: ...
 
 @final
 class LinearPlan:

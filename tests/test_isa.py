@@ -51,6 +51,23 @@ out["random"] = np.empty_like(weight)
 core.apply_thresholds([weight], [out["random"]], [0.5], [], 3, 2)
 out["magnitude"] = np.empty_like(weight)
 core.apply_thresholds([weight], [out["magnitude"]], [0.5], [], None, 2)
+bounds, second = given["thresholds"], given["second"]
+stack = np.stack([x] * len(bounds))
+for activation in (None, "relu", "gelu"):
+    name = f"layer {activation}"
+    out[name] = np.empty((*stack.shape[:2], len(weight)), np.float32)
+    core.masked_linear(stack, weight, bias, bounds, None, None, activation, out[name], 2)
+out["nll"], out["entropy"] = np.empty((2, len(bounds), len(x)), np.float32)
+core.token_nll(x, weight, bias, labels, bounds, None, None, out["nll"], out["entropy"], 2)
+for name, seed in (("whole nll", None), ("random nll", 3)):
+    out[name] = np.empty((1, len(x)), np.float32)
+    kept = None if seed is None else np.array([0.5], np.float32)
+    core.token_nll(x, weight, None, labels, kept, None, seed, out[name], None, 1)
+bits = lambda array: (array.view(np.uint32) >> 16).astype(np.uint16)
+out["bfloat16 layer"] = np.empty((1, len(x), len(weight)), np.uint16)
+core.masked_linear(
+    bits(x), bits(weight), None, bounds[:1], None, None, None, out["bfloat16 layer"], 2
+)
 np.savez(sys.argv[3], **out)
 """
 
@@ -71,10 +88,18 @@ def processor_has(isa: str) -> bool:
     return NEEDS[isa] <= flags
 
 
-def log_softmax_at(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def log_softmax_all(logits: np.ndarray) -> np.ndarray:
     top = logits.max(1, keepdims=True)
-    logs = logits - top - np.log(np.exp(logits - top).sum(1, keepdims=True))
-    return logs[np.arange(len(logits)), labels]
+    return logits - top - np.log(np.exp(logits - top).sum(1, keepdims=True))
+
+
+def log_softmax_at(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return log_softmax_all(logits)[np.arange(len(logits)), labels]
+
+
+def cut(values: np.ndarray) -> np.ndarray:
+    """What is left of float32 in the bits of bfloat16."""
+    return (values.view(np.uint32) & 0xFFFF0000).view(np.float32).astype(np.float64)
 
 
 def gelu(x: np.ndarray) -> np.ndarray:
@@ -125,6 +150,19 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.n
     drawn = philox.uniform(given["weight"].shape, 3).numpy()
     wanted["random"] = np.where(drawn >= 0.5, given["weight"], 0)
     wanted["magnitude"] = np.where(np.abs(given["weight"]) >= 0.5, given["weight"], 0)
+    for name, activate in (
+        ("None", lambda h: h),
+        ("relu", lambda h: np.maximum(h, 0)),
+        ("gelu", gelu),
+    ):
+        wanted[f"layer {name}"] = np.stack([activate(h) for h in units])
+    wanted["nll"] = -wanted["linear"]
+    whole = [log_softmax_all(h) for h in units]
+    wanted["entropy"] = np.stack([-(np.exp(logs) * logs).sum(1) for logs in whole])
+    wanted["whole nll"] = -log_softmax_at(x @ weight.T, labels)[None]
+    random = wanted["random"].astype(np.float64)
+    wanted["random nll"] = -log_softmax_at(x @ random.T, labels)[None]
+    wanted["bfloat16 layer"] = (cut(given["x"]) @ cut(given["weight"]).T)[None]
     path = tmp_path_factory.mktemp("isa") / "given.npz"
     np.savez(path, **given)
     return path, wanted
@@ -143,6 +181,10 @@ def test_forced_isa_matches_float64(
     assert set(ours) == set(wanted)
     for name in wanted:
         exact = name in ("random", "magnitude")
+        if name == "bfloat16 layer":
+            rounded = (ours[name].astype(np.uint32) << 16).view(np.float32)
+            np.testing.assert_allclose(rounded, wanted[name], rtol=4e-3, atol=1e-5)
+            continue
         # −d² is about 230 here: a log p has the rounding of two such numbers.
         size = 0 if exact else 3e-4 if name == "neg_sq_distance" else 1e-5
         np.testing.assert_allclose(ours[name], wanted[name], rtol=size / 30, atol=size)

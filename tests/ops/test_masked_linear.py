@@ -9,11 +9,19 @@ import torch
 from torch import Tensor
 
 from lc_engine.ops import masked_linear, philox
+from lc_engine.ops.contract import Backend
 
 Draw = Callable[..., Tensor]
 
 # (sub-models, rows, inputs, outputs)
-SHAPES = [(1, 1, 1, 1), (3, 17, 7, 5), (4, 130, 65, 33), (2, 3, 300, 100)]
+SHAPES = [
+    (1, 1, 1, 1),
+    (3, 17, 7, 5),
+    (4, 130, 65, 33),
+    (2, 3, 300, 100),
+    (2, 300, 1, 9),
+    (1, 2, 5, 1050),
+]
 ACTIVATIONS = {
     None: lambda y: y,
     "relu": lambda y: np.maximum(y, 0.0),
@@ -48,57 +56,71 @@ def close(ours: Tensor, wanted: np.ndarray, tolerance: float = 2e-5) -> None:
 @pytest.mark.parametrize("activation", [None, "relu", "gelu"])
 @pytest.mark.parametrize("biased", [True, False], ids=["bias", "no_bias"])
 def test_matches_plain_loop(
-    draw: Draw, shape: tuple[int, int, int, int], activation: str | None, biased: bool
+    draw: Draw,
+    shape: tuple[int, int, int, int],
+    activation: str | None,
+    biased: bool,
+    backend: Backend,
 ) -> None:
     sub_models, rows, inputs, outputs = shape
     x, w = draw(sub_models, rows, inputs), draw(outputs, inputs) / inputs**0.5
     b = draw(outputs) if biased else None
     t = torch.linspace(0.0, float(w.abs().max()), sub_models)
-    ours = masked_linear(x, w, b, t, activation=activation)  # type: ignore[arg-type]
+    ours = masked_linear(x, w, b, t, activation=activation, backend=backend)  # type: ignore[arg-type]
     close(ours, plain_loop(x, w, b, t, None, activation))
 
 
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"),
-    [(torch.float64, 1e-13), (torch.float16, 2e-3), (torch.bfloat16, 1e-2)],
+    ("dtype", "tolerance", "backend"),
+    [
+        (torch.float64, 1e-13, "auto"),
+        (torch.float16, 2e-3, "auto"),
+        (torch.bfloat16, 1e-2, "native"),
+        (torch.bfloat16, 1e-2, "reference"),
+    ],
     ids=str,
 )
 def test_the_result_has_the_dtype_of_the_input(
-    draw: Draw, dtype: torch.dtype, tolerance: float
+    draw: Draw, dtype: torch.dtype, tolerance: float, backend: Backend
 ) -> None:
     x, w, b = (y.to(dtype) for y in (draw(2, 9, 40), draw(11, 40) / 6, draw(11)))
     t = torch.tensor([0.05, 0.2])
-    ours = masked_linear(x, w, b, t, activation="gelu")
+    ours = masked_linear(x, w, b, t, activation="gelu", backend=backend)
     assert ours.dtype == dtype
     close(ours, plain_loop(x, w, b, t, None, "gelu"), tolerance)
 
 
 @pytest.mark.parametrize("source", ["given", "random"])
-def test_saliency(draw: Draw, source: str) -> None:
+def test_saliency(draw: Draw, source: str, backend: Backend) -> None:
     x, w, t = draw(3, 8, 11), draw(6, 11), torch.tensor([-0.5, 0.2, 0.7])
     given = draw(6, 11) if source == "given" else philox.uniform((6, 11), 5)
-    ours = masked_linear(x, w, None, t, saliency=given if source == "given" else ("random", 5))
+    ours = masked_linear(
+        x, w, None, t, saliency=given if source == "given" else ("random", 5), backend=backend
+    )
     close(ours, plain_loop(x, w, None, t, given))
 
 
-def test_keep_all_is_dense_keep_none_is_the_bias_and_ties_stay(draw: Draw) -> None:
+def test_keep_all_is_dense_keep_none_is_the_bias_and_ties_stay(
+    draw: Draw, backend: Backend
+) -> None:
     x, w, b = draw(3, 5, 8), draw(4, 8).sign() * 0.5, draw(4)
-    ours = masked_linear(x, w, b, torch.tensor([0.0, 0.5, 0.6]))
-    assert torch.equal(ours[:2], torch.nn.functional.linear(x[:2], w, b))
+    ours = masked_linear(x, w, b, torch.tensor([0.0, 0.5, 0.6]), backend=backend)
+    torch.testing.assert_close(ours[:2], torch.nn.functional.linear(x[:2], w, b))
+    assert torch.equal(ours[0], masked_linear(x[:1], w, b, torch.zeros(1), backend=backend)[0])
     assert torch.equal(ours[2], b.expand(5, 4))
 
 
-def test_a_shared_input_views_and_no_rows(draw: Draw) -> None:
+def test_a_shared_input_views_and_no_rows(draw: Draw, backend: Backend) -> None:
     w, t = draw(6, 10)[:, ::2], torch.tensor([0.0, 0.3, 0.9])
     x = draw(1, 7, 5).expand(3, 7, 5)
-    close(masked_linear(x, w, None, t), plain_loop(x, w, None, t))
-    assert masked_linear(x[:, :0], w, None, t).shape == (3, 0, 6)
+    close(masked_linear(x, w, None, t, backend=backend), plain_loop(x, w, None, t))
+    assert masked_linear(x[:, :0], w, None, t, backend=backend).shape == (3, 0, 6)
 
 
-def test_operator_is_registered_as_it_behaves(draw: Draw) -> None:
+def test_operator_is_registered_as_it_behaves(draw: Draw, backend: Backend) -> None:
     torch.library.opcheck(
         torch.ops.lc_engine.masked_linear.default,
-        (draw(2, 4, 5), draw(3, 5), draw(3), torch.tensor([0.0, 0.5]), None, None, "gelu", "auto"),
+        (draw(2, 4, 5), draw(3, 5), draw(3), torch.tensor([0.0, 0.5]), None, None, "gelu", backend),
         test_utils=("test_schema", "test_faketensor"),
     )
 
@@ -113,6 +135,11 @@ def test_operator_is_registered_as_it_behaves(draw: Draw) -> None:
         ({"thresholds": torch.tensor([1.0, 0.0])}, "thresholds must be ascending"),
         ({"saliency": torch.ones(4, 5)}, r"saliency must have shape \(5, 4\)"),
         ({"activation": "tanh"}, "activation must be None or one of"),
+        (
+            {"x": torch.ones(2, 3, 4).half(), "weight": torch.ones(5, 4).half()}
+            | {"backend": "native"},
+            "backend='native' takes float32 or bfloat16 on a CPU, got torch.float16",
+        ),
         ({"backend": "triton"}, "takes float32, bfloat16 or float16 on a GPU"),
     ],
 )
