@@ -1,0 +1,114 @@
+"""Scores in FiftyOne's own database, of real digits that it imported from the scored folder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+import lc_engine as lc
+from lc_engine.data.sources import open_source
+from lc_engine.demo import digits
+from lc_engine.integrations.fiftyone import add_scores, kept
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture(scope="module")
+def fo(tmp_path_factory):
+    """FiftyOne, with a database of its own: it reads where that is when it is imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FIFTYONE_DATABASE_DIR", str(tmp_path_factory.mktemp("database")))
+        patch.setenv("FIFTYONE_DO_NOT_TRACK", "true")
+        yield pytest.importorskip(
+            "fiftyone", reason="FiftyOne is not installed: make test-integrations"
+        )
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Six pictures of each digit, by folder, of which one cannot be read."""
+    folder = tmp_path_factory.mktemp("digits")
+    digits.write_folders(folder, 6, 0, seed=0)
+    min((folder / "train" / "4").iterdir()).write_bytes(b"no picture")
+    return folder / "train"
+
+
+@pytest.fixture(scope="module")
+def scores(root):
+    """By a random projection of 8 × 8 pixels: this is about FiftyOne, not about a model."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 16), torch.nn.ReLU())
+    scorer = lc.Scorer(model, path=lc.LearningPath.gauss(2), classifier=None)
+    return lc.score(scorer, open_source(root, transform=pixels))
+
+
+def pixels(picture):
+    return torch.from_numpy(np.asarray(picture.convert("L").resize((8, 8)), np.float32) / 255)
+
+
+@pytest.fixture
+def dataset(fo, root):
+    kind = fo.types.ImageClassificationDirectoryTree
+    made = fo.Dataset.from_dir(str(root), dataset_type=kind)
+    yield made.shuffle(seed=1).clone()
+    fo.delete_non_persistent_datasets()
+
+
+def test_the_scored_folder_is_a_field_and_a_view(dataset, root, scores):
+    hardest = add_scores(dataset, scores, root=root)
+    by_path = dict(zip(scores.column("id").tolist(), scores.column("lc").tolist(), strict=True))
+    bad = scores.column("status") != "ok"
+    assert bad.sum() == 1
+    for sample in dataset:
+        path = sample.filepath.removeprefix(f"{root}/")
+        if sample.lc_status == "ok":
+            assert sample.lc == by_path[path]
+        else:
+            assert path == scores.column("id")[bad][0]
+            assert sample.lc is None
+    order = np.argsort(scores.column("lc")[~bad], kind="stable")
+    want = scores.column("lc")[~bad][order]
+    np.testing.assert_array_equal(hardest.values("lc"), want)
+    np.testing.assert_allclose(dataset.sum("loss"), np.nansum(scores.column("loss")), rtol=1e-5)
+
+    keep = lc.select(scores, 20, gamma=0.5)
+    view = kept(dataset, keep, root=root)
+    found = sorted(path.removeprefix(f"{root}/") for path in view.values("filepath"))
+    assert found == sorted(keep.tolist())
+
+
+def test_positions_and_sample_ids_name_samples_too(dataset, scores):
+    ids = dataset.values("id")
+    rows = np.array([5, 3, 8])
+    for named in (rows, [ids[row] for row in rows]):
+        table = scores.table.slice(0, 3).set_column(0, "id", pa.array(named))
+        add_scores(dataset, lc.ScoreTable(table))
+        want = dict(zip(rows.tolist(), scores.column("lc")[:3].tolist(), strict=True))
+        assert {i: v for i, v in enumerate(dataset.values("lc")) if v is not None} == want
+        dataset.delete_sample_fields(["lc", "loss", "lc_std", "lc_status"])
+    assert set(kept(dataset, rows).values("id")) == {ids[3], ids[5], ids[8]}
+
+
+def test_a_second_part_leaves_the_first_part_s_scores(dataset, root, scores):
+    ids = scores.column("id")
+    add_scores(dataset[:30], scores.only(in_view(dataset[:30], root)), root=root)
+    first = dataset.count("lc_status")
+    add_scores(dataset[30:], scores.only(in_view(dataset[30:], root)), root=root)
+    assert (first, dataset.count("lc_status")) == (30, len(ids))
+
+
+def in_view(view, root):
+    return np.array([path.removeprefix(f"{root}/") for path in view.values("filepath")])
+
+
+def test_ids_of_other_samples_are_refused(dataset, root, scores):
+    with pytest.raises(ValueError, match="60 of 60 ids are no sample's, the first '0/"):
+        add_scores(dataset, scores)
+    with pytest.raises(ValueError, match="paths relative to root"):
+        add_scores(dataset, scores, root=root / "0")
+    with pytest.raises(ValueError, match="the first 60: they must be positions"):
+        kept(dataset, [1, 60])
+    assert not dataset.has_sample_field("lc")
