@@ -540,6 +540,10 @@ def bench(
     out: Annotated[Path, typer.Option(help="JSON file of all that was measured.")] = Path(
         "bench.json"
     ),
+    language: Annotated[
+        bool,
+        typer.Option("--language", help="The demo's are then SmolLM2-135M and real conversations."),
+    ] = False,
 ) -> None:
     """Compare the engine with the plain ways to the same scores, in one run on the same rows.
 
@@ -562,6 +566,7 @@ def bench(
         rounds=rounds,
         keep=keep,
         out=out,
+        language=language,
     )
     typer.echo(config.run(lambda words: typer.echo(words, err=True)))
 

