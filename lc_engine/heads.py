@@ -272,7 +272,6 @@ def _finite_rows(features: Tensor) -> Tensor:
     # on beside the core's own.
     values = features.numpy()
     with np.errstate(over="ignore", invalid="ignore"):
-        finite = np.isfinite(values.sum(1))
-    if not finite.all():
-        finite = np.isfinite(values).all(1)
-    return torch.from_numpy(finite)
+        if np.isfinite(values.sum()):
+            return torch.ones(len(values), dtype=torch.bool)
+    return torch.from_numpy(np.isfinite(values).all(1))

@@ -36,7 +36,7 @@ from lc_engine.prototypes import Prototypes
 from lc_engine.row_scorer import RowScores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -509,12 +509,24 @@ def _columns(scores: PathScores, path: LearningPath) -> tuple[Tensor, Tensor]:
     assert scores.log_probs is not None
     log_probs = scores.log_probs.cpu()
     lc = scores.lc.cpu()
-    # NumPy, as in `contract.run_native`: torch's threads would spin on beside the core's own.
-    omega = np.asarray(path.weights)[:, None]
-    p = np.exp(log_probs.numpy().astype(np.float64))
-    p -= (omega * p).sum(0)
-    deviation = torch.from_numpy(np.sqrt((omega * np.square(p)).sum(0)))
+    deviation = torch.from_numpy(_deviation(log_probs.numpy(), path.weights))
     return torch.stack([lc, scores.loss.cpu(), deviation.to(lc.dtype)]), log_probs
+
+
+def _deviation(log_probs: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    """Give the spread of p over the path: (K, N) -> (N,) float64.
+
+    A sub-model at a time, so that it stays in the cache and a row's sums do not depend on how many
+    rows there are. By NumPy, as in `contract.run_native`: torch's threads would spin on beside the
+    core's own.
+    """
+    mean, square = np.zeros((2, log_probs.shape[1]))
+    for omega, logs in zip(weights, log_probs, strict=True):
+        p = np.exp(logs)
+        share = np.multiply(p, omega, dtype=np.float64)
+        mean += share
+        square += np.multiply(share, p, out=share)
+    return np.sqrt(np.maximum(square - mean * mean, 0.0))
 
 
 def _spread(values: Tensor, rows: Tensor, count: int) -> Tensor:

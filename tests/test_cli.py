@@ -191,6 +191,26 @@ def test_a_file_that_is_left_out_is_told_and_the_exit_code_says_so(features, cap
     assert list(summary["refused"]) == ["b.parquet"]
 
 
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_damaged_row_group_costs_its_rows_and_the_exit_code_says_so(features, capsys, plain):
+    path, rows = features / "x.parquet", 100
+    x, y = np.load(features / "clean.npy"), np.load(features / "y.npy")
+    table = pa.table({"x": pa.FixedSizeListArray.from_arrays(x.ravel(), WIDTH), "label": y})
+    options = {"use_dictionary": not plain, "write_page_checksum": True}
+    pq.write_table(table, path, row_group_size=rows, compression="none", **options)
+    column = pq.read_metadata(path).row_group(1).column(0)
+    content = bytearray(path.read_bytes())
+    content[(column.dictionary_page_offset or column.data_page_offset) + 300] ^= 1
+    path.write_bytes(content)
+    for out, cut in (("out", ()), ("other", ("--batch-size", "7", "--shard-rows", "130"))):
+        more = ("--out", str(features / out), *cut)
+        assert score_features(features, *more, data="x.parquet", labels=None) == 3
+        assert "row 100: unreadable: row group 1 of x.parquet" in capsys.readouterr().out
+        found = ScoreTable.read(features / out)
+        assert found.status_counts() == {"ok": ROWS - rows, "unreadable": rows}
+        assert set(found.column("status")[rows : 2 * rows]) == {"unreadable"}
+
+
 def test_an_array_of_pickled_objects_is_refused(features, capsys):
     np.save(features / "objects.npy", np.array([{}, None], dtype=object), allow_pickle=True)
     assert score_features(features, data="objects.npy") == 2

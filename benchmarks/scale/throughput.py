@@ -1,33 +1,43 @@
 """Features of N x 128 float32 scored from files, beside the operator alone in memory.
 
-    python -m benchmarks.scale.throughput FOLDER --rows 10000000 --classes 100
+    python -m benchmarks.scale.throughput FOLDER --rows 1000000 --classes 100 --runs 3
 
-The files are made in FOLDER (5 GB each for 10**7 rows; kept for the next run). Every job runs in a
-process of its own, so that its peak memory is its own; so does the operator, on 10**6 of the rows,
-before and after each: a job is compared with the mean of the two.
+The files are made in FOLDER (5 GB each for 10**7 rows; kept for the next run). For each file one
+process runs the operator and the job by turns, after a run of each that is not counted: the same
+plan, batch size and threads. The operator's rows, 10**6 of them, lie in memory. Another process
+runs the job alone, for its peak memory. Medians are given; processor time is that of all threads,
+so it says the same on a busy machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
 import lc_engine as lc
+from lc_engine.data.sources import open_source
 from lc_engine.ops import LinearPlan
 from lc_engine.progress import peak_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WIDTH = 128
 BLOCK = 1 << 18
 OPERATOR_ROWS = 10**6
+FILES = ("x.npy", "x.parquet")
 
 
 def make(folder: Path, rows: int, classes: int) -> None:
@@ -63,50 +73,74 @@ def head(classes: int) -> nn.Linear:
     return nn.Linear(WIDTH, classes)
 
 
-def operator(folder: Path, classes: int) -> dict[str, float]:
-    """Time the operator alone on rows that lie in memory, in blocks of several sizes: the best."""
+def operator(folder: Path, classes: int, path: lc.LearningPath) -> Callable[[], int]:
+    """Return what scores rows that lie in memory, in the batches of a job."""
     x = torch.from_numpy(np.load(folder / "x.npy", mmap_mode="r")[:OPERATOR_ROWS].copy())
     y = torch.from_numpy(np.load(folder / "y.npy", mmap_mode="r")[:OPERATOR_ROWS].copy())
-    module, path = head(classes), lc.LearningPath.gauss(8)
+    module = head(classes)
     thresholds = lc.Masking(weights="head").thresholds({"weight": module.weight}, path)[:, 0]
     weights = torch.tensor(path.weights, dtype=torch.float64)
     plan = LinearPlan(module.weight, module.bias, thresholds, path_weights=weights)
-    best = 0.0
-    for rows in (8192, 32768, 131072):
-        plan(x[:rows], y[:rows], return_path=True)
-        began = time.perf_counter()
+    rows = open_source(folder / "x.npy", labels=folder / "y.npy").batch_rows
+
+    def run() -> int:
         for start in range(0, len(x), rows):
             plan(x[start : start + rows], y[start : start + rows], return_path=True)
-        best = max(best, len(x) / (time.perf_counter() - began))
-    return {"rows_per_second": best}
+        return len(x)
+
+    return run
 
 
-def job(folder: Path, name: str, classes: int) -> dict[str, float]:
-    """Score a file into a folder."""
-    from lc_engine.data.sources import open_source
+def job(folder: Path, name: str, classes: int, path: lc.LearningPath) -> Callable[[], int]:
+    """Return what scores a file into a folder."""
 
-    labels = folder / "y.npy" if name == "x.npy" else None
-    source = open_source(folder / name, labels=labels)
-    masking = lc.Masking(weights="head")
-    scorer = lc.Scorer(head(classes), head="linear", masking=masking)
-    out = folder / f"scores-{name}"
-    shutil.rmtree(out, ignore_errors=True)
-    began = time.perf_counter()
-    table = lc.score(scorer, source, out)
-    seconds = time.perf_counter() - began
-    assert table.status_counts() == {"ok": len(source)}
-    return {"rows_per_second": len(source) / seconds, "peak_bytes": peak_bytes()}
+    def run() -> int:
+        labels = folder / "y.npy" if name == "x.npy" else None
+        source = open_source(folder / name, labels=labels)
+        masking = lc.Masking(weights="head")
+        scorer = lc.Scorer(head(classes), head="linear", masking=masking, path=path)
+        out = folder / f"scores-{name}"
+        shutil.rmtree(out, ignore_errors=True)
+        table = lc.score(scorer, source, out)
+        assert len(table) == len(source)
+        return len(source)
+
+    return run
 
 
-def in_a_process(*arguments: str) -> dict[str, float]:
-    """Run one part of this file in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scale.throughput", *arguments],
-        check=True,
-        stdout=subprocess.PIPE,
+def timed(run: Callable[[], int]) -> tuple[float, float]:
+    """Return microseconds per row: of processors, and by the clock."""
+    before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    rows = run()
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
+    used = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return used / rows * 1e6, wall / rows * 1e6
+
+
+def compare(folder: Path, name: str, classes: int, path: lc.LearningPath, runs: int) -> str:
+    """Run operator and job by turns, and say what each took."""
+    alone, whole = operator(folder, classes, path), job(folder, name, classes, path)
+    alone()
+    job(folder.parent / str(OPERATOR_ROWS), name, classes, path)()  # imports, and the disk's cache
+    taken: dict[str, list[tuple[float, float]]] = {"operator": [], "job": []}
+    for _ in range(runs):
+        taken["operator"].append(timed(alone))
+        taken["job"].append(timed(whole))
+    taken["operator"].append(timed(alone))
+    middle = {
+        part: [median(times) for times in zip(*took, strict=True)] for part, took in taken.items()
+    }
+    return "; ".join(
+        f"{what}: operator {middle['operator'][i]:.3f} us/row, job {middle['job'][i]:.3f}, "
+        f"{middle['operator'][i] / middle['job'][i]:.0%}"
+        for i, what in enumerate(("processor", "clock"))
     )
-    result: dict[str, float] = json.loads(done.stdout)
-    return result
+
+
+def in_a_process(*arguments: str) -> str:
+    """Run one part of this file in a process of its own; what it prints."""
+    command = [sys.executable, "-m", "benchmarks.scale.throughput", *arguments]
+    return str(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
 
 
 def main() -> None:
@@ -114,27 +148,24 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=10**7)
     parser.add_argument("--classes", type=int, default=100)
-    parser.add_argument("--part", choices=("operator", "x.npy", "x.parquet"))
+    parser.add_argument("--path", default="gauss:8", help="as the command line writes it")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--file", choices=FILES)
+    parser.add_argument("--part", choices=("compare", "peak"))
     asked = parser.parse_args()
-    folder = asked.folder / str(asked.rows)
-    if asked.part == "operator":
-        print(json.dumps(operator(folder, asked.classes)))
+    folder, path = asked.folder / str(asked.rows), lc.LearningPath.parse(asked.path)
+    if asked.part == "compare":
+        print(json.dumps(compare(folder, asked.file, asked.classes, path, asked.runs)))
     elif asked.part:
-        print(json.dumps(job(folder, asked.part, asked.classes)))
+        job(folder, asked.file, asked.classes, path)()
+        print(json.dumps(f"peak {peak_bytes() / 2**20:,.0f} MiB"))
     else:
-        make(folder, asked.rows, 10)
-        common = (str(asked.folder), "--rows", str(asked.rows), "--classes", str(asked.classes))
-        before = in_a_process(*common, "--part", "operator")["rows_per_second"]
-        for name in ("x.npy", "x.parquet"):
-            found = in_a_process(*common, "--part", name)
-            after = in_a_process(*common, "--part", "operator")["rows_per_second"]
-            rate, peak = found["rows_per_second"], found["peak_bytes"]
-            print(
-                f"{name}: {rate:,.0f} rows/s, {rate / ((before + after) / 2):.0%} of the operator "
-                f"(before {before:,.0f}, after {after:,.0f}); peak {peak / 2**20:,.0f} MiB",
-                flush=True,
-            )
-            before = after
+        for rows in {OPERATOR_ROWS, asked.rows}:
+            make(asked.folder / str(rows), rows, 10)
+        for name in (asked.file,) if asked.file else FILES:
+            for part in ("compare", "peak"):
+                found = in_a_process(*sys.argv[1:], "--file", name, "--part", part)
+                print(f"{name}: {found}", flush=True)
 
 
 if __name__ == "__main__":
