@@ -3,6 +3,7 @@
 #include <string>
 
 #include "bindings.h"
+#include "isa.h"
 #include "masked_weight.h"
 
 namespace lc {
@@ -26,16 +27,19 @@ inline MaskedWeight checked_weight(const py::array& weight, const std::string& n
           data_or_null(thresholds),
           data_or_null(saliency),
           seed.has_value(),
-          seed.value_or(0)};
+          seed.value_or(0),
+          bits16 && weight.shape(1) % 2 == 0 && active_isa() == Isa::avx512_bf16};
 }
 
 // (sub_models, rows, dims), or (rows, dims) that all sub-models share.
 inline LayerInputs checked_inputs(const py::array& inputs, const std::string& name,
-                                  int64_t sub_models, int64_t dims) {
+                                  int64_t sub_models, const MaskedWeight& weight) {
   const Features x(inputs, name);
   const bool shared = inputs.ndim() == 2;
-  if (x.dims != dims || (!shared && x.leading != sub_models))
+  if (x.dims != weight.dims || (!shared && x.leading != sub_models))
     throw std::invalid_argument(name + " must be (sub_models, rows, inputs) or (rows, inputs)");
+  if (x.bits16 != weight.bits16)
+    throw std::invalid_argument(name + " must have the dtype of the weight");
   return {x.data, x.bits16, sub_models, x.samples, shared ? 0 : x.samples};
 }
 

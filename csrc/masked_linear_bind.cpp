@@ -25,7 +25,7 @@ void run(const py::array& x, const py::array& weight, const std::optional<Array<
   const int64_t sub_models = thresholds.shape(0);
   const MaskedWeight masked =
       checked_weight(weight, "weight", thresholds, saliency, seed, sub_models);
-  const LayerInputs inputs = checked_inputs(x, "x", sub_models, masked.dims);
+  const LayerInputs inputs = checked_inputs(x, "x", sub_models, masked);
   require(!bias || (bias->ndim() == 1 && bias->shape(0) == masked.outputs),
           "bias must be (outputs)");
   require(is_bits16(out, "out") == inputs.bits16 && out.ndim() == 3 && out.shape(0) == sub_models &&

@@ -2,6 +2,9 @@
 //
 // A block of outputs is masked, widened and packed, then meets all rows of the task in the
 // register-tiled product of tile.h. No masked copy of the weights is ever held.
+//
+// Where the processor multiplies pairs of bfloat16, two dims count as one whose bits are moved as a
+// float's: rows are laid out without being widened, and masked weights are narrowed again.
 #pragma once
 #include "activate.h"
 #include "masked_weight.h"
@@ -11,6 +14,8 @@
 
 namespace lc {
 namespace LC_ISA {
+
+static_assert(kLanes % kGroup == 0 && kBlock % kLanes == 0, "blocks hold whole vectors of outputs");
 
 LC_INLINE float weight_at(const MaskedWeight& weight, int64_t i) {
   if (!weight.bits16) return static_cast<const float*>(weight.data)[i];
@@ -54,48 +59,68 @@ LC_INLINE void mask_row(const MaskedWeight& weight, int64_t sub_model, int64_t o
   }
 }
 
-// Packs (tile_sizes.h) the outputs [from, from + outputs) as a sub-model keeps them. Whole rows are
-// read one after the other, as they lie in memory, so that the processor fetches ahead.
+// Two floats that hold bfloat16 each into the bits of one, over a row.
+LC_INLINE void join_pairs(float* row, int64_t pairs) {
+  for (int64_t at = 0; at < pairs; at += kLanes) {
+    // Apart from the row, so that compilers vectorise the loop; a row ends in a spare vector.
+    uint32_t halves[2 * kLanes], joined[kLanes];
+    memcpy(halves, row + 2 * at, sizeof halves);
+    // The high half of a widened bfloat16 is all that it has.
+    for (int i = 0; i < kLanes; ++i) joined[i] = (halves[2 * i] >> 16) | halves[2 * i + 1];
+    memcpy(row + at, joined, sizeof joined);
+  }
+}
+
+// Dims as the product counts them.
+LC_INLINE int64_t steps_of(const MaskedWeight& weight) {
+  return weight.pairs ? weight.dims / 2 : weight.dims;
+}
+
+// Packs the outputs [from, from + outputs) as a sub-model keeps them, [vector of outputs][dim]
+// [output of the vector]. Whole rows are read one after the other, as they lie in memory.
 static void pack_block(const MaskedWeight& weight, int64_t sub_model, int64_t from, int64_t outputs,
                        float* rows, float* packed) {
-  const int64_t dims = weight.dims, stride = row_stride(dims);
+  const int64_t stride = row_stride(weight.dims), steps = steps_of(weight);
   for (int64_t c = 0; c < outputs; c += kLanes) {
     const int64_t some = outputs - c < kLanes ? outputs - c : kLanes;
-    for (int64_t i = 0; i < some; ++i) mask_row(weight, sub_model, from + c + i, rows + i * stride);
-    for (int64_t d = 0; d < dims; d += kLanes) {
+    for (int64_t i = 0; i < some; ++i) {
+      mask_row(weight, sub_model, from + c + i, rows + i * stride);
+      if (weight.pairs) join_pairs(rows + i * stride, steps);
+    }
+    for (int64_t d = 0; d < steps; d += kLanes) {
       // What lies past the dims or the outputs of the block is left over, and is not read.
       Vec square[kLanes];
       for (int i = 0; i < kLanes; ++i) square[i] = load(rows + i * stride + d);
       transpose(square);
-      const int64_t left = dims - d < kLanes ? dims - d : kLanes;
-      float* out = packed + packed_index(c, d, dims);
-      for (int64_t j = 0; j < left; ++j) {
-        alignas(64) float column[kLanes];
-        store(column, square[j]);
-        for (int64_t i = 0; i < some; i += kGroup)
-          memcpy(out + i * dims + j * kGroup, column + i, kGroup * sizeof(float));
-      }
+      for (int64_t j = 0; j < kLanes && d + j < steps; ++j)
+        store(packed + c * steps + (d + j) * kLanes, square[j]);
     }
   }
 }
 
 // The rows of a task as [tile][vector][dim][lane]; those past its end become zeros.
-static void load_rows(const LayerInputs& inputs, const LayerTask& task, int64_t dims, float* out) {
+static void load_rows(const LayerInputs& inputs, const LayerTask& task, bool pairs, int64_t steps,
+                      float* out) {
   const int64_t before = task.sub_model * inputs.stride;
   const int64_t first = before + task.row, end = first + task.rows;
   for (int64_t i = 0; i < task.rows; i += kLanes)
-    load_tile(inputs.data, inputs.bits16, first + i, end, dims, out + i * dims);
+    load_tile(inputs.data, inputs.bits16 && !pairs, first + i, end, steps, out + i * steps);
 }
 
 // Sums [output][vector][lane] of a tile of which `vectors` are in use.
-LC_INLINE void multiply(const float* x, const float* packed, int64_t dims, int64_t outputs,
+template <Terms kTerms>
+LC_INLINE void multiply(const float* x, const float* packed, int64_t steps, int64_t outputs,
                         int vectors, float* sums) {
-  if (vectors == kVectors) return gather_block<true>(x, packed, dims, outputs, sums);
-  if (vectors == 1) return gather_block<true, 1>(x, packed, dims, outputs, sums);
-  // Not more than kVectors: these two are only met where that is four.
+  // Not more than kVectors: two and three are only met where that is four.
   constexpr int kTwo = kVectors < 2 ? kVectors : 2, kThree = kVectors < 3 ? kVectors : 3;
-  if (vectors == 2) return gather_block<true, kTwo>(x, packed, dims, outputs, sums);
-  gather_block<true, kThree>(x, packed, dims, outputs, sums);
+  switch (vectors) {
+    case 1: return gather_block<kTerms, 1, kLanes>(x, packed, steps, outputs, sums);
+    case kVectors: return gather_block<kTerms, kVectors, kLanes>(x, packed, steps, outputs, sums);
+    default:
+      if (vectors == kTwo)
+        return gather_block<kTerms, kTwo, kLanes>(x, packed, steps, outputs, sums);
+      gather_block<kTerms, kThree, kLanes>(x, packed, steps, outputs, sums);
+  }
 }
 
 // Calls take(sums, first output, outputs, first row of the tile, vectors) for every block of
@@ -103,19 +128,23 @@ LC_INLINE void multiply(const float* x, const float* packed, int64_t dims, int64
 template <typename Take>
 LC_INLINE void for_each_product(const MaskedWeight& weight, const LayerInputs& inputs,
                                 const LayerTask& task, float* scratch, Take take) {
-  const int64_t dims = weight.dims;
+  const int64_t steps = steps_of(weight);
   float* rows = scratch;
-  float* packed = rows + kTaskRows * dims;
-  float* kept = packed + kBlock * dims;
-  float* sums = kept + kMostLanes * row_stride(dims);
-  load_rows(inputs, task, dims, rows);
+  float* packed = rows + kTaskRows * steps;
+  float* kept = packed + kBlock * steps;
+  float* sums = kept + kMostLanes * row_stride(weight.dims);
+  load_rows(inputs, task, weight.pairs, steps, rows);
   for (int64_t from = task.from; from < task.to; from += kBlock) {
     const int64_t outputs = task.to - from < kBlock ? task.to - from : kBlock;
     pack_block(weight, task.sub_model, from, outputs, kept, packed);
     for (int64_t i = 0; i < task.rows; i += kTile) {
       const int64_t left = (task.rows - i + kLanes - 1) / kLanes;
       const int vectors = static_cast<int>(left < kVectors ? left : kVectors);
-      multiply(rows + i * dims, packed, dims, outputs, vectors, sums);
+      const float* x = rows + i * steps;
+      if (kHasPairs && weight.pairs)
+        multiply<Terms::pairs>(x, packed, steps, outputs, vectors, sums);
+      else
+        multiply<Terms::products>(x, packed, steps, outputs, vectors, sums);
       take(sums, from, outputs, i, vectors);
     }
   }

@@ -15,6 +15,7 @@ struct MaskedWeight {
   const float* saliency;    // (outputs, dims), or null: |w|
   bool random;              // saliency drawn by Philox, weight i of stream 0 number i
   uint64_t seed;
+  bool pairs;  // inputs and weights are bfloat16 and meet two dims at a time
 };
 
 // The inputs (sub-models, rows, dims) of a layer, like the weight in dtype; sub-model k's lie

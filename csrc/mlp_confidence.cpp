@@ -112,7 +112,7 @@ LC_INLINE void run_layer(const MaskedLayer& layer, int64_t sub_model, const floa
       if (sparse)
         gather_sparse(layer, sub_model, from, outputs, x, scratch.sums);
       else
-        gather_block<true>(x, scratch.masked, layer.inputs, outputs, scratch.sums);
+        gather_block<Terms::products>(x, scratch.masked, layer.inputs, outputs, scratch.sums);
       take(scratch.sums, from, outputs, i / kTile);
     }
   }

@@ -49,15 +49,15 @@ void prototype_confidence(const PrototypeJob& job, int64_t row, float* memory) {
       const float *z = features + i * job.dims, *factor = factors + i;
       Softmax& tile = softmax[i / kTile];
       if (job.logit == Logit::inverse_distance) {
-        gather_block<false>(z, prototypes, job.dims, classes, sums);
+        gather_block<Terms::squares>(z, prototypes, job.dims, classes, sums);
         absorb(sums, from, classes, labels + i, tile, [factor](Vec sum, int64_t, int v) {
           return div(load(factor + v * kLanes), max(splat(kMinDistance), sqrt(sum)));
         });
       } else {
         if (job.logit == Logit::cosine)
-          gather_block<true>(z, prototypes, job.dims, classes, sums);
+          gather_block<Terms::products>(z, prototypes, job.dims, classes, sums);
         else
-          gather_block<false>(z, prototypes, job.dims, classes, sums);
+          gather_block<Terms::squares>(z, prototypes, job.dims, classes, sums);
         absorb(sums, from, classes, labels + i, tile,
                [factor](Vec sum, int64_t, int v) { return mul(load(factor + v * kLanes), sum); });
       }

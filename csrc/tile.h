@@ -18,10 +18,32 @@ static_assert(kRows % kTile == 0, "a call scores whole tiles");
 // Dims of a tile that take half of a first-level cache.
 constexpr int64_t kDims = 16384 / (kTile * static_cast<int64_t>(sizeof(float)));
 
-// Adds the terms of some dims to the sums of kCount outputs: products w · x or squares (x − w)².
-// Sums of one block of dims start from zero and are added up as wholes: fewer roundings than one
-// long sum has. A tile that is not full takes only kWide vectors; a sample's sum is the same.
-template <bool kProduct, int kCount, int kWide>
+// What a weight and an input add to a sum: w · x, (x − w)², or the two products of a pair of
+// bfloat16 that lie in the bits of one float.
+enum class Terms { products, squares, pairs };
+
+#if defined(__AVX512BF16__)
+constexpr bool kHasPairs = true;
+LC_INLINE Vec dot_pairs(Vec a, Vec b, Vec sum) {
+  return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+}
+#else
+constexpr bool kHasPairs = false;
+LC_INLINE Vec dot_pairs(Vec, Vec, Vec sum) { return sum; }
+#endif
+
+template <Terms kTerms>
+LC_INLINE Vec with_term(Vec x, Vec w, Vec sum) {
+  if (kTerms == Terms::products) return fma(x, w, sum);
+  if (kTerms == Terms::pairs) return dot_pairs(x, w, sum);
+  const Vec difference = sub(x, w);
+  return fma(difference, difference, sum);
+}
+
+// Adds the terms of some dims to the sums of kCount outputs. Sums of one block of dims start from
+// zero and are added up as wholes: fewer roundings than one long sum has. A tile that is not full
+// takes only kWide vectors; a sample's sum is the same. kPack outputs lie side by side in `packed`.
+template <Terms kTerms, int kCount, int kWide, int64_t kPack>
 LC_INLINE void gather(const float* x, int64_t stride, const float* packed, int64_t dims, bool first,
                       float* sums) {
   Vec sum[kCount][kWide];
@@ -31,11 +53,8 @@ LC_INLINE void gather(const float* x, int64_t stride, const float* packed, int64
     Vec at[kWide];
     for (int v = 0; v < kWide; ++v) at[v] = load(x + v * stride + d * kLanes);
     for (int c = 0; c < kCount; ++c) {
-      const Vec w = splat(packed[d * kGroup + c]);
-      for (int v = 0; v < kWide; ++v) {
-        const Vec term = kProduct ? w : sub(at[v], w);
-        sum[c][v] = fma(kProduct ? at[v] : term, term, sum[c][v]);
-      }
+      const Vec w = splat(packed[d * kPack + c]);
+      for (int v = 0; v < kWide; ++v) sum[c][v] = with_term<kTerms>(at[v], w, sum[c][v]);
     }
   }
   for (int c = 0; c < kCount; ++c)
@@ -45,8 +64,9 @@ LC_INLINE void gather(const float* x, int64_t stride, const float* packed, int64
     }
 }
 
-// Sums [output][vector][lane] over all dims. x is [vector][dim][lane], packed is [group][dim][4].
-template <bool kProduct, int kWide = kVectors>
+// Sums [output][vector][lane] over all dims. x is [vector][dim][lane], packed is
+// [group][dim][kPack], in groups of kGroup outputs or a multiple of it.
+template <Terms kTerms, int kWide = kVectors, int64_t kPack = kGroup>
 LC_INLINE void gather_block(const float* x, const float* packed, int64_t dims, int64_t outputs,
                             float* sums) {
   const int64_t stride = dims * kLanes;
@@ -55,13 +75,13 @@ LC_INLINE void gather_block(const float* x, const float* packed, int64_t dims, i
     const int64_t count = dims - from < kDims ? dims - from : kDims;
     for (int64_t c = 0; c < outputs; c += kGroup) {
       const float* part = x + from * kLanes;
-      const float* group = packed + c * dims + from * kGroup;
+      const float* group = packed + (c - c % kPack) * dims + from * kPack + c % kPack;
       float* out = sums + c * kTile;
       switch (outputs - c) {
-        case 1: gather<kProduct, 1, kWide>(part, stride, group, count, from == 0, out); break;
-        case 2: gather<kProduct, 2, kWide>(part, stride, group, count, from == 0, out); break;
-        case 3: gather<kProduct, 3, kWide>(part, stride, group, count, from == 0, out); break;
-        default: gather<kProduct, 4, kWide>(part, stride, group, count, from == 0, out);
+        case 1: gather<kTerms, 1, kWide, kPack>(part, stride, group, count, from == 0, out); break;
+        case 2: gather<kTerms, 2, kWide, kPack>(part, stride, group, count, from == 0, out); break;
+        case 3: gather<kTerms, 3, kWide, kPack>(part, stride, group, count, from == 0, out); break;
+        default: gather<kTerms, 4, kWide, kPack>(part, stride, group, count, from == 0, out);
       }
     }
     from += kDims;
@@ -72,7 +92,7 @@ LC_INLINE void gather_block(const float* x, const float* packed, int64_t dims, i
 // −10^6, so the largest one is kept.
 struct Softmax {
   float largest[kTile], total[kTile], chosen[kTile];
-  float moment[kTile];  // Σ 2^d · d with d the distance from the largest: what an entropy needs
+  float moment[kTile];  // Σ 2^d · d with d the distance from the largest, for an entropy
 };
 
 LC_INLINE void start(Softmax& softmax) {

@@ -43,7 +43,7 @@ void run(const py::array& hidden, const py::array& vocab_weight,
   const int64_t sub_models = nll.shape(0), tokens = nll.shape(1);
   const MaskedWeight weight =
       checked_weight(vocab_weight, "vocab_weight", thresholds, saliency, seed, sub_models);
-  const LayerInputs inputs = checked_inputs(hidden, "hidden", sub_models, weight.dims);
+  const LayerInputs inputs = checked_inputs(hidden, "hidden", sub_models, weight);
   require(inputs.rows == tokens, "hidden must have a row for each token of nll");
   require(!bias || (bias->ndim() == 1 && bias->shape(0) == weight.outputs), "bias must be (words)");
   require(!entropy || (entropy->ndim() == 2 && entropy->shape(0) == sub_models &&

@@ -92,8 +92,8 @@ def resolve_backend(
             if native() is not None:
                 return "native"
             warn_once(
-                f"lc_engine.{operator}: the C++ core was not built, so the plain-torch reference "
-                "runs instead, many times slower. Install a C++ compiler and reinstall lc_engine."
+                f"lc_engine.{operator}: the C++ core was not built, so the slower plain-torch "
+                "reference runs instead. Install a C++ compiler and reinstall lc_engine."
             )
         return "reference"
     if backend == "native":
@@ -111,23 +111,6 @@ def resolve_backend(
             f"TRITON_INTERPRET=1 set before the start), got {dtype} on {device}"
         )
     return backend
-
-
-def resolve_without_native(
-    operator: str, backend: Backend, device: torch.device, dtype: torch.dtype
-) -> str:
-    """Choose between plain torch and Triton, for an operator whose fast form on a CPU is torch's.
-
-    Raises:
-        ValueError: the backend named cannot run these tensors.
-    """
-    if backend == "native":
-        raise ValueError(
-            f"backend='native': lc_engine.{operator} has no C++ form; on a CPU 'auto' is torch's"
-        )
-    if backend == "auto" and device.type != "cuda":
-        return "reference"
-    return resolve_backend(operator, backend, device, dtype)
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -23,9 +23,11 @@ pytestmark = pytest.mark.skipif(contract.native() is None, reason="the C++ core 
 DTYPES = [torch.float32, torch.bfloat16]
 
 
-def layer(draw: Draw, dtype: torch.dtype, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Enough outputs for two tasks, dims that fill no vector."""
-    x, w, b = draw(2, rows, 77), draw(1100, 77) / 9, draw(1100)
+def layer(
+    draw: Draw, dtype: torch.dtype, rows: int, dims: int = 77
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Enough outputs for two tasks; even dims of bfloat16 may be multiplied in pairs."""
+    x, w, b = draw(2, rows, dims), draw(1100, dims) / 9, draw(1100)
     return x.to(dtype), w.to(dtype), b.to(dtype), torch.tensor([0.02, 0.15])
 
 
@@ -37,11 +39,12 @@ def nll(hidden: Tensor, weight: Tensor, targets: Tensor, thresholds: Tensor) -> 
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dims", [77, 130])
 @pytest.mark.parametrize("rows", [1, 15, 17, 33, 50, 255, 300])
 def test_a_row_has_the_same_bits_in_every_batch(
-    draw: Draw, dtype: torch.dtype, rows: int, set_threads: Callable[[int], None]
+    draw: Draw, dtype: torch.dtype, dims: int, rows: int, set_threads: Callable[[int], None]
 ) -> None:
-    x, w, b, t = layer(draw, dtype, 300)
+    x, w, b, t = layer(draw, dtype, 300, dims)
     set_threads(2)
     whole = masked_linear(x, w, b, t, activation="gelu", backend="native")
     targets = torch.arange(300) * 7 % 1100
@@ -61,6 +64,20 @@ def test_a_sub_model_has_the_same_bits_alone(draw: Draw, dtype: torch.dtype) -> 
     shared = x[:1].expand(2, 40, 77)
     copied = masked_linear(shared.clone(), w, b, t, backend="native")
     assert torch.equal(masked_linear(shared, w, b, t, backend="native"), copied)
+
+
+@pytest.mark.parametrize("dims", [2, 64, 130, 300])
+@pytest.mark.parametrize("rows", [1, 70])
+def test_bfloat16_of_even_dims_accumulates_in_float32(draw: Draw, dims: int, rows: int) -> None:
+    x, w, b, t = layer(draw, torch.bfloat16, rows, dims)
+    kept = [torch.where(w.abs().float() >= one, w, 0).double() for one in t]
+    logits = torch.stack([h.double() @ k.T + b.double() for h, k in zip(x, kept, strict=True)])
+    targets = torch.arange(rows) % 1100
+    ours = token_nll(x, w, targets, bias=b, thresholds=t, backend="native")
+    wanted = -logits.log_softmax(-1)[:, torch.arange(rows), targets]
+    torch.testing.assert_close(ours.double(), wanted, atol=2e-5, rtol=2e-5)
+    layers = masked_linear(x, w, b, t, activation="relu", backend="native")
+    torch.testing.assert_close(layers.double(), logits.relu(), atol=1e-4, rtol=4e-3)
 
 
 def test_random_saliency_of_more_numbers_than_a_draw(draw: Draw) -> None:
@@ -95,6 +112,7 @@ NLL, TARGETS = np.zeros((2, 3), np.float32), np.zeros(3, np.int64)
         ({"x": X[:1]}, "x must be"),
         ({"x": X[..., :3].copy()}, "x must be"),
         ({"x": X[0, 0]}, "x must have 2 or 3 dimensions"),
+        ({"x": X.astype(np.uint16)}, "x must have the dtype of the weight"),
         ({"weight": W[0]}, "weight must be"),
         ({"weight": W.astype(np.int32)}, "weight must be float32"),
         ({"bias": W[0]}, "bias must be"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import erf
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 
 from lc_engine.ops import masked_linear, philox
-from lc_engine.ops.contract import Backend
+
+if TYPE_CHECKING:
+    from lc_engine.ops.contract import Backend
 
 Draw = Callable[..., Tensor]
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,12 +12,14 @@ import torch
 from torch import Tensor
 
 from lc_engine.ops import TokenScores, philox, token_nll
-from lc_engine.ops.contract import Backend
+
+if TYPE_CHECKING:
+    from lc_engine.ops.contract import Backend
 
 Draw = Callable[..., Tensor]
 
-# (sub-models, tokens, dims, words): one of each, odd, several tiles of words, of tokens too, one dim
-# and one token against several of the native form's segments of words.
+# (sub-models, tokens, dims, words): one of each, odd, several tiles of words, of tokens too, one
+# dim and one token against several of the native form's segments of words.
 SHAPES = [
     (1, 1, 1, 1),
     (3, 17, 7, 5),
