@@ -122,9 +122,9 @@ class LinearPlan:
         both = features == self.weight.dtype == torch.bfloat16
         if both not in self._native:
             self._native[both] = contract.native().LinearPlan(
-                _host(self.weight),
-                _host(self.bias),
-                _host(self.saliency),
+                contract.host_floats(self.weight),
+                contract.host_floats(self.bias),
+                contract.host_floats(self.saliency),
                 self.thresholds.numpy(),
                 both,
             )
@@ -172,10 +172,6 @@ class LinearPlan:
             logits = torch.nn.functional.linear(x, torch.where(kept, weight, 0), bias)
             rows.append(contract.label_log_prob(logits, labels))
         return torch.stack(rows)
-
-
-def _host(tensor: Tensor | None) -> object:
-    return None if tensor is None else tensor.float().numpy()
 
 
 def _split_saliency(saliency: Saliency) -> tuple[Tensor | None, int | None]:
