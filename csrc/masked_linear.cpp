@@ -19,7 +19,7 @@ LC_INLINE uint16_t narrow(float x) {
 }
 
 // Writes `some` outputs of a row.
-LC_INLINE void write(const LinearJob& job, int64_t at, Vec x, int64_t some) {
+LC_INLINE void write(const MaskedLinearJob& job, int64_t at, Vec x, int64_t some) {
   alignas(64) float one[kLanes];
   if (job.x.bits16) {
     uint16_t* out = static_cast<uint16_t*>(job.out) + at;
@@ -38,7 +38,7 @@ LC_INLINE void write(const LinearJob& job, int64_t at, Vec x, int64_t some) {
 
 }  // namespace
 
-void masked_linear(const LinearJob& job, const LayerTask& task, float* scratch) {
+void masked_linear(const MaskedLinearJob& job, const LayerTask& task, float* scratch) {
   const int64_t width = job.weight.outputs;
   const int64_t first = task.sub_model * job.x.rows + task.row;
   for_each_product(job.weight, job.x, task, scratch,

@@ -8,7 +8,7 @@
 
 namespace lc {
 
-struct LinearJob {
+struct MaskedLinearJob {
   MaskedWeight weight;
   LayerInputs x;
   const float* bias;  // [output] or null
@@ -20,6 +20,6 @@ struct LinearJob {
 constexpr int64_t kOutputs = 1024;
 
 // Does one task with no allocation; the scratch is layer_scratch floats, 64-byte aligned.
-LC_DECLARE(void masked_linear(const LinearJob& job, const LayerTask& task, float* scratch))
+LC_DECLARE(void masked_linear(const MaskedLinearJob& job, const LayerTask& task, float* scratch))
 
 }  // namespace lc

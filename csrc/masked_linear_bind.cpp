@@ -8,7 +8,7 @@
 namespace lc {
 namespace {
 
-void compute(const LinearJob& job, const LayerTask& task,
+void compute(const MaskedLinearJob& job, const LayerTask& task,
              float* scratch){LC_DISPATCH(masked_linear, job, task, scratch)}
 
 Activation activation_named(const std::optional<std::string>& name) {
@@ -31,8 +31,8 @@ void run(const py::array& x, const py::array& weight, const std::optional<Array<
   require(is_bits16(out, "out") == inputs.bits16 && out.ndim() == 3 && out.shape(0) == sub_models &&
               out.shape(1) == inputs.rows && out.shape(2) == masked.outputs && out.writeable(),
           "out must be a writable (sub_models, rows, outputs) array like x");
-  const LinearJob job{masked, inputs, data_or_null(bias), activation_named(activation),
-                      out.mutable_data()};
+  const MaskedLinearJob job{masked, inputs, data_or_null(bias), activation_named(activation),
+                            out.mutable_data()};
   const LayerTasks tasks(masked, inputs, kOutputs);
   if (sub_models * inputs.rows == 0) return;
   py::gil_scoped_release unlocked;

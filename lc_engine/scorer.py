@@ -384,9 +384,7 @@ class Scorer:
         return prepared.views(inputs, self._compute_dtype(prepared))
 
     def _compute_dtype(self, prepared: Prepared) -> torch.dtype:
-        if self.dtype is None or self.dtype == "auto":
-            return prepared.dtype
-        return DTYPES[self.dtype]
+        return prepared.dtype if self.dtype is None else DTYPES[self.dtype]
 
     def _get_head(self, inputs: Tensor) -> Head:
         prepared = self._prepare()
