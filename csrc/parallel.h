@@ -1,13 +1,10 @@
-// Rows over threads. Threads are made per call: a pool would not survive a fork of the process (a
-// data loader's workers), and making one costs microseconds against milliseconds of work.
+// Rows over threads.
 #pragma once
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <exception>
 #include <memory>
 #include <new>
-#include <thread>
 #include <vector>
 
 namespace lc {
@@ -25,6 +22,11 @@ struct AlignedFloats {
   std::unique_ptr<float[], Free> data;
 };
 
+// Calls work(context) on this thread and on up to `workers` − 1 others, and waits for them. Torch's
+// own threads where they can be had: to start one costs as much as a small batch, and torch's, which
+// wait for work in a loop, would keep a new one from a processor.
+void run_team(int64_t workers, void (*work)(void*), void* context);
+
 // Calls work(task, scratch) for every task in [0, tasks), each thread with scratch of its own. The
 // next free task goes to the next free thread; results must not depend on which.
 template <typename Work>
@@ -33,20 +35,12 @@ void parallel_for(int64_t tasks, int threads, int64_t scratch_floats, const Work
   std::vector<AlignedFloats> scratch;
   scratch.reserve(static_cast<size_t>(workers));
   for (int64_t i = 0; i < workers; ++i) scratch.emplace_back(scratch_floats);
-  std::atomic<int64_t> next{0};
-  const auto run = [&](int64_t worker) {
-    for (int64_t task = next++; task < tasks; task = next++)
-      work(task, scratch[static_cast<size_t>(worker)].data.get());
+  std::atomic<int64_t> worker{0}, next{0};
+  auto run = [&] {
+    float* own = scratch[static_cast<size_t>(worker++)].data.get();
+    for (int64_t task = next++; task < tasks; task = next++) work(task, own);
   };
-  std::vector<std::thread> others;
-  others.reserve(static_cast<size_t>(workers));
-  try {
-    for (int64_t i = 1; i < workers; ++i) others.emplace_back(run, i);
-  } catch (const std::exception&) {
-    // No more threads to be had: those that started, and this one, do the work.
-  }
-  run(0);
-  for (std::thread& thread : others) thread.join();
+  run_team(workers, [](void* context) { (*static_cast<decltype(run)*>(context))(); }, &run);
 }
 
 }  // namespace lc
