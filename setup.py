@@ -17,6 +17,7 @@ KERNELS = [
     "csrc/masked_linear.cpp",
     "csrc/mlp_confidence.cpp",
     "csrc/prototype_confidence.cpp",
+    "csrc/sparse_layer.cpp",
     "csrc/token_nll.cpp",
 ]
 ISA_FLAGS: dict[str, list[str]] = {"baseline": []}

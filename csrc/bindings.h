@@ -68,6 +68,7 @@ void bind_linear(py::module_& module);
 void bind_masked_linear(py::module_& module);
 void bind_mlp(py::module_& module);
 void bind_prototype(py::module_& module);
+void bind_sparse_layer(py::module_& module);
 void bind_thresholds(py::module_& module);
 void bind_token_nll(py::module_& module);
 

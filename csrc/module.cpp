@@ -11,6 +11,7 @@ PYBIND11_MODULE(_native, module, pybind11::mod_gil_not_used()) {
   lc::bind_masked_linear(module);
   lc::bind_mlp(module);
   lc::bind_prototype(module);
+  lc::bind_sparse_layer(module);
   lc::bind_thresholds(module);
   lc::bind_token_nll(module);
 }

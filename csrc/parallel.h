@@ -23,8 +23,8 @@ struct AlignedFloats {
 };
 
 // Calls work(context) on this thread and on up to `workers` − 1 others, and waits for them. Torch's
-// own threads where they can be had: to start one costs as much as a small batch, and torch's, which
-// wait for work in a loop, would keep a new one from a processor.
+// own threads where they can be had: to start one costs as much as a small batch, and torch's,
+// which wait for work in a loop, would keep a new one from a processor.
 void run_team(int64_t workers, void (*work)(void*), void* context);
 
 // Calls work(task, scratch) for every task in [0, tasks), each thread with scratch of its own. The

@@ -68,6 +68,11 @@ out["bfloat16 layer"] = np.empty((1, len(x), len(weight)), np.uint16)
 core.masked_linear(
     bits(x), bits(weight), None, bounds[:1], None, None, None, out["bfloat16 layer"], 2
 )
+one = (1, 1)
+for name, dress in (("lists", np.asarray), ("bfloat16 lists", bits)):
+    plan = core.SparseLayerPlan(dress(given["thin"])[:, None], bias, 1, one, (0, 0), one, 2)
+    out[name] = np.empty((1, 1, len(x), len(weight)), dress(x).dtype)
+    plan.run(dress(x)[None, None], out[name], 2)
 np.savez(sys.argv[3], **out)
 """
 
@@ -121,6 +126,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.n
     # bfloat16 numbers: those with nothing in the lower half.
     given["x_bits"] = (given["x"].view(np.uint32) >> 16).astype(np.uint16)
     given["weight_16"] = (given["weight"].view(np.uint32) & 0xFFFF0000).view(np.float32)
+    given["thin"] = np.where(rng.random((43, 219)) < 0.2, given["weight"], np.float32(0))
     x, weight = given["x"].astype(np.float64), given["weight"].astype(np.float64)
     bias, labels = given["bias"].astype(np.float64), given["labels"]
     squares = ((x[:, None] - weight) ** 2).sum(-1)
@@ -163,6 +169,8 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.n
     random = wanted["random"].astype(np.float64)
     wanted["random nll"] = -log_softmax_at(x @ random.T, labels)[None]
     wanted["bfloat16 layer"] = (cut(given["x"]) @ cut(given["weight"]).T)[None]
+    wanted["lists"] = (x @ given["thin"].astype(np.float64).T + bias)[None, None]
+    wanted["bfloat16 lists"] = (cut(given["x"]) @ cut(given["thin"]).T + bias)[None, None]
     path = tmp_path_factory.mktemp("isa") / "given.npz"
     np.savez(path, **given)
     return path, wanted
@@ -181,7 +189,7 @@ def test_forced_isa_matches_float64(
     assert set(ours) == set(wanted)
     for name in wanted:
         exact = name in ("random", "magnitude")
-        if name == "bfloat16 layer":
+        if name in ("bfloat16 layer", "bfloat16 lists"):
             rounded = (ours[name].astype(np.uint32) << 16).view(np.float32)
             np.testing.assert_allclose(rounded, wanted[name], rtol=4e-3, atol=1e-5)
             continue

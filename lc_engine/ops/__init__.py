@@ -6,6 +6,7 @@ from lc_engine.ops.linear_confidence import LinearPlan, linear_confidence
 from lc_engine.ops.masked_linear import masked_linear
 from lc_engine.ops.mlp_confidence import MLPPlan, mlp_confidence
 from lc_engine.ops.prototype_confidence import PrototypePlan, prototype_confidence
+from lc_engine.ops.sparse_layer import SparseLayerPlan
 from lc_engine.ops.token_nll import TokenScores, token_nll
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "MLPPlan",
     "PathScores",
     "PrototypePlan",
+    "SparseLayerPlan",
     "TokenScores",
     "apply_thresholds",
     "linear_confidence",

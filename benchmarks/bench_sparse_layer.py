@@ -1,0 +1,87 @@
+"""SparseLayerPlan on a CPU against dense products and torch's own sparse one, per density.
+
+The layers are one of ViT-Tiny's (eight pictures' tokens) and one of ResNet-18's (eight pictures);
+making the lists is in `lists-and-product`, as it is once per sub-model, and apart from the product.
+
+    pytest benchmarks/bench_sparse_layer.py --benchmark-only
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, linear
+
+from lc_engine.ops import SparseLayerPlan
+
+DENSITIES = [0.02, 0.2, 0.5]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+LAYERS = ["linear 192-768", "convolution 256-256"]
+
+
+@cache
+def case(layer: str, density: float) -> tuple[Tensor, Tensor]:
+    """Inputs and weight, in numbers that bfloat16 holds too."""
+    seed = torch.Generator().manual_seed(0)
+    if layer == "linear 192-768":
+        x, weight = (torch.randn(*s, generator=seed) for s in ((8 * 197, 192), (768, 192)))
+    else:
+        x, weight = (torch.randn(*s, generator=seed) for s in ((8, 256, 14, 14), (256, 256, 3, 3)))
+        x = x.contiguous(memory_format=torch.channels_last)
+        weight = weight.contiguous(memory_format=torch.channels_last)
+    keep = torch.rand(weight.shape, generator=seed) < density
+    return x.bfloat16().float(), (weight * keep).bfloat16().float()
+
+
+def dense(x: Tensor, weight: Tensor) -> Tensor:
+    return linear(x, weight) if x.dim() == 2 else conv2d(x, weight, padding=1)
+
+
+def plan_of(weight: Tensor) -> SparseLayerPlan:
+    return SparseLayerPlan(weight, padding=(weight.dim() // 4,) * 2)
+
+
+def check(out: Tensor, layer: str, density: float) -> None:
+    wanted = dense(*(part.double() for part in case(layer, density)))
+    rough = 1e-2 if out.dtype == torch.bfloat16 else 1e-5
+    scale = wanted.abs().max().item()
+    torch.testing.assert_close(out.double(), wanted, rtol=rough, atol=rough * scale)
+
+
+every = pytest.mark.parametrize("layer", LAYERS)
+thin = pytest.mark.parametrize("density", DENSITIES)
+dtypes = pytest.mark.parametrize("dtype", list(DTYPES))
+
+
+@every
+@thin
+@dtypes
+@pytest.mark.parametrize("way", ["lists", "lists-and-product"])
+def test_engine(benchmark, layer, density, threads, dtype, way):
+    benchmark.group = f"sparse_layer {layer} density {density} {threads}t"
+    x, weight = (part.to(DTYPES[dtype]) for part in case(layer, density))
+    plan = plan_of(weight)
+    run = plan if way == "lists" else lambda x: plan_of(weight)(x)
+    check(benchmark.pedantic(run, (x,), rounds=15, warmup_rounds=3), layer, density)
+
+
+@every
+@thin
+@dtypes
+def test_dense(benchmark, layer, density, threads, dtype):
+    benchmark.group = f"sparse_layer {layer} density {density} {threads}t"
+    given = tuple(part.to(DTYPES[dtype]) for part in case(layer, density))
+    check(benchmark.pedantic(dense, given, rounds=15, warmup_rounds=3), layer, density)
+
+
+@thin
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+def test_torch_sparse_csr(benchmark, density, threads):
+    benchmark.group = f"sparse_layer linear 192-768 density {density} {threads}t"
+    x, weight = case("linear 192-768", density)
+    lists = weight.to_sparse_csr()
+    out = benchmark.pedantic(lambda: (lists @ x.t()).t(), rounds=15, warmup_rounds=3)
+    check(out, "linear 192-768", density)

@@ -1,0 +1,103 @@
+"""Where few weights are left, layers of the working copy run through lists of them."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from lc_engine.classifier import AUTO
+from lc_engine.masking import Masking
+from lc_engine.ops import SparseLayerPlan, contract
+from lc_engine.path import LearningPath
+from lc_engine.prepared import Prepared
+from lc_engine.sparse import SparseForwards
+from lc_engine.submodels import Submodels
+
+pytestmark = pytest.mark.skipif(contract.native() is None, reason="the C++ core was not built")
+
+PATH = LearningPath.explicit([1.0, 0.4, 0.1])
+
+
+class Counted(SparseLayerPlan):
+    """Counts what is run through lists."""
+
+    calls = 0
+
+    def __call__(self, x):
+        Counted.calls += 1
+        return super().__call__(x)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    monkeypatch.setattr("lc_engine.ops.SparseLayerPlan", Counted)
+    Counted.calls = 0
+    return Counted
+
+
+def network(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    if name == "convolutions":
+        return timm.create_model("resnet18", num_classes=10, zero_init_last=False).eval()
+    return timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10, depth=3).eval()
+
+
+@pytest.mark.parametrize("kind", ["magnitude", "random"])
+@pytest.mark.parametrize("name", ["convolutions", "tokens"])
+def test_features_are_those_of_the_masked_model(counted, name, kind):
+    model, masking = network(name), Masking(kind)
+    x = torch.randn(3, 3, 64, 64)
+    with torch.inference_mode():
+        views = Prepared(model, AUTO, masking, PATH).views(x, torch.float32)
+        views.features(x, [0])
+        assert counted.calls == 0 or name == "convolutions"  # all weights, but for global masks
+        before = counted.calls
+        found = views.features(x, range(3))
+        assert counted.calls >= before + 12
+        again = views.features(x, [2, 0, 1])
+        with Submodels(model, PATH, masking) as submodels:
+            for k in range(3):
+                submodels.at(k)
+                logits = model(x)
+                scored = views.logits(x, [k])[0]
+                scale = logits.abs().max().item()
+                torch.testing.assert_close(scored, logits, rtol=1e-4, atol=1e-4 * scale)
+    torch.testing.assert_close(again, found[[2, 0, 1]], rtol=1e-5, atol=1e-5)
+
+
+def test_the_lists_are_those_of_the_weights_that_are_there(counted):
+    torch.manual_seed(0)
+    layer, x = nn.Linear(64, 64), torch.randn(2, 50, 64)
+    forwards = SparseForwards([layer])
+    with torch.no_grad():
+        layer.weight *= torch.rand(64, 64) < 0.1
+        first = layer(x)
+        layer.weight *= 2
+        forwards.rewritten()
+        second = layer(x)
+    assert counted.calls == 2
+    torch.testing.assert_close(second - layer.bias, 2 * (first - layer.bias), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (nn.Linear(64, 64), torch.randn(40, 64)),  # a row per sample
+        (nn.Conv2d(32, 32, 3, groups=32), torch.randn(2, 32, 8, 8)),
+        (nn.Conv2d(32, 32, 3, padding="same"), torch.randn(2, 32, 8, 8)),
+        (nn.Conv2d(32, 32, 3, padding_mode="circular", padding=1), torch.randn(2, 32, 8, 8)),
+        (nn.Conv2d(3, 32, 3), torch.randn(2, 3, 8, 8)),
+        (nn.Linear(64, 64).double(), torch.randn(2, 50, 64).double()),
+        (nn.Bilinear(4, 4, 4), None),
+    ],
+    ids=["one row", "grouped", "same", "circular", "three channels", "float64", "another kind"],
+)
+def test_other_layers_stay_as_they_are(counted, layer, x):
+    with torch.no_grad():
+        layer.weight *= torch.rand_like(layer.weight) < 0.05
+        want = None if x is None else layer(x)
+        SparseForwards([layer])
+        assert x is None or torch.equal(layer(x), want)
+    assert counted.calls == 0
