@@ -6,8 +6,6 @@
 namespace lc {
 namespace LC_ISA {
 
-constexpr float kLog2E = 1.4426950408889634f;
-
 LC_INLINE Vec absolute(Vec x) { return max(sub(splat(0.f), x), x); }
 
 // x Φ(x) = max(x, 0) − |x| Φ(−|x|), so that nothing cancels. Φ(−|x|) by formula 7.1.26 of

@@ -21,7 +21,7 @@ namespace {
 
 enum class Pass { plain, maximum, shifted };
 
-constexpr float kLn2 = 0.69314718055994531f, kLog2E = 1.4426950408889634f;
+constexpr float kLn2 = 0.69314718055994531f;
 // Sums inside have lost no term that float32 could have seen.
 constexpr float kSmallest = 1e-30f, kLargest = 1e36f;
 
@@ -44,11 +44,10 @@ struct TileLabels {
   bool given;
 };
 
-// The logit of an output: the sum over the last block and, if there are others, over them.
-template <class F, bool kBlocks>
-LC_INLINE Vec logit(const float* partial, const float* last) {
-  const Vec sum = kBlocks ? add(load(partial), load(last)) : load(last);
-  return F::kVectors == 1 ? sum : mul(sum, splat(kLog2E));
+// An output's sum over the last block and, if there are others, over them.
+template <bool kBlocks>
+LC_INLINE Vec sum_of(const float* partial, const float* last) {
+  return kBlocks ? add(load(partial), load(last)) : load(last);
 }
 
 // Takes one output into the softmax of every sub-model.
@@ -56,13 +55,13 @@ template <class F, Pass kPass, bool kBlocks>
 LC_INLINE void absorb(int64_t width, const float* partial, const float* last, float* sums,
                       float* shift) {
   for (int64_t j = 0; j < width; j += kLanes) {
-    const Vec x = logit<F, kBlocks>(partial + j, last + j);
+    const Vec sum = sum_of<kBlocks>(partial + j, last + j);
     if (kPass == Pass::maximum)
-      store(shift + j, max(load(shift + j), x));
+      store(shift + j, max(load(shift + j), F::logit(sum)));
     else if (kPass == Pass::shifted)
-      store(sums + j, add(load(sums + j), exp2(sub(x, load(shift + j)))));
+      store(sums + j, add(load(sums + j), exp2(sub(F::logit(sum), load(shift + j)))));
     else
-      store(sums + j, add(load(sums + j), exp2(x)));
+      store(sums + j, add(load(sums + j), F::power(sum)));
   }
 }
 
@@ -72,7 +71,7 @@ LC_INLINE void choose(int64_t width, const float* partial, const float* last, fl
                       bool labelled, uint32_t lanes) {
   if (labelled && lanes == 0) return;
   for (int64_t j = 0; j < width; j += kLanes) {
-    const Vec x = logit<F, kBlocks>(partial + j, last + j), before = load(chosen + j);
+    const Vec x = F::logit(sum_of<kBlocks>(partial + j, last + j)), before = load(chosen + j);
     const uint32_t here = lanes >> (j / kLanes % F::kVectors * kLanes);
     store(chosen + j, labelled ? select(here, x, before) : max(before, x));
   }

@@ -4,13 +4,13 @@
 
 #include "bindings.h"
 #include "linear_confidence.h"
+#include "log2e.h"
 #include "parallel.h"
 #include "shells.h"
 
 namespace lc {
 namespace {
 
-constexpr float kLog2E = 1.4426950408889634f;
 constexpr int64_t kTileBytes = 512 * 1024;  // of tiles in the second-level cache
 constexpr int64_t kMostTiles = 8;
 

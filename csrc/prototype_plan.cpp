@@ -4,13 +4,13 @@
 #include <string>
 
 #include "bindings.h"
+#include "log2e.h"
 #include "parallel.h"
 #include "prototype_confidence.h"
 
 namespace lc {
 namespace {
 
-constexpr double kLog2E = 1.4426950408889634;
 constexpr double kMinNorm = 1e-12;  // as in the reference
 
 void score(const PrototypeJob& job, int64_t row,

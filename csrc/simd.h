@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "log2e.h"
+
 #if defined(__AVX2__) || defined(__AVX512F__) || defined(__SSE2__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -172,17 +174,29 @@ alignas(64) constexpr float kPowers[32] = {
     1.8340081f,  1.87416768f, 1.91520655f, 1.95714414f,
 };
 
-// 2^t to 1 part in 10^7: t is split into a multiple of 1/32, looked up, and the rest, of which
+// 2^n · 2^f for `shifted` = the magic number + n, n a multiple of 1/32: 2^n from the tables, and
 // 2^f is 1 + c1·f + c2·f² to 6 parts in 10^8 (minimax with the constant fixed to 1, so that 2^0 is
 // exactly 1 and a fully masked head gives exactly 1/C). A quarter cheaper than one polynomial.
-LC_INLINE Vec exp2(Vec t) {
-  const Vec magic = splat(393216.f);  // 1.5 · 2^18: its last bit is worth 1/32
-  const Vec shifted = add(t, magic);
-  const Vec n = sub(shifted, magic), f = sub(t, n);
+constexpr float kMagic = 393216.f;  // 1.5 · 2^18: its last bit is worth 1/32
+LC_INLINE Vec table_power(Vec shifted, Vec n, Vec f) {
   const Vec power =
       _mm512_permutex2var_ps(load(kPowers), _mm512_castps_si512(shifted), load(kPowers + 16));
   const Vec slope = fma(f, splat(0.240226507f), splat(0.693157344f));
   return scale(fma(mul(slope, f), power, power), n);
+}
+
+// 2^t to 1 part in 10^7.
+LC_INLINE Vec exp2(Vec t) {
+  const Vec shifted = add(t, splat(kMagic));
+  const Vec n = sub(shifted, splat(kMagic));
+  return table_power(shifted, n, sub(t, n));
+}
+
+// e^x as 2^(x · log2 e), without a rounding of that.
+LC_INLINE Vec exp(Vec x) {
+  const Vec shifted = fma(x, splat(kLog2E), splat(kMagic));
+  const Vec n = sub(shifted, splat(kMagic));
+  return table_power(shifted, n, _mm512_fmsub_ps(x, splat(kLog2E), n));
 }
 
 #else

@@ -1,6 +1,7 @@
 // SparseLayerPlan: the kept weights of a layer as lists, then any number of inputs.
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <vector>
 
@@ -29,6 +30,26 @@ void encode(uint16_t bits, float& place) {
 
 void compute(const SparseJob& job, int64_t row, float* scratch) {
   LC_DISPATCH(sparse_layer, job, row, scratch)
+}
+
+template <class Weight>
+int64_t count(const Weight* weight, int64_t numel, int threads) {
+  constexpr int64_t kChunk = 1 << 16;
+  std::atomic<int64_t> total{0};
+  parallel_for((numel + kChunk - 1) / kChunk, threads, 0, [&](int64_t task, float*) {
+    const int64_t end = std::min(numel, (task + 1) * kChunk);
+    int32_t kept = 0;
+    for (int64_t i = task * kChunk; i < end; ++i) kept += !is_zero(weight[i]);
+    total += kept;
+  });
+  return total;
+}
+
+int64_t count_kept(const py::array& weight, int threads) {
+  const bool bits16 = is_bits16(weight, "weight");
+  py::gil_scoped_release unlocked;
+  return bits16 ? count(static_cast<const uint16_t*>(weight.data()), weight.size(), threads)
+                : count(static_cast<const float*>(weight.data()), weight.size(), threads);
 }
 
 class SparseLayerPlan {
@@ -180,6 +201,8 @@ void bind_sparse_layer(py::module_& module) {
            py::arg("padding"), py::arg("dilation"), py::arg("threads"))
       .def("run", &SparseLayerPlan::run, py::arg("x"), py::arg("out").noconvert(),
            py::arg("threads"));
+  module.def("count_kept", &count_kept, py::arg("weight"), py::arg("threads"),
+             "How many weights are not zero.");
 }
 
 }  // namespace lc

@@ -1,5 +1,6 @@
 // The inner loop over shells: what linear_confidence and mlp_confidence share. See shells.h.
 #pragma once
+#include "log2e.h"
 #include "shells.h"
 #include "simd.h"
 
@@ -10,6 +11,9 @@ namespace LC_ISA {
 struct Wide {
   static constexpr int kVectors = 1;
   static const Quad* quads(const Shells& s) { return s.quads; }
+  // A sum as a logit in base 2, and 2 to its power.
+  LC_INLINE Vec logit(Vec sum) { return sum; }
+  LC_INLINE Vec power(Vec sum) { return exp2(sum); }
 
   // Adds a quad's products to the running sums; says whether its shell ends.
   LC_INLINE bool take(const Quad& quad, const char* window, Vec (&sum)[kVectors]) {
@@ -34,6 +38,8 @@ struct Wide {
 struct Pairs {
   static constexpr int kVectors = 2;
   static const PairQuad* quads(const Shells& s) { return s.pairs; }
+  LC_INLINE Vec logit(Vec sum) { return mul(sum, splat(kLog2E)); }
+  LC_INLINE Vec power(Vec sum) { return exp(sum); }
 
   LC_INLINE bool take(const PairQuad& quad, const char* window, Vec (&sum)[kVectors]) {
     const auto feature = [window](uint64_t place) { return _mm512_load_si512(window + place * 8); };

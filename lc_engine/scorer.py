@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -34,9 +33,10 @@ from lc_engine.path import LearningPath
 from lc_engine.prepared import DTYPES, Precision, Prepared
 from lc_engine.prototypes import Prototypes
 from lc_engine.row_scorer import RowScores
+from lc_engine.scored import Scored, columns, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from torch import Tensor
@@ -347,24 +347,24 @@ class Scorer:
             columns, log_probs = (
                 part.masked_fill(lost, torch.nan) for part in (found.columns, found.log_probs)
             )
-            found = _Found(columns, log_probs, found.extra)
-        lc, loss, lc_std = _spread(found.columns, rows, len(batch))
-        scores = PathScores(lc, loss, _spread(found.log_probs, rows, len(batch)))
-        extra = {name: _spread(part, rows, len(batch)) for name, part in found.extra.items()}
+            found = Scored(columns, log_probs, found.extra)
+        lc, loss, lc_std = spread(found.columns, rows, len(batch))
+        scores = PathScores(lc, loss, spread(found.log_probs, rows, len(batch)))
+        extra = {name: spread(part, rows, len(batch)) for name, part in found.extra.items()}
         return RowScores(scores, lc_std, status, detail, extra)
 
-    def _no_rows(self) -> _Found:
+    def _no_rows(self) -> Scored:
         extra: dict[str, Tensor] = {}
         if self.tol is not None:
             extra = {"error": torch.empty(0), "points": torch.empty(0, dtype=torch.int64)}
-        return _Found(torch.empty(3, 0), torch.empty(len(self.path), 0), extra)
+        return Scored(torch.empty(3, 0), torch.empty(len(self.path), 0), extra)
 
-    def _score_known(self, head: Head, rows: Rows) -> _Found:
+    def _score_known(self, head: Head, rows: Rows) -> Scored:
         if self.tol is None:
-            return _Found(*_columns(head.score(rows), self.path), {})
+            return Scored(*columns(head.score(rows), self.path), {})
         found = score_to_tolerance(head, rows, self.path, self.tol)
         extra = {"error": found.error.float().cpu(), "points": found.points.cpu()}
-        return _Found(found.columns.float().cpu(), found.log_probs.cpu(), extra)
+        return Scored(found.columns.float().cpu(), found.log_probs.cpu(), extra)
 
     def _to_model(self, inputs: Tensor) -> Tensor:
         return inputs.to(self._prepare().device)
@@ -491,50 +491,6 @@ class Scorer:
             "dtype": own if self.dtype is None else self.dtype,
         }
         return described if self.tol is None else described | {"tol": self.tol}
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Scores of the rows that could be scored, on the host: columns (3, N), log p (K, N)."""
-
-    columns: Tensor
-    log_probs: Tensor
-    extra: Mapping[str, Tensor]
-
-
-def _columns(scores: PathScores, path: LearningPath) -> tuple[Tensor, Tensor]:
-    """Bring scores to the host: (3, N) of lc, loss, lc_std, and log p (K, N)."""
-    assert scores.log_probs is not None
-    log_probs = scores.log_probs.cpu()
-    lc = scores.lc.cpu()
-    deviation = torch.from_numpy(_deviation(log_probs.numpy(), path.weights))
-    return torch.stack([lc, scores.loss.cpu(), deviation.to(lc.dtype)]), log_probs
-
-
-def _deviation(log_probs: np.ndarray, weights: Sequence[float]) -> np.ndarray:
-    """Give the spread of p over the path: (K, N) -> (N,) float64.
-
-    A sub-model at a time, so that it stays in the cache and a row's sums do not depend on how many
-    rows there are. By NumPy, as in `contract.run_native`: torch's threads would spin on beside the
-    core's own.
-    """
-    mean, square = np.zeros((2, log_probs.shape[1]))
-    for omega, logs in zip(weights, log_probs, strict=True):
-        p = np.exp(logs)
-        share = np.multiply(p, omega, dtype=np.float64)
-        mean += share
-        square += np.multiply(share, p, out=share)
-    return np.sqrt(np.maximum(square - mean * mean, 0.0))
-
-
-def _spread(values: Tensor, rows: Tensor, count: int) -> Tensor:
-    """Put values (…, M) of `rows` among (…, count) rows; the others get NaN, or 0 for integers."""
-    if len(rows) == count:
-        return values
-    nothing = torch.nan if values.is_floating_point() else 0
-    whole = values.new_full((*values.shape[:-1], count), nothing)
-    whole[..., rows] = values
-    return whole
 
 
 def _as_batch(inputs: Tensor, labels: Tensor) -> Batch:

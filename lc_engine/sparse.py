@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lc_engine import ops
 from lc_engine.ops import contract
+from lc_engine.ops.sparse_layer import count_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,7 +79,7 @@ def _plan(module: Any) -> ops.SparseLayerPlan | None:
     weight, bias = module.weight, module.bias
     outputs, inputs = weight.shape[0], weight[0].numel()
     densest = _DENSEST[weight.dtype] - _PER_OUTPUT_AND_INPUT * (1 / outputs + 1 / inputs)
-    if int(torch.count_nonzero(weight)) >= densest * weight.numel():
+    if count_kept(weight) >= densest * weight.numel():
         return None
     if isinstance(module, nn.Linear):
         return ops.SparseLayerPlan(weight, bias)

@@ -63,7 +63,8 @@ class PlainLoop:
 
     def _row(self, ids: np.ndarray, response: np.ndarray) -> float:
         logits = self._model(input_ids=torch.from_numpy(ids)[None], use_cache=False).logits[0]
-        log_p = torch.log_softmax(logits.float(), dim=-1)
+        exact = torch.promote_types(logits.dtype, torch.float32)
+        log_p = torch.log_softmax(logits.to(exact), dim=-1)
         places = np.flatnonzero(response)
         return -float(log_p[places - 1, ids[places]].double().mean())
 

@@ -29,6 +29,7 @@ from lc_engine.masking import Masking
 from lc_engine.ops import PathScores
 from lc_engine.path import LearningPath
 from lc_engine.row_scorer import RowScores
+from lc_engine.scored import spread
 from lc_engine.submodels import evaluating
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class CausalLMScorer:
         scores = self._columns(ready, rows)
         log_probs = torch.full((len(self.path), len(batch)), torch.nan, dtype=torch.float64)
         log_probs[:, ok] = -scores.pop("nll")
-        extra = {name: _spread(values, ok, len(batch)) for name, values in scores.items()}
+        extra = {name: spread(values.double(), ok, len(batch)) for name, values in scores.items()}
         omega = torch.tensor(self.path.weights, dtype=torch.float64).unsqueeze(1)
         p = log_probs.exp()
         lc = (omega * p).sum(0)
@@ -330,9 +331,3 @@ def _default_path(masking: Masking) -> LearningPath:
     if masking.kind == "dropout":
         return LearningPath.linear(9, 0.1, 0.9)
     return LearningPath.gauss(8, _LOWEST_CAPACITY, 1.0)
-
-
-def _spread(values: Tensor, rows: Tensor, size: int) -> Tensor:
-    spread = torch.full((size,), torch.nan, dtype=torch.float64)
-    spread[rows] = values.double()
-    return spread

@@ -194,13 +194,23 @@ def check_path_weights(
     return check_tensor("path_weights", path_weights, (sub_models,)).to(device, torch.float64)
 
 
+def capturing(tensor: Tensor) -> bool:
+    """Tell whether a tensor of a GPU is met while a CUDA graph is captured."""
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
 def check_thresholds(name: str, thresholds: Tensor, dtype: torch.dtype) -> Tensor:
     """Return `thresholds` (K,) on the host in `dtype`, that of the saliencies to compare with.
+
+    While a CUDA graph is captured, thresholds on the device stay there and their values are not
+    looked at: a graph may not wait for the host.
 
     Raises:
         ValueError: wrong shape, NaN, or not ascending (sub-model 0 must be the densest).
     """
     check_tensor(name, thresholds, ("K",))
+    if capturing(thresholds):
+        return thresholds.detach().to(dtype)
     values = thresholds.detach().to("cpu", dtype)
     if bool(values.isnan().any()):
         raise ValueError(f"{name} must not hold NaN")
@@ -262,11 +272,12 @@ def run_native(
         log_probs,
         torch.get_num_threads(),
     )
-    logs = log_probs.astype(np.float64)
     # 0 · ∞ must not appear where a sub-model has no weight in the sum.
-    with np.errstate(invalid="ignore"):
-        loss = np.where(omega == 0, 0.0, omega * -logs).sum(0)
-    lc = (omega * np.exp(logs)).sum(0)
+    counted = omega[:, 0] != 0
+    logs, omega = (log_probs, omega) if counted.all() else (log_probs[counted], omega[counted])
+    # exp in float32, which NumPy has in vectors; the sums are float64's.
+    lc = np.multiply(np.exp(logs), omega, dtype=np.float64).sum(0)
+    loss = np.multiply(logs, -omega, dtype=np.float64).sum(0)
     return PathScores(
         torch.from_numpy(lc.astype(np.float32)),
         torch.from_numpy(loss.astype(np.float32)),

@@ -34,6 +34,8 @@ def masked_linear(
 ) -> Tensor:
     """Run one layer of all K sub-models.
 
+    A forward of such layers can be captured as one CUDA graph, if the thresholds lie on the GPU.
+
     Args:
         x: (K, M, D) float32, bfloat16, float16 or float64 (reference only). Where all sub-models
             share one input, `x.expand(K, M, D)`: it is not copied.
@@ -66,7 +68,7 @@ def _check(
     saliency: Tensor | None,
     activation: str | None,
 ) -> Tensor:
-    """Check the arguments; return the thresholds on the host, in the dtype of the saliencies."""
+    """Check the arguments; return the thresholds, in the dtype of the saliencies."""
     contract.check_tensor("weight", weight, ("E", "D"))
     contract.check_tensor("x", x, ("K", "M", weight.shape[1]), like=weight)
     if weight.dtype != x.dtype:

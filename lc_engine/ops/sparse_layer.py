@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 Pair = tuple[int, int]
 
 
+def count_kept(weight: Tensor) -> int:
+    """Count the weights that are not zero, of a float32 or bfloat16 tensor on a CPU."""
+    order = weight.permute(weight.dim_order())  # as they lie in memory
+    kept: int = contract.native().count_kept(contract.host_array(order), torch.get_num_threads())
+    return kept
+
+
 class SparseLayerPlan:
     """A layer's weights that are not zero, as lists, and the layer's product with any input.
 

@@ -16,6 +16,7 @@ from kernel_suite import (
 from lc_engine.kernels import linear_confidence as linear_kernels
 from torch.autograd import DeviceType
 
+from lc_engine.ops import masked_linear
 from lc_engine.ops.contract import interpreting
 
 pytestmark = [
@@ -84,3 +85,26 @@ def test_memory_holds_scores_and_nothing_of_samples_times_classes(premasked: boo
     before = torch.cuda.memory_allocated()
     linear_kernels.linear_confidence(x, head, None, omega, False)
     assert torch.cuda.max_memory_allocated() - before <= 8 * len(x) + 4096
+
+
+def test_a_forward_of_all_sub_models_is_one_graph() -> None:
+    torch.manual_seed(0)
+    layers = [(torch.randn(o, i, device="cuda") / i**0.5, o) for i, o in ((64, 96), (96, 32))]
+    thresholds = torch.linspace(0, 0.1, 5, device="cuda")
+    x = torch.randn(5, 200, 64, device="cuda")
+
+    def forward() -> torch.Tensor:
+        hidden = x
+        for weight, outputs in layers:
+            bias = weight.new_zeros(outputs)
+            hidden = masked_linear(hidden, weight, bias, thresholds, activation="gelu")
+        return hidden
+
+    forward()  # compiles
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = forward()
+    for _ in range(2):
+        x.copy_(torch.randn_like(x))
+        graph.replay()
+        torch.testing.assert_close(captured, forward(), rtol=0, atol=0)

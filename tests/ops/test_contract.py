@@ -63,6 +63,16 @@ def test_thresholds_come_back_in_the_saliencys_dtype() -> None:
     assert torch.equal(contract.check_thresholds("t", infinite, torch.float32), infinite)
 
 
+def test_a_graph_that_is_captured_does_not_wait_for_thresholds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wrong = torch.tensor([1.0, math.nan], dtype=torch.float64)
+    with pytest.raises(ValueError, match="must not hold NaN"):
+        contract.check_thresholds("t", wrong, torch.float32)
+    monkeypatch.setattr(contract, "capturing", lambda _: True)
+    assert contract.check_thresholds("t", wrong, torch.float32).dtype == torch.float32
+
+
 def test_default_path_weights_are_equal() -> None:
     weights = contract.check_path_weights(None, 4, CPU)
     assert weights.tolist() == [0.25] * 4

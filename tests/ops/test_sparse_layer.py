@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from lc_engine.ops import SparseLayerPlan, contract
+from lc_engine.ops.sparse_layer import count_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +100,18 @@ def test_without_a_row_or_an_output(draw: Draw, dtype: torch.dtype) -> None:
     assert SparseLayerPlan(weight[:0])(torch.empty(5, 4, dtype=dtype)).shape == (5, 0)
     kernel = draw(3, 4, 2, 2).to(dtype)
     assert SparseLayerPlan(kernel)(torch.empty(0, 4, 5, 5, dtype=dtype)).shape == (0, 3, 4, 4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
+def test_kept_weights_are_counted(
+    draw: Draw, dtype: torch.dtype, layout: torch.memory_format
+) -> None:
+    weight = thinned(draw(70, 33, 7, 5), 0.3).to(dtype).contiguous(memory_format=layout)
+    weight[0, 0, 0, :2] = torch.tensor([math.nan, -0.0])
+    assert count_kept(weight) == int(torch.count_nonzero(weight))
+    assert count_kept(weight[0, 0]) == int(torch.count_nonzero(weight[0, 0]))
+    assert count_kept(weight[:0]) == 0
 
 
 def test_what_is_not_finite_stays_so(draw: Draw) -> None:
