@@ -1,7 +1,5 @@
 """What a launch costs: operations and bytes counted from its shape, and the time that they need.
 
-    python -m lc_engine.kernels.work_model
-
 Counts are those of the tiles that run, padding included. A time is the largest of what each
 part of a device needs alone, at its datasheet rate, as if all parts overlapped: a floor, not a
 forecast. Matrix libraries reach about two thirds of the matrix rate on an H100.
@@ -240,74 +238,3 @@ def estimate(work: Work, device: Device, itemsize: int) -> Estimate:
     }
     bound = max(times, key=lambda name: times[name])
     return Estimate(times[bound], bound)
-
-
-def linear_estimate(
-    device: Device, samples: int, depth: int, classes: int, sub_models: int, itemsize: int
-) -> Estimate:
-    """Return the least time of `linear_confidence` with the tile and formulation that would run."""
-    tile = config.linear(device.target, itemsize, classes, sub_models)
-    premasked = config.premask(itemsize, classes, depth, sub_models)
-    work = linear(samples, depth, classes, sub_models, itemsize, tile, premasked=premasked)
-    return estimate(work, device, itemsize)
-
-
-def _vocabulary(device: Device) -> Tile:
-    return config.vocabulary(device.target, 2, scored=False, entropy=False)
-
-
-def main() -> None:
-    """Print the floor of every operator on every device, for a million samples, K = 50."""
-    samples, sub_models = 1_000_000, 50
-    print(f"N = {samples:,}, K = {sub_models}, bfloat16, seconds and bound at datasheet rates")
-    print(f"{'operator':40}" + "".join(f"{name:>22}" for name in DEVICES))
-    rows: list[tuple[str, list[Estimate]]] = []
-    for depth, classes in ((512, 10), (768, 1000), (1280, 100), (2048, 1000), (768, 21841)):
-        rows.append(
-            (
-                f"linear_confidence D={depth} C={classes}",
-                [
-                    linear_estimate(d, samples, depth, classes, sub_models, 2)
-                    for d in DEVICES.values()
-                ],
-            )
-        )
-    for logit in ("inverse_distance", "cosine"):
-        cosine = logit == "cosine"
-        rows.append(
-            (
-                f"prototype_confidence D=768 C=1000 {logit[:8]}",
-                [
-                    estimate(
-                        prototype(
-                            samples, 768, 1000, sub_models, 2,
-                            config.prototype(d.target, 2, cosine), cosine=cosine,
-                        ),
-                        d, 2,
-                    )
-                    for d in DEVICES.values()
-                ],
-            )
-        )  # fmt: skip
-    mlp_estimates = [
-        estimate(mlp(samples, 768, 128, 1000, sub_models, 2, config.mlp(d.target, 2)), d, 2)
-        for d in DEVICES.values()
-    ]
-    rows.append(("mlp_confidence D=768 H=128 C=1000", mlp_estimates))
-    vocabulary = [
-        estimate(token_nll(4096, 576, 49152, 8, 2, _vocabulary(d)), d, 2) for d in DEVICES.values()
-    ]
-    rows.append(("token_nll 4,096 tokens D=576 V=49152 K=8", vocabulary))
-    layers = [
-        estimate(masked_linear(4096, 768, 3072, 8, 2, config.product(d.target, 2)), d, 2)
-        for d in DEVICES.values()
-    ]
-    rows.append(("masked_linear M=4096 D=768 E=3072 K=8", layers))
-    thresholds = [estimate(apply_thresholds(86_000_000, 2), d, 2) for d in DEVICES.values()]
-    rows.append(("apply_thresholds 86 M weights", thresholds))
-    for name, estimates in rows:
-        print(f"{name:40}" + "".join(f"{e.seconds:10.4f} {e.bound:>11}" for e in estimates))
-
-
-if __name__ == "__main__":
-    main()

@@ -30,6 +30,7 @@ def apply_thresholds(
     seed: int | None,
     threads: int,
 ) -> None: ...
+def count_kept(weight: NDArray[Any], threads: int) -> int: ...
 def masked_linear(
     x: NDArray[Any],
     weight: NDArray[Any],
@@ -89,3 +90,17 @@ class PrototypePlan:
     def run(
         self, features: NDArray[Any], labels: _Labels | None, log_probs: _Float32, threads: int
     ) -> None: ...
+
+@final
+class SparseLayerPlan:
+    def __init__(
+        self,
+        weight: NDArray[Any],
+        bias: _Float32 | None,
+        kernel_width: int,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        dilation: tuple[int, int],
+        threads: int,
+    ) -> None: ...
+    def run(self, x: NDArray[Any], out: NDArray[Any], threads: int) -> None: ...

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lc_engine.kernels import floors
 from realdata import picture_files
 from safetensors.torch import save_file
 from test_naive import SmallNet
@@ -20,6 +21,7 @@ from lc_engine.bench.config import BenchConfig
 from lc_engine.bench.linear import linear_job
 from lc_engine.bench.machine import Machine, Work
 from lc_engine.bench.pictures import picture_job
+from lc_engine.bench.roofline import call
 from lc_engine.bench.rows import some_rows
 from lc_engine.data.arrays import ArraySource
 from lc_engine.data.sources import open_source
@@ -324,3 +326,26 @@ def language_job_of(folder):
         out=folder / "bench.json",
     )
     return config._own()
+
+
+def test_the_roofline_names_every_launch_and_says_that_nothing_was_measured(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cli.run(["bench", "--roofline"]) == cli.FINISHED
+    text = capsys.readouterr().out
+    for launch in floors.LAUNCHES:
+        assert launch.name in text
+    assert "H100" in text
+    assert "measured: nothing" in text
+
+
+SMALL = {"N": 5, "T": 5, "M": 5, "D": 8, "H": 6, "C": 4, "V": 9, "E": 7, "K": 3, "weights": 100}
+
+
+@pytest.mark.parametrize("launch", floors.LAUNCHES, ids=lambda launch: launch.name)
+def test_every_launch_of_the_roofline_runs(launch):
+    small = dataclasses.replace(launch, sizes={name: SMALL[name] for name in launch.sizes})
+    found = call(small, "cpu")()
+    scores = getattr(found, "lc", found)
+    if launch.operator != "apply_thresholds":
+        assert scores.isfinite().all()
+        assert scores.numel() > 0

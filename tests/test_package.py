@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ def run(code: str) -> str:
     return done.stdout.strip()
 
 
+ROOT = Path(__file__).parent.parent
 HEAVY = "[m for m in ('torch', 'triton', 'pyarrow', 'timm') if m in sys.modules]"
 
 
@@ -41,3 +44,10 @@ def test_every_public_name_is_there():
         assert name in dir(lc)
     with pytest.raises(AttributeError, match="no attribute 'scores'"):
         _ = lc.scores
+
+
+def test_every_folder_of_code_is_packed():
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    folders = {path.parent for path in (ROOT / "lc_engine").rglob("__init__.py")}
+    names = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert set(asked["tool"]["setuptools"]["packages"]) == names | {"lc_engine.kernels"}

@@ -53,6 +53,14 @@ def bench(
         bool,
         typer.Option("--language", help="The demo's are then SmolLM2-135M and real conversations."),
     ] = False,
+    roofline: Annotated[
+        bool,
+        typer.Option(
+            "--roofline",
+            help="Only say what every operator's launch takes on four GPUs at least, and what it "
+            "takes here, if there is one.",
+        ),
+    ] = False,
 ) -> None:
     """Compare the engine with the plain ways to the same scores, in one run on the same rows.
 
@@ -60,6 +68,11 @@ def bench(
     are compared first; if the engine's differ from the naive loop's, no speed is printed and the
     command ends with 1.
     """
+    if roofline:
+        from lc_engine.bench.roofline import roofline as table
+
+        typer.echo(table())
+        return
     from lc_engine.bench.config import BenchConfig
 
     config = BenchConfig(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from lc_engine.kernels import config, work_model
 from lc_engine.kernels.config import Tile
+from lc_engine.kernels.floors import LAUNCHES, Launch, lines
 from lc_engine.kernels.work_model import DEVICES, Estimate, Work
 
 TILE = Tile(rows=16, classes=8, sub_models=2, depth=16, warps=4, stages=2)
@@ -101,7 +102,8 @@ def test_float32_costs_three_products_on_nvidia_and_one_on_amd() -> None:
 
 @pytest.mark.parametrize("name", list(DEVICES))
 def test_a_wide_head_is_bound_by_the_matrix_units(name: str) -> None:
-    got = work_model.linear_estimate(DEVICES[name], 10**6, 2048, 1000, 50, 2)
+    launch = Launch("linear_confidence", {"N": 10**6, "D": 2048, "C": 1000, "K": 50})
+    got = launch.floor(DEVICES[name])
     assert isinstance(got, Estimate)
     assert got.bound == "matrix"
     # No less than the products themselves at the datasheet rate.
@@ -113,6 +115,15 @@ def test_tiles_of_the_model_are_those_that_run() -> None:
     tile = config.linear(device.target, 2, 1000, 50)
     work = work_model.linear(4096, 768, 1000, 50, 2, tile, premasked=True)
     assert work.flops == 2 * 4096 * 1024 * 56 * 768
-    assert work_model.linear_estimate(device, 4096, 768, 1000, 50, 2) == work_model.estimate(
-        work, device, 2
-    )
+    launch = Launch("linear_confidence", {"N": 4096, "D": 768, "C": 1000, "K": 50})
+    assert launch.floor(device) == work_model.estimate(work, device, 2)
+
+
+@pytest.mark.parametrize("launch", LAUNCHES, ids=lambda launch: launch.name)
+def test_every_launch_has_a_floor_on_every_device(launch: Launch) -> None:
+    for device in DEVICES.values():
+        floor = launch.floor(device)
+        assert floor.seconds > 0
+        assert floor.bound in ("matrix", "vector", "exponentials", "memory")
+        assert launch.work(device.target).bytes / device.bandwidth <= floor.seconds
+    assert sum(line.startswith(launch.name) for line in lines()) == 1
