@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from lc_engine.backoff import Backoff, with_fewer_rows
-from lc_engine.row_scorer import Waiting
+from lc_engine.data.on_device import on_device
+from lc_engine.row_scorer import OnDevice, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -165,6 +166,8 @@ class _Run:
     def _arriving(self, start: int, stop: int) -> Iterator[Batch]:
         """Read batches, and tell how long each was waited for."""
         batches = self.source.batches(self.batch_size, start, stop)
+        if isinstance(self.scorer, OnDevice):
+            batches = on_device(batches, self.scorer.input_device)
         while True:
             began = time.perf_counter()
             batch = next(batches, None)

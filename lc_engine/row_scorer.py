@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    import torch
     from torch import Tensor
 
     from lc_engine.data.batch import Batch, Source
@@ -41,6 +42,16 @@ class Waiting(Protocol):
 
     def waited(self, seconds: float) -> None:
         """Take note that a batch was waited for."""
+        ...
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """A scorer whose inputs are tensors: a job brings them to their device ahead of it."""
+
+    @property
+    def input_device(self) -> torch.device:
+        """Where the model is."""
         ...
 
 

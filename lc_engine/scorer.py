@@ -366,8 +366,13 @@ class Scorer:
         extra = {"error": found.error.float().cpu(), "points": found.points.cpu()}
         return Scored(found.columns.float().cpu(), found.log_probs.cpu(), extra)
 
+    @property
+    def input_device(self) -> torch.device:
+        """Where the model is; inputs are brought there."""
+        return self._prepare().device
+
     def _to_model(self, inputs: Tensor) -> Tensor:
-        return inputs.to(self._prepare().device)
+        return inputs.to(self.input_device)
 
     def _prepare(self) -> Prepared:
         """Find the weights and thresholds, anew if the model's weights have changed since."""
