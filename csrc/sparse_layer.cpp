@@ -34,7 +34,6 @@ struct Places {
 LC_INLINE void find_places(const SparseInputs& in, int64_t row, Places& places) {
   const int64_t area = in.out_height * in.out_width;
   int64_t image = row / area, y = row % area / in.out_width, x = row % in.out_width;
-  if (in.out_width == 0) return;
   for (int i = 0; i < kSamples; ++i) {
     places.pixel[i] = image * in.height * in.width;
     // Past the last image: a place that no tap can reach.
