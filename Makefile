@@ -46,7 +46,8 @@ test-integration-%: .venvs/wheel/.built
 bench: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-only \
 		--benchmark-json=benchmarks/latest.json
-	$(BIN)/python -m benchmarks.readme_table benchmarks/latest.json README.md
+	$(BIN)/python -m benchmarks.readme_table benchmarks/latest.json README.md \
+		docs/benchmarks.md
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

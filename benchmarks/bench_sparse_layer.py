@@ -1,7 +1,8 @@
 """SparseLayerPlan on a CPU against dense products and torch's own sparse one, per density.
 
-The layers are one of ViT-Tiny's (eight pictures' tokens) and one of ResNet-18's (eight pictures);
-making the lists is in `lists-and-product`, as it is once per sub-model, and apart from the product.
+The layers are one of ViT-Tiny's (eight pictures' tokens) and one of ResNet-18's (eight pictures).
+The engine makes the lists anew each time, which a job does once per sub-model and batch;
+`lists_ready` is given them.
 
     pytest benchmarks/bench_sparse_layer.py --benchmark-only
 """
@@ -56,31 +57,47 @@ thin = pytest.mark.parametrize("density", DENSITIES)
 dtypes = pytest.mark.parametrize("dtype", list(DTYPES))
 
 
+def group(layer: str, density: float, dtype: str, threads: int) -> str:
+    return f"sparse_layer {layer} density {density} {dtype} {threads}t"
+
+
+def given(layer: str, density: float, dtype: str) -> tuple[Tensor, Tensor]:
+    x, weight = (part.to(DTYPES[dtype]) for part in case(layer, density))
+    return x, weight
+
+
 @every
 @thin
 @dtypes
-@pytest.mark.parametrize("way", ["lists", "lists-and-product"])
-def test_engine(benchmark, layer, density, threads, dtype, way):
-    benchmark.group = f"sparse_layer {layer} density {density} {threads}t"
-    x, weight = (part.to(DTYPES[dtype]) for part in case(layer, density))
-    plan = plan_of(weight)
-    run = plan if way == "lists" else lambda x: plan_of(weight)(x)
-    check(benchmark.pedantic(run, (x,), rounds=15, warmup_rounds=3), layer, density)
+def test_engine(benchmark, layer, density, threads, dtype):
+    benchmark.group = group(layer, density, dtype, threads)
+    x, weight = given(layer, density, dtype)
+    out = benchmark.pedantic(lambda: plan_of(weight)(x), rounds=15, warmup_rounds=3)
+    check(out, layer, density)
+
+
+@every
+@thin
+@dtypes
+def test_lists_ready(benchmark, layer, density, threads, dtype):
+    benchmark.group = group(layer, density, dtype, threads)
+    x, weight = given(layer, density, dtype)
+    check(benchmark.pedantic(plan_of(weight), (x,), rounds=15, warmup_rounds=3), layer, density)
 
 
 @every
 @thin
 @dtypes
 def test_dense(benchmark, layer, density, threads, dtype):
-    benchmark.group = f"sparse_layer {layer} density {density} {threads}t"
-    given = tuple(part.to(DTYPES[dtype]) for part in case(layer, density))
-    check(benchmark.pedantic(dense, given, rounds=15, warmup_rounds=3), layer, density)
+    benchmark.group = group(layer, density, dtype, threads)
+    pair = given(layer, density, dtype)
+    check(benchmark.pedantic(dense, pair, rounds=15, warmup_rounds=3), layer, density)
 
 
 @thin
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 def test_torch_sparse_csr(benchmark, density, threads):
-    benchmark.group = f"sparse_layer linear 192-768 density {density} {threads}t"
+    benchmark.group = group("linear 192-768", density, "float32", threads)
     x, weight = case("linear 192-768", density)
     lists = weight.to_sparse_csr()
     out = benchmark.pedantic(lambda: (lists @ x.t()).t(), rounds=15, warmup_rounds=3)

@@ -1,6 +1,8 @@
-"""Write the README's measured tables from pytest-benchmark's own output, so that they cannot drift.
+"""Write the measured tables from pytest-benchmark's own output, so that they cannot drift.
 
-python -m benchmarks.readme_table benchmarks/latest.json README.md
+    python -m benchmarks.readme_table benchmarks/latest.json README.md docs/benchmarks.md
+
+The README gets the rows of one head, the other file everything.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 BEGIN = "<!-- measured: written by `make bench` -->"
 END = "<!-- end of measured -->"
 HEAD = re.compile(r"linear_confidence D=(\d+) C=(\d+) N=(\d+) (\d)t (whole|stream)")
-HEADLINE = ("768", "1000")  # its streams of batches are shown too
+HEADLINE = ("768", "1000")  # of the README
 
 
 def groups(report: dict) -> dict[str, dict[str, float]]:
@@ -30,7 +32,7 @@ def groups(report: dict) -> dict[str, dict[str, float]]:
     return dict(found)
 
 
-def head_rows(found: dict[str, dict[str, float]]) -> list[str]:
+def head_rows(found: dict[str, dict[str, float]], whole: bool) -> list[str]:
     """Two rows per shape, threads and batching: the four ratios that the engine is judged by."""
     rows = []
     for group, times in found.items():
@@ -38,8 +40,8 @@ def head_rows(found: dict[str, dict[str, float]]) -> list[str]:
         if match is None:
             continue
         dims, classes, rows_scored, threads, batches = match.groups()
-        if batches == "stream" and (dims, classes) != HEADLINE:
-            continue  # the README is to stay readable
+        if not whole and (dims, classes) != HEADLINE:
+            continue
         peers = {n.removeprefix("peer "): t for n, t in times.items() if n.startswith("peer ")}
         others = {n: t for n, t in peers.items() if n != "naive-loop"}
         fastest = min(others, key=others.__getitem__) if others else None
@@ -62,23 +64,23 @@ def head_rows(found: dict[str, dict[str, float]]) -> list[str]:
 
 
 def other_rows(found: dict[str, dict[str, float]]) -> list[str]:
-    """How many times faster the engine is than each peer of its group."""
+    """How many times faster each form of the engine is than each peer of its group."""
     rows = []
     for group, times in found.items():
-        engine = next((t for name, t in times.items() if name.startswith("engine")), None)
-        if HEAD.fullmatch(group) or engine is None:
+        if HEAD.fullmatch(group):
             continue
-        ratios = ", ".join(
-            f"{name.removeprefix('peer ')} {t / engine:.2f}"
-            for name, t in times.items()
-            if not name.startswith("engine")
-        )
-        rows.append(f"| {group} | {ratios} |")
+        peers = {name: t for name, t in times.items() if not name.startswith("engine")}
+        for engine, ours in times.items():
+            if engine in peers:
+                continue
+            ratios = (f"{name.removeprefix('peer ')} {t / ours:.2f}" for name, t in peers.items())
+            form = engine.removeprefix("engine").strip(" _") or "–"
+            rows.append(f"| {group} | {form} | {', '.join(ratios)} |")
     return rows
 
 
-def table(report: dict) -> str:
-    """The measured section, with the machine and the versions that it was measured with."""
+def table(report: dict, whole: bool) -> str:
+    """The measured section, with the machine that it was measured with."""
     found = groups(report)
     cpu = report["machine_info"]["cpu"]
     lines = [
@@ -89,27 +91,33 @@ def table(report: dict) -> str:
         "| head (D, C) | rows | threads | engine in | × naive loop | × fastest other | engine ÷ "
         "one dense float32 forward | K = 50 ÷ K = 5 |",
         "|---|---|---|---|---|---|---|---|",
-        *head_rows(found),
+        *head_rows(found, whole),
     ]
-    others = other_rows(found)
+    others = other_rows(found) if whole else []
     if others:
-        lines += ["", "| benchmark | engine is faster, times |", "|---|---|", *others]
+        lines += ["", "| benchmark | engine | is faster, times |", "|---|---|---|", *others]
     return "\n".join(lines)
 
 
-def main() -> None:
+def rewrite(file: Path, body: str) -> None:
     """Replace what stands between the two markers."""
+    text = file.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise SystemExit(f"{file}: must hold the lines {BEGIN!r} and {END!r}")
+    before, rest = text.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    file.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("report", type=Path)
     parser.add_argument("readme", type=Path)
-    arguments = parser.parse_args()
-    text = arguments.readme.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise SystemExit(f"{arguments.readme}: must hold the lines {BEGIN!r} and {END!r}")
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    body = table(json.loads(arguments.report.read_text(encoding="utf-8")))
-    arguments.readme.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
+    parser.add_argument("details", type=Path)
+    asked = parser.parse_args()
+    report = json.loads(asked.report.read_text(encoding="utf-8"))
+    rewrite(asked.readme, table(report, whole=False))
+    rewrite(asked.details, table(report, whole=True))
 
 
 if __name__ == "__main__":
