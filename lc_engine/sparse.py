@@ -44,14 +44,14 @@ class SparseForwards:
         self._plans.clear()
 
     def _choosing(self, module: nn.Module, dense: Callable[..., Any]) -> Callable[..., Any]:
-        def forward(x: Tensor) -> Any:
+        def forward(input: Tensor) -> Any:  # noqa: A002 - some models name it, as torch does
             # One row per sample gives lists nothing to spread their cost over.
-            if x.dim() < 3 or x.dtype != module.weight.dtype:
-                return dense(x)
+            if input.dim() < 3 or input.dtype != module.weight.dtype:
+                return dense(input)
             if module not in self._plans:
                 self._plans[module] = _plan(module)
             plan = self._plans[module]
-            return dense(x) if plan is None else plan(x)
+            return dense(input) if plan is None else plan(input)
 
         return forward
 

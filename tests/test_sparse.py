@@ -81,6 +81,15 @@ def test_the_lists_are_those_of_the_weights_that_are_there(counted):
     torch.testing.assert_close(second - layer.bias, 2 * (first - layer.bias), rtol=1e-5, atol=1e-5)
 
 
+def test_a_model_may_name_the_input(counted):
+    layer, x = nn.Linear(64, 64), torch.randn(2, 50, 64)
+    with torch.no_grad():
+        layer.weight *= torch.rand(64, 64) < 0.1
+        SparseForwards([layer])
+        assert torch.equal(layer(input=x), layer(x))
+    assert counted.calls == 2
+
+
 @pytest.mark.parametrize(
     ("layer", "x"),
     [
