@@ -56,6 +56,11 @@ DEVICES = {
 }
 
 
+def sheet_of(target: Target) -> tuple[str, Device]:
+    """Return the accelerator of a target's family: its name and rates."""
+    return next(pair for pair in DEVICES.items() if pair[1].arch == target.arch)
+
+
 @dataclass(frozen=True)
 class Work:
     """What one launch does.

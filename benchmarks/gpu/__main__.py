@@ -35,7 +35,7 @@ COLUMNS = (
 
 def floor(contest: Contest, target: Target) -> work_model.Estimate:
     """The work model's time on the accelerator of this family."""
-    device = next(d for d in work_model.DEVICES.values() if d.arch == target.arch)
+    _, device = work_model.sheet_of(target)
     return work_model.estimate(contest.work, device, contest.dtype.itemsize)
 
 

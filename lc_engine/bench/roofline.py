@@ -28,11 +28,10 @@ def roofline() -> str:
     lines = floors.lines()
     if not torch.cuda.is_available():
         return "\n".join([*lines, "", "measured: nothing, as there is no CUDA or ROCm device here"])
-    from lc_engine.kernels import config
-    from lc_engine.kernels.work_model import DEVICES
+    from lc_engine.kernels import config, work_model
 
     target = config.target_of(torch.device("cuda", torch.cuda.current_device()))
-    name, sheet = next(pair for pair in DEVICES.items() if pair[1].arch == target.arch)
+    name, sheet = work_model.sheet_of(target)
     lines += ["", f"measured on {torch.cuda.get_device_name()}, beside the floor of {name}:"]
     for launch in floors.LAUNCHES:
         took, floor = _milliseconds(call(launch, "cuda")), launch.floor(sheet).seconds * 1e3

@@ -124,15 +124,11 @@ def _native(
     saliency: list[Tensor],
     seed: int | None,
 ) -> None:
-    def bits(tensor: Tensor) -> object:
-        flat = tensor.detach().reshape(-1)
-        return (flat.view(torch.uint16) if flat.dtype == torch.bfloat16 else flat).numpy()
-
     contract.native().apply_thresholds(
-        [bits(source) for source in pristine],
-        [bits(target) for target in live],
+        [contract.host_array(source) for source in pristine],
+        [contract.host_array(target) for target in live],
         thresholds,
-        [bits(s.float().contiguous()) for s in saliency],
+        [contract.host_floats(score) for score in saliency],
         seed,
         torch.get_num_threads(),
     )

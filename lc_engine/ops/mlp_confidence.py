@@ -147,9 +147,9 @@ class MLPPlan:
     def _prepare_native(self) -> object:
         saliency = self.saliency
         return contract.native().MLPPlan(
-            [weight.float().numpy() for weight in self.weights],
-            [None if bias is None else bias.float().numpy() for bias in self.biases],
-            None if saliency is None else [score.numpy() for score in saliency],
+            [contract.host_floats(weight) for weight in self.weights],
+            [contract.host_floats(bias) for bias in self.biases],
+            None if saliency is None else [contract.host_floats(score) for score in saliency],
             self.thresholds.numpy(),
             self.activation,
         )

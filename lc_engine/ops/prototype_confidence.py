@@ -99,7 +99,7 @@ class PrototypePlan:
         self._native = None
         if self.backend == "native":
             self._native = contract.native().PrototypePlan(
-                self.prototypes.float().numpy(), self.logit, self.temperature
+                contract.host_floats(self.prototypes), self.logit, self.temperature
             )
         self._triton: PrototypeHead | None = None
         if self.backend == "triton":

@@ -119,6 +119,11 @@ def test_tiles_of_the_model_are_those_that_run() -> None:
     assert launch.floor(device) == work_model.estimate(work, device, 2)
 
 
+@pytest.mark.parametrize("name", list(DEVICES))
+def test_a_target_has_the_sheet_of_its_family(name: str) -> None:
+    assert work_model.sheet_of(DEVICES[name].target) == (name, DEVICES[name])
+
+
 @pytest.mark.parametrize("launch", LAUNCHES, ids=lambda launch: launch.name)
 def test_every_launch_has_a_floor_on_every_device(launch: Launch) -> None:
     for device in DEVICES.values():
