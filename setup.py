@@ -19,6 +19,7 @@ KERNELS = [
     "csrc/prototype_confidence.cpp",
     "csrc/sparse_layer.cpp",
     "csrc/token_nll.cpp",
+    "csrc/winograd.cpp",
 ]
 ISA_FLAGS: dict[str, list[str]] = {"baseline": []}
 if platform.machine().lower() in ("x86_64", "amd64"):

@@ -104,3 +104,14 @@ class SparseLayerPlan:
         threads: int,
     ) -> None: ...
     def run(self, x: NDArray[Any], out: NDArray[Any], threads: int) -> None: ...
+
+@final
+class WinogradPlan:
+    def __init__(
+        self,
+        weight: NDArray[Any],
+        bias: _Float32 | None,
+        padding: tuple[int, int],
+        threads: int,
+    ) -> None: ...
+    def run(self, x: NDArray[Any], out: NDArray[Any], threads: int) -> None: ...

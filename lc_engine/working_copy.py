@@ -17,8 +17,8 @@ from lc_engine import ops
 from lc_engine.classifier import Tap
 from lc_engine.dropout import InjectedDropout
 from lc_engine.folding import fold_batch_norms
+from lc_engine.layers import FastLayers
 from lc_engine.prefix import SharedPrefix
-from lc_engine.sparse import SparseForwards
 from lc_engine.submodels import ModelState
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class WorkingCopy:
         self._live = [self._model.get_parameter(name) for name in weights]
         masked = _owners(self._model, self._live)
         self._dropout = InjectedDropout(masked, masking.seed) if masking.kind == "dropout" else None
-        self._sparse = SparseForwards(masked)
+        self._layers = FastLayers(masked)
         self._prefix = SharedPrefix(self._model, masked)
         self._parts_at_once = 1
         self._state = ModelState(self._model)
@@ -144,7 +144,7 @@ class WorkingCopy:
         if k == self._written:
             return
         self._written = None
-        self._sparse.rewritten()
+        self._layers.rewritten()
         thresholds = [-torch.inf] * len(self._live) if k == _WHOLE else self._thresholds[k].tolist()
         for group in self._groups():
             pristine = [self._pristine[i] for i in group]

@@ -73,6 +73,10 @@ for name, dress in (("lists", np.asarray), ("bfloat16 lists", bits)):
     plan = core.SparseLayerPlan(dress(given["thin"])[:, None], bias, 1, one, (0, 0), one, 2)
     out[name] = np.empty((1, 1, len(x), len(weight)), dress(x).dtype)
     plan.run(dress(x)[None, None], out[name], 2)
+for name, dress in (("winograd", np.asarray), ("bfloat16 winograd", bits)):
+    plan = core.WinogradPlan(dress(given["kernel"]), bias, (1, 1), 2)
+    out[name] = np.empty((*given["pixels"].shape[:3], len(bias)), dress(x).dtype)
+    plan.run(dress(given["pixels"]), out[name], 2)
 np.savez(sys.argv[3], **out)
 """
 
@@ -107,6 +111,13 @@ def cut(values: np.ndarray) -> np.ndarray:
     return (values.view(np.uint32) & 0xFFFF0000).view(np.float32).astype(np.float64)
 
 
+def convolved(pixels: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """A 3 x 3 convolution of (images, height, width, channels) with (outputs, 9, channels)."""
+    padded = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    views = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+    return np.einsum("nhwcyx,oyxc->nhwo", views, kernel.reshape(len(kernel), 3, 3, -1))
+
+
 def gelu(x: np.ndarray) -> np.ndarray:
     return x * np.vectorize(lambda one: (1 + math.erf(one / math.sqrt(2))) / 2)(x)
 
@@ -127,6 +138,8 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.n
     given["x_bits"] = (given["x"].view(np.uint32) >> 16).astype(np.uint16)
     given["weight_16"] = (given["weight"].view(np.uint32) & 0xFFFF0000).view(np.float32)
     given["thin"] = np.where(rng.random((43, 219)) < 0.2, given["weight"], np.float32(0))
+    given["pixels"] = rng.standard_normal((3, 7, 6, 45), dtype=np.float32)
+    given["kernel"] = rng.standard_normal((43, 9, 45), dtype=np.float32) / 20
     x, weight = given["x"].astype(np.float64), given["weight"].astype(np.float64)
     bias, labels = given["bias"].astype(np.float64), given["labels"]
     squares = ((x[:, None] - weight) ** 2).sum(-1)
@@ -171,6 +184,9 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.n
     wanted["bfloat16 layer"] = (cut(given["x"]) @ cut(given["weight"]).T)[None]
     wanted["lists"] = (x @ given["thin"].astype(np.float64).T + bias)[None, None]
     wanted["bfloat16 lists"] = (cut(given["x"]) @ cut(given["thin"]).T + bias)[None, None]
+    pixels, kernel = given["pixels"], given["kernel"]
+    wanted["winograd"] = convolved(pixels.astype(np.float64), kernel.astype(np.float64)) + bias
+    wanted["bfloat16 winograd"] = convolved(cut(pixels), cut(kernel)) + bias
     path = tmp_path_factory.mktemp("isa") / "given.npz"
     np.savez(path, **given)
     return path, wanted
@@ -189,9 +205,11 @@ def test_forced_isa_matches_float64(
     assert set(ours) == set(wanted)
     for name in wanted:
         exact = name in ("random", "magnitude")
-        if name in ("bfloat16 layer", "bfloat16 lists"):
+        if ours[name].dtype == np.uint16:
             rounded = (ours[name].astype(np.uint32) << 16).view(np.float32)
-            np.testing.assert_allclose(rounded, wanted[name], rtol=4e-3, atol=1e-5)
+            # Winograd's transforms are rounded to bfloat16 too, where pairs are multiplied.
+            size = 2e-2 if "winograd" in name else 1e-5
+            np.testing.assert_allclose(rounded, wanted[name], rtol=4e-3, atol=size)
             continue
         # −d² is about 230 here: a log p has the rounding of two such numbers.
         size = 0 if exact else 3e-4 if name == "neg_sq_distance" else 1e-5

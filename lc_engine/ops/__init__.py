@@ -8,6 +8,7 @@ from lc_engine.ops.mlp_confidence import MLPPlan, mlp_confidence
 from lc_engine.ops.prototype_confidence import PrototypePlan, prototype_confidence
 from lc_engine.ops.sparse_layer import SparseLayerPlan
 from lc_engine.ops.token_nll import TokenScores, token_nll
+from lc_engine.ops.winograd import WinogradPlan
 
 __all__ = [
     "FallbackWarning",
@@ -17,6 +18,7 @@ __all__ = [
     "PrototypePlan",
     "SparseLayerPlan",
     "TokenScores",
+    "WinogradPlan",
     "apply_thresholds",
     "linear_confidence",
     "masked_linear",

@@ -1,4 +1,4 @@
-"""Where few weights are left, layers of the working copy run through lists of them."""
+"""Layers of the working copy run through lists of few weights, or fewer multiplications."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from lc_engine.classifier import AUTO
+from lc_engine.layers import FastLayers
 from lc_engine.masking import Masking
-from lc_engine.ops import SparseLayerPlan, contract
+from lc_engine.ops import SparseLayerPlan, WinogradPlan, contract
 from lc_engine.path import LearningPath
 from lc_engine.prepared import Prepared
-from lc_engine.sparse import SparseForwards
 from lc_engine.submodels import Submodels
 
 pytestmark = pytest.mark.skipif(contract.native() is None, reason="the C++ core was not built")
@@ -28,6 +28,23 @@ class Counted(SparseLayerPlan):
     def __call__(self, x):
         Counted.calls += 1
         return super().__call__(x)
+
+
+class CountedWinograd(WinogradPlan):
+    """Counts what is convolved by fewer multiplications."""
+
+    calls = 0
+
+    def __call__(self, x):
+        CountedWinograd.calls += 1
+        return super().__call__(x)
+
+
+@pytest.fixture
+def winograd(monkeypatch):
+    monkeypatch.setattr("lc_engine.ops.WinogradPlan", CountedWinograd)
+    CountedWinograd.calls = 0
+    return CountedWinograd
 
 
 @pytest.fixture
@@ -70,7 +87,7 @@ def test_features_are_those_of_the_masked_model(counted, name, kind):
 def test_the_lists_are_those_of_the_weights_that_are_there(counted):
     torch.manual_seed(0)
     layer, x = nn.Linear(64, 64), torch.randn(2, 50, 64)
-    forwards = SparseForwards([layer])
+    forwards = FastLayers([layer])
     with torch.no_grad():
         layer.weight *= torch.rand(64, 64) < 0.1
         first = layer(x)
@@ -85,7 +102,7 @@ def test_a_model_may_name_the_input(counted):
     layer, x = nn.Linear(64, 64), torch.randn(2, 50, 64)
     with torch.no_grad():
         layer.weight *= torch.rand(64, 64) < 0.1
-        SparseForwards([layer])
+        FastLayers([layer])
         assert torch.equal(layer(input=x), layer(x))
     assert counted.calls == 2
 
@@ -107,6 +124,47 @@ def test_other_layers_stay_as_they_are(counted, layer, x):
     with torch.no_grad():
         layer.weight *= torch.rand_like(layer.weight) < 0.05
         want = None if x is None else layer(x)
-        SparseForwards([layer])
+        FastLayers([layer])
         assert x is None or torch.equal(layer(x), want)
     assert counted.calls == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_convolutions_with_many_weights_take_fewer_multiplications(winograd, dtype):
+    model, path = network("convolutions"), LearningPath.explicit([1.0, 0.8])
+    x = torch.randn(5, 3, 64, 64)
+    with torch.inference_mode():
+        views = Prepared(model, AUTO, Masking(), path).views(x, dtype)
+        before = winograd.calls
+        found = views.features(x, range(2))
+        assert winograd.calls == before + 2 * 7  # of two stages; the others have too few pixels
+        with Submodels(model, path) as submodels:
+            for k in range(2):
+                submodels.at(k)
+                wanted = model.forward_head(model.forward_features(x), pre_logits=True)
+                rough = 1e-4 if dtype == torch.float32 else 5e-2
+                torch.testing.assert_close(
+                    found[k].float(), wanted, rtol=rough, atol=rough * wanted.abs().max().item()
+                )
+
+
+@pytest.mark.parametrize(
+    ("layer", "side"),
+    [
+        (nn.Conv2d(64, 64, 3, padding=1, stride=2), 16),
+        (nn.Conv2d(64, 64, 3, padding=2, dilation=2), 16),
+        (nn.Conv2d(64, 64, 5, padding=2), 16),
+        (nn.Conv2d(24, 64, 3, padding=1), 16),
+        (nn.Conv2d(64, 24, 3, padding=1), 16),
+        (nn.Conv2d(64, 64, 3, padding=1), 7),  # 2 x 16 tiles
+        (nn.Conv2d(64, 64, 3, padding=1, groups=2), 16),
+    ],
+    ids=["stride", "dilation", "five", "inputs", "outputs", "small", "grouped"],
+)
+def test_other_convolutions_are_torch_s(winograd, layer, side):
+    x = torch.randn(2, layer.in_channels, side, side)
+    with torch.no_grad():
+        want = layer(x)
+        FastLayers([layer])
+        assert torch.equal(layer(x), want)
+    assert winograd.calls == 0

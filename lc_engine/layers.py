@@ -1,12 +1,13 @@
-"""Sparse forwards: layers of a working copy that leave out the weights that a mask has zeroed.
+"""Layers: those of a working copy, each in the form that is fastest for the weights it has.
 
 A dense product takes as long at 2 % of its weights as at all of them. On a CPU, layers with few
-weights left go through lists of these (`ops.SparseLayerPlan`).
+weights left go through lists of these (`ops.SparseLayerPlan`), and 3 × 3 convolutions with more
+through fewer multiplications (`ops.WinogradPlan`). What is left is torch's.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +19,20 @@ from lc_engine.ops.sparse_layer import count_kept
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# Density below which lists beat oneDNN's dense product, as measured on Zen 4: a dense product in
-# bfloat16 takes half the time of one in float32, lists two thirds. What a list costs whatever its
-# length, gathering inputs and writing outputs, weighs more the fewer outputs and inputs there are.
+# Density below which lists beat a dense product, as measured on Zen 4: oneDNN's in bfloat16 takes
+# half the time of one in float32, lists two thirds; Winograd's takes 0.6 of oneDNN's. What a list
+# costs whatever its length, gathering inputs and writing outputs, weighs more the fewer outputs
+# and inputs there are.
 _DENSEST = {torch.float32: 0.7, torch.bfloat16: 0.55}
+_DENSEST_BESIDE_WINOGRAD = {torch.float32: 0.42, torch.bfloat16: 0.33}
 _PER_OUTPUT_AND_INPUT = 8.0
+# Below these channels, and tiles of 2 × 2 outputs, transforms cost more than products they save.
+_FEWEST_CHANNELS = 32
+_FEWEST_TILES = 64
 
 
-class SparseForwards:
-    """Changes the forward of linear layers and convolutions to the faster of two, per sub-model.
+class FastLayers:
+    """Changes the forward of linear layers and convolutions to the fastest of three, per sub-model.
 
     Args:
         modules: with the weights that are masked, of a copy: they are changed for good. Those of
@@ -34,7 +40,7 @@ class SparseForwards:
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
-        self._plans: dict[nn.Module, ops.SparseLayerPlan | None] = {}
+        self._plans: dict[nn.Module, Callable[[Tensor], Any] | None] = {}
         if contract.native() is not None:
             for module in filter(_fits, modules):
                 module.forward = self._choosing(module, module.forward)
@@ -49,7 +55,7 @@ class SparseForwards:
             if input.dim() < 3 or input.dtype != module.weight.dtype:
                 return dense(input)
             if module not in self._plans:
-                self._plans[module] = _plan(module)
+                self._plans[module] = _plan(module, input)
             plan = self._plans[module]
             return dense(input) if plan is None else plan(input)
 
@@ -75,14 +81,29 @@ def _fits(module: nn.Module) -> bool:
     )
 
 
-def _plan(module: Any) -> ops.SparseLayerPlan | None:
+def _plan(module: Any, x: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """Choose the form of a layer for inputs of that shape; None is torch's."""
     weight, bias = module.weight, module.bias
     outputs, inputs = weight.shape[0], weight[0].numel()
-    densest = _DENSEST[weight.dtype] - _PER_OUTPUT_AND_INPUT * (1 / outputs + 1 / inputs)
+    winograd = _suits_winograd(module, x)
+    densest = (_DENSEST_BESIDE_WINOGRAD if winograd else _DENSEST)[weight.dtype]
+    densest -= _PER_OUTPUT_AND_INPUT * (1 / outputs + 1 / inputs)
     if count_kept(weight) >= densest * weight.numel():
-        return None
+        return ops.WinogradPlan(weight, bias, padding=module.padding) if winograd else None
     if isinstance(module, nn.Linear):
         return ops.SparseLayerPlan(weight, bias)
     return ops.SparseLayerPlan(
         weight, bias, stride=module.stride, padding=module.padding, dilation=module.dilation
     )
+
+
+def _suits_winograd(module: Any, x: Tensor) -> bool:
+    if not isinstance(module, nn.Conv2d) or x.dim() != 4:
+        return False
+    if module.kernel_size != (3, 3) or module.stride != (1, 1) or module.dilation != (1, 1):
+        return False
+    tiles, padding = len(x), cast("tuple[int, int]", module.padding)
+    for size, pad in zip(x.shape[2:], padding, strict=True):
+        tiles *= (size + 2 * pad - 1) // 2
+    channels = min(module.in_channels, module.out_channels)
+    return channels >= _FEWEST_CHANNELS and tiles >= _FEWEST_TILES

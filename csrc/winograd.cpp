@@ -1,0 +1,291 @@
+// The kernels behind WinogradPlan; see winograd.h for the idea.
+#include "winograd.h"
+
+#include "rows_out.h"
+#include "simd.h"
+
+namespace lc {
+namespace LC_ISA {
+namespace {
+
+constexpr int kBlock = 2 * kLanes;
+// Tiles that meet a block of outputs at once: their sums fill the registers.
+constexpr int kRows = kLanes == 16 ? 12 : 4;
+
+// What a place's product multiplies: floats, or pairs of channels in bfloat16.
+struct Floats {
+  static constexpr int64_t kChannels = kLanes;  // of a vector
+  static constexpr int64_t kStep = 1;           // of one multiplication
+  static constexpr int64_t kBytes = 4;
+
+  LC_INLINE void put(char* at, Vec x) { store(reinterpret_cast<float*>(at), x); }
+  LC_INLINE Vec each(const char* at) { return splat(*reinterpret_cast<const float*>(at)); }
+  LC_INLINE Vec add_product(Vec x, Vec w, Vec sum) { return fma(x, w, sum); }
+};
+
+#if defined(__AVX512BF16__)
+struct Pairs {
+  static constexpr int64_t kChannels = 2 * kLanes;
+  static constexpr int64_t kStep = 2;
+  static constexpr int64_t kBytes = 2;
+
+  LC_INLINE void put(char* at, Vec x) {
+    const __m256bh bits = _mm512_cvtneps_pbh(x);
+    memcpy(at, &bits, sizeof bits);
+  }
+  LC_INLINE Vec each(const char* at) {
+    int two;
+    memcpy(&two, at, sizeof two);
+    return _mm512_castsi512_ps(_mm512_set1_epi32(two));
+  }
+  LC_INLINE Vec add_product(Vec x, Vec w, Vec sum) {
+    return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(w));
+  }
+};
+#endif
+
+// Floats [from, from + kLanes) of a row of `count`, zeros past its end.
+LC_INLINE Vec load_channels(const char* row, bool bits16, int64_t from, int64_t count) {
+  if (from + kLanes <= count)
+    return bits16 ? load_wide(reinterpret_cast<const uint16_t*>(row) + from)
+                  : load_unaligned(reinterpret_cast<const float*>(row) + from);
+  if (from >= count) return splat(0.f);
+  const size_t left = static_cast<size_t>(count - from);
+  if (bits16) {
+    uint16_t some[kLanes] = {};
+    memcpy(some, reinterpret_cast<const uint16_t*>(row) + from, left * sizeof some[0]);
+    return load_wide(some);
+  }
+  float some[kLanes] = {};
+  memcpy(some, reinterpret_cast<const float*>(row) + from, left * sizeof some[0]);
+  return load_unaligned(some);
+}
+
+// Bᵀ d of four values.
+LC_INLINE void input_sums(const Vec& a, const Vec& b, const Vec& c, const Vec& d, Vec* out,
+                          int step) {
+  out[0] = sub(a, c);
+  out[step] = add(b, c);
+  out[2 * step] = sub(c, b);
+  out[3 * step] = sub(b, d);
+}
+
+// G g of three weights.
+LC_INLINE void weight_sums(const Vec& a, const Vec& b, const Vec& c, Vec* out, int step) {
+  const Vec half = splat(0.5f), ends = mul(add(a, c), half), middle = mul(b, half);
+  out[0] = a;
+  out[step] = add(ends, middle);
+  out[2 * step] = sub(ends, middle);
+  out[3 * step] = c;
+}
+
+template <class F>
+void transform_weights(const WinogradLayer& layer, const char* weight, int64_t block, char* out) {
+  const int64_t row = layer.channels * (layer.bits16 ? 2 : 4);
+  const int64_t place_bytes = layer.blocks() * layer.block_bytes();
+  for (int64_t c = 0; c < layer.padded_channels(); c += F::kChannels)
+    for (int half = 0; half < 2; ++half) {
+      alignas(64) char rows[kPlaces][kLanes][kLanes * 4];  // [place][output][channel]
+      for (int i = 0; i < kLanes; ++i) {
+        const int64_t output = block * kBlock + half * kLanes + i;
+        for (int64_t v = 0; v < F::kChannels; v += kLanes) {
+          Vec g[9], sums[12];
+          for (int tap = 0; tap < 9; ++tap)
+            g[tap] = output < layer.outputs ? load_channels(weight + (output * 9 + tap) * row,
+                                                            layer.bits16, c + v, layer.channels)
+                                            : splat(0.f);
+          for (int x = 0; x < 3; ++x) weight_sums(g[x], g[3 + x], g[6 + x], sums + x, 3);
+          for (int y = 0; y < 4; ++y) {
+            Vec all[4];
+            weight_sums(sums[3 * y], sums[3 * y + 1], sums[3 * y + 2], all, 1);
+            for (int x = 0; x < 4; ++x) F::put(rows[4 * y + x][i] + v * F::kBytes, all[x]);
+          }
+        }
+      }
+      for (int p = 0; p < kPlaces; ++p) {
+        Vec square[kLanes];
+        for (int i = 0; i < kLanes; ++i)
+          square[i] = load(reinterpret_cast<const float*>(rows[p][i]));
+        transpose(square);
+        float* to = reinterpret_cast<float*>(out + p * place_bytes + block * layer.block_bytes());
+        for (int i = 0; i < kLanes; ++i)
+          store(to + (c / F::kStep + i) * kBlock + half * kLanes, square[i]);
+      }
+    }
+}
+
+// The pixels under a tile, or zeros outside of the picture.
+struct Patch {
+  const char* pixel[kPlaces];
+};
+
+// Walks over tiles, picture by picture and row by row.
+struct Cursor {
+  int64_t image, down, across;
+
+  LC_INLINE Cursor at(const WinogradJob& job, int64_t tile) {
+    const int64_t row = tile / job.tiles_across();
+    return {row / job.tiles_down(), row % job.tiles_down(), tile % job.tiles_across()};
+  }
+  LC_INLINE void next(const WinogradJob& job, Cursor& cursor) {
+    if (++cursor.across < job.tiles_across()) return;
+    cursor.across = 0;
+    if (++cursor.down < job.tiles_down()) return;
+    cursor.down = 0;
+    ++cursor.image;
+  }
+};
+
+LC_INLINE void look(const WinogradJob& job, const Cursor& tile, const char* zeros, Patch& patch) {
+  const int64_t top = tile.down * 2 - job.padding[0], left = tile.across * 2 - job.padding[1];
+  const int64_t pixel_bytes = job.layer.channels * (job.layer.bits16 ? 2 : 4);
+  const char* picture =
+      static_cast<const char*>(job.x) + tile.image * job.height * job.width * pixel_bytes;
+  for (int64_t i = 0; i < 4; ++i)
+    for (int64_t j = 0; j < 4; ++j) {
+      const int64_t y = top + i, x = left + j;
+      const bool inside = static_cast<uint64_t>(y) < static_cast<uint64_t>(job.height) &&
+                          static_cast<uint64_t>(x) < static_cast<uint64_t>(job.width);
+      patch.pixel[4 * i + j] = inside ? picture + (y * job.width + x) * pixel_bytes : zeros;
+    }
+}
+
+template <class F>
+LC_INLINE void transform_inputs(const Patch& patch, const WinogradLayer& layer, char* out,
+                                int64_t place_bytes) {
+  for (int64_t c = 0; c < layer.padded_channels(); c += kLanes) {
+    Vec sums[kPlaces];
+    for (int x = 0; x < 4; ++x) {
+      Vec d[4];
+      for (int y = 0; y < 4; ++y)
+        d[y] = load_channels(patch.pixel[4 * y + x], layer.bits16, c, layer.channels);
+      input_sums(d[0], d[1], d[2], d[3], sums + x, 4);
+    }
+    for (int y = 0; y < 4; ++y) {
+      Vec row[4];
+      const Vec* s = sums + 4 * y;
+      input_sums(s[0], s[1], s[2], s[3], row, 1);
+      for (int x = 0; x < 4; ++x) F::put(out + (4 * y + x) * place_bytes + c * F::kBytes, row[x]);
+    }
+  }
+}
+
+// Sums of kCount tiles and a block of outputs, at one place.
+template <class F, int kCount>
+LC_INLINE void multiply(const char* x, int64_t row_bytes, const float* weights, int64_t channels,
+                        float* out) {
+  Vec low[kCount], high[kCount];
+  for (int r = 0; r < kCount; ++r) low[r] = high[r] = splat(0.f);
+  for (int64_t c = 0; c < channels; c += F::kStep, weights += kBlock) {
+    const Vec w0 = load(weights), w1 = load(weights + kLanes);
+    for (int r = 0; r < kCount; ++r) {
+      const Vec each = F::each(x + r * row_bytes + c * F::kBytes);
+      low[r] = F::add_product(each, w0, low[r]);
+      high[r] = F::add_product(each, w1, high[r]);
+    }
+  }
+  for (int r = 0; r < kCount; ++r) {
+    store(out + r * kBlock, low[r]);
+    store(out + r * kBlock + kLanes, high[r]);
+  }
+}
+
+// The four outputs of a tile, of one block, from its results at the 16 places.
+LC_INLINE void write_tile(const WinogradJob& job, const Cursor& tile, const float* results,
+                          int64_t block) {
+  constexpr int kPlace = kRows * kBlock;
+  const int64_t outputs = job.layer.outputs;
+  const int64_t y = tile.down * 2, x = tile.across * 2;
+  const int64_t pixel = (tile.image * job.out_height + y) * job.out_width + x;
+  const bool below = y + 1 < job.out_height, right = x + 1 < job.out_width;
+  for (int64_t c = block * kBlock; c < outputs && c < (block + 1) * kBlock; c += kLanes) {
+    Vec sums[8];
+    for (int i = 0; i < 4; ++i) {
+      const float* at = results + (c - block * kBlock) + i * kPlace;
+      const Vec m1 = load(at + 4 * kPlace), m2 = load(at + 8 * kPlace);
+      sums[i] = add(add(load(at), m1), m2);
+      sums[4 + i] = sub(sub(m1, m2), load(at + 12 * kPlace));
+    }
+    const Vec bias = load_unaligned(job.bias + c);
+    const int64_t some = outputs - c < kLanes ? outputs - c : kLanes;
+    for (int row = 0; row < 2; ++row) {
+      if (row == 1 && !below) break;
+      const Vec* s = sums + 4 * row;
+      const Vec middle = add(s[1], bias);
+      const int64_t at = (pixel + row * job.out_width) * outputs + c;
+      write_row(job.out, job.layer.bits16, at, add(add(s[0], middle), s[2]), some);
+      if (right)
+        write_row(job.out, job.layer.bits16, at + outputs, sub(sub(middle, s[2]), s[3]), some);
+    }
+  }
+}
+
+// Results of kCount tiles and a block of outputs at all places, which a first-level cache holds.
+template <class F, int kCount>
+LC_INLINE void multiply_places(const WinogradJob& job, const char* inputs, int64_t place_bytes,
+                               int64_t block, float* results) {
+  const WinogradLayer& layer = job.layer;
+  for (int64_t p = 0; p < kPlaces; ++p) {
+    const char* weights = job.weights + (p * layer.blocks() + block) * layer.block_bytes();
+    multiply<F, kCount>(inputs + p * place_bytes, layer.row_bytes(),
+                        reinterpret_cast<const float*>(weights), layer.padded_channels(),
+                        results + p * kRows * kBlock);
+  }
+}
+
+template <class F>
+void run(const WinogradJob& job, int64_t first, int64_t count, float* scratch) {
+  const WinogradLayer& layer = job.layer;
+  const int64_t row_bytes = layer.row_bytes(), place_bytes = count * row_bytes;
+  float* results = scratch;  // [place][tile][output]
+  char* inputs = reinterpret_cast<char*>(results + kPlaces * kRows * kBlock);
+  char* zeros = inputs + kPlaces * place_bytes;
+  memset(zeros, 0, static_cast<size_t>(layer.channels) * 4);
+  const Cursor begin = Cursor::at(job, first);
+  Cursor tile = begin;
+  for (int64_t t = 0; t < count; ++t, Cursor::next(job, tile)) {
+    Patch patch;
+    look(job, tile, zeros, patch);
+    transform_inputs<F>(patch, layer, inputs + t * row_bytes, place_bytes);
+  }
+  for (int64_t block = 0; block < layer.blocks(); ++block) {
+    tile = begin;
+    for (int64_t t = 0; t < count;) {
+      const char* rows = inputs + t * row_bytes;
+      const int64_t left = count - t;
+      int64_t now = 1;
+      if (left >= kRows) {
+        now = kRows;
+        multiply_places<F, kRows>(job, rows, place_bytes, block, results);
+      } else if (left >= 4) {
+        now = 4;
+        multiply_places<F, 4>(job, rows, place_bytes, block, results);
+      } else {
+        multiply_places<F, 1>(job, rows, place_bytes, block, results);
+      }
+      for (int64_t i = 0; i < now; ++i, Cursor::next(job, tile))
+        write_tile(job, tile, results + i * kBlock, block);
+      t += now;
+    }
+  }
+}
+
+}  // namespace
+
+void winograd_weights(const WinogradLayer& layer, const void* weight, int64_t block, char* out) {
+#if defined(__AVX512BF16__)
+  if (layer.pairs)
+    return transform_weights<Pairs>(layer, static_cast<const char*>(weight), block, out);
+#endif
+  transform_weights<Floats>(layer, static_cast<const char*>(weight), block, out);
+}
+
+void winograd_tiles(const WinogradJob& job, int64_t first, int64_t count, float* scratch) {
+#if defined(__AVX512BF16__)
+  if (job.layer.pairs) return run<Pairs>(job, first, count, scratch);
+#endif
+  run<Floats>(job, first, count, scratch);
+}
+
+}  // namespace LC_ISA
+}  // namespace lc

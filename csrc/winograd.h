@@ -1,0 +1,67 @@
+// A 3 × 3 convolution of stride 1 with 16 products for 4 outputs in place of 36: Winograd's
+// F(2 × 2, 3 × 3), as Lavin and Gray give it (arXiv 1509.09308, section 4.1).
+//
+// Outputs are made in tiles of 2 × 2. Sums and differences of a tile's 4 × 4 inputs, and of a
+// kernel's 3 × 3 weights, lie in 16 places; at each place the layer is a matrix product over the
+// channels, and sums and differences of the 16 results are the four outputs.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "isa.h"
+
+namespace lc {
+
+constexpr int64_t kPlaces = 16;
+// Tiles whose transformed inputs stay in a second-level cache.
+constexpr int64_t kMostTiles = 48;
+// Of a block of tiles and outputs.
+constexpr int64_t kMostResults = kPlaces * 12 * 32;
+
+struct WinogradLayer {
+  int64_t outputs, channels;
+  bool bits16;  // weights, inputs and outputs are bfloat16
+  bool pairs;   // which the processor multiplies two at a time
+  int64_t lanes;
+
+  constexpr int64_t element() const { return pairs ? 2 : 4; }  // bytes of what is multiplied
+  // Channels are transformed a vector of floats, or of pairs, at a time.
+  constexpr int64_t padded_channels() const {
+    return round_up(channels, pairs ? 2 * lanes : lanes);
+  }
+  constexpr int64_t blocks() const { return (outputs + 2 * lanes - 1) / (2 * lanes); }
+  constexpr int64_t block_bytes() const { return padded_channels() * 2 * lanes * element(); }
+  constexpr int64_t weight_bytes() const { return kPlaces * blocks() * block_bytes(); }
+  // Of a row of transformed inputs: a line apart from a power of two, which would crowd the cache.
+  constexpr int64_t row_bytes() const { return padded_channels() * element() + 64; }
+
+  static constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+};
+
+struct WinogradJob {
+  WinogradLayer layer;
+  const char* weights;  // [place][block][channel, or pair of them][output of the block]
+  const float* bias;    // [block][output]
+  const void* x;        // (images, height, width, channels)
+  void* out;            // (images, out height, out width, outputs)
+  int64_t images, height, width, out_height, out_width;
+  int64_t padding[2];
+
+  int64_t tiles_down() const { return (out_height + 1) / 2; }
+  int64_t tiles_across() const { return (out_width + 1) / 2; }
+  int64_t tiles() const { return images * tiles_down() * tiles_across(); }
+};
+
+// Floats of scratch, 64-byte aligned, for a call of winograd_tiles over so many tiles.
+constexpr int64_t winograd_scratch(const WinogradLayer& layer, int64_t tiles) {
+  return kMostResults + kPlaces * tiles * layer.row_bytes() / 4 + layer.channels + 16;
+}
+
+// Transforms the weights of a block: `weight` is (outputs, 9, channels), rows of the kernel first.
+LC_DECLARE(void winograd_weights(const WinogradLayer& layer, const void* weight, int64_t block,
+                                 char* out))
+// Computes the outputs of tiles [first, first + count).
+LC_DECLARE(void winograd_tiles(const WinogradJob& job, int64_t first, int64_t count,
+                               float* scratch))
+
+}  // namespace lc
