@@ -7,6 +7,7 @@ bisection over the first blocks. The launch is bound by memory: a weight is read
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,13 @@ def _apply_thresholds_kernel(
         _mask_block(w_ptr, out_ptr, s_ptr, t, index, index < numel, low, seed, SALIENCY)
 
 
+# To copy a table makes the host wait for the device, and may not be done while a CUDA graph is
+# captured; the sub-models of a model come back with every batch.
+@functools.lru_cache(maxsize=512)
+def _on_device(table: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
+    return torch.tensor(table, dtype=torch.int64).to(device)
+
+
 def apply_thresholds(
     pristine: Sequence[Tensor],
     live: Sequence[Tensor],
@@ -95,18 +103,18 @@ def apply_thresholds(
         blocks += triton.cdiv(source.numel(), BLOCK)
     if blocks == 0:
         return
-    table = [
-        [source.data_ptr() for source in pristine],
-        [target.data_ptr() for target in live],
-        [score.data_ptr() for score in salient],
-        [source.numel() for source in pristine],
-        first,
-        [struct.unpack("<i", struct.pack("<f", t))[0] for t in thresholds],
-    ]
+    table = (
+        tuple(source.data_ptr() for source in pristine),
+        tuple(target.data_ptr() for target in live),
+        tuple(score.data_ptr() for score in salient),
+        tuple(source.numel() for source in pristine),
+        tuple(first),
+        tuple(struct.unpack("<i", struct.pack("<f", t))[0] for t in thresholds),
+    )
     aligned = all(address % 16 == 0 for row in table[:3] for address in row)
     source = RANDOM if seed is not None else GIVEN if given else MAGNITUDE
     _apply_thresholds_kernel[(blocks,)](
-        torch.tensor(table, dtype=torch.int64).to(pristine[0].device),
+        _on_device(table, pristine[0].device),
         signed(seed or 0),
         len(pristine),
         (len(pristine) - 1).bit_length(),

@@ -17,6 +17,7 @@ from lc_engine import ops
 from lc_engine.classifier import Tap
 from lc_engine.dropout import InjectedDropout
 from lc_engine.folding import fold_batch_norms
+from lc_engine.graphs import Graphs
 from lc_engine.layers import FastLayers
 from lc_engine.prefix import SharedPrefix
 from lc_engine.submodels import ModelState
@@ -90,6 +91,10 @@ class WorkingCopy:
         self._parts_at_once = 1
         self._state = ModelState(self._model)
         self._written: int | None = None
+        self._graphs = Graphs(type(model).__name__)
+        # One piece of memory for all groups, which a graph finds where it was.
+        most = max(sum(_room(self._pristine[i]) for i in group) for group in self._groups())
+        self._stage = self._pristine[0].new_empty(most, dtype=torch.uint8)
 
     def features(self, inputs: Tensor, points: Sequence[int]) -> Tensor:
         """Give what the classifiers of sub-models get.
@@ -114,6 +119,15 @@ class WorkingCopy:
     def _each(
         self, inputs: Tensor, points: Sequence[int], run: Callable[[Tensor], Tensor]
     ) -> Tensor:
+        if inputs.is_cuda:
+            self._written = None  # a graph writes every sub-model itself
+        kind = (run.__name__, tuple(points))
+        return self._graphs.run(kind, inputs, lambda held: self._in_turn(held, points, run))
+
+    def _in_turn(
+        self, inputs: Tensor, points: Sequence[int], run: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Run sub-models over inputs, one after the other: (P, N, …)."""
         parts = cache_sized(inputs, self.dtype)
         chunks = []
         while parts:
@@ -149,7 +163,7 @@ class WorkingCopy:
         for group in self._groups():
             pristine = [self._pristine[i] for i in group]
             saliency = self._saliency
-            staged = [torch.empty_like(weight) for weight in pristine]
+            staged = self._staged(pristine)
             ops.apply_thresholds(
                 pristine,
                 staged,
@@ -160,6 +174,14 @@ class WorkingCopy:
                 factor = self._factors[i]
                 self._live[i].copy_(weight if factor is None else weight.mul_(factor))
         self._written = k
+
+    def _staged(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        """Give memory for masked weights of these shapes."""
+        staged, at = [], 0
+        for weight in weights:
+            staged.append(self._stage[at : at + weight.nbytes].view(weight.dtype).view_as(weight))
+            at += _room(weight)
+        return staged
 
     def _groups(self) -> list[list[int]]:
         """Cut the weights in groups that are masked by one call each."""
@@ -174,6 +196,11 @@ class WorkingCopy:
             groups[-1].append(i)
             room -= weight.nbytes
         return groups
+
+
+def _room(weight: Tensor) -> int:
+    """Count the bytes of a tensor up to where vectors may begin again."""
+    return -(-weight.nbytes // 64) * 64
 
 
 def cache_sized(inputs: Tensor, dtype: torch.dtype) -> list[Tensor]:

@@ -1,0 +1,90 @@
+"""Graphs: on a GPU, all forwards over a batch are launched at once, as a CUDA graph.
+
+K forwards of a network are thousands of launches, and where batches are small these take longer
+than what they launch. A graph is captured from them once and replayed for every batch of the same
+shape.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from lc_engine.ops import contract
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from torch import Tensor
+
+# Each keeps the memory that its forwards need.
+_MOST = 4
+
+
+class Captured(NamedTuple):
+    """A graph, and the tensors that it reads and writes."""
+
+    replay: Callable[[], None]
+    inputs: Tensor
+    output: Tensor
+
+
+class Graphs:
+    """Runs a function of a batch, on a GPU through a graph of it.
+
+    The first batch of a shape runs as it is, which also compiles kernels and lets libraries choose
+    theirs; the second is captured. What cannot be captured (a forward that waits for the device)
+    runs as it is, which is said once.
+
+    Args:
+        name: of the model, for that message.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._seen: set[Hashable] = set()
+        self._captured: dict[Hashable, Captured] = {}
+        self._refused = False
+
+    def run(self, kind: Hashable, inputs: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Give compute(inputs).
+
+        Args:
+            kind: the same for functions that do the same.
+            inputs: (N, …).
+            compute: a function of tensors on one device that depends on nothing that changes.
+        """
+        if not _on_gpu(inputs) or self._refused:
+            return compute(inputs)
+        key = (kind, inputs.shape, inputs.dtype)
+        if key not in self._captured:
+            if key not in self._seen or len(self._captured) == _MOST:
+                self._seen.add(key)
+                return compute(inputs)
+            try:
+                self._captured[key] = _capture(compute, inputs)
+            except RuntimeError as error:
+                self._refused = True
+                contract.warn_once(
+                    f"lc_engine: {self._name} cannot be captured as a CUDA graph "
+                    f"({str(error).splitlines()[0]}), so its forwards are launched one by one."
+                )
+                return compute(inputs)
+        graph = self._captured[key]
+        graph.inputs.copy_(inputs)
+        graph.replay()
+        return graph.output.clone()
+
+
+def _on_gpu(inputs: Tensor) -> bool:
+    return inputs.is_cuda
+
+
+def _capture(compute: Callable[[Tensor], Tensor], inputs: Tensor) -> Captured:
+    held = inputs.clone()
+    graph = torch.cuda.CUDAGraph()
+    # Other threads may go on to read data into pinned memory.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        output = compute(held)
+    return Captured(graph.replay, held, output)
