@@ -1,8 +1,9 @@
 """Layers: those of a working copy, each in the form that is fastest for the weights it has.
 
 A dense product takes as long at 2 % of its weights as at all of them. On a CPU, layers with few
-weights left go through lists of these (`ops.SparseLayerPlan`), and 3 × 3 convolutions with more
-through fewer multiplications (`ops.WinogradPlan`). What is left is torch's.
+weights left go through lists of these (`ops.SparseLayerPlan`), 3 × 3 convolutions with more through
+fewer multiplications (`ops.WinogradPlan`), and linear layers with more through oneDNN's product of
+weights that it has packed before. What is left is torch's.
 """
 
 from __future__ import annotations
@@ -20,19 +21,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 # Density below which lists beat a dense product, as measured on Zen 4: oneDNN's in bfloat16 takes
-# half the time of one in float32, lists two thirds; Winograd's takes 0.6 of oneDNN's. What a list
-# costs whatever its length, gathering inputs and writing outputs, weighs more the fewer outputs
-# and inputs there are.
+# half the time of one in float32, lists two thirds; Winograd's takes 0.6 of oneDNN's, and packed
+# weights 0.95. What a list costs whatever its length, gathering inputs and writing outputs, weighs
+# more the fewer outputs and inputs there are.
 _DENSEST = {torch.float32: 0.7, torch.bfloat16: 0.55}
 _DENSEST_BESIDE_WINOGRAD = {torch.float32: 0.42, torch.bfloat16: 0.33}
 _PER_OUTPUT_AND_INPUT = 8.0
 # Below these channels, and tiles of 2 × 2 outputs, transforms cost more than products they save.
 _FEWEST_CHANNELS = 32
 _FEWEST_TILES = 64
+# Rows for which a linear layer's weights are worth packing.
+_FEWEST_ROWS = 256
 
 
 class FastLayers:
-    """Changes the forward of linear layers and convolutions to the fastest of three, per sub-model.
+    """Changes the forward of linear layers and convolutions to the fastest form, per sub-model.
 
     Args:
         modules: with the weights that are masked, of a copy: they are changed for good. Those of
@@ -85,11 +88,13 @@ def _plan(module: Any, x: Tensor) -> Callable[[Tensor], Tensor] | None:
     """Choose the form of a layer for inputs of that shape; None is torch's."""
     weight, bias = module.weight, module.bias
     outputs, inputs = weight.shape[0], weight[0].numel()
-    winograd = _suits_winograd(module, x)
-    densest = (_DENSEST_BESIDE_WINOGRAD if winograd else _DENSEST)[weight.dtype]
+    form = _dense_form(module, x)
+    densest = (_DENSEST_BESIDE_WINOGRAD if form == "winograd" else _DENSEST)[weight.dtype]
     densest -= _PER_OUTPUT_AND_INPUT * (1 / outputs + 1 / inputs)
     if count_kept(weight) >= densest * weight.numel():
-        return ops.WinogradPlan(weight, bias, padding=module.padding) if winograd else None
+        if form == "winograd":
+            return ops.WinogradPlan(weight, bias, padding=module.padding)
+        return _packed(weight, bias) if form == "packed" else None
     if isinstance(module, nn.Linear):
         return ops.SparseLayerPlan(weight, bias)
     return ops.SparseLayerPlan(
@@ -97,13 +102,24 @@ def _plan(module: Any, x: Tensor) -> Callable[[Tensor], Tensor] | None:
     )
 
 
-def _suits_winograd(module: Any, x: Tensor) -> bool:
-    if not isinstance(module, nn.Conv2d) or x.dim() != 4:
-        return False
+def _dense_form(module: Any, x: Tensor) -> str:
+    """Name the fastest form with all weights."""
+    if isinstance(module, nn.Linear):
+        packs = torch.backends.mkldnn.is_available() and (  # type: ignore[no-untyped-call]
+            x.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        )
+        return "packed" if packs and x.numel() >= _FEWEST_ROWS * x.shape[-1] else "dense"
     if module.kernel_size != (3, 3) or module.stride != (1, 1) or module.dilation != (1, 1):
-        return False
+        return "dense"
+    if x.dim() != 4 or min(module.in_channels, module.out_channels) < _FEWEST_CHANNELS:
+        return "dense"
     tiles, padding = len(x), cast("tuple[int, int]", module.padding)
     for size, pad in zip(x.shape[2:], padding, strict=True):
         tiles *= (size + 2 * pad - 1) // 2
-    channels = min(module.in_channels, module.out_channels)
-    return channels >= _FEWEST_CHANNELS and tiles >= _FEWEST_TILES
+    return "winograd" if tiles >= _FEWEST_TILES else "dense"
+
+
+def _packed(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """Pack a linear layer's weights once, as `torch.compile` does for a CPU."""
+    ready = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x, ready, bias, "none", [], "")

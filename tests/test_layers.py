@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import nn
 
+from lc_engine import layers
 from lc_engine.classifier import AUTO
 from lc_engine.layers import FastLayers
 from lc_engine.masking import Masking
@@ -168,3 +169,30 @@ def test_other_convolutions_are_torch_s(winograd, layer, side):
         FastLayers([layer])
         assert torch.equal(layer(x), want)
     assert winograd.calls == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_linear_layers_with_many_weights_are_packed_once(monkeypatch, dtype):
+    packed = []
+    pack = layers._packed
+
+    def counting(*arguments):
+        packed.append(arguments)
+        return pack(*arguments)
+
+    monkeypatch.setattr(layers, "_packed", counting)
+    for bias in (True, False):
+        layer = nn.Linear(72, 40, bias=bias).to(dtype)
+        x, few = torch.randn(3, 100, 72).to(dtype), torch.randn(3, 10, 72).to(dtype)
+        with torch.inference_mode():
+            wanted, wanted_few = layer(x), layer(few)
+            fast = FastLayers([layer])
+            for _ in range(3):
+                torch.testing.assert_close(layer(x), wanted)
+            assert len(packed) == 1
+            layer.weight *= 2
+            fast.rewritten()
+            assert torch.equal(layer(few), layer(few))
+            assert not torch.equal(layer(few), wanted_few)
+        assert len(packed) == 1  # too few rows to pack for
+        packed.clear()
