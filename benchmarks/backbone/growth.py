@@ -1,6 +1,8 @@
 """How the engine's time grows with K and with N, on EfficientNet-Lite0 and picture files.
 
 python -m benchmarks.backbone.growth --rounds 3
+
+Other networks by --model, with what `pretrain` wrote as --weights.
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ import time
 from pathlib import Path
 
 import lc_engine as lc
-from benchmarks.backbone.setup import write_pictures
+from benchmarks.backbone.setup import MODELS, write_pictures
 from benchmarks.backbone.speed import engine
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=MODELS, default=MODELS[0])
+    parser.add_argument("--weights", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dtype", default="bfloat16")
     asked = parser.parse_args()
@@ -30,7 +34,7 @@ def main() -> None:
                 # The same capacities, from 1 to 0.98^49, whatever their number.
                 path = lc.LearningPath.geometric(points, 1 - 0.98 ** (49 / (points - 1)))
                 began = time.perf_counter()
-                engine("EfficientNet-Lite0", folders[rows], path, asked.dtype)
+                engine(asked.model, folders[rows], path, asked.dtype, asked.weights)
                 seconds[rows, points].append(time.perf_counter() - began)
     for (rows, points), times in seconds.items():
         each = statistics.median(times)

@@ -1,6 +1,11 @@
 """How well fewer points and bfloat16 rank, and what they cost: 2,000 digits at 96 px.
 
 python -m benchmarks.backbone.ranking --rows 2000 --out ranking.json
+python -m benchmarks.backbone.ranking --model resnet18 --weights resnet18.safetensors --out r18.json
+
+--weights is a file of `benchmarks.backbone.pretrain`: a ranking by seeded weights means little.
+--ways runs those only whose name has one of the texts given (from the beginning of a word on, so
+that "6 fitted" is not "16 fitted"). The points of fitted paths are written for `speed --fitted`.
 
 Everything is compared with the 50 geometric capacities of the paper in float32, by the loss: the
 rank correlation, and the share of the easiest and of the hardest tenth that is the same.
@@ -13,29 +18,32 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 import lc_engine as lc
-from benchmarks.backbone.setup import model, transform, write_pictures
+from benchmarks.backbone.setup import MODELS, TRAINED_SIDE, model, transform, write_pictures
 from lc_engine.data.images import ImageFolder
 
-SIDE = 96
 GEOMETRIC = lc.LearningPath.geometric(50, 0.02)
 LOWEST = GEOMETRIC.capacities[-1]
 # Of the rows, those that choose the points of a fitted path; it is timed with the scores.
 SAMPLES = 128
+REFERENCE = "50 points, float32"
 # Path, or the number of points to be fitted; what the scorer is given besides.
 WAYS: dict[str, tuple[lc.LearningPath | int, dict[str, object]]] = {
-    "50 points, float32": (GEOMETRIC, {"dtype": "float32"}),
+    REFERENCE: (GEOMETRIC, {"dtype": "float32"}),
     "50 points, bfloat16": (GEOMETRIC, {"dtype": "bfloat16"}),
     "5 Gauss points, bfloat16": (GEOMETRIC.condensed(5), {"dtype": "bfloat16"}),
     "8 Gauss points, bfloat16": (GEOMETRIC.condensed(8), {"dtype": "bfloat16"}),
+    "4 fitted points, bfloat16": (4, {"dtype": "bfloat16"}),
     "5 fitted points, bfloat16": (5, {"dtype": "bfloat16"}),
     "6 fitted points, bfloat16": (6, {"dtype": "bfloat16"}),
     "8 fitted points, bfloat16": (8, {"dtype": "bfloat16"}),
     "12 fitted points, bfloat16": (12, {"dtype": "bfloat16"}),
+    "16 fitted points, bfloat16": (16, {"dtype": "bfloat16"}),
     "8 fitted points, float32": (8, {"dtype": "float32"}),
     "5 to 9 points, tol 0.0005": (
         lc.LearningPath.clenshaw_curtis(9, LOWEST, 1.0, "log"),
@@ -53,17 +61,30 @@ def same_share(a: np.ndarray, b: np.ndarray, share: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=MODELS, default=MODELS[0])
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--side", type=int, default=TRAINED_SIDE)
+    parser.add_argument("--ways", nargs="+", default=[""], help="beside the reference")
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    found: dict[str, dict[str, float]] = {}
+    # The reference comes first in any case.
+    ways = {
+        way: made
+        for way, made in WAYS.items()
+        if way == REFERENCE or any(f" {part}" in f" {way}" for part in asked.ways)
+    }
+    if len(ways) == 1 and asked.ways != [REFERENCE]:
+        parser.error(f"--ways: {asked.ways} are in none of {', '.join(WAYS)}")
+    found: dict[str, dict[str, Any]] = {}
     reference: np.ndarray | None = None
     with tempfile.TemporaryDirectory() as scratch:
         folder = write_pictures(Path(scratch), asked.rows)
-        for way, (path, more) in WAYS.items():
-            source = ImageFolder(folder, transform(SIDE), None)
+        for way, (path, more) in ways.items():
+            source = ImageFolder(folder, transform(asked.side), None)
             whole = GEOMETRIC if isinstance(path, int) else path
-            scorer = lc.Scorer(model("EfficientNet-Lite0"), path=whole, **more)
+            network = model(asked.model, asked.weights, asked.side)
+            scorer = lc.Scorer(network, path=whole, **more)
             began = time.perf_counter()
             if isinstance(path, int):
                 scorer = scorer.with_path(lc.LearningPath.fitted(scorer, source, path, SAMPLES))
@@ -81,7 +102,15 @@ def main() -> None:
             if "points" in table.column_names:
                 found[way]["points per row"] = float(table.column("points").mean())
             print(way, json.dumps(found[way]), flush=True)
-    asked.out.write_text(json.dumps({"rows": asked.rows, "side": SIDE, "ways": found}, indent=2))
+            found[way]["path"] = scorer.path.to_dict()
+    made = {
+        "model": asked.model,
+        "weights": asked.weights and asked.weights.name,
+        "rows": asked.rows,
+        "side": asked.side,
+        "ways": found,
+    }
+    asked.out.write_text(json.dumps(made, indent=2))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import timm
 import torch
+from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed
 
 from lc_engine import naive
 from lc_engine.data.images import decode_image
@@ -22,17 +24,37 @@ if TYPE_CHECKING:
     from lc_engine.path import LearningPath
 
 MODELS = ("EfficientNet-Lite0", "resnet18", "vit_tiny_patch16_224")
+TRAINED_SIDE = 96  # of the pictures that `pretrain` ends with and `ranking` scores
+
+
+def untrained(name: str, side: int, **keywords: Any) -> torch.nn.Module:
+    """Make a timm model with seeded weights for pictures of a side."""
+    torch.manual_seed(0)
+    # timm starts a ResNet with blocks that are multiplied by 0, which are computed in no time.
+    fixed = {"zero_init_last": False} if name == "resnet18" else {"img_size": side}
+    return timm.create_model(name, pretrained=False, **fixed, **keywords)
 
 
 @functools.cache
-def model(name: str) -> torch.nn.Module:
-    """Load a model; but for EfficientNet-Lite0 no package carries trained weights."""
+def model(name: str, weights: Path | None = None, side: int = 224) -> torch.nn.Module:
+    """Load a model for pictures of a side.
+
+    No package carries trained weights but of EfficientNet-Lite0: without a file that
+    `benchmarks.backbone.pretrain` wrote, the others are seeded, which is enough for timing.
+    """
     if name == "EfficientNet-Lite0":
+        if weights is not None:
+            raise ValueError(f"{name} has its ImageNet weights: leave out {weights}")
         return ModelSpec("efficientnet-lite0").load().model
-    torch.manual_seed(0)  # timing does not ask for trained weights
-    # timm starts a ResNet with blocks that are multiplied by 0, which are computed in no time.
-    keywords = {"zero_init_last": False} if name == "resnet18" else {}
-    return timm.create_model(name, pretrained=False, **keywords).eval()
+    if weights is None:
+        return untrained(name, side).eval()
+    state = load_file(weights)
+    network = untrained(name, side, num_classes=10)
+    if "pos_embed" in state:
+        grid = network.patch_embed.grid_size
+        state["pos_embed"] = resample_abs_pos_embed(state["pos_embed"], list(grid))
+    network.load_state_dict(state)
+    return network.eval()
 
 
 @functools.cache
@@ -64,11 +86,16 @@ class Files(torch.utils.data.Dataset):
 
 
 def released_way(
-    name: str, folder: Path, side: int, path: LearningPath, workers: int
+    name: str,
+    folder: Path,
+    side: int,
+    path: LearningPath,
+    workers: int,
+    weights: Path | None = None,
 ) -> PathScores:
     """Score as the released code does: a pass over the files per sub-model."""
 
     def read():
         return torch.utils.data.DataLoader(Files(folder, side), batch_size=32, num_workers=workers)
 
-    return naive.released_way(naive.feature_extractor(model(name)), read, path)
+    return naive.released_way(naive.feature_extractor(model(name, weights, side)), read, path)

@@ -2,6 +2,10 @@
 
 python -m benchmarks.backbone.speed --model resnet18 --rows 256 --points 50 --out resnet18.json
 
+Without --weights (a file of `benchmarks.backbone.pretrain`) all but EfficientNet-Lite0 have seeded
+weights. The short paths (--few) are the Gauss points of the 50, or with --fitted those that a run
+of `benchmarks.backbone.ranking` chose and wrote, so that choosing them is not part of the time.
+
 The released way gets the number of workers that is fastest on the first sub-models. Every way
 scores the same files; the engine's first score on a scorer (weights copied, batch norms folded,
 dtype measured) is part of its time.
@@ -14,7 +18,9 @@ import json
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,48 +30,70 @@ import lc_engine as lc
 from benchmarks.backbone.setup import MODELS, model, released_way, transform, write_pictures
 from lc_engine.data.images import ImageFolder
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SIDE = 224
 
 
-def fastest_workers(name: str, folder: Path) -> int:
+def fastest_workers(name: str, folder: Path, weights: Path | None) -> int:
     """Choose the DataLoader's workers by the first two sub-models."""
     short = lc.LearningPath.geometric(2, 0.02)
     seconds = {}
     for workers in (0, 1, torch.get_num_threads()):
         began = time.perf_counter()
-        released_way(name, folder, SIDE, short, workers)
+        released_way(name, folder, SIDE, short, workers, weights)
         seconds[workers] = time.perf_counter() - began
     return min(seconds, key=seconds.__getitem__)
 
 
-def engine(name: str, folder: Path, path: lc.LearningPath, dtype: str) -> lc.ScoreTable:
-    scorer = lc.Scorer(model(name), path=path, dtype=dtype)
+def short_path(points: int, ranking: Path | None) -> lc.LearningPath:
+    """Give Gauss points of the paper's path, or those fitted in a run of `ranking`."""
+    if ranking is None:
+        return lc.LearningPath.geometric(50, 0.02).condensed(points)
+    ways = json.loads(ranking.read_text())["ways"]
+    way = f"{points} fitted points, bfloat16"
+    if way not in ways:
+        raise SystemExit(f"{ranking} holds no {way!r}, but {', '.join(ways)}")
+    return lc.LearningPath.from_dict(ways[way]["path"])
+
+
+def engine(
+    name: str, folder: Path, path: lc.LearningPath, dtype: str, weights: Path | None = None
+) -> lc.ScoreTable:
+    scorer = lc.Scorer(model(name, weights, SIDE), path=path, dtype=dtype)
     return lc.score(scorer, ImageFolder(folder, transform(SIDE), None))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=MODELS, required=True)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--few", default="16,8", help="points of the short paths")
+    parser.add_argument("--fitted", type=Path, help="what a run of ranking wrote")
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--points", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     whole = lc.LearningPath.geometric(asked.points, 0.02)
-    # Gauss points cost what fitted ones cost, but for the sample that fits them.
-    some, few = (lc.LearningPath.geometric(50, 0.02).condensed(n) for n in (16, 8))
+    short = {n: short_path(n, asked.fitted) for n in map(int, asked.few.split(","))}
     with tempfile.TemporaryDirectory() as scratch:
         folder = write_pictures(Path(scratch), asked.rows)
-        name, workers = (
-            asked.model,
-            fastest_workers(asked.model, write_pictures(Path(scratch) / "few", 64)),
-        )
-        ways = {
-            "released way": lambda: released_way(name, folder, SIDE, whole, workers).loss.numpy(),
-            "float32": lambda: engine(name, folder, whole, "float32").column("loss"),
-            "auto": lambda: engine(name, folder, whole, "auto").column("loss"),
-            "auto, 16 points": lambda: engine(name, folder, some, "auto").column("loss"),
-            "auto, 8 points": lambda: engine(name, folder, few, "auto").column("loss"),
+        name, weights = asked.model, asked.weights
+        workers = fastest_workers(name, write_pictures(Path(scratch) / "few", 64), weights)
+
+        def released() -> np.ndarray:
+            return released_way(name, folder, SIDE, whole, workers, weights).loss.numpy()
+
+        def ours(path: lc.LearningPath, dtype: str) -> np.ndarray:
+            return engine(name, folder, path, dtype, weights).column("loss")
+
+        ways: dict[str, Callable[[], np.ndarray]] = {
+            "released way": released,
+            "float32": partial(ours, whole, "float32"),
+            "auto": partial(ours, whole, "auto"),
+            **{f"auto, {n} points": partial(ours, path, "auto") for n, path in short.items()},
         }
         losses: dict[str, np.ndarray] = {}
         seconds: dict[str, list[float]] = {way: [] for way in ways}
@@ -79,6 +107,8 @@ def main() -> None:
     reference = losses["released way"]
     found = {
         "model": name,
+        "weights": weights and weights.name,
+        "short paths": "fitted" if asked.fitted else "Gauss",
         "rows": asked.rows,
         "points": asked.points,
         "workers of the released way": workers,
