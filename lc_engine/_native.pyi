@@ -30,6 +30,16 @@ def apply_thresholds(
     seed: int | None,
     threads: int,
 ) -> None: ...
+def attention(
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    scale: float,
+    out: NDArray[Any],
+    threads: int,
+) -> None:
+    """Read and write (batches, heads, tokens, dims) of any strides but for the dims."""
+
 def count_kept(weight: NDArray[Any], threads: int) -> int: ...
 def masked_linear(
     x: NDArray[Any],
