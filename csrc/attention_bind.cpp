@@ -23,7 +23,7 @@ Tokens tokens_of(const py::array& array, const std::string& name, bool bits16) {
   if (!fits) throw std::invalid_argument(name + " must have the dtype of q");
   if (array.ndim() != 4)
     throw std::invalid_argument(name + " must be (batches, heads, tokens, dims)");
-  if (array.shape(3) > 1 && array.strides(3) != array.itemsize())
+  if (array.size() > 0 && array.shape(3) > 1 && array.strides(3) != array.itemsize())
     throw std::invalid_argument(name + " must have its dims side by side");
   return {static_cast<char*>(const_cast<void*>(array.data())), array.strides(0), array.strides(1),
           array.strides(2)};

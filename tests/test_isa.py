@@ -73,6 +73,12 @@ for name, dress in (("lists", np.asarray), ("bfloat16 lists", bits)):
     plan = core.SparseLayerPlan(dress(given["thin"])[:, None], bias, 1, one, (0, 0), one, 2)
     out[name] = np.empty((1, 1, len(x), len(weight)), dress(x).dtype)
     plan.run(dress(x)[None, None], out[name], 2)
+for name, dress in (("attention", np.asarray), ("bfloat16 attention", bits)):
+    q, k = (dress(given[one]).reshape(-1, 3, 73)[:, :, :70] for one in ("x", "thin"))
+    v = dress(x)[:43].reshape(-1, 3, 73)
+    out[name] = np.empty((1, 77, 3, 73), v.dtype)
+    views = [one[None].swapaxes(1, 2) for one in (q, k, v)]
+    core.attention(*views, 2.0, out[name].swapaxes(1, 2), 2)
 np.savez(sys.argv[3], **out)
 """
 
@@ -105,6 +111,14 @@ def log_softmax_at(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def cut(values: np.ndarray) -> np.ndarray:
     """What is left of float32 in the bits of bfloat16."""
     return (values.view(np.uint32) & 0xFFFF0000).view(np.float32).astype(np.float64)
+
+
+def attended(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Of (tokens, 219) as three heads of 73 numbers, 70 of them in queries and keys; scale 2."""
+    q, k, v = (one.reshape(-1, 3, 73).swapaxes(0, 1) for one in (q, k, v))
+    scores = 2 * q[..., :70] @ k[..., :70].swapaxes(1, 2)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return (weights / weights.sum(-1, keepdims=True) @ v).swapaxes(0, 1)[None]
 
 
 def gelu(x: np.ndarray) -> np.ndarray:
@@ -171,6 +185,11 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.n
     wanted["bfloat16 layer"] = (cut(given["x"]) @ cut(given["weight"]).T)[None]
     wanted["lists"] = (x @ given["thin"].astype(np.float64).T + bias)[None, None]
     wanted["bfloat16 lists"] = (cut(given["x"]) @ cut(given["thin"]).T + bias)[None, None]
+    thin = given["thin"].astype(np.float64)
+    wanted["attention"] = attended(x, thin, x[:43])
+    wanted["bfloat16 attention"] = attended(
+        cut(given["x"]), cut(given["thin"]), cut(given["x"][:43])
+    )
     path = tmp_path_factory.mktemp("isa") / "given.npz"
     np.savez(path, **given)
     return path, wanted
@@ -189,9 +208,11 @@ def test_forced_isa_matches_float64(
     assert set(ours) == set(wanted)
     for name in wanted:
         exact = name in ("random", "magnitude")
-        if name in ("bfloat16 layer", "bfloat16 lists"):
+        if ours[name].dtype == np.uint16:
             rounded = (ours[name].astype(np.uint32) << 16).view(np.float32)
-            np.testing.assert_allclose(rounded, wanted[name], rtol=4e-3, atol=1e-5)
+            # The weights of attention are rounded too, and those of one query add up to 1.
+            size = 4e-3 * np.abs(wanted[name]).max() if "attention" in name else 1e-5
+            np.testing.assert_allclose(rounded, wanted[name], rtol=4e-3, atol=size)
             continue
         # −d² is about 230 here: a log p has the rounding of two such numbers.
         size = 0 if exact else 3e-4 if name == "neg_sq_distance" else 1e-5
