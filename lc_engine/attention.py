@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from lc_engine import ops
 from lc_engine.ops import contract
-from lc_engine.ops.attention import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,7 @@ def _scaled_dot_product(
         and query.shape[-1] == key.shape[-1] > 0
         and key.shape[-2] == value.shape[-2] > 0
     )
-    return run(query, key, value, scale) if fits else None
+    return ops.attention(query, key, value, scale) if fits else None
 
 
 def _multi_head(
@@ -114,7 +114,7 @@ def _multi_head(
         return None
     heads = functional.linear(query, in_proj_weight, in_proj_bias)
     q, k, v = heads.view(*query.shape[:2], 3, num_heads, -1).permute(2, 1, 3, 0, 4)
-    mixed = run(q, k, v, None).permute(2, 0, 1, 3).flatten(2)
+    mixed = ops.attention(q, k, v).permute(2, 0, 1, 3).flatten(2)
     return functional.linear(mixed, out_proj_weight, out_proj_bias), None
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lc_engine import attention
+from lc_engine import ops
 from lc_engine.attention import FastAttention, fast_attention
 from lc_engine.classifier import AUTO
 from lc_engine.masking import Masking
@@ -24,20 +24,19 @@ DTYPES = [torch.float32, torch.bfloat16]
 @pytest.fixture
 def calls(monkeypatch):
     """The shapes of the queries that ran through ours."""
-    found, real = [], attention.run
+    found, real = [], ops.attention
 
     def counted(query, *others):
         found.append(tuple(query.shape))
         return real(query, *others)
 
-    monkeypatch.setattr(attention, "run", counted)
+    monkeypatch.setattr(ops, "attention", counted)
     return found
 
 
 @pytest.fixture
 def vector_core(monkeypatch):
     """What the baseline leaves to torch is used with it too."""
-    monkeypatch.setattr(attention, "fast_attention", lambda _: FastAttention())
     monkeypatch.setattr("lc_engine.working_copy.fast_attention", lambda _: FastAttention())
 
 

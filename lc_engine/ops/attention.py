@@ -84,11 +84,6 @@ def _empty_result(q: Tensor, v: Tensor) -> Tensor:
 
 @torch.library.custom_op("lc_engine::attention", mutates_args=())
 def _operator(q: Tensor, k: Tensor, v: Tensor, scale: float | None, backend: str) -> Tensor:
-    return run(q, k, v, scale, backend)
-
-
-def run(q: Tensor, k: Tensor, v: Tensor, scale: float | None, backend: str = "auto") -> Tensor:
-    """Do what `attention` does, without the detour over torch's dispatcher."""
     factor = _check(q, k, v, scale)
     # On a GPU torch's own attention is what a kernel of ours would have to beat.
     if backend == "auto" and q.device.type != "cpu":
