@@ -13,6 +13,7 @@ from setuptools.errors import CCompilerError, ExecError, PlatformError
 # function compiled for AVX-512 can be picked by the linker for the code that runs everywhere.
 KERNELS = [
     "csrc/apply_thresholds.cpp",
+    "csrc/attention.cpp",
     "csrc/linear_confidence.cpp",
     "csrc/masked_linear.cpp",
     "csrc/mlp_confidence.cpp",

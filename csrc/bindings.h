@@ -64,6 +64,7 @@ inline void check_batch(const std::optional<Array<int64_t>>& labels, const Array
     require(values[i] >= 0 && values[i] < classes, "labels must lie in [0, classes)");
 }
 
+void bind_attention(py::module_& module);
 void bind_linear(py::module_& module);
 void bind_masked_linear(py::module_& module);
 void bind_mlp(py::module_& module);

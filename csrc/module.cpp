@@ -7,6 +7,7 @@ PYBIND11_MODULE(_native, module, pybind11::mod_gil_not_used()) {
   module.def(
       "cpu_isa", [] { return lc::isa_name(lc::active_isa()); },
       "The instruction set in use: baseline, avx2 or avx512; LC_ENGINE_ISA forces one.");
+  lc::bind_attention(module);
   lc::bind_linear(module);
   lc::bind_masked_linear(module);
   lc::bind_mlp(module);

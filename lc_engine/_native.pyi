@@ -1,7 +1,8 @@
 """The C++ core. Private: lc_engine.ops checks the arguments, and its documentation holds here.
 
-Arrays are C-contiguous. Features are float32, or the bits of bfloat16 as uint16. `run` writes
-log p (sub-models, samples), releases the GIL and may be called from several threads.
+Arrays are C-contiguous, but for `attention`'s. Features are float32, or the bits of bfloat16 as
+uint16. `run` writes log p (sub-models, samples), releases the GIL and may be called from several
+threads.
 """
 
 from collections.abc import Sequence
@@ -30,6 +31,16 @@ def apply_thresholds(
     seed: int | None,
     threads: int,
 ) -> None: ...
+def attention(
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    scale: float,
+    out: NDArray[Any],
+    threads: int,
+) -> None:
+    """Read and write (batches, heads, tokens, dims) of any strides but for the dims."""
+
 def count_kept(weight: NDArray[Any], threads: int) -> int: ...
 def masked_linear(
     x: NDArray[Any],

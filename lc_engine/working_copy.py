@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lc_engine import ops
+from lc_engine.attention import fast_attention
 from lc_engine.classifier import Tap
 from lc_engine.dropout import InjectedDropout
 from lc_engine.folding import fold_batch_norms
@@ -139,7 +140,8 @@ class WorkingCopy:
                     outputs = []
                     for i, part in enumerate(now):
                         self._prefix.begin(i)
-                        outputs.append(run(part))
+                        with fast_attention(part.device):
+                            outputs.append(run(part))
                     rows.append(torch.cat(outputs))
                 held = self._prefix.bytes_held // len(now)
             finally:

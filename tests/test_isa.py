@@ -77,6 +77,12 @@ for name, dress in (("winograd", np.asarray), ("bfloat16 winograd", bits)):
     plan = core.WinogradPlan(dress(given["kernel"]), bias, (1, 1), 2)
     out[name] = np.empty((*given["pixels"].shape[:3], len(bias)), dress(x).dtype)
     plan.run(dress(given["pixels"]), out[name], 2)
+for name, dress in (("attention", np.asarray), ("bfloat16 attention", bits)):
+    q, k = (dress(given[one]).reshape(-1, 3, 73)[:, :, :70] for one in ("x", "thin"))
+    v = dress(x)[:43].reshape(-1, 3, 73)
+    out[name] = np.empty((1, 77, 3, 73), v.dtype)
+    views = [one[None].swapaxes(1, 2) for one in (q, k, v)]
+    core.attention(*views, 2.0, out[name].swapaxes(1, 2), 2)
 np.savez(sys.argv[3], **out)
 """
 
@@ -116,6 +122,14 @@ def convolved(pixels: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     padded = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0)))
     views = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
     return np.einsum("nhwcyx,oyxc->nhwo", views, kernel.reshape(len(kernel), 3, 3, -1))
+
+
+def attended(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Of (tokens, 219) as three heads of 73 numbers, 70 of them in queries and keys; scale 2."""
+    q, k, v = (one.reshape(-1, 3, 73).swapaxes(0, 1) for one in (q, k, v))
+    scores = 2 * q[..., :70] @ k[..., :70].swapaxes(1, 2)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return (weights / weights.sum(-1, keepdims=True) @ v).swapaxes(0, 1)[None]
 
 
 def gelu(x: np.ndarray) -> np.ndarray:
@@ -187,6 +201,11 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.n
     pixels, kernel = given["pixels"], given["kernel"]
     wanted["winograd"] = convolved(pixels.astype(np.float64), kernel.astype(np.float64)) + bias
     wanted["bfloat16 winograd"] = convolved(cut(pixels), cut(kernel)) + bias
+    thin = given["thin"].astype(np.float64)
+    wanted["attention"] = attended(x, thin, x[:43])
+    wanted["bfloat16 attention"] = attended(
+        cut(given["x"]), cut(given["thin"]), cut(given["x"][:43])
+    )
     path = tmp_path_factory.mktemp("isa") / "given.npz"
     np.savez(path, **given)
     return path, wanted
@@ -207,8 +226,9 @@ def test_forced_isa_matches_float64(
         exact = name in ("random", "magnitude")
         if ours[name].dtype == np.uint16:
             rounded = (ours[name].astype(np.uint32) << 16).view(np.float32)
-            # Winograd's transforms are rounded to bfloat16 too, where pairs are multiplied.
-            size = 2e-2 if "winograd" in name else 1e-5
+            # The weights of attention and the transforms of Winograd are rounded too.
+            rough = "attention" in name or "winograd" in name
+            size = 4e-3 * np.abs(wanted[name]).max() if rough else 1e-5
             np.testing.assert_allclose(rounded, wanted[name], rtol=4e-3, atol=size)
             continue
         # −d² is about 230 here: a log p has the rounding of two such numbers.

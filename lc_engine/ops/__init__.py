@@ -1,6 +1,7 @@
 """The operators: tensors in, scores out. They know nothing of models, files or data sets."""
 
 from lc_engine.ops.apply_thresholds import apply_thresholds
+from lc_engine.ops.attention import attention
 from lc_engine.ops.contract import FallbackWarning, PathScores
 from lc_engine.ops.linear_confidence import LinearPlan, linear_confidence
 from lc_engine.ops.masked_linear import masked_linear
@@ -20,6 +21,7 @@ __all__ = [
     "TokenScores",
     "WinogradPlan",
     "apply_thresholds",
+    "attention",
     "linear_confidence",
     "masked_linear",
     "mlp_confidence",

@@ -239,11 +239,16 @@ def label_log_prob(logits: Tensor, labels: Tensor | None) -> Tensor:
 
 
 def host_array(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """Give a host tensor to C++, in C order.
+    """Give a host tensor to C++, in C order."""
+    return host_view(tensor.contiguous())
+
+
+def host_view(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Give a host tensor to C++ as it lies, with its strides.
 
     NumPy has no bfloat16, so those bits cross the border as uint16 and C++ widens them.
     """
-    tensor = tensor.detach().contiguous()
+    tensor = tensor.detach()
     bits = tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
     return bits.numpy()
 

@@ -1,0 +1,123 @@
+"""attention: softmax(q kᵀ · scale) v over any number of heads, without a mask.
+
+On a CPU no matrix of scores exists: keys come in blocks into an online softmax (Milakov &
+Gimelshein, arXiv 1805.02867).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lc_engine.ops import contract
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float | None = None,
+    *,
+    backend: Literal["auto", "reference", "native"] = "auto",
+) -> Tensor:
+    """Let every query take the mean of the values, weighted by how its keys fit.
+
+    Args:
+        q: (…, H, Q, D) float32, bfloat16, float16 or float64 (the last two: reference only).
+            Views are read as they lie where the last dim is contiguous.
+        k: (…, H, K, D) in the dtype of `q`, at least one token.
+        v: (…, H, K, E) in the dtype of `q`.
+        scale: of the scores, positive; 1/√D if None.
+        backend: "auto" is native on a CPU (float32, bfloat16), else plain torch, "reference".
+
+    Returns:
+        (…, H, Q, E) in the dtype of `q`, whose memory has the heads of a token side by side. The
+        sums are float32 (float64 for float64); in bfloat16 the weights are rounded, as torch does.
+        What is NaN in a query makes its row NaN.
+
+    Raises:
+        ValueError: naming the argument that does not fit.
+    """
+    if backend not in ("auto", "reference", "native"):
+        raise ValueError(f"backend must be 'auto', 'reference' or 'native', got {backend!r}")
+    result: Tensor = torch.ops.lc_engine.attention(q, k, v, scale, backend)
+    return result
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> float:
+    """Check the arguments; return the scale."""
+    if q.dim() < 3 or not q.is_floating_point() or q.shape[-1] == 0:
+        raise ValueError(
+            "q must be a floating-point tensor of shape (…, H, Q, D) with a dim, got "
+            f"{q.dtype} {tuple(q.shape)}"
+        )
+    contract.check_tensor("k", k, (*q.shape[:-2], "K", q.shape[-1]), like=q)
+    if k.shape[-2] == 0:
+        raise ValueError(f"k must have a token, got shape {tuple(k.shape)}")
+    contract.check_tensor("v", v, (*k.shape[:-1], "E"), like=q)
+    for name, tensor in (("k", k), ("v", v)):
+        if tensor.dtype != q.dtype:
+            raise ValueError(f"{name} is {tensor.dtype} but q is {q.dtype}: give both in one dtype")
+    if scale is None:
+        return 1 / math.sqrt(q.shape[-1])
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale must be positive and finite, got {scale}")
+    return scale
+
+
+def _reference(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Compute in plain torch, with a matrix of scores per head."""
+    dtype = contract.compute_dtype(q.dtype)
+    scores = q.to(dtype) @ k.to(dtype).transpose(-1, -2) * scale
+    out = _empty_result(q, v)
+    return out.copy_(scores.softmax(-1) @ v.to(dtype))
+
+
+def _empty_result(q: Tensor, v: Tensor) -> Tensor:
+    """Make room for a result as torch's own attention lays it out on a CPU."""
+    *leading, heads, queries, _ = q.shape
+    return q.new_empty((*leading, queries, heads, v.shape[-1])).transpose(-2, -3)
+
+
+@torch.library.custom_op("lc_engine::attention", mutates_args=())
+def _operator(q: Tensor, k: Tensor, v: Tensor, scale: float | None, backend: str) -> Tensor:
+    factor = _check(q, k, v, scale)
+    # On a GPU torch's own attention is what a kernel of ours would have to beat.
+    if backend == "auto" and q.device.type != "cpu":
+        backend = "reference"
+    chosen = contract.resolve_backend(
+        "attention",
+        backend,  # type: ignore[arg-type]
+        q.device,
+        q.dtype,
+    )
+    return (_native if chosen == "native" else _reference)(q, k, v, factor)
+
+
+def _native(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Run in C++."""
+    out = _empty_result(q, v)
+    contract.native().attention(
+        *(_four_dims(tensor) for tensor in (q, k, v)),
+        scale,
+        _four_dims(out),
+        torch.get_num_threads(),
+    )
+    return out
+
+
+def _four_dims(tensor: Tensor) -> object:
+    """Give a tensor to C++ as (batches, heads, tokens, dims), copied only where it must be."""
+    if tensor.stride(-1) != 1:
+        tensor = tensor.contiguous()
+    if tensor.dim() != 4:
+        tensor = tensor.unsqueeze(0) if tensor.dim() == 3 else tensor.flatten(0, -4)
+    return contract.host_view(tensor)
+
+
+@_operator.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, scale: float | None, backend: str) -> Tensor:
+    return _empty_result(q, v)
