@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from lc_engine.data.table import ScoreTable
     from lc_engine.row_scorer import Progress, RowScorer, RowScores
 
-# Where the source does not say: rows of a model that decodes and computes a lot for each.
-BATCH_ROWS = 64
+# Where the source does not say: rows of a model that decodes and computes a lot for each, and whose
+# weights are masked once per sub-model and batch.
+BATCH_ROWS = 128
 SHARD_ROWS = 1 << 16
 # 1,700 pictures of 224 px: small beside what a machine that scores them has.
 CACHE_BYTES = 1 << 30

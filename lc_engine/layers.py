@@ -2,8 +2,8 @@
 
 A dense product takes as long at 2 % of its weights as at all of them. On a CPU, layers with few
 weights left go through lists of these (`ops.SparseLayerPlan`), 3 × 3 convolutions with more through
-fewer multiplications (`ops.WinogradPlan`), and linear layers with more through oneDNN's product of
-weights that it has packed before. What is left is torch's.
+fewer multiplications (`ops.WinogradPlan`), and all others through oneDNN with weights that it has
+packed before. What is left is torch's.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PER_OUTPUT_AND_INPUT = 8.0
 # Below these channels, and tiles of 2 × 2 outputs, transforms cost more than products they save.
 _FEWEST_CHANNELS = 32
 _FEWEST_TILES = 64
-# Rows for which a linear layer's weights are worth packing.
+# Rows, or pixels, for which weights are worth packing.
 _FEWEST_ROWS = 256
 
 
@@ -73,12 +73,9 @@ def _fits(module: nn.Module) -> bool:
         return False
     if forward is nn.Linear.forward:
         return True
-    # Below 16 channels a row of inputs is shorter than a vector.
     return (
         isinstance(module, nn.Conv2d)
         and forward is nn.Conv2d.forward
-        and module.groups == 1
-        and module.in_channels >= 16
         and module.padding_mode == "zeros"
         and not isinstance(module.padding, str)
     )
@@ -91,11 +88,16 @@ def _plan(module: Any, x: Tensor) -> Callable[[Tensor], Tensor] | None:
     form = _dense_form(module, x)
     densest = (_DENSEST_BESIDE_WINOGRAD if form == "winograd" else _DENSEST)[weight.dtype]
     densest -= _PER_OUTPUT_AND_INPUT * (1 / outputs + 1 / inputs)
-    if count_kept(weight) >= densest * weight.numel():
+    linear = isinstance(module, nn.Linear)
+    # Below 16 channels a row of inputs is shorter than a vector.
+    lists = linear or (module.groups == 1 and module.in_channels >= 16)
+    if not lists or count_kept(weight) >= densest * weight.numel():
         if form == "winograd":
             return ops.WinogradPlan(weight, bias, padding=module.padding)
-        return _packed(weight, bias) if form == "packed" else None
-    if isinstance(module, nn.Linear):
+        if form == "dense":
+            return None
+        return _packed(weight, bias) if linear else _packed_convolution(module, x)
+    if linear:
         return ops.SparseLayerPlan(weight, bias)
     return ops.SparseLayerPlan(
         weight, bias, stride=module.stride, padding=module.padding, dilation=module.dilation
@@ -104,22 +106,34 @@ def _plan(module: Any, x: Tensor) -> Callable[[Tensor], Tensor] | None:
 
 def _dense_form(module: Any, x: Tensor) -> str:
     """Name the fastest form with all weights."""
+    packs = torch.backends.mkldnn.is_available() and (  # type: ignore[no-untyped-call]
+        x.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+    rows = x.numel() // max(1, x.shape[-1] if isinstance(module, nn.Linear) else x.shape[1])
+    form = "packed" if packs and rows >= _FEWEST_ROWS else "dense"
     if isinstance(module, nn.Linear):
-        packs = torch.backends.mkldnn.is_available() and (  # type: ignore[no-untyped-call]
-            x.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        )
-        return "packed" if packs and x.numel() >= _FEWEST_ROWS * x.shape[-1] else "dense"
+        return form
+    if x.dim() != 4:
+        return "dense"
     if module.kernel_size != (3, 3) or module.stride != (1, 1) or module.dilation != (1, 1):
-        return "dense"
-    if x.dim() != 4 or min(module.in_channels, module.out_channels) < _FEWEST_CHANNELS:
-        return "dense"
+        return form
+    if module.groups != 1 or min(module.in_channels, module.out_channels) < _FEWEST_CHANNELS:
+        return form
     tiles, padding = len(x), cast("tuple[int, int]", module.padding)
     for size, pad in zip(x.shape[2:], padding, strict=True):
         tiles *= (size + 2 * pad - 1) // 2
-    return "winograd" if tiles >= _FEWEST_TILES else "dense"
+    return "winograd" if tiles >= _FEWEST_TILES else form
 
 
 def _packed(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
     """Pack a linear layer's weights once, as `torch.compile` does for a CPU."""
     ready = torch.ops.mkldnn._reorder_linear_weight(weight, None)
     return lambda x: torch.ops.mkldnn._linear_pointwise(x, ready, bias, "none", [], "")
+
+
+def _packed_convolution(module: Any, x: Tensor) -> Callable[[Tensor], Tensor]:
+    """Do the same for a convolution, and inputs of about that shape."""
+    how = (module.padding, module.stride, module.dilation, module.groups)
+    ready = torch.ops.mkldnn._reorder_convolution_weight(module.weight, *how, x.shape)
+    convolve = torch.ops.mkldnn._convolution_pointwise
+    return lambda x: convolve(x, ready, module.bias, *how, "none", [], "")

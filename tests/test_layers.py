@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import timm
 import torch
@@ -162,13 +164,26 @@ def test_convolutions_with_many_weights_take_fewer_multiplications(winograd, dty
     ],
     ids=["stride", "dilation", "five", "inputs", "outputs", "small", "grouped"],
 )
-def test_other_convolutions_are_torch_s(winograd, layer, side):
-    x = torch.randn(2, layer.in_channels, side, side)
-    with torch.no_grad():
-        want = layer(x)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_other_convolutions_are_packed(monkeypatch, winograd, layer, side, dtype):
+    packed, pack = [], layers._packed_convolution
+
+    def counting(*arguments):
+        packed.append(arguments)
+        return pack(*arguments)
+
+    monkeypatch.setattr(layers, "_packed_convolution", counting)
+    layer = copy.deepcopy(layer).to(dtype, memory_format=torch.channels_last)
+    x = torch.randn(2, layer.in_channels, side, side).to(dtype, memory_format=torch.channels_last)
+    with torch.inference_mode():
+        wanted, wanted_few = layer(x), layer(x[:1, :, 1:])
         FastLayers([layer])
-        assert torch.equal(layer(x), want)
+        for _ in range(2):
+            torch.testing.assert_close(layer(x), wanted, rtol=1e-2, atol=1e-2)
+        assert layer(x).is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(layer(x[:1, :, 1:]), wanted_few, rtol=1e-2, atol=1e-2)
     assert winograd.calls == 0
+    assert len(packed) == (side == 16)  # too few pixels to pack for
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
