@@ -8,19 +8,11 @@ namespace lc {
 namespace LC_ISA {
 namespace {
 
-LC_INLINE float widened(uint16_t bits) {
-  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
-  float x;
-  memcpy(&x, &wide, sizeof x);
-  return x;
-}
-LC_INLINE float widened(float x) { return x; }
-
 // A NaN saliency is below every threshold, as in torch.
 template <typename Weight>
 void keep_large(const Weight* pristine, Weight* live, float threshold, int64_t count) {
   for (int64_t i = 0; i < count; ++i)
-    live[i] = fabsf(widened(pristine[i])) >= threshold ? pristine[i] : Weight(0);
+    live[i] = fabsf(widen(pristine[i])) >= threshold ? pristine[i] : Weight(0);
 }
 
 template <typename Weight>

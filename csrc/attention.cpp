@@ -70,13 +70,6 @@ LC_INLINE void products(const Words& words, int64_t rows, int64_t steps, const f
   }
 }
 
-LC_INLINE float widened(uint16_t bits) {
-  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
-  float x;
-  memcpy(&x, &wide, sizeof x);
-  return x;
-}
-
 // Words [from, from + kLanes) of a row; those past its end are 0.
 template <Terms kTerms>
 LC_INLINE Vec load_words(const char* row, bool bits16, int64_t from, int64_t dims) {
@@ -244,7 +237,7 @@ Words prepare_keys(const AttentionJob& job, const char* k, float* copy) {
       memcpy(to, from, static_cast<size_t>(job.dims) * 2);
     } else {
       for (int64_t d = 0; d < job.dims; ++d)
-        to[d] = widened(reinterpret_cast<const uint16_t*>(from)[d]);
+        to[d] = widen(reinterpret_cast<const uint16_t*>(from)[d]);
     }
   }
   return {reinterpret_cast<const char*>(copy), words * 4, 4};
@@ -269,7 +262,7 @@ Words prepare_values(const AttentionJob& job, const char* v, float* copy) {
     }
   } else {
     for (int64_t key = 0; key < job.keys; ++key)
-      for (int64_t c = 0; c < outputs; ++c) copy[key * outputs + c] = widened(row(key)[c]);
+      for (int64_t c = 0; c < outputs; ++c) copy[key * outputs + c] = widen(row(key)[c]);
   }
   return {reinterpret_cast<const char*>(copy), 4, outputs * 4};
 }

@@ -18,11 +18,8 @@ namespace LC_ISA {
 static_assert(kLanes % kGroup == 0 && kBlock % kLanes == 0, "blocks hold whole vectors of outputs");
 
 LC_INLINE float weight_at(const MaskedWeight& weight, int64_t i) {
-  if (!weight.bits16) return static_cast<const float*>(weight.data)[i];
-  const uint32_t bits = static_cast<uint32_t>(static_cast<const uint16_t*>(weight.data)[i]) << 16;
-  float x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
+  return weight.bits16 ? widen(static_cast<const uint16_t*>(weight.data)[i])
+                       : static_cast<const float*>(weight.data)[i];
 }
 
 LC_INLINE Vec weights_at(const MaskedWeight& weight, int64_t i) {

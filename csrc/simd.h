@@ -23,6 +23,15 @@
 namespace lc {
 namespace LC_ISA {
 
+// The number that the bits of a bfloat16 are; a float is one already.
+LC_INLINE float widen(uint16_t bits) {
+  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+  float x;
+  memcpy(&x, &wide, sizeof x);
+  return x;
+}
+LC_INLINE float widen(float x) { return x; }
+
 #if defined(__AVX512F__)
 
 constexpr int kLanes = 16;
@@ -296,10 +305,7 @@ LC_INLINE void transpose(Vec (&rows)[kLanes]) {
 }
 LC_INLINE Vec load_wide(const uint16_t* p) {
   Vec r;
-  for (int i = 0; i < kLanes; ++i) {
-    const uint32_t wide = static_cast<uint32_t>(p[i]) << 16;
-    memcpy(&r.v[i], &wide, sizeof wide);
-  }
+  for (int i = 0; i < kLanes; ++i) r.v[i] = widen(p[i]);
   return r;
 }
 #endif
@@ -321,12 +327,7 @@ LC_INLINE void load_tile(const void* rows, bool bits16, int64_t row, int64_t row
   for (int64_t d = whole; d < dims; ++d)
     for (int64_t i = 0; i < kLanes; ++i) {
       float x = 0.f;
-      if (row + i < rows_end && bits16) {
-        const uint32_t bits = static_cast<uint32_t>(narrow[i * dims + d]) << 16;
-        memcpy(&x, &bits, sizeof x);
-      } else if (row + i < rows_end) {
-        x = wide[i * dims + d];
-      }
+      if (row + i < rows_end) x = bits16 ? widen(narrow[i * dims + d]) : wide[i * dims + d];
       tile[d * kLanes + i] = x;
     }
 }

@@ -81,17 +81,10 @@ struct Wide {
         for (int i = 0; i < kLanes; ++i) store(window + (d + i) * kSamples + v * kLanes, square[i]);
       }
       for (; d < count; ++d)
-        for (int i = 0; i < kLanes; ++i) {
-          float x;
-          if (bits16) {
-            const uint32_t bits =
-                static_cast<uint32_t>(reinterpret_cast<const uint16_t*>(rows[i])[from + d]) << 16;
-            memcpy(&x, &bits, sizeof x);
-          } else {
-            x = reinterpret_cast<const float*>(rows[i])[from + d];
-          }
-          window[d * kSamples + v * kLanes + i] = x;
-        }
+        for (int i = 0; i < kLanes; ++i)
+          window[d * kSamples + v * kLanes + i] =
+              bits16 ? widen(reinterpret_cast<const uint16_t*>(rows[i])[from + d])
+                     : reinterpret_cast<const float*>(rows[i])[from + d];
     }
   }
 
