@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lc_engine.ops import contract
+from lc_engine.ops import contract, pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Pair = tuple[int, int]
+    from lc_engine.ops.pixels import Pair
 
 
 def count_kept(weight: Tensor) -> int:
@@ -57,16 +57,13 @@ class SparseLayerPlan:
             contract.check_tensor("bias", bias, (weight.shape[0],), weight)
         self._shape = tuple(weight.shape)
         self._dtype = weight.dtype
-        self._height, self._width = self._shape[2:] or (1, 1)
-        self._step = tuple(zip(stride, padding, dilation, strict=True))
-        # Taps, each with its channels side by side, as channels-last pixels lie.
-        taps = weight if weight.dim() == 2 else weight.permute(0, 2, 3, 1)
+        self._step = (stride, padding, dilation)
         self._plan = contract.native().SparseLayerPlan(
             contract.host_array(
-                taps.reshape(self._shape[0], self._height * self._width, self._shape[1])
+                weight.unsqueeze(1) if weight.dim() == 2 else pixels.taps_of(weight)
             ),
             contract.host_floats(bias),
-            self._width,
+            1 if weight.dim() == 2 else self._shape[3],
             stride,
             padding,
             dilation,
@@ -86,29 +83,12 @@ class SparseLayerPlan:
         Raises:
             ValueError: another shape, dtype or device than the weight's.
         """
-        if x.dtype != self._dtype or x.device.type != "cpu":
-            raise ValueError(f"x must be {self._dtype} on a CPU, got {x.dtype} on {x.device}")
-        outputs, channels = self._shape[:2]
-        if len(self._shape) == 2:
-            if x.dim() == 0 or x.shape[-1] != channels:
-                raise ValueError(f"x must have shape (…, {channels}), got {tuple(x.shape)}")
-            rows = x.reshape(1, 1, -1, channels)
-            return self._run(rows, (1, 1, rows.shape[2])).reshape(*x.shape[:-1], outputs)
-        if x.dim() != 4 or x.shape[1] != channels:
-            raise ValueError(f"x must have shape (N, {channels}, H, W), got {tuple(x.shape)}")
-        height, width = (
-            (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-            for size, kernel, (stride, padding, dilation) in zip(
-                x.shape[2:], (self._height, self._width), self._step, strict=True
-            )
-        )
-        if height < 1 or width < 1:
-            raise ValueError(f"x: pixels {tuple(x.shape[2:])} are fewer than the kernel spans")
-        return self._run(x.permute(0, 2, 3, 1), (x.shape[0], height, width)).permute(0, 3, 1, 2)
-
-    def _run(self, pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
-        out = pixels.new_empty((*shape, self._shape[0]))
-        self._plan.run(
-            contract.host_array(pixels), contract.host_array(out), torch.get_num_threads()
-        )
-        return out
+        pixels.check_input(x, self._dtype)
+        if len(self._shape) == 4:
+            return pixels.convolve(self._plan, x, self._shape, *self._step)
+        outputs, channels = self._shape
+        if x.dim() == 0 or x.shape[-1] != channels:
+            raise ValueError(f"x must have shape (…, {channels}), got {tuple(x.shape)}")
+        rows = x.reshape(1, 1, -1, channels)
+        found = pixels.run(self._plan, rows, (1, 1, rows.shape[2]), outputs)
+        return found.reshape(*x.shape[:-1], outputs)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lc_engine.ops import contract
+from lc_engine.ops import contract, pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,13 +35,11 @@ class WinogradPlan:
         contract.resolve_backend("WinogradPlan", "native", weight.device, weight.dtype)
         if bias is not None:
             contract.check_tensor("bias", bias, (weight.shape[0],), weight)
-        self._outputs, self._channels = weight.shape[:2]
+        self._shape = tuple(weight.shape)
         self._dtype = weight.dtype
         self._padding = padding
-        # Taps, each with its channels side by side, as channels-last pixels lie.
-        taps = weight.permute(0, 2, 3, 1).reshape(self._outputs, 9, self._channels)
         self._plan = contract.native().WinogradPlan(
-            contract.host_array(taps),
+            contract.host_array(pixels.taps_of(weight)),
             contract.host_floats(bias),
             padding,
             torch.get_num_threads(),
@@ -59,18 +57,5 @@ class WinogradPlan:
         Raises:
             ValueError: another shape, dtype or device than the weight's.
         """
-        if x.dtype != self._dtype or x.device.type != "cpu":
-            raise ValueError(f"x must be {self._dtype} on a CPU, got {x.dtype} on {x.device}")
-        if x.dim() != 4 or x.shape[1] != self._channels:
-            raise ValueError(f"x must have shape (N, {self._channels}, H, W), got {tuple(x.shape)}")
-        height, width = (
-            size + 2 * pad - 2 for size, pad in zip(x.shape[2:], self._padding, strict=True)
-        )
-        if height < 1 or width < 1:
-            raise ValueError(f"x: pixels {tuple(x.shape[2:])} are fewer than the kernel spans")
-        pixels = x.permute(0, 2, 3, 1)
-        out = x.new_empty((x.shape[0], height, width, self._outputs))
-        self._plan.run(
-            contract.host_array(pixels), contract.host_array(out), torch.get_num_threads()
-        )
-        return out.permute(0, 3, 1, 2)
+        pixels.check_input(x, self._dtype)
+        return pixels.convolve(self._plan, x, self._shape, padding=self._padding)
