@@ -57,48 +57,44 @@ thin = pytest.mark.parametrize("density", DENSITIES)
 dtypes = pytest.mark.parametrize("dtype", list(DTYPES))
 
 
-def group(layer: str, density: float, dtype: str, threads: int) -> str:
-    return f"sparse_layer {layer} density {density} {dtype} {threads}t"
-
-
 def given(layer: str, density: float, dtype: str) -> tuple[Tensor, Tensor]:
     x, weight = (part.to(DTYPES[dtype]) for part in case(layer, density))
     return x, weight
 
 
-@every
-@thin
-@dtypes
-def test_engine(benchmark, layer, density, threads, dtype):
-    benchmark.group = group(layer, density, dtype, threads)
-    x, weight = given(layer, density, dtype)
-    out = benchmark.pedantic(lambda: plan_of(weight)(x), rounds=15, warmup_rounds=3)
+def timed(benchmark, layer: str, density: float, dtype: str, threads: int, way, *arguments) -> None:
+    benchmark.group = f"sparse_layer {layer} density {density} {dtype} {threads}t"
+    out = benchmark.pedantic(way, arguments, rounds=15, warmup_rounds=3)
     check(out, layer, density)
 
 
 @every
 @thin
 @dtypes
+def test_engine(benchmark, layer, density, threads, dtype):
+    pair = given(layer, density, dtype)
+    timed(benchmark, layer, density, dtype, threads, lambda x, weight: plan_of(weight)(x), *pair)
+
+
+@every
+@thin
+@dtypes
 def test_lists_ready(benchmark, layer, density, threads, dtype):
-    benchmark.group = group(layer, density, dtype, threads)
     x, weight = given(layer, density, dtype)
-    check(benchmark.pedantic(plan_of(weight), (x,), rounds=15, warmup_rounds=3), layer, density)
+    timed(benchmark, layer, density, dtype, threads, plan_of(weight), x)
 
 
 @every
 @thin
 @dtypes
 def test_dense(benchmark, layer, density, threads, dtype):
-    benchmark.group = group(layer, density, dtype, threads)
-    pair = given(layer, density, dtype)
-    check(benchmark.pedantic(dense, pair, rounds=15, warmup_rounds=3), layer, density)
+    timed(benchmark, layer, density, dtype, threads, dense, *given(layer, density, dtype))
 
 
 @thin
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 def test_torch_sparse_csr(benchmark, density, threads):
-    benchmark.group = group("linear 192-768", density, "float32", threads)
-    x, weight = case("linear 192-768", density)
+    layer = "linear 192-768"
+    x, weight = case(layer, density)
     lists = weight.to_sparse_csr()
-    out = benchmark.pedantic(lambda: (lists @ x.t()).t(), rounds=15, warmup_rounds=3)
-    check(out, "linear 192-768", density)
+    timed(benchmark, layer, density, "float32", threads, lambda: (lists @ x.t()).t())

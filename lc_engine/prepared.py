@@ -113,7 +113,7 @@ class Prepared:
         """Choose the faster dtype, by measuring it on up to 8 of these inputs (N, …)."""
         if self.tap.name == "":  # a head on features alone: known without measuring
             return "bfloat16" if contract.multiplies_bfloat16(inputs.device) else "float32"
-        few = inputs[:8]  # what a copy runs at a time on a CPU
+        few = inputs[:8]  # enough to tell, and little beside a run
         seconds = {}
         for name, dtype in DTYPES.items():
             views = self.views(few, dtype)

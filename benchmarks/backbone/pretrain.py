@@ -11,20 +11,18 @@ with the ImageNet weights of EfficientNet-Lite0. Pictures are enlarged and norma
 from __future__ import annotations
 
 import argparse
-import gzip
 import math
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.backbone.setup import TRAINED_SIDE, untrained
+from benchmarks.selection.images import fashion_part
 
-FASHION = Path("/usr/share/datasets/fashion-mnist")
 # Small pictures first, which show more of the set in the same time, then those that are scored.
 SMALL_SIDE, SMALL_SHARE = 64, 0.7
 BATCH = 64
@@ -37,15 +35,8 @@ POSITIONS = 25
 
 def fashion_mnist(part: str) -> tuple[Tensor, Tensor]:
     """Read the "train" or the "t10k" part: pictures (N, 28, 28) uint8 and labels (N,) int64."""
-    if not FASHION.is_dir():
-        raise SystemExit(f"{FASHION} is not there: apt-get install dataset-fashion-mnist")
-
-    def idx(kind: str, header: int) -> np.ndarray:
-        with gzip.open(FASHION / f"{part}-{kind}-ubyte.gz") as file:
-            return np.frombuffer(file.read(), np.uint8, offset=header)
-
-    pictures = idx("images-idx3", 16).reshape(-1, 28, 28)
-    return torch.tensor(pictures), torch.tensor(idx("labels-idx1", 8).astype(np.int64))
+    pictures, labels = fashion_part(part)
+    return torch.tensor(pictures), torch.tensor(labels)
 
 
 def enlarge(pictures: Tensor, side: int, generator: torch.Generator | None) -> Tensor:

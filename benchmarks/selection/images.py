@@ -39,24 +39,23 @@ def load(name: str, cache: Path) -> Images:
     raise ValueError(f'unknown image set {name!r}: "fashion", "mnist" or a folder of class folders')
 
 
-def fashion_mnist() -> Images:
-    """Fashion-MNIST (MIT), Debian package dataset-fashion-mnist: 600 train images per class."""
+def fashion_part(part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read the "train" or the "t10k" part of Fashion-MNIST: (N, 28, 28) uint8 and labels (N,)."""
     if not FASHION.is_dir():
         raise SystemExit(f"{FASHION} is not there: apt-get install dataset-fashion-mnist")
 
-    def idx(stem: str, kind: str, header: int) -> np.ndarray:
-        with gzip.open(FASHION / f"{stem}-{kind}-ubyte.gz") as file:
+    def idx(kind: str, header: int) -> np.ndarray:
+        with gzip.open(FASHION / f"{part}-{kind}-ubyte.gz") as file:
             return np.frombuffer(file.read(), np.uint8, offset=header)
 
-    images = idx("train", "images-idx3", 16).reshape(-1, 28, 28)
-    labels = idx("train", "labels-idx1", 8).astype(np.int64)
+    return idx("images-idx3", 16).reshape(-1, 28, 28), idx("labels-idx1", 8).astype(np.int64)
+
+
+def fashion_mnist() -> Images:
+    """Fashion-MNIST (MIT), Debian package dataset-fashion-mnist: 600 train images per class."""
+    images, labels = fashion_part("train")
     kept = per_class(labels, POOL // 10, np.random.default_rng(0))
-    return Images(
-        images[kept],
-        labels[kept],
-        idx("t10k", "images-idx3", 16).reshape(-1, 28, 28),
-        idx("t10k", "labels-idx1", 8).astype(np.int64),
-    )
+    return Images(images[kept], labels[kept], *fashion_part("t10k"))
 
 
 def mnist(cache: Path) -> Images:

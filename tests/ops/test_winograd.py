@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from test_sparse_layer import close
 from torch.nn.functional import conv2d
 
 from lc_engine.ops import WinogradPlan, contract
@@ -31,14 +32,6 @@ CASES = [
     ((1, 97, 4, 3), 15, (3, 0)),
     ((5, 130, 7, 7), 200, (1, 1)),
 ]
-
-
-def close(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> None:
-    assert found.dtype == dtype
-    rough = 1e-2 if dtype == torch.bfloat16 else 2e-6
-    torch.testing.assert_close(
-        found.double(), wanted, rtol=rough, atol=rough * wanted.abs().max().item()
-    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
