@@ -6,7 +6,8 @@
 namespace lc {
 namespace LC_ISA {
 
-LC_INLINE Vec absolute(Vec x) { return max(sub(splat(0.f), x), x); }
+LC_INLINE Vec negated(Vec x) { return sub(splat(0.f), x); }
+LC_INLINE Vec absolute(Vec x) { return max(negated(x), x); }
 
 // x Φ(x) = max(x, 0) − |x| Φ(−|x|), so that nothing cancels. Φ(−|x|) by formula 7.1.26 of
 // Abramowitz and Stegun, to 1 part in 10^7 of 1.
@@ -24,7 +25,10 @@ LC_INLINE Vec gelu(Vec x) {
 
 LC_INLINE Vec activate(Activation activation, Vec x) {
   if (activation == Activation::none) return x;
-  return activation == Activation::relu ? max(splat(0.f), x) : gelu(x);
+  if (activation == Activation::gelu) return gelu(x);
+  const Vec positive = max(splat(0.f), x);
+  if (activation == Activation::relu) return positive;
+  return negated(max(splat(-6.f), negated(positive)));
 }
 
 }  // namespace LC_ISA

@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "layer_activation.h"
+
 namespace lc {
 
 namespace py = pybind11;
@@ -44,6 +46,14 @@ struct Features {
     data = array.data();
   }
 };
+
+inline Activation activation_named(const std::optional<std::string>& name) {
+  if (!name) return Activation::none;
+  if (*name == "relu") return Activation::relu;
+  if (*name == "relu6") return Activation::relu6;
+  require(*name == "gelu", "activation must be None, relu, relu6 or gelu");
+  return Activation::gelu;
+}
 
 template <typename T>
 const T* data_or_null(const std::optional<Array<T>>& array) {

@@ -3,6 +3,6 @@
 
 namespace lc {
 
-enum class Activation { none, relu, gelu };
+enum class Activation { none, relu, relu6, gelu };
 
 }  // namespace lc

@@ -8,13 +8,8 @@
 namespace lc {
 namespace {
 
-void compute(const MaskedLinearJob& job, const LayerTask& task,
-             float* scratch){LC_DISPATCH(masked_linear, job, task, scratch)}
-
-Activation activation_named(const std::optional<std::string>& name) {
-  if (!name) return Activation::none;
-  require(*name == "relu" || *name == "gelu", "activation must be None, relu or gelu");
-  return *name == "relu" ? Activation::relu : Activation::gelu;
+void compute(const MaskedLinearJob& job, const LayerTask& task, float* scratch) {
+  LC_DISPATCH(masked_linear, job, task, scratch)
 }
 
 void run(const py::array& x, const py::array& weight, const std::optional<Array<float>>& bias,

@@ -4,6 +4,7 @@
 // cache, and every output's list goes over them; then sums [output][sample] -> rows.
 #include "sparse_layer.h"
 
+#include "activate.h"
 #include "rows_out.h"
 #include "simd.h"
 
@@ -244,6 +245,7 @@ void run(const SparseJob& job, int64_t row, const Scratch& scratch) {
     load_window<F>(job, places, from, to, scratch);
     const auto* list = F::list(layer) + layer.starts[w];
     const SparseRun* runs = layer.runs + w * layer.outputs;
+    const Activation activation = w + 1 == layer.windows ? layer.activation : Activation::none;
     for (int64_t i = 0; i < layer.outputs; ++i) {
       const SparseRun one = runs[i];
       float* out = scratch.sums + one.output * kSamples;
@@ -251,7 +253,7 @@ void run(const SparseJob& job, int64_t row, const Scratch& scratch) {
       for (int v = 0; v < kVectors; ++v)
         sum[v] = w == 0 ? splat(layer.bias[one.output]) : load(out + v * kLanes);
       F::add_run(list, one.count, scratch.window, sum);
-      for (int v = 0; v < kVectors; ++v) store(out + v * kLanes, sum[v]);
+      for (int v = 0; v < kVectors; ++v) store(out + v * kLanes, activate(activation, sum[v]));
       list += one.count;
     }
   }

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "isa.h"
+#include "layer_activation.h"
 
 namespace lc {
 
@@ -47,6 +48,7 @@ struct SparseLayer {
   const SparseRun* runs;  // [window][output]
   const int64_t* starts;  // [window], into weights or weight_pairs
   const float* bias;      // [output]
+  Activation activation;
 };
 
 // Where the rows of a tile come from. A linear layer is a convolution over one pixel per row.

@@ -56,7 +56,8 @@ class SparseLayerPlan {
  public:
   // weight is (outputs, taps, channels), taps [row][column] of a kernel `kernel_width` wide.
   SparseLayerPlan(const py::array& weight, const std::optional<Array<float>>& bias,
-                  int64_t kernel_width, Pair stride, Pair padding, Pair dilation, int threads)
+                  int64_t kernel_width, Pair stride, Pair padding, Pair dilation,
+                  const std::optional<std::string>& activation, int threads)
       : lanes_(isa_lanes(active_isa())),
         bits16_(is_bits16(weight, "weight")),
         kernel_width_(kernel_width),
@@ -73,6 +74,7 @@ class SparseLayerPlan {
     SparseLayer& v = layer_;
     v.outputs = weight.shape(0);
     v.taps = weight.shape(1);
+    v.activation = activation_named(activation);
     v.channels = weight.shape(2);
     require(!bias || (bias->ndim() == 1 && bias->shape(0) == v.outputs), "bias must be (outputs)");
     v.pairs = bits16_ && active_isa() == Isa::avx512_bf16;
@@ -196,9 +198,9 @@ void bind_sparse_layer(py::module_& module) {
   py::class_<SparseLayerPlan>(module, "SparseLayerPlan",
                               "A layer's kept weights as lists; see ops.SparseLayerPlan.")
       .def(py::init<const py::array&, const std::optional<Array<float>>&, int64_t, Pair, Pair, Pair,
-                    int>(),
+                    const std::optional<std::string>&, int>(),
            py::arg("weight"), py::arg("bias"), py::arg("kernel_width"), py::arg("stride"),
-           py::arg("padding"), py::arg("dilation"), py::arg("threads"))
+           py::arg("padding"), py::arg("dilation"), py::arg("activation"), py::arg("threads"))
       .def("run", &SparseLayerPlan::run, py::arg("x"), py::arg("out").noconvert(),
            py::arg("threads"));
   module.def("count_kept", &count_kept, py::arg("weight"), py::arg("threads"),

@@ -1,6 +1,7 @@
 // The kernels behind WinogradPlan; see winograd.h for the idea.
 #include "winograd.h"
 
+#include "activate.h"
 #include "rows_out.h"
 #include "simd.h"
 
@@ -213,9 +214,11 @@ LC_INLINE void write_tile(const WinogradJob& job, const Cursor& tile, const floa
       const Vec* s = sums + 4 * row;
       const Vec middle = add(s[1], bias);
       const int64_t at = (pixel + row * job.out_width) * outputs + c;
-      write_row(job.out, job.layer.bits16, at, add(add(s[0], middle), s[2]), some);
-      if (right)
-        write_row(job.out, job.layer.bits16, at + outputs, sub(sub(middle, s[2]), s[3]), some);
+      const auto write = [&](int64_t place, Vec sum) {
+        write_row(job.out, job.layer.bits16, place, activate(job.activation, sum), some);
+      };
+      write(at, add(add(s[0], middle), s[2]));
+      if (right) write(at + outputs, sub(sub(middle, s[2]), s[3]));
     }
   }
 }

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "isa.h"
+#include "layer_activation.h"
 
 namespace lc {
 
@@ -42,8 +43,9 @@ struct WinogradJob {
   WinogradLayer layer;
   const char* weights;  // [place][block][channel, or pair of them][output of the block]
   const float* bias;    // [block][output]
-  const void* x;        // (images, height, width, channels)
-  void* out;            // (images, out height, out width, outputs)
+  Activation activation;
+  const void* x;  // (images, height, width, channels)
+  void* out;      // (images, out height, out width, outputs)
   int64_t images, height, width, out_height, out_width;
   int64_t padding[2];
 

@@ -22,9 +22,11 @@ class WinogradPlan {
  public:
   // weight is (outputs, 9, channels), rows of the kernel first.
   WinogradPlan(const py::array& weight, const std::optional<Array<float>>& bias,
-               std::array<int64_t, 2> padding, int threads)
+               std::array<int64_t, 2> padding, const std::optional<std::string>& activation,
+               int threads)
       : layer_{0, 0, is_bits16(weight, "weight"), false, isa_lanes(active_isa())},
         padding_(padding),
+        activation_(activation_named(activation)),
         weights_(0) {
     require(weight.ndim() == 3 && weight.shape(1) == 9 && weight.shape(2) > 0,
             "weight must be (outputs, 9, channels), with a channel");
@@ -56,17 +58,12 @@ class WinogradPlan {
                 out.shape(0) == x.shape(0) && out.shape(1) == after(0) &&
                 out.shape(2) == after(1) && out.shape(3) == layer_.outputs,
             "out must be a writable (images, out height, out width, outputs) array like x");
-    const WinogradJob job{layer_,
-                          reinterpret_cast<const char*>(weights_.data.get()),
-                          bias_.data(),
-                          x.data(),
-                          out.mutable_data(),
-                          x.shape(0),
-                          x.shape(1),
-                          x.shape(2),
-                          out.shape(1),
-                          out.shape(2),
-                          {padding_[0], padding_[1]}};
+    const WinogradJob job{layer_,       reinterpret_cast<const char*>(weights_.data.get()),
+                          bias_.data(), activation_,
+                          x.data(),     out.mutable_data(),
+                          x.shape(0),   x.shape(1),
+                          x.shape(2),   out.shape(1),
+                          out.shape(2), {padding_[0], padding_[1]}};
     py::gil_scoped_release unlocked;
     // Shares of the same size for all threads, in whole fours of tiles.
     const int64_t tiles = job.tiles(), team = std::max(1, threads);
@@ -84,6 +81,7 @@ class WinogradPlan {
  private:
   WinogradLayer layer_;
   std::array<int64_t, 2> padding_;
+  Activation activation_;
   AlignedFloats weights_;
   std::vector<float> bias_;
 };
@@ -94,8 +92,9 @@ void bind_winograd(py::module_& module) {
   py::class_<WinogradPlan>(module, "WinogradPlan",
                            "A 3 x 3 convolution's transformed weights; see ops.WinogradPlan.")
       .def(py::init<const py::array&, const std::optional<Array<float>>&, std::array<int64_t, 2>,
-                    int>(),
-           py::arg("weight"), py::arg("bias"), py::arg("padding"), py::arg("threads"))
+                    const std::optional<std::string>&, int>(),
+           py::arg("weight"), py::arg("bias"), py::arg("padding"), py::arg("activation"),
+           py::arg("threads"))
       .def("run", &WinogradPlan::run, py::arg("x"), py::arg("out").noconvert(), py::arg("threads"));
 }
 

@@ -112,6 +112,7 @@ class SparseLayerPlan:
         stride: tuple[int, int],
         padding: tuple[int, int],
         dilation: tuple[int, int],
+        activation: str | None,
         threads: int,
     ) -> None: ...
     def run(self, x: NDArray[Any], out: NDArray[Any], threads: int) -> None: ...
@@ -123,6 +124,7 @@ class WinogradPlan:
         weight: NDArray[Any],
         bias: _Float32 | None,
         padding: tuple[int, int],
+        activation: str | None,
         threads: int,
     ) -> None: ...
     def run(self, x: NDArray[Any], out: NDArray[Any], threads: int) -> None: ...

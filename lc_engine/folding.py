@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lc_engine.watching import NORMS, alike, sole_takers, tensors_of
+
 if TYPE_CHECKING:
-    from torch.utils.hooks import RemovableHandle
+    from lc_engine.watching import Named
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-# Relative to the largest number in the output; folding alone stays below 1e-5.
-_TOLERANCE = 1e-3
 
 
 def fold_batch_norms(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
@@ -40,7 +39,7 @@ def fold_batch_norms(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
     undo: list[tuple[nn.Module, nn.Parameter | None, str, nn.Module]] = []
     factors: dict[str, Tensor] = {}
     with torch.no_grad():
-        expected = _output(model(example))
+        expected = tensors_of(model(example))
         for (conv_name, conv), (norm_name, norm) in pairs:
             factor, bias = _factor_and_bias(conv, norm)
             undo.append((conv, conv.bias, norm_name, norm))
@@ -54,12 +53,12 @@ def fold_batch_norms(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
         for name, weight in weights.items():
             weight.mul_(factors[name])
         try:
-            folded = _output(model(example))
+            folded = tensors_of(model(example))
         except Exception:  # a forward that asks a norm module for its numbers
             folded = []
         for name, weight in weights.items():
             weight.copy_(kept[name])
-    if _alike(folded, expected):
+    if alike(folded, expected):
         return factors
     for conv, old_bias, norm_name, norm in undo:
         conv.register_parameter("bias", old_bias)
@@ -67,48 +66,16 @@ def fold_batch_norms(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
     return {}
 
 
-def _pairs(model: nn.Module, example: Tensor) -> list[tuple[tuple[str, Any], tuple[str, Any]]]:
-    """Find each convolution and the norm that alone takes its output, seen in one forward."""
-    producer: dict[int, tuple[str, nn.Module]] = {}
-    consumers: dict[int, list[tuple[str, nn.Module]]] = {}
-    calls: dict[int, int] = {}
-    alive: list[Tensor] = []  # so that no two tensors have one id
-
-    def watch(name: str, module: nn.Module) -> RemovableHandle:
-        def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            calls[id(module)] = calls.get(id(module), 0) + 1
-            for value in args:
-                if isinstance(value, Tensor):
-                    alive.append(value)
-                    consumers.setdefault(id(value), []).append((name, module))
-            if isinstance(output, Tensor):
-                alive.append(output)
-                producer[id(output)] = (name, module)
-
-        return module.register_forward_hook(hook)
-
-    watched = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, _NORMS) or not any(module.children())
+def _pairs(model: nn.Module, example: Tensor) -> list[tuple[Named, Named]]:
+    """Find each convolution and the norm that alone takes its output."""
+    return [
+        (conv, norm)
+        for conv, norm in sole_takers(model, example)
+        if isinstance(conv[1], _CONVOLUTIONS)
+        and isinstance(norm[1], NORMS)
+        and norm[1].running_var is not None
+        and norm[0]
     ]
-    handles = [watch(name, module) for name, module in watched]
-    try:
-        with torch.no_grad():
-            model(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    pairs = []
-    for value, (conv_name, conv) in producer.items():
-        followers = consumers.get(value, [])
-        if not isinstance(conv, _CONVOLUTIONS) or len(followers) != 1:
-            continue
-        norm_name, norm = followers[0]
-        once = calls[id(conv)] == calls[id(norm)] == 1
-        if once and isinstance(norm, _NORMS) and norm.running_var is not None and norm_name:
-            pairs.append(((conv_name, conv), (norm_name, norm)))
-    return pairs
 
 
 def _factor_and_bias(conv: Any, norm: Any) -> tuple[Tensor, Tensor]:
@@ -126,17 +93,3 @@ def _what_is_left(norm: nn.Module) -> nn.Module:
     """Keep what a norm module holds besides the norm: timm's applies an activation too."""
     rest = list(norm.children())
     return nn.Sequential(*rest) if rest else nn.Identity()
-
-
-def _output(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    values = value.values() if hasattr(value, "values") else value
-    return [part for part in values if isinstance(part, Tensor)]
-
-
-def _alike(found: list[Tensor], expected: list[Tensor]) -> bool:
-    return len(found) == len(expected) and all(
-        a.shape == b.shape and bool((a - b).abs().max() <= _TOLERANCE * (b.abs().max() + 1e-30))
-        for a, b in zip(found, expected, strict=True)
-    )

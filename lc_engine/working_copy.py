@@ -1,8 +1,9 @@
 """The working copy: a model made ready for K forwards over the same inputs.
 
-Batch norms are folded into the convolutions, pixels and weights lie as the machine likes them,
-numbers have the dtype asked for, and what comes before the first masked weight runs once. The
-model that it was copied from is read, never written: its weights are the pristine ones.
+Batch norms are folded into the convolutions, and activations fused into the layers before them;
+pixels and weights lie as the machine likes them, numbers have the dtype asked for, and what comes
+before the first masked weight runs once. The model that it was copied from is read, never written:
+its weights are the pristine ones.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from lc_engine.attention import fast_attention
 from lc_engine.classifier import Tap
 from lc_engine.dropout import InjectedDropout
 from lc_engine.folding import fold_batch_norms
+from lc_engine.fusing import fuse_activations
 from lc_engine.graphs import Graphs
-from lc_engine.layers import FastLayers
+from lc_engine.layers import FastLayers, taken
 from lc_engine.prefix import SharedPrefix
 from lc_engine.submodels import ModelState
 
@@ -78,6 +80,8 @@ class WorkingCopy:
         few = example[:2].to(own) if example.is_floating_point() else example[:2]
         self.tap.run(few)  # a shape that does not fit is said here, in words
         factors = fold_batch_norms(self._model, few) if own == torch.float32 else {}
+        masked = _owners(self._model, [self._model.get_parameter(name) for name in weights])
+        activations = fuse_activations(self._model, few, taken(masked, dtype), classifier)
         self._factors = [factors.pop(name, None) for name in weights]
         with torch.no_grad():
             for name, factor in factors.items():  # of weights that no sub-model masks
@@ -87,9 +91,8 @@ class WorkingCopy:
             # Convolutions take pixels with their channels side by side twice as fast on a CPU.
             self._model.to(memory_format=torch.channels_last)
         self._live = [self._model.get_parameter(name) for name in weights]
-        masked = _owners(self._model, self._live)
         self._dropout = InjectedDropout(masked, masking.seed) if masking.kind == "dropout" else None
-        self._layers = FastLayers(masked)
+        self._layers = FastLayers(masked, activations)
         convolutions = sum(isinstance(module, nn.Conv2d) for module in masked)
         self._pixels = _PIXELS if convolutions > len(masked) / 4 else _PIXELS_OF_TOKENS
         self._prefix = SharedPrefix(self._model, masked)
@@ -232,7 +235,9 @@ def copied(model: nn.Module) -> nn.Module:
         ValueError: it holds what cannot be copied.
     """
     try:
-        twin = copy.deepcopy(model)
+        # Tensors of inference mode would refuse what a forward outside of it writes to them.
+        with torch.inference_mode(False):
+            twin = copy.deepcopy(model)
     except Exception as error:  # a module may hold anything
         raise ValueError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}), and its "

@@ -1,8 +1,8 @@
-"""Pixels: what the plans of convolutions in C++ share, from (N, C, H, W) in to (N, E, H, W) out."""
+"""Pixels: what the plans of layers in C++ share, from (N, C, H, W) in to (N, E, H, W) out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
@@ -12,6 +12,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Pair = tuple[int, int]
+# What a plan may do with its outputs as it writes them; "gelu" is by the error function.
+PlanActivation = Literal["relu", "relu6", "gelu"]
+
+
+def check_activation(activation: str | None) -> None:
+    """Check that plans know an activation.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if activation is not None and activation not in get_args(PlanActivation):
+        raise ValueError(
+            f"activation must be None or one of {get_args(PlanActivation)}, got {activation!r}"
+        )
 
 
 def taps_of(weight: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from lc_engine.ops import contract, pixels
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lc_engine.ops.pixels import Pair
+    from lc_engine.ops.pixels import Pair, PlanActivation
 
 
 def count_kept(weight: Tensor) -> int:
@@ -34,9 +34,10 @@ class SparseLayerPlan:
         stride: of the convolution, in rows and columns, as `torch.nn.Conv2d` has it.
         padding: zeros on each side.
         dilation: distance of the kernel's points.
+        activation: of the outputs, before they are rounded: None, "relu", "relu6" or "gelu".
 
     Raises:
-        ValueError: another shape, dtype or device; the C++ core was not built.
+        ValueError: another shape, dtype, device or activation; the C++ core was not built.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class SparseLayerPlan:
         stride: Pair = (1, 1),
         padding: Pair = (0, 0),
         dilation: Pair = (1, 1),
+        activation: PlanActivation | None = None,
     ) -> None:
         if weight.dim() not in (2, 4):
             raise ValueError(
                 f"weight must have shape (E, D) or (E, C, height, width), got {tuple(weight.shape)}"
             )
+        pixels.check_activation(activation)
         contract.resolve_backend("SparseLayerPlan", "native", weight.device, weight.dtype)
         if bias is not None:
             contract.check_tensor("bias", bias, (weight.shape[0],), weight)
@@ -67,6 +70,7 @@ class SparseLayerPlan:
             stride,
             padding,
             dilation,
+            activation,
             torch.get_num_threads(),
         )
 

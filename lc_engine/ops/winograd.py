@@ -11,6 +11,8 @@ from lc_engine.ops import contract, pixels
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from lc_engine.ops.pixels import Pair, PlanActivation
+
 
 class WinogradPlan:
     """A 3 × 3 convolution of stride 1, by Winograd's F(2 × 2, 3 × 3).
@@ -23,14 +25,21 @@ class WinogradPlan:
         weight: (E, C, 3, 3) without groups, float32 or bfloat16 on a CPU.
         bias: (E,) or None.
         padding: zeros on each side, in rows and columns.
+        activation: of the outputs, before they are rounded: None, "relu", "relu6" or "gelu".
 
     Raises:
-        ValueError: another shape, dtype or device; the C++ core was not built.
+        ValueError: another shape, dtype, device or activation; the C++ core was not built.
     """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None = None, *, padding: tuple[int, int] = (0, 0)
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *,
+        padding: Pair = (0, 0),
+        activation: PlanActivation | None = None,
     ) -> None:
+        pixels.check_activation(activation)
         contract.check_tensor("weight", weight, ("E", "C", 3, 3))
         contract.resolve_backend("WinogradPlan", "native", weight.device, weight.dtype)
         if bias is not None:
@@ -42,6 +51,7 @@ class WinogradPlan:
             contract.host_array(pixels.taps_of(weight)),
             contract.host_floats(bias),
             padding,
+            activation,
             torch.get_num_threads(),
         )
 

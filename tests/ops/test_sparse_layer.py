@@ -62,6 +62,25 @@ def test_linear(
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("activation", ["relu", "relu6", "gelu"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (31, 7, 5), (33, 450, 40), (130, 1000, 9)], ids=str)
+def test_activation(
+    draw: Draw, dtype: torch.dtype, activation: str, shape: tuple[int, int, int]
+) -> None:
+    rows, inputs, outputs = shape
+    x, bias = draw(rows, inputs).to(dtype), 3 * draw(outputs).to(dtype)
+    weight = thinned(draw(outputs, inputs), 0.1).to(dtype)
+    weight[0, 0] = math.nan
+    linear = functional.linear(x.double(), weight.double(), bias.double())
+    found = SparseLayerPlan(weight, bias, activation=activation)(x).double()
+    assert bool(found[:, 0].isnan().all())
+    # Errors are those of the sums, which an activation may make small.
+    atol = (1e-2 if dtype == torch.bfloat16 else 2e-6) * linear.nan_to_num().abs().max().item()
+    wanted = getattr(functional, activation)(linear)
+    torch.testing.assert_close(found, wanted, rtol=1e-2, atol=atol, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
 def test_convolution(

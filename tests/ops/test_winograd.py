@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from test_sparse_layer import close
+from torch.nn import functional
 from torch.nn.functional import conv2d
 
 from lc_engine.ops import WinogradPlan, contract
@@ -49,6 +50,30 @@ def test_convolution(
         assert found.is_contiguous(memory_format=torch.channels_last)
         wide = None if shift is None else shift.double()
         close(found, conv2d(x.double(), weight.double(), wide, padding=padding), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("activation", ["relu", "relu6", "gelu"])
+def test_activation(draw: Draw, dtype: torch.dtype, case: tuple, activation: str) -> None:
+    shape, outputs, padding = case
+    x, weight = draw(*shape).to(dtype), draw(outputs, shape[1], 3, 3).to(dtype)
+    bias = 3 * draw(outputs).to(dtype)
+    found = WinogradPlan(weight, bias, padding=padding, activation=activation)(x)
+    linear = conv2d(x.double(), weight.double(), bias.double(), padding=padding)
+    # Errors are those of the sums, which an activation may make small.
+    atol = (1e-2 if dtype == torch.bfloat16 else 2e-6) * linear.abs().max().item()
+    wanted = getattr(functional, activation)(linear)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-2, atol=atol)
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu6", "gelu"])
+def test_an_activation_keeps_what_is_not_a_number(draw: Draw, activation: str) -> None:
+    weight = draw(20, 5, 3, 3)
+    weight[4] = math.nan
+    found = WinogradPlan(weight, activation=activation)(draw(2, 5, 6, 6))
+    assert bool(found[:, 4].isnan().all())
+    assert not bool(found[:, :4].isnan().any())
 
 
 def test_in_float32_it_is_as_exact_as_a_direct_product(draw: Draw) -> None:
@@ -98,6 +123,7 @@ def test_what_is_not_finite_stays_in_its_picture_and_output(draw: Draw) -> None:
         (torch.ones(3, 4, 3, 3), {"bias": torch.ones(4)}, r"bias must have shape \(3\)"),
         (torch.ones(3, 4, 3, 3), {"padding": (-1, 0)}, "padding must not be negative"),
         (torch.ones(3, 0, 3, 3), {}, "with a channel"),
+        (torch.ones(3, 4, 3, 3), {"activation": "tanh"}, "activation must be None or one of"),
     ],
 )
 def test_a_layer_that_cannot_be_is_refused(weight: Tensor, keywords: dict, message: str) -> None:
