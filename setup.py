@@ -16,6 +16,7 @@ KERNELS = [
     "csrc/attention.cpp",
     "csrc/linear_confidence.cpp",
     "csrc/masked_linear.cpp",
+    "csrc/max_pool.cpp",
     "csrc/mlp_confidence.cpp",
     "csrc/prototype_confidence.cpp",
     "csrc/sparse_layer.cpp",

@@ -10,6 +10,7 @@ PYBIND11_MODULE(_native, module, pybind11::mod_gil_not_used()) {
   lc::bind_attention(module);
   lc::bind_linear(module);
   lc::bind_masked_linear(module);
+  lc::bind_max_pool(module);
   lc::bind_mlp(module);
   lc::bind_prototype(module);
   lc::bind_sparse_layer(module);

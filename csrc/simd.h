@@ -48,6 +48,10 @@ LC_INLINE Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
 LC_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 // The second operand comes back where either is NaN: keep(a, x) keeps a NaN in x.
 LC_INLINE Vec max(Vec a, Vec x) { return _mm512_max_ps(a, x); }
+// The larger; the first of equals, and x where it is NaN.
+LC_INLINE Vec larger(Vec a, Vec x) {
+  return _mm512_mask_mov_ps(max(x, a), _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x);
+}
 LC_INLINE Vec sqrt(Vec x) { return _mm512_sqrt_ps(x); }
 LC_INLINE Vec div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
 // Four weights at `p` (any alignment), each in all lanes: one load, then shuffles, which are
@@ -81,6 +85,9 @@ LC_INLINE Vec sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
 LC_INLINE Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
 LC_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 LC_INLINE Vec max(Vec a, Vec x) { return _mm256_max_ps(a, x); }
+LC_INLINE Vec larger(Vec a, Vec x) {
+  return _mm256_blendv_ps(max(x, a), x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+}
 LC_INLINE Vec sqrt(Vec x) { return _mm256_sqrt_ps(x); }
 LC_INLINE Vec div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
 LC_INLINE void splat4(const float* p, Vec& a, Vec& b, Vec& c, Vec& d) {
@@ -140,6 +147,9 @@ LC_INLINE Vec sub(Vec a, Vec b) { LC_BOTH(-); }
 LC_INLINE Vec mul(Vec a, Vec b) { LC_BOTH(*); }
 LC_INLINE Vec fma(Vec a, Vec b, Vec c) { return add(mul(a, b), c); }
 LC_INLINE Vec max(Vec a, Vec x) { LC_EACH(a.v[i] > x.v[i] ? a.v[i] : x.v[i]); }
+LC_INLINE Vec larger(Vec a, Vec x) {
+  LC_EACH(x.v[i] > a.v[i] || x.v[i] != x.v[i] ? x.v[i] : a.v[i]);
+}
 LC_INLINE Vec sqrt(Vec x) { LC_EACH(sqrtf(x.v[i])); }
 LC_INLINE Vec div(Vec a, Vec b) { LC_EACH(a.v[i] / b.v[i]); }
 LC_INLINE void splat4(const float* p, Vec& a, Vec& b, Vec& c, Vec& d) {
@@ -262,6 +272,11 @@ LC_INLINE Vec load_wide(const uint16_t* p) {
   const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }
+// Floats that are numbers of bfloat16, as such.
+LC_INLINE void store_upper(uint16_t* p, Vec x) {
+  const __m512i upper = _mm512_srli_epi32(_mm512_castps_si512(x), 16);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(upper));
+}
 #elif defined(__AVX2__)
 LC_INLINE void store_unaligned(float* p, Vec x) { _mm256_storeu_ps(p, x); }
 LC_INLINE Vec keep(Vec x, Vec a, Vec b) {
@@ -288,6 +303,11 @@ LC_INLINE Vec load_wide(const uint16_t* p) {
   const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
+LC_INLINE void store_upper(uint16_t* p, Vec x) {
+  const __m256i upper = _mm256_srli_epi32(_mm256_castps_si256(x), 16);
+  const __m128i low = _mm256_castsi256_si128(upper), high = _mm256_extracti128_si256(upper, 1);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(low, high));
+}
 #else
 LC_INLINE void store_unaligned(float* p, Vec x) { memcpy(p, &x.v, sizeof x.v); }
 LC_INLINE Vec keep(Vec x, Vec a, Vec b) {
@@ -307,6 +327,14 @@ LC_INLINE Vec load_wide(const uint16_t* p) {
   Vec r;
   for (int i = 0; i < kLanes; ++i) r.v[i] = widen(p[i]);
   return r;
+}
+LC_INLINE void store_upper(uint16_t* p, Vec x) {
+  for (int i = 0; i < kLanes; ++i) {
+    const float one = x.v[i];
+    uint32_t bits;
+    memcpy(&bits, &one, sizeof bits);
+    p[i] = static_cast<uint16_t>(bits >> 16);
+  }
 }
 #endif
 

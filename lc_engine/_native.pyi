@@ -53,6 +53,15 @@ def masked_linear(
     out: NDArray[Any],
     threads: int,
 ) -> None: ...
+def max_pool(
+    x: NDArray[Any],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    relu: bool,
+    out: NDArray[Any],
+    threads: int,
+) -> None: ...
 def token_nll(
     hidden: NDArray[Any],
     vocab_weight: NDArray[Any],

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from lc_engine.watching import Named
+
 Activation = Literal["relu", "relu6", "gelu", "gelu_tanh"]
 
 # Known by name, as theirs are no torch classes: their forward is torch's function of that kind.
@@ -47,6 +49,9 @@ def fuse_activations(
 ) -> dict[nn.Module, nn.Module]:
     """Take activations that alone get a layer's output out of a model, in place.
 
+    A ReLU whose output a max pooling alone gets is applied by that pooling, which leaves fewer
+    numbers to look at.
+
     What follows what is seen in one forward. The model afterwards gives the same numbers once the
     layers apply their activations; where a second forward shows that it would not (a model that
     uses a layer's output in two places), the model is put back and nothing is fused.
@@ -54,23 +59,27 @@ def fuse_activations(
     Args:
         model: in evaluation mode.
         example: (N, …) inputs of the model's dtype, a few rows.
-        layers: that may get an activation.
+        layers: that may get an activation; `nn.MaxPool2d` among them.
         tapped: name of a module whose inputs and outputs stay what they are. Those of modules with
             hooks do too.
 
     Returns:
-        By layer, the activation that it has to apply.
+        By layer, the activation that it has to apply to its outputs.
     """
     borders = [name for name, module in model.named_modules() if _hooked(module)]
     if tapped is not None:
         borders.append(tapped)
-    pairs = [
-        (layer, activation)
-        for layer, activation in sole_takers(model, example)
-        if layer[1] in layers
-        and activation_of(activation[1]) is not None
-        and not any(_parted(layer[0], activation[0], border) for border in borders)
-    ]
+    # By activation, who applies it: a pooling that follows sooner than the layer before.
+    applies: dict[Named, Named] = {}
+    for one, next_one in sole_takers(model, example):
+        if any(_parted(one[0], next_one[0], border) for border in borders):
+            continue
+        if next_one[1] in layers and isinstance(next_one[1], nn.MaxPool2d):
+            if activation_of(one[1]) == "relu":
+                applies[one] = next_one
+        elif one[1] in layers and activation_of(next_one[1]) is not None:
+            applies.setdefault(next_one, one)
+    pairs = [(layer, activation) for activation, layer in applies.items()]
     if not pairs:
         return {}
     with torch.no_grad():

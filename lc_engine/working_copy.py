@@ -22,6 +22,7 @@ from lc_engine.folding import fold_batch_norms
 from lc_engine.fusing import fuse_activations
 from lc_engine.graphs import Graphs
 from lc_engine.layers import FastLayers, taken
+from lc_engine.max_pooling import fasten, poolings
 from lc_engine.prefix import SharedPrefix
 from lc_engine.submodels import ModelState
 
@@ -81,7 +82,9 @@ class WorkingCopy:
         self.tap.run(few)  # a shape that does not fit is said here, in words
         factors = fold_batch_norms(self._model, few) if own == torch.float32 else {}
         masked = _owners(self._model, [self._model.get_parameter(name) for name in weights])
-        activations = fuse_activations(self._model, few, taken(masked, dtype), classifier)
+        layers, pools = taken(masked, dtype), poolings(self._model)
+        activations = fuse_activations(self._model, few, [*layers, *pools], classifier)
+        fasten(pools, activations)
         self._factors = [factors.pop(name, None) for name in weights]
         with torch.no_grad():
             for name, factor in factors.items():  # of weights that no sub-model masks

@@ -5,6 +5,7 @@ from lc_engine.ops.attention import attention
 from lc_engine.ops.contract import FallbackWarning, PathScores
 from lc_engine.ops.linear_confidence import LinearPlan, linear_confidence
 from lc_engine.ops.masked_linear import masked_linear
+from lc_engine.ops.max_pool import max_pool
 from lc_engine.ops.mlp_confidence import MLPPlan, mlp_confidence
 from lc_engine.ops.prototype_confidence import PrototypePlan, prototype_confidence
 from lc_engine.ops.sparse_layer import SparseLayerPlan
@@ -24,6 +25,7 @@ __all__ = [
     "attention",
     "linear_confidence",
     "masked_linear",
+    "max_pool",
     "mlp_confidence",
     "prototype_confidence",
     "token_nll",

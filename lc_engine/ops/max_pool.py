@@ -1,0 +1,63 @@
+"""max_pool: the largest number in each window of pictures, on a CPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from lc_engine.ops import contract
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lc_engine.ops.pixels import Pair
+
+
+def max_pool(
+    x: Tensor, kernel: Pair, stride: Pair, padding: Pair = (0, 0), *, relu: bool = False
+) -> Tensor:
+    """Pool as `torch.nn.functional.max_pool2d` does, to the same bits.
+
+    A NaN is larger than any number.
+
+    Args:
+        x: (N, C, H, W) float32 or bfloat16 on a CPU, fastest with channels-last pixels.
+        kernel: rows and columns of a window.
+        stride: from one to the next.
+        padding: on each side, at most half of the window; it is smaller than any number.
+        relu: make 0 of what is negative, which may as well be done before.
+
+    Returns:
+        (N, C, height, width) with channels-last pixels.
+
+    Raises:
+        ValueError: another shape, dtype or device; the C++ core was not built.
+    """
+    contract.check_tensor("x", x, ("N", "C", "H", "W"))
+    contract.resolve_backend("max_pool", "native", x.device, x.dtype)
+    if min(*kernel, *stride) < 1 or min(padding) < 0:
+        raise ValueError(
+            f"kernel and stride must be positive and padding not negative, got {kernel}, "
+            f"{stride} and {padding}"
+        )
+    if any(2 * pad > size for pad, size in zip(padding, kernel, strict=True)):
+        raise ValueError(f"padding must be at most half of kernel {kernel}, got {padding}")
+    height, width = (
+        (size + 2 * pad - reach) // step + 1
+        for size, reach, step, pad in zip(x.shape[2:], kernel, stride, padding, strict=True)
+    )
+    if height < 1 or width < 1:
+        raise ValueError(f"x: pixels {tuple(x.shape[2:])} are fewer than the kernel spans")
+    pixels = x.permute(0, 2, 3, 1)
+    out = x.new_empty((x.shape[0], height, width, x.shape[1]))
+    contract.native().max_pool(
+        contract.host_array(pixels),
+        kernel,
+        stride,
+        padding,
+        relu,
+        contract.host_array(out),
+        torch.get_num_threads(),
+    )
+    return out.permute(0, 3, 1, 2)
