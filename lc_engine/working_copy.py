@@ -183,8 +183,10 @@ class WorkingCopy:
                 [saliency[i] for i in group] if isinstance(saliency, list) else saliency,
             )
             for i, weight in zip(group, staged, strict=True):
-                factor = self._factors[i]
-                self._live[i].copy_(weight if factor is None else weight.mul_(factor))
+                factor, live = self._factors[i], self._live[i]
+                found = weight if factor is None else weight.mul_(factor)
+                # Numbers are moved to other places faster once they are small.
+                live.copy_(found if live.is_contiguous() else found.to(live.dtype))
         self._written = k
 
     def _staged(self, weights: Sequence[Tensor]) -> list[Tensor]:
