@@ -76,6 +76,7 @@ class WorkingCopy:
         self._pristine = [weight.detach().contiguous() for weight in weights.values()]
         self._saliency = masking.operator_saliency(weights)
         self._model = copied(model)
+        unseen = ModelState(self._model)  # as it is before the forwards that show its parts
         self.tap = Tap(self._model, classifier)
         own = self._pristine[0].dtype
         few = example[:2].to(own) if example.is_floating_point() else example[:2]
@@ -89,6 +90,7 @@ class WorkingCopy:
         with torch.no_grad():
             for name, factor in factors.items():  # of weights that no sub-model masks
                 self._model.get_parameter(name).mul_(factor)
+        unseen.put_back_buffers()
         self._model.to(dtype)
         if example.dim() == 4:
             # Convolutions take pixels with their channels side by side twice as fast on a CPU.

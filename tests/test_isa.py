@@ -70,13 +70,18 @@ core.masked_linear(
 )
 one = (1, 1)
 for name, dress in (("lists", np.asarray), ("bfloat16 lists", bits)):
-    plan = core.SparseLayerPlan(dress(given["thin"])[:, None], bias, 1, one, (0, 0), one, 2)
+    plan = core.SparseLayerPlan(dress(given["thin"])[:, None], bias, 1, one, (0, 0), one, "relu", 2)
     out[name] = np.empty((1, 1, len(x), len(weight)), dress(x).dtype)
     plan.run(dress(x)[None, None], out[name], 2)
 for name, dress in (("winograd", np.asarray), ("bfloat16 winograd", bits)):
-    plan = core.WinogradPlan(dress(given["kernel"]), bias, (1, 1), 2)
+    plan = core.WinogradPlan(dress(given["kernel"]), bias, (1, 1), "relu6", 2)
     out[name] = np.empty((*given["pixels"].shape[:3], len(bias)), dress(x).dtype)
     plan.run(dress(given["pixels"]), out[name], 2)
+for name, dress in (("pooled", np.asarray), ("bfloat16 pooled", bits)):
+    pixels = dress(given["pixels"])
+    images, height, width, channels = pixels.shape
+    out[name] = np.empty((images, height - 1, width - 2, channels), pixels.dtype)
+    core.max_pool(pixels, (2, 3), one, (0, 0), False, out[name], 2)
 for name, dress in (("attention", np.asarray), ("bfloat16 attention", bits)):
     q, k = (dress(given[one]).reshape(-1, 3, 73)[:, :, :70] for one in ("x", "thin"))
     v = dress(x)[:43].reshape(-1, 3, 73)
@@ -196,11 +201,17 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.n
     random = wanted["random"].astype(np.float64)
     wanted["random nll"] = -log_softmax_at(x @ random.T, labels)[None]
     wanted["bfloat16 layer"] = (cut(given["x"]) @ cut(given["weight"]).T)[None]
-    wanted["lists"] = (x @ given["thin"].astype(np.float64).T + bias)[None, None]
-    wanted["bfloat16 lists"] = (cut(given["x"]) @ cut(given["thin"]).T + bias)[None, None]
+    lists = (x @ given["thin"].astype(np.float64).T + bias)[None, None]
+    wanted["lists"] = lists.clip(0)
+    lists = (cut(given["x"]) @ cut(given["thin"]).T + bias)[None, None]
+    wanted["bfloat16 lists"] = lists.clip(0)
     pixels, kernel = given["pixels"], given["kernel"]
-    wanted["winograd"] = convolved(pixels.astype(np.float64), kernel.astype(np.float64)) + bias
-    wanted["bfloat16 winograd"] = convolved(cut(pixels), cut(kernel)) + bias
+    direct = convolved(pixels.astype(np.float64), kernel.astype(np.float64)) + bias
+    wanted["winograd"] = direct.clip(0, 6)
+    wanted["bfloat16 winograd"] = (convolved(cut(pixels), cut(kernel)) + bias).clip(0, 6)
+    for name, given_pixels in (("pooled", pixels), ("bfloat16 pooled", cut(pixels))):
+        windows = np.lib.stride_tricks.sliding_window_view(given_pixels, (2, 3), (1, 2))
+        wanted[name] = windows.max((-2, -1))
     thin = given["thin"].astype(np.float64)
     wanted["attention"] = attended(x, thin, x[:43])
     wanted["bfloat16 attention"] = attended(

@@ -158,3 +158,26 @@ def test_a_model_that_cannot_be_copied_is_said():
     model.lock = (part for part in "a generator")
     with pytest.raises(ValueError, match="Network cannot be copied"):
         Prepared(model, AUTO, Masking(), PATH).views(torch.ones(2, 3, 6, 6), torch.float32)
+
+
+class WritesABuffer(nn.Module):
+    """Counts its runs in a buffer, those that show the copy its parts among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.act, self.fc = nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)
+        self.register_buffer("runs", torch.zeros(()))
+
+    def forward(self, x):
+        self.runs += 1
+        return self.fc(self.act(self.one(x)) * self.runs)
+
+
+def test_a_forward_that_writes_to_a_buffer():
+    torch.manual_seed(0)
+    model, x = WritesABuffer().eval(), torch.randn(5, 6)
+    found = through_the_copy(model, x, Masking())
+    with torch.inference_mode():
+        want = torch.relu(model.one(x))
+    assert model.runs == 0
+    torch.testing.assert_close(found[0], want, rtol=1e-5, atol=1e-5)
