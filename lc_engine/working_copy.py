@@ -21,6 +21,7 @@ from lc_engine.dropout import InjectedDropout
 from lc_engine.folding import fold_batch_norms
 from lc_engine.fusing import fuse_activations
 from lc_engine.graphs import Graphs
+from lc_engine.heap import kept_memory
 from lc_engine.layers import FastLayers, taken
 from lc_engine.max_pooling import fasten, poolings
 from lc_engine.prefix import SharedPrefix
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 
     from lc_engine.masking import Masking
 
-# Pictures of this many pixels at a time suit a CPU's caches: 12 of 224 px. Of 4 to 32 that were
-# tried, 12 was fastest on EfficientNet-Lite0 (a tenth before 8) and as fast as 8 on ResNet-18.
-_PIXELS = 12 * 224 * 224
+# Pictures of this many pixels at a time suit a CPU: 16 of 224 px. Of 4 to 48 that were tried, 12
+# and 16 were fastest on EfficientNet-Lite0, 16 on ResNet-18.
+_PIXELS = 16 * 224 * 224
 # Tokens take less room than pixels: ViT-Tiny was a tenth faster with 32 pictures than with 8.
 _PIXELS_OF_TOKENS = 32 * 224 * 224
 # Outputs of the shared prefix that are held at a time.
@@ -135,7 +136,8 @@ class WorkingCopy:
         if inputs.is_cuda:
             self._written = None  # a graph writes every sub-model itself
         kind = (run.__name__, tuple(points))
-        return self._graphs.run(kind, inputs, lambda held: self._in_turn(held, points, run))
+        with kept_memory():
+            return self._graphs.run(kind, inputs, lambda held: self._in_turn(held, points, run))
 
     def _in_turn(
         self, inputs: Tensor, points: Sequence[int], run: Callable[[Tensor], Tensor]
