@@ -21,16 +21,41 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    Context = AbstractContextManager[Any]
+
 _DTYPES = (torch.float32, torch.bfloat16)
 
 
-def fast_attention(device: torch.device) -> AbstractContextManager[Any]:
-    """Give the context in which a copy on that device is run."""
+def fast_attention(forward: Callable[[], Any], device: torch.device) -> Callable[[], Context]:
+    """Run a model's forward, and give the context that its other forwards are best run in.
+
+    Every call of torch costs a little more in such a context: a model without attention gets an
+    empty one.
+    """
     core = contract.native()
     # The baseline, without a vector's FMA, is slower than torch.
     if device.type != "cpu" or core is None or core.cpu_isa() == "baseline":
-        return nullcontext()
-    return FastAttention()
+        forward()
+        return nullcontext
+    with _Seen() as seen:
+        forward()
+    return FastAttention if seen.attention else nullcontext
+
+
+class _Seen(TorchFunctionMode):
+    """Sees whether attention is asked for, while it is entered."""
+
+    attention = False
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        self.attention |= func in _OURS
+        return func(*args, **(kwargs or {}))
 
 
 class FastAttention(TorchFunctionMode):

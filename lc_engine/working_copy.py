@@ -81,7 +81,8 @@ class WorkingCopy:
         self.tap = Tap(self._model, classifier)
         own = self._pristine[0].dtype
         few = example[:2].to(own) if example.is_floating_point() else example[:2]
-        self.tap.run(few)  # a shape that does not fit is said here, in words
+        # A shape that does not fit is said here, in words.
+        self._attention = fast_attention(lambda: self.tap.run(few), few.device)
         factors = fold_batch_norms(self._model, few) if own == torch.float32 else {}
         masked = _owners(self._model, [self._model.get_parameter(name) for name in weights])
         layers, pools = taken(masked, dtype), poolings(self._model)
@@ -154,7 +155,7 @@ class WorkingCopy:
                     outputs = []
                     for i, part in enumerate(now):
                         self._prefix.begin(i)
-                        with fast_attention(part.device):
+                        with self._attention():
                             outputs.append(run(part))
                     rows.append(torch.cat(outputs))
                 held = self._prefix.bytes_held // len(now)

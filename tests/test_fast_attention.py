@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from functools import partial
+
 import pytest
 import timm
 import torch
@@ -37,7 +40,12 @@ def calls(monkeypatch):
 @pytest.fixture
 def vector_core(monkeypatch):
     """What the baseline leaves to torch is used with it too."""
-    monkeypatch.setattr("lc_engine.working_copy.fast_attention", lambda _: FastAttention())
+
+    def enter(forward, _):
+        forward()
+        return FastAttention
+
+    monkeypatch.setattr("lc_engine.working_copy.fast_attention", enter)
 
 
 def close(found, wanted, dtype):
@@ -140,10 +148,32 @@ def test_where_it_is_entered(monkeypatch):
         def cpu_isa(self):
             return self.isa
 
+    ran = []
+    x = torch.randn(2, 3, 4, 8)
+
+    def context(device="cpu", attends=True):
+        def forward():
+            ran.append(functional.scaled_dot_product_attention(x, x, x) if attends else x.sum())
+
+        return fast_attention(forward, torch.device(device))
+
     monkeypatch.setattr(contract, "native", Core)
-    assert isinstance(fast_attention(torch.device("cpu")), FastAttention)
-    assert not isinstance(fast_attention(torch.device("cuda")), FastAttention)
+    assert context() is FastAttention
+    assert context(attends=False) is nullcontext
+    assert context("cuda") is nullcontext
     monkeypatch.setattr(Core, "isa", "baseline")
-    assert not isinstance(fast_attention(torch.device("cpu")), FastAttention)
+    assert context() is nullcontext
     monkeypatch.setattr(contract, "native", lambda: None)
-    assert not isinstance(fast_attention(torch.device("cpu")), FastAttention)
+    assert context() is nullcontext
+    assert len(ran) == 5
+
+
+def test_modules_of_torch_are_seen_to_attend():
+    layer = nn.TransformerEncoderLayer(16, 2, batch_first=True).eval()
+    with torch.inference_mode():
+        for module in (layer, layer.self_attn):
+            x = torch.randn(2, 5, 16)
+            given = (x, x, x) if module is layer.self_attn else (x,)
+            found = fast_attention(partial(module, *given), torch.device("cpu"))
+            vectors = contract.native() is not None and contract.native().cpu_isa() != "baseline"
+            assert found is (FastAttention if vectors else nullcontext)
