@@ -69,4 +69,12 @@ int isa_lanes(Isa isa) {
   }
 }
 
+bool isa_multiplies_int8() {
+#if defined(LC_HAVE_AVX512) && (defined(__GNUC__) || defined(__clang__))
+  return isa_lanes(active_isa()) == 16 && __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
 }  // namespace lc

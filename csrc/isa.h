@@ -14,6 +14,9 @@ std::string isa_name(Isa isa);
 // Floats in one vector register of the active instruction set: samples scored side by side.
 int isa_lanes(Isa isa);
 
+// Whether the processor multiplies four pairs of 8-bit numbers at a time, in the active set.
+bool isa_multiplies_int8();
+
 }  // namespace lc
 
 // Runs NAME of the namespace that was compiled for the active instruction set.

@@ -2,6 +2,7 @@
 #include "winograd.h"
 
 #include "activate.h"
+#include "rows_in.h"
 #include "rows_out.h"
 #include "simd.h"
 
@@ -45,23 +46,6 @@ struct Pairs {
 };
 #endif
 
-// Floats [from, from + kLanes) of a row of `count`, zeros past its end.
-LC_INLINE Vec load_channels(const char* row, bool bits16, int64_t from, int64_t count) {
-  if (from + kLanes <= count)
-    return bits16 ? load_wide(reinterpret_cast<const uint16_t*>(row) + from)
-                  : load_unaligned(reinterpret_cast<const float*>(row) + from);
-  if (from >= count) return splat(0.f);
-  const size_t left = static_cast<size_t>(count - from);
-  if (bits16) {
-    uint16_t some[kLanes] = {};
-    memcpy(some, reinterpret_cast<const uint16_t*>(row) + from, left * sizeof some[0]);
-    return load_wide(some);
-  }
-  float some[kLanes] = {};
-  memcpy(some, reinterpret_cast<const float*>(row) + from, left * sizeof some[0]);
-  return load_unaligned(some);
-}
-
 // Bᵀ d of four values.
 LC_INLINE void input_sums(const Vec& a, const Vec& b, const Vec& c, const Vec& d, Vec* out,
                           int step) {
@@ -92,8 +76,8 @@ void transform_weights(const WinogradLayer& layer, const char* weight, int64_t b
         for (int64_t v = 0; v < F::kChannels; v += kLanes) {
           Vec g[9], sums[12];
           for (int tap = 0; tap < 9; ++tap)
-            g[tap] = output < layer.outputs ? load_channels(weight + (output * 9 + tap) * row,
-                                                            layer.bits16, c + v, layer.channels)
+            g[tap] = output < layer.outputs ? load_row(weight + (output * 9 + tap) * row,
+                                                       layer.bits16, c + v, layer.channels)
                                             : splat(0.f);
           for (int x = 0; x < 3; ++x) weight_sums(g[x], g[3 + x], g[6 + x], sums + x, 3);
           for (int y = 0; y < 4; ++y) {
@@ -159,7 +143,7 @@ LC_INLINE void transform_inputs(const Patch& patch, const WinogradLayer& layer, 
     for (int x = 0; x < 4; ++x) {
       Vec d[4];
       for (int y = 0; y < 4; ++y)
-        d[y] = load_channels(patch.pixel[4 * y + x], layer.bits16, c, layer.channels);
+        d[y] = load_row(patch.pixel[4 * y + x], layer.bits16, c, layer.channels);
       input_sums(d[0], d[1], d[2], d[3], sums + x, 4);
     }
     for (int y = 0; y < 4; ++y) {

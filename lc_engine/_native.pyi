@@ -74,6 +74,19 @@ def token_nll(
     entropy: _Float32 | None,
     threads: int,
 ) -> None: ...
+def multiplies_int8() -> bool:
+    """Tell whether the processor multiplies four pairs of 8 bits at a time (AVX512-VNNI)."""
+
+@final
+class Int8LinearPlan:
+    def __init__(
+        self,
+        weights: Sequence[NDArray[Any]],
+        biases: Sequence[_Float32 | None],
+        activations: Sequence[str | None],
+        threads: int,
+    ) -> None: ...
+    def run(self, x: NDArray[Any], out: NDArray[Any], threads: int) -> None: ...
 
 @final
 class LinearPlan:

@@ -77,6 +77,11 @@ for name, dress in (("winograd", np.asarray), ("bfloat16 winograd", bits)):
     plan = core.WinogradPlan(dress(given["kernel"]), bias, (1, 1), "relu6", 2)
     out[name] = np.empty((*given["pixels"].shape[:3], len(bias)), dress(x).dtype)
     plan.run(dress(given["pixels"]), out[name], 2)
+for name, dress in (("int8", np.asarray), ("bfloat16 int8", bits)):
+    plan = core.Int8LinearPlan([dress(weight), dress(given["second"])], [bias, None],
+                               ["relu", None], 2)
+    out[name] = np.empty((len(x), len(given["second"])), dress(x).dtype)
+    plan.run(dress(x), out[name], 2)
 for name, dress in (("pooled", np.asarray), ("bfloat16 pooled", bits)):
     pixels = dress(given["pixels"])
     images, height, width, channels = pixels.shape
@@ -209,6 +214,10 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.n
     direct = convolved(pixels.astype(np.float64), kernel.astype(np.float64)) + bias
     wanted["winograd"] = direct.clip(0, 6)
     wanted["bfloat16 winograd"] = (convolved(cut(pixels), cut(kernel)) + bias).clip(0, 6)
+    narrow = (given["x"], given["weight"], given["second"])
+    for name, parts in (("int8", narrow), ("bfloat16 int8", map(cut, narrow))):
+        x_8, weight_8, second_8 = (part.astype(np.float64) for part in parts)
+        wanted[name] = (x_8 @ weight_8.T + bias).clip(0) @ second_8.T
     for name, given_pixels in (("pooled", pixels), ("bfloat16 pooled", cut(pixels))):
         windows = np.lib.stride_tricks.sliding_window_view(given_pixels, (2, 3), (1, 2))
         wanted[name] = windows.max((-2, -1))
@@ -234,17 +243,22 @@ def test_forced_isa_matches_float64(
     ours = np.load(tmp_path / "out.npz")
     assert set(ours) == set(wanted)
     for name in wanted:
-        exact = name in ("random", "magnitude")
-        if ours[name].dtype == np.uint16:
-            rounded = (ours[name].astype(np.uint32) << 16).view(np.float32)
+        found, short = ours[name], ours[name].dtype == np.uint16
+        if short:
+            found = (found.astype(np.uint32) << 16).view(np.float32)
+        if "int8" in name:  # half a step of every number is lost
+            off = np.linalg.norm(found - wanted[name]) / np.linalg.norm(wanted[name])
+            assert off < 0.02
+        elif short:
             # The weights of attention and the transforms of Winograd are rounded too.
             rough = "attention" in name or "winograd" in name
             size = 4e-3 * np.abs(wanted[name]).max() if rough else 1e-5
-            np.testing.assert_allclose(rounded, wanted[name], rtol=4e-3, atol=size)
-            continue
-        # −d² is about 230 here: a log p has the rounding of two such numbers.
-        size = 0 if exact else 3e-4 if name == "neg_sq_distance" else 1e-5
-        np.testing.assert_allclose(ours[name], wanted[name], rtol=size / 30, atol=size)
+            np.testing.assert_allclose(found, wanted[name], rtol=4e-3, atol=size)
+        else:
+            exact = name in ("random", "magnitude")
+            # −d² is about 230 here: a log p has the rounding of two such numbers.
+            size = 0 if exact else 3e-4 if name == "neg_sq_distance" else 1e-5
+            np.testing.assert_allclose(found, wanted[name], rtol=size / 30, atol=size)
 
 
 def test_unknown_isa_is_a_clear_error() -> None:
