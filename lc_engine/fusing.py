@@ -1,11 +1,12 @@
-"""Fusing activations into the layers before them, which apply them while they write their outputs.
+"""Fusing: activations into the layers before them, and two linear layers into one after the other.
 
-A pass over the outputs of its own costs an activation more than its arithmetic.
+A pass over the outputs of its own costs an activation more than its arithmetic, and what a layer
+writes for the next one alone need not leave the caches.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from torch import nn
 from lc_engine.watching import alike, sole_takers, tensors_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from torch import Tensor
 
@@ -66,14 +67,9 @@ def fuse_activations(
     Returns:
         By layer, the activation that it has to apply to its outputs.
     """
-    borders = [name for name, module in model.named_modules() if _hooked(module)]
-    if tapped is not None:
-        borders.append(tapped)
     # By activation, who applies it: a pooling that follows sooner than the layer before.
     applies: dict[Named, Named] = {}
-    for one, next_one in sole_takers(model, example):
-        if any(_parted(one[0], next_one[0], border) for border in borders):
-            continue
+    for one, next_one in _free_pairs(model, example, tapped):
         if next_one[1] in layers and isinstance(next_one[1], nn.MaxPool2d):
             if activation_of(one[1]) == "relu":
                 applies[one] = next_one
@@ -100,6 +96,76 @@ def fuse_activations(
     for _, (name, activation) in pairs:
         model.set_submodule(name, activation)
     return {}
+
+
+def fuse_chains(
+    model: nn.Module,
+    example: Tensor,
+    layers: Collection[nn.Module],
+    activations: Mapping[nn.Module, nn.Module],
+    tapped: str | None = None,
+) -> dict[nn.Module, nn.Module]:
+    """Find linear layers whose output, activated or not, goes into one other linear layer only.
+
+    That one can then do the work of both while the first passes its input on: a second forward
+    shows that the model gives the same numbers so, else none is given. The model stays as it is.
+
+    Args:
+        model: in evaluation mode, after `fuse_activations`.
+        example: (N, …) inputs of the model's dtype, a few rows.
+        layers: of which chains are made.
+        activations: what `fuse_activations` gave.
+        tapped: as `fuse_activations` has it.
+
+    Returns:
+        By second layer, the first one.
+    """
+    chains: dict[nn.Module, nn.Module] = {}
+    for (_, first), (_, second) in _free_pairs(model, example, tapped):
+        linear = isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
+        known = first in layers and second in layers
+        if linear and known and first not in chains and second not in chains.values():
+            chains[second] = first
+    if not chains:
+        return {}
+    own = {layer: layer.forward for layer in (*activations, *chains, *chains.values())}
+    try:
+        for layer, activation in activations.items():
+            layer.forward = _in_turn(own[layer], activation)
+        with torch.no_grad():
+            expected = tensors_of(model(example))
+            for second, first in chains.items():
+                second.forward = _in_turn(first.forward, second.forward)
+                first.forward = passed_on
+            try:
+                fused = tensors_of(model(example))
+            except Exception:  # a forward that asks for the width between the two
+                fused = []
+    finally:
+        for layer, forward in own.items():
+            layer.forward = forward
+    return chains if alike(fused, expected) else {}
+
+
+def _in_turn(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x: second(first(x))
+
+
+def passed_on(x: Tensor) -> Tensor:
+    """Be the forward of a layer whose work another one does."""
+    return x
+
+
+def _free_pairs(model: nn.Module, example: Tensor, tapped: str | None) -> list[tuple[Named, Named]]:
+    """Give the pairs of `sole_takers` with no border between them that must see what passes."""
+    borders = [name for name, module in model.named_modules() if _hooked(module)]
+    if tapped is not None:
+        borders.append(tapped)
+    return [
+        (giver, taker)
+        for giver, taker in sole_takers(model, example)
+        if not any(_parted(giver[0], taker[0], border) for border in borders)
+    ]
 
 
 def _applying(activation: nn.Module) -> Callable[..., Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,6 +12,7 @@ from lc_engine.digests import config_digest
 from lc_engine.exits import ExitCopy, Exits
 from lc_engine.heads import Head, LinearHead, MaskedLinearHead
 from lc_engine.ops import contract
+from lc_engine.precision import DTYPES, MEASURED, Precision, beside_int8, check_int8
 from lc_engine.views import OwnClassifier
 from lc_engine.working_copy import WorkingCopy
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from lc_engine.masking import Masking
     from lc_engine.path import LearningPath
     from lc_engine.views import Views
-
-Precision = Literal["auto", "float32", "bfloat16"]
-DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 # Below this ratio of times bfloat16 is worth its rounding.
 _WORTH = 0.95
@@ -88,13 +86,23 @@ class Prepared:
 
         Args:
             inputs: (N, …) of the shape that they will get, on the model's device.
-            dtype: that they compute in.
+            dtype: that they compute in; torch.int8 for layers, see `WorkingCopy`.
+
+        Raises:
+            ValueError: the model has no layers that can be multiplied in 8 bits, or see
+                `check_int8`.
         """
         if dtype not in self._views:
             self._views = {dtype: self._make(inputs, dtype)}
         return self._views[dtype]
 
     def _make(self, inputs: Tensor, dtype: torch.dtype) -> Views:
+        if dtype == torch.int8:
+            if isinstance(self._masking, Exits) or self.tap.name == "":
+                raise ValueError(
+                    'dtype: "int8" is for masked layers before a classifier: use "auto"'
+                )
+            check_int8(self.device)
         if isinstance(self._masking, Exits):
             return ExitCopy(self.tap.model, self._exits, self.tap.name, dtype)
         if self.tap.name == "":
@@ -115,8 +123,8 @@ class Prepared:
             return "bfloat16" if contract.multiplies_bfloat16(inputs.device) else "float32"
         few = inputs[:8]  # enough to tell, and little beside a run
         seconds = {}
-        for name, dtype in DTYPES.items():
-            views = self.views(few, dtype)
+        for name in MEASURED:
+            views = self.views(few, DTYPES[name])
             with torch.inference_mode():
                 seconds[name] = min(_seconds(views, few) for _ in range(3))  # the first warms up
         return "bfloat16" if seconds["bfloat16"] < _WORTH * seconds["float32"] else "float32"
@@ -134,6 +142,8 @@ class Prepared:
                 else and is not masked.
         """
         module = self.tap.linear
+        if dtype == torch.int8:
+            dtype = beside_int8()
         names = [name for name, weight in self._weights.items() if weight is module.weight]
         if names and len(self._weights) == 1 and not isinstance(self._masking, Exits):
             if self._masking.kind != "dropout":

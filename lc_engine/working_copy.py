@@ -19,11 +19,12 @@ from lc_engine.attention import fast_attention
 from lc_engine.classifier import Tap
 from lc_engine.dropout import InjectedDropout
 from lc_engine.folding import fold_batch_norms
-from lc_engine.fusing import fuse_activations
+from lc_engine.fusing import fuse_activations, fuse_chains
 from lc_engine.graphs import Graphs
 from lc_engine.heap import kept_memory
 from lc_engine.layers import FastLayers, taken
 from lc_engine.max_pooling import fasten, poolings
+from lc_engine.precision import beside_int8
 from lc_engine.prefix import SharedPrefix
 from lc_engine.submodels import ModelState
 
@@ -53,7 +54,8 @@ class WorkingCopy:
         thresholds: (K, T) t_k of each.
         masking: how they are compared.
         classifier: name of the classifier module, None if the model's output are the features.
-        dtype: of the copy's weights and of all that it computes.
+        dtype: of the copy's weights and of all that it computes; torch.int8 multiplies linear
+            layers and convolutions of 1 × 1 in 8 bits, and computes all else in `beside_int8`.
         example: (N, …) inputs, on the model's device.
 
     Raises:
@@ -72,7 +74,8 @@ class WorkingCopy:
         dtype: torch.dtype,
         example: Tensor,
     ) -> None:
-        self.dtype = dtype
+        int8 = dtype == torch.int8
+        self.dtype = dtype = beside_int8() if int8 else dtype
         self._thresholds = thresholds
         self._pristine = [weight.detach().contiguous() for weight in weights.values()]
         self._saliency = masking.operator_saliency(weights)
@@ -88,6 +91,9 @@ class WorkingCopy:
         layers, pools = taken(masked, dtype), poolings(self._model)
         activations = fuse_activations(self._model, few, [*layers, *pools], classifier)
         fasten(pools, activations)
+        chains = {}
+        if int8 and masking.kind != "dropout":  # which drops what lies between two layers
+            chains = fuse_chains(self._model, few, layers, activations, classifier)
         self._factors = [factors.pop(name, None) for name in weights]
         with torch.no_grad():
             for name, factor in factors.items():  # of weights that no sub-model masks
@@ -99,7 +105,7 @@ class WorkingCopy:
             self._model.to(memory_format=torch.channels_last)
         self._live = [self._model.get_parameter(name) for name in weights]
         self._dropout = InjectedDropout(masked, masking.seed) if masking.kind == "dropout" else None
-        self._layers = FastLayers(masked, activations)
+        self._layers = FastLayers(masked, activations, chains, int8=int8)
         convolutions = sum(isinstance(module, nn.Conv2d) for module in masked)
         self._pixels = _PIXELS if convolutions > len(masked) / 4 else _PIXELS_OF_TOKENS
         self._prefix = SharedPrefix(self._model, masked)

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from lc_engine import layers
+from lc_engine import layer_forms
 from lc_engine.classifier import AUTO
 from lc_engine.layers import FastLayers
 from lc_engine.masking import Masking
@@ -166,13 +166,13 @@ def test_convolutions_with_many_weights_take_fewer_multiplications(winograd, dty
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_other_convolutions_are_packed(monkeypatch, winograd, layer, side, dtype):
-    packed, pack = [], layers._packed_convolution
+    packed, pack = [], layer_forms._packed_convolution
 
     def counting(*arguments):
         packed.append(arguments)
         return pack(*arguments)
 
-    monkeypatch.setattr(layers, "_packed_convolution", counting)
+    monkeypatch.setattr(layer_forms, "_packed_convolution", counting)
     layer = copy.deepcopy(layer).to(dtype, memory_format=torch.channels_last)
     x = torch.randn(2, layer.in_channels, side, side).to(dtype, memory_format=torch.channels_last)
     with torch.inference_mode():
@@ -189,13 +189,13 @@ def test_other_convolutions_are_packed(monkeypatch, winograd, layer, side, dtype
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_linear_layers_with_many_weights_are_packed_once(monkeypatch, dtype):
     packed = []
-    pack = layers._packed
+    pack = layer_forms._packed
 
     def counting(*arguments):
         packed.append(arguments)
         return pack(*arguments)
 
-    monkeypatch.setattr(layers, "_packed", counting)
+    monkeypatch.setattr(layer_forms, "_packed", counting)
     for bias in (True, False):
         layer = nn.Linear(72, 40, bias=bias).to(dtype)
         x, few = torch.randn(3, 100, 72).to(dtype), torch.randn(3, 10, 72).to(dtype)

@@ -36,8 +36,10 @@ REFERENCE = "50 points, float32"
 WAYS: dict[str, tuple[lc.LearningPath | int, dict[str, object]]] = {
     REFERENCE: (GEOMETRIC, {"dtype": "float32"}),
     "50 points, bfloat16": (GEOMETRIC, {"dtype": "bfloat16"}),
+    "50 points, int8": (GEOMETRIC, {"dtype": "int8"}),
     "5 Gauss points, bfloat16": (GEOMETRIC.condensed(5), {"dtype": "bfloat16"}),
     "8 Gauss points, bfloat16": (GEOMETRIC.condensed(8), {"dtype": "bfloat16"}),
+    "3 fitted points, bfloat16": (3, {"dtype": "bfloat16"}),
     "4 fitted points, bfloat16": (4, {"dtype": "bfloat16"}),
     "5 fitted points, bfloat16": (5, {"dtype": "bfloat16"}),
     "6 fitted points, bfloat16": (6, {"dtype": "bfloat16"}),
@@ -45,6 +47,10 @@ WAYS: dict[str, tuple[lc.LearningPath | int, dict[str, object]]] = {
     "12 fitted points, bfloat16": (12, {"dtype": "bfloat16"}),
     "16 fitted points, bfloat16": (16, {"dtype": "bfloat16"}),
     "8 fitted points, float32": (8, {"dtype": "float32"}),
+    "4 fitted points, int8": (4, {"dtype": "int8"}),
+    "6 fitted points, int8": (6, {"dtype": "int8"}),
+    "8 fitted points, int8": (8, {"dtype": "int8"}),
+    "16 fitted points, int8": (16, {"dtype": "int8"}),
     "5 to 9 points, tol 0.0005": (
         lc.LearningPath.clenshaw_curtis(9, LOWEST, 1.0, "log"),
         {"dtype": "bfloat16", "tol": 0.0005},

@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, required=True)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--few", default="16,8", help="points of the short paths")
+    parser.add_argument("--dtypes", default="auto", help="beside float32: auto,bfloat16,int8")
     parser.add_argument("--fitted", type=Path, help="what a run of ranking wrote")
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--points", type=int, default=50)
@@ -92,9 +93,12 @@ def main() -> None:
         ways: dict[str, Callable[[], np.ndarray]] = {
             "released way": released,
             "float32": partial(ours, whole, "float32"),
-            "auto": partial(ours, whole, "auto"),
-            **{f"auto, {n} points": partial(ours, path, "auto") for n, path in short.items()},
         }
+        for dtype in asked.dtypes.split(","):
+            ways[dtype] = partial(ours, whole, dtype)
+            ways |= {
+                f"{dtype}, {n} points": partial(ours, path, dtype) for n, path in short.items()
+            }
         losses: dict[str, np.ndarray] = {}
         seconds: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(asked.rounds):

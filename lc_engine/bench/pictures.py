@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lc_engine.data.batch import Source
     from lc_engine.naive import Features
     from lc_engine.path import LearningPath
-    from lc_engine.prepared import Precision
+    from lc_engine.precision import Precision
 
     Metric = Literal["inverse_distance", "cosine"]
 
