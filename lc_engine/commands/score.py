@@ -136,7 +136,8 @@ def score(
     dtype: Annotated[
         Dtype | None,
         typer.Option(
-            help="Of the sub-models; auto is the faster of float32 and bfloat16 on this machine.",
+            help="Of the sub-models; auto is the faster of float32 and bfloat16 on this machine, "
+            "int8 multiplies linear layers in 8 bits.",
             show_default="the model's own; of a language model auto",
         ),
     ] = None,
