@@ -55,7 +55,8 @@ LC_INLINE float sum_of_lanes(Vec x) {
 #endif
 }
 
-// Stores whole numbers from -127 to 127; what a NaN becomes does not matter.
+// Stores whole numbers from -127 to 127. Others are in rows that are not finite: what becomes of
+// them does not matter.
 LC_INLINE void store_bytes(int8_t* at, Vec whole) {
 #if defined(__AVX512F__)
   const __m128i bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(whole));
@@ -63,8 +64,10 @@ LC_INLINE void store_bytes(int8_t* at, Vec whole) {
 #else
   alignas(64) float lanes[kLanes];
   store(lanes, whole);
-  for (int i = 0; i < kLanes; ++i)
-    at[i] = lanes[i] == lanes[i] ? static_cast<int8_t>(lanes[i]) : int8_t{0};
+  for (int i = 0; i < kLanes; ++i) {
+    const bool fits = lanes[i] >= -127.f && lanes[i] <= 127.f;
+    at[i] = fits ? static_cast<int8_t>(lanes[i]) : int8_t{0};
+  }
 #endif
 }
 
