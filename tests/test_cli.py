@@ -403,10 +403,27 @@ def test_a_factory_in_the_current_folder(features, monkeypatch, capsys):
     assert "other" in capsys.readouterr().err
 
 
+# Shards are written so slowly that a process on a busy machine is not done before it is stopped.
+SLOW = """
+import time
+from lc_engine.cli import main
+from lc_engine.data.ledger import Ledger
+
+commit = Ledger.commit
+
+def commit_slowly(*arguments):
+    time.sleep(0.1)
+    commit(*arguments)
+
+Ledger.commit = commit_slowly
+main()
+"""
+
+
 def child(features, out):
     return subprocess.Popen(
         [
-            *(sys.executable, "-c", "from lc_engine.cli import main; main()", "score"),
+            *(sys.executable, "-c", SLOW, "score"),
             *("--model", str(features / "head.safetensors"), "--data", str(features / "clean.npy")),
             *("--labels", str(features / "y.npy"), "--out", str(out)),
             *("--batch-size", "4", "--shard-rows", "4"),
