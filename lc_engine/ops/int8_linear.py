@@ -87,6 +87,5 @@ class Int8LinearPlan:
         if not x.dim() or x.shape[-1] != self._inputs:
             raise ValueError(f"x must have shape (..., {self._inputs}), got {tuple(x.shape)}")
         rows = x.reshape(-1, self._inputs)
-        out = rows.new_empty(len(rows), self._outputs)
-        self._plan.run(contract.host_array(rows), contract.host_array(out), torch.get_num_threads())
-        return out.view(*x.shape[:-1], self._outputs)
+        found = pixels.run(self._plan, rows, (len(rows),), self._outputs)
+        return found.view(*x.shape[:-1], self._outputs)

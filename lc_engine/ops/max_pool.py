@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lc_engine.ops import contract
+from lc_engine.ops import contract, pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,16 +43,10 @@ def max_pool(
         )
     if any(2 * pad > size for pad, size in zip(padding, kernel, strict=True)):
         raise ValueError(f"padding must be at most half of kernel {kernel}, got {padding}")
-    height, width = (
-        (size + 2 * pad - reach) // step + 1
-        for size, reach, step, pad in zip(x.shape[2:], kernel, stride, padding, strict=True)
-    )
-    if height < 1 or width < 1:
-        raise ValueError(f"x: pixels {tuple(x.shape[2:])} are fewer than the kernel spans")
-    pixels = x.permute(0, 2, 3, 1)
-    out = x.new_empty((x.shape[0], height, width, x.shape[1]))
+    places = pixels.places_of(x, kernel, stride, padding)
+    out = x.new_empty((x.shape[0], *places, x.shape[1]))
     contract.native().max_pool(
-        contract.host_array(pixels),
+        contract.host_array(x.permute(0, 2, 3, 1)),
         kernel,
         stride,
         padding,

@@ -43,8 +43,27 @@ def check_input(x: Tensor, dtype: torch.dtype) -> None:
         raise ValueError(f"x must be {dtype} on a CPU, got {x.dtype} on {x.device}")
 
 
-def run(plan: Any, pixels: Tensor, shape: tuple[int, int, int], outputs: int) -> Tensor:
-    """Run a plan over (N, H, W, C): `shape` (N, height, width) and E outputs of each."""
+def places_of(
+    x: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair = (1, 1)
+) -> Pair:
+    """Count the rows and columns in which a window finds place in (N, C, H, W).
+
+    Raises:
+        ValueError: in none.
+    """
+    height, width = (
+        (size + 2 * pad - apart * (reach - 1) - 1) // step + 1
+        for size, reach, step, pad, apart in zip(
+            x.shape[2:], kernel, stride, padding, dilation, strict=True
+        )
+    )
+    if height < 1 or width < 1:
+        raise ValueError(f"x: pixels {tuple(x.shape[2:])} are fewer than the kernel spans")
+    return height, width
+
+
+def run(plan: Any, pixels: Tensor, shape: tuple[int, ...], outputs: int) -> Tensor:
+    """Run a plan over (N, H, W, C) pixels, or rows (N, D): E outputs for each place of `shape`."""
     out = pixels.new_empty((*shape, outputs))
     plan.run(contract.host_array(pixels), contract.host_array(out), torch.get_num_threads())
     return out
@@ -69,13 +88,5 @@ def convolve(
     outputs, channels, *kernel = weight_shape
     if x.dim() != 4 or x.shape[1] != channels:
         raise ValueError(f"x must have shape (N, {channels}, H, W), got {tuple(x.shape)}")
-    height, width = (
-        (size + 2 * pad - apart * (reach - 1) - 1) // step + 1
-        for size, reach, step, pad, apart in zip(
-            x.shape[2:], kernel, stride, padding, dilation, strict=True
-        )
-    )
-    if height < 1 or width < 1:
-        raise ValueError(f"x: pixels {tuple(x.shape[2:])} are fewer than the kernel spans")
-    shape = (x.shape[0], height, width)
+    shape = (x.shape[0], *places_of(x, (kernel[0], kernel[1]), stride, padding, dilation))
     return run(plan, x.permute(0, 2, 3, 1), shape, outputs).permute(0, 3, 1, 2)
