@@ -2,6 +2,7 @@
 #include "winograd.h"
 
 #include "activate.h"
+#include "int8_product.h"
 #include "rows_in.h"
 #include "rows_out.h"
 #include "simd.h"
@@ -14,7 +15,9 @@ constexpr int kBlock = 2 * kLanes;
 // Tiles that meet a block of outputs at once: their sums fill the registers.
 constexpr int kRows = kLanes == 16 ? 12 : 4;
 
-// What a place's product multiplies: floats, or pairs of channels in bfloat16.
+// What a place's product multiplies: floats, pairs of channels in bfloat16, or fours in 8 bits.
+struct Bytes {};
+
 struct Floats {
   static constexpr int64_t kChannels = kLanes;  // of a vector
   static constexpr int64_t kStep = 1;           // of one multiplication
@@ -64,28 +67,36 @@ LC_INLINE void weight_sums(const Vec& a, const Vec& b, const Vec& c, Vec* out, i
   out[3 * step] = c;
 }
 
+// An output's weights at all places, for a vector of channels; zeros past the last output.
+template <class Put>
+LC_INLINE void transform_kernel(const WinogradLayer& layer, const char* weight, int64_t output,
+                                int64_t channel, const Put& put) {
+  const int64_t row = layer.channels * (layer.bits16 ? 2 : 4);
+  Vec g[9], sums[12];
+  for (int tap = 0; tap < 9; ++tap)
+    g[tap] = output < layer.outputs ? load_row(weight + (output * 9 + tap) * row, layer.bits16,
+                                               channel, layer.channels)
+                                    : splat(0.f);
+  for (int x = 0; x < 3; ++x) weight_sums(g[x], g[3 + x], g[6 + x], sums + x, 3);
+  for (int y = 0; y < 4; ++y) {
+    Vec all[4];
+    weight_sums(sums[3 * y], sums[3 * y + 1], sums[3 * y + 2], all, 1);
+    for (int x = 0; x < 4; ++x) put(4 * y + x, all[x]);
+  }
+}
+
 template <class F>
 void transform_weights(const WinogradLayer& layer, const char* weight, int64_t block, char* out) {
-  const int64_t row = layer.channels * (layer.bits16 ? 2 : 4);
   const int64_t place_bytes = layer.blocks() * layer.block_bytes();
   for (int64_t c = 0; c < layer.padded_channels(); c += F::kChannels)
     for (int half = 0; half < 2; ++half) {
       alignas(64) char rows[kPlaces][kLanes][kLanes * 4];  // [place][output][channel]
       for (int i = 0; i < kLanes; ++i) {
         const int64_t output = block * kBlock + half * kLanes + i;
-        for (int64_t v = 0; v < F::kChannels; v += kLanes) {
-          Vec g[9], sums[12];
-          for (int tap = 0; tap < 9; ++tap)
-            g[tap] = output < layer.outputs ? load_row(weight + (output * 9 + tap) * row,
-                                                       layer.bits16, c + v, layer.channels)
-                                            : splat(0.f);
-          for (int x = 0; x < 3; ++x) weight_sums(g[x], g[3 + x], g[6 + x], sums + x, 3);
-          for (int y = 0; y < 4; ++y) {
-            Vec all[4];
-            weight_sums(sums[3 * y], sums[3 * y + 1], sums[3 * y + 2], all, 1);
-            for (int x = 0; x < 4; ++x) F::put(rows[4 * y + x][i] + v * F::kBytes, all[x]);
-          }
-        }
+        for (int64_t v = 0; v < F::kChannels; v += kLanes)
+          transform_kernel(layer, weight, output, c + v, [&](int place, const Vec& x) {
+            F::put(rows[place][i] + v * F::kBytes, x);
+          });
       }
       for (int p = 0; p < kPlaces; ++p) {
         Vec square[kLanes];
@@ -97,6 +108,34 @@ void transform_weights(const WinogradLayer& layer, const char* weight, int64_t b
           store(to + (c / F::kStep + i) * kBlock + half * kLanes, square[i]);
       }
     }
+}
+
+// The same in 8 bits, `wide` being scratch.
+void round_weights(const WinogradLayer& layer, const char* weight, int64_t block, char* out,
+                   int32_t* begin, float* steps, float* wide) {
+  const int64_t padded = layer.padded_channels();
+  int8_t* row = reinterpret_cast<int8_t*>(wide + kPlaces * padded);
+  for (int c = 0; c < kBlock; ++c) {
+    Vec most[kPlaces];
+    for (int p = 0; p < kPlaces; ++p) most[p] = splat(0.f);
+    for (int64_t d = 0; d < padded; d += kLanes)
+      transform_kernel(layer, weight, block * kBlock + c, d, [&](int place, const Vec& x) {
+        most[place] = larger_magnitude(most[place], x);
+        store(wide + place * padded + d, x);
+      });
+    for (int p = 0; p < kPlaces; ++p) {
+      const int64_t of_block = p * layer.blocks() + block;
+      const Step step = step_for(largest_lane(most[p]));
+      int8_t* to = reinterpret_cast<int8_t*>(out) + of_block * layer.block_bytes() + c * 4;
+      for (int64_t d = 0; d < padded; d += kLanes)
+        store_whole(row + d, mul(load(wide + p * padded + d), splat(step.per_one)));
+      int32_t sum = 0;
+      for (int64_t d = 0; d < padded; ++d) sum += row[d];
+      for (int64_t d = 0; d < padded; d += 4) memcpy(to + d * kBlock, row + d, 4);
+      begin[of_block * kBlock + c] = -kUp * sum;
+      steps[of_block * kBlock + c] = step.worth;
+    }
+  }
 }
 
 // The pixels under a tile, or zeros outside of the picture.
@@ -135,9 +174,9 @@ LC_INLINE void look(const WinogradJob& job, const Cursor& tile, const char* zero
     }
 }
 
-template <class F>
-LC_INLINE void transform_inputs(const Patch& patch, const WinogradLayer& layer, char* out,
-                                int64_t place_bytes) {
+// A tile's inputs at all places: put(place, channel, values) takes a vector of channels.
+template <class Put>
+LC_INLINE void transform_patch(const Patch& patch, const WinogradLayer& layer, const Put& put) {
   for (int64_t c = 0; c < layer.padded_channels(); c += kLanes) {
     Vec sums[kPlaces];
     for (int x = 0; x < 4; ++x) {
@@ -150,8 +189,51 @@ LC_INLINE void transform_inputs(const Patch& patch, const WinogradLayer& layer, 
       Vec row[4];
       const Vec* s = sums + 4 * y;
       input_sums(s[0], s[1], s[2], s[3], row, 1);
-      for (int x = 0; x < 4; ++x) F::put(out + (4 * y + x) * place_bytes + c * F::kBytes, row[x]);
+      for (int x = 0; x < 4; ++x) put(4 * y + x, c, row[x]);
     }
+  }
+}
+
+// The transformed inputs of some tiles.
+struct Tiles {
+  int64_t count, row_bytes;
+  char* rows;    // [place][tile]
+  float* worth;  // of a step in 8 bits, [tile][place]
+  float* wide;   // of one tile before it is rounded, [place][channel]
+
+  char* row(int64_t place, int64_t tile) const { return rows + (place * count + tile) * row_bytes; }
+};
+
+template <class F>
+LC_INLINE void transform_tile(F, const Patch& patch, const WinogradLayer& layer, int64_t tile,
+                              const Tiles& tiles) {
+  char* out = tiles.row(0, tile);
+  const int64_t place_bytes = tiles.count * tiles.row_bytes;
+  transform_patch(patch, layer, [&](int place, int64_t channel, const Vec& x) {
+    F::put(out + place * place_bytes + channel * F::kBytes, x);
+  });
+}
+
+LC_INLINE void transform_tile(Bytes, const Patch& patch, const WinogradLayer& layer, int64_t tile,
+                              const Tiles& tiles) {
+  const int64_t padded = layer.padded_channels();
+  transform_patch(patch, layer, [&](int place, int64_t channel, const Vec& x) {
+    store(tiles.wide + place * padded + channel, x);
+  });
+  Vec most[kPlaces];
+  for (int p = 0; p < kPlaces; ++p) {
+    most[p] = splat(0.f);
+    for (int64_t c = 0; c < padded; c += kLanes)
+      most[p] = larger_magnitude(most[p], load(tiles.wide + p * padded + c));
+  }
+  alignas(64) float largest[kPlaces], per_one[kPlaces];
+  largest_lanes(most, largest);
+  for (int p = 0; p < kPlaces; p += kLanes)
+    steps_for(load(largest + p), per_one + p, tiles.worth + tile * kPlaces + p);
+  for (int p = 0; p < kPlaces; ++p) {
+    uint8_t* row = reinterpret_cast<uint8_t*>(tiles.row(p, tile));
+    for (int64_t c = 0; c < padded; c += kLanes)
+      store_moved_up(row + c, mul(load(tiles.wide + p * padded + c), splat(per_one[p])));
   }
 }
 
@@ -175,8 +257,19 @@ LC_INLINE void multiply(const char* x, int64_t row_bytes, const float* weights, 
   }
 }
 
+// Results at a place, in the steps of weights if these are of 8 bits.
+template <class F>
+LC_INLINE Vec result(F, const WinogradJob&, const float* at, int, int64_t) {
+  return load(at);
+}
+LC_INLINE Vec result(Bytes, const WinogradJob& job, const float* at, int place, int64_t output) {
+  const int64_t step = place * job.layer.blocks() * kBlock + output;
+  return mul(load(at), load_unaligned(job.steps + step));
+}
+
 // The four outputs of a tile, of one block, from its results at the 16 places.
-LC_INLINE void write_tile(const WinogradJob& job, const Cursor& tile, const float* results,
+template <class F>
+LC_INLINE void write_tile(F kind, const WinogradJob& job, const Cursor& tile, const float* results,
                           int64_t block) {
   constexpr int kPlace = kRows * kBlock;
   const int64_t outputs = job.layer.outputs;
@@ -186,10 +279,12 @@ LC_INLINE void write_tile(const WinogradJob& job, const Cursor& tile, const floa
   for (int64_t c = block * kBlock; c < outputs && c < (block + 1) * kBlock; c += kLanes) {
     Vec sums[8];
     for (int i = 0; i < 4; ++i) {
-      const float* at = results + (c - block * kBlock) + i * kPlace;
-      const Vec m1 = load(at + 4 * kPlace), m2 = load(at + 8 * kPlace);
-      sums[i] = add(add(load(at), m1), m2);
-      sums[4 + i] = sub(sub(m1, m2), load(at + 12 * kPlace));
+      const auto at = [&](int place) {
+        return result(kind, job, results + (c - block * kBlock) + place * kPlace, place, c);
+      };
+      const Vec m1 = at(4 + i), m2 = at(8 + i);
+      sums[i] = add(add(at(i), m1), m2);
+      sums[4 + i] = sub(sub(m1, m2), at(12 + i));
     }
     const Vec bias = load_unaligned(job.bias + c);
     const int64_t some = outputs - c < kLanes ? outputs - c : kLanes;
@@ -207,51 +302,74 @@ LC_INLINE void write_tile(const WinogradJob& job, const Cursor& tile, const floa
   }
 }
 
+// The same for tiles in 8 bits.
+template <int kCount>
+LC_INLINE void multiply(const WinogradJob& job, const uint8_t* x, const float* worth,
+                        int64_t of_block, float* out) {
+  const WinogradLayer& layer = job.layer;
+  const int8_t* weights = reinterpret_cast<const int8_t*>(job.weights);
+  const auto take = [&](int r, int half, const Vec& sums) {
+    store(out + r * kBlock + half * kLanes, mul(sums, splat(worth[r * kPlaces])));
+  };
+  multiply_rows<kCount>(job.dots, x, layer.row_bytes(), weights + of_block * layer.block_bytes(),
+                        layer.padded_channels() / 4, job.begin + of_block * kBlock, take);
+}
+
 // Results of kCount tiles and a block of outputs at all places, which a first-level cache holds.
-template <class F, int kCount>
-LC_INLINE void multiply_places(const WinogradJob& job, const char* inputs, int64_t place_bytes,
+template <int kCount, class F>
+LC_INLINE void multiply_places(F, const WinogradJob& job, const Tiles& tiles, int64_t tile,
                                int64_t block, float* results) {
   const WinogradLayer& layer = job.layer;
   for (int64_t p = 0; p < kPlaces; ++p) {
     const char* weights = job.weights + (p * layer.blocks() + block) * layer.block_bytes();
-    multiply<F, kCount>(inputs + p * place_bytes, layer.row_bytes(),
+    multiply<F, kCount>(tiles.row(p, tile), layer.row_bytes(),
                         reinterpret_cast<const float*>(weights), layer.padded_channels(),
                         results + p * kRows * kBlock);
   }
 }
 
+template <int kCount>
+LC_INLINE void multiply_places(Bytes, const WinogradJob& job, const Tiles& tiles, int64_t tile,
+                               int64_t block, float* results) {
+  for (int64_t p = 0; p < kPlaces; ++p)
+    multiply<kCount>(job, reinterpret_cast<const uint8_t*>(tiles.row(p, tile)),
+                     tiles.worth + tile * kPlaces + p, p * job.layer.blocks() + block,
+                     results + p * kRows * kBlock);
+}
+
 template <class F>
-void run(const WinogradJob& job, int64_t first, int64_t count, float* scratch) {
+void run(F kind, const WinogradJob& job, int64_t first, int64_t count, float* scratch) {
   const WinogradLayer& layer = job.layer;
-  const int64_t row_bytes = layer.row_bytes(), place_bytes = count * row_bytes;
   float* results = scratch;  // [place][tile][output]
-  char* inputs = reinterpret_cast<char*>(results + kPlaces * kRows * kBlock);
-  char* zeros = inputs + kPlaces * place_bytes;
+  Tiles tiles{count, layer.row_bytes(), reinterpret_cast<char*>(results + kMostResults), nullptr,
+              nullptr};
+  char* zeros = tiles.row(kPlaces, 0);
   memset(zeros, 0, static_cast<size_t>(layer.channels) * 4);
+  tiles.wide = reinterpret_cast<float*>(zeros) + WinogradLayer::round_up(layer.channels, 16);
+  tiles.worth = tiles.wide + kPlaces * layer.padded_channels();
   const Cursor begin = Cursor::at(job, first);
   Cursor tile = begin;
   for (int64_t t = 0; t < count; ++t, Cursor::next(job, tile)) {
     Patch patch;
     look(job, tile, zeros, patch);
-    transform_inputs<F>(patch, layer, inputs + t * row_bytes, place_bytes);
+    transform_tile(kind, patch, layer, t, tiles);
   }
   for (int64_t block = 0; block < layer.blocks(); ++block) {
     tile = begin;
     for (int64_t t = 0; t < count;) {
-      const char* rows = inputs + t * row_bytes;
       const int64_t left = count - t;
       int64_t now = 1;
       if (left >= kRows) {
         now = kRows;
-        multiply_places<F, kRows>(job, rows, place_bytes, block, results);
+        multiply_places<kRows>(kind, job, tiles, t, block, results);
       } else if (left >= 4) {
         now = 4;
-        multiply_places<F, 4>(job, rows, place_bytes, block, results);
+        multiply_places<4>(kind, job, tiles, t, block, results);
       } else {
-        multiply_places<F, 1>(job, rows, place_bytes, block, results);
+        multiply_places<1>(kind, job, tiles, t, block, results);
       }
       for (int64_t i = 0; i < now; ++i, Cursor::next(job, tile))
-        write_tile(job, tile, results + i * kBlock, block);
+        write_tile(kind, job, tile, results + i * kBlock, block);
       t += now;
     }
   }
@@ -259,19 +377,24 @@ void run(const WinogradJob& job, int64_t first, int64_t count, float* scratch) {
 
 }  // namespace
 
-void winograd_weights(const WinogradLayer& layer, const void* weight, int64_t block, char* out) {
+void winograd_weights(const WinogradLayer& layer, const void* weight, int64_t block, char* out,
+                      int32_t* begin, float* steps, float* scratch) {
+  const char* given = static_cast<const char*>(weight);
+  if (layer.multiplied == Multiplied::bytes)
+    return round_weights(layer, given, block, out, begin, steps, scratch);
 #if defined(__AVX512BF16__)
-  if (layer.pairs)
-    return transform_weights<Pairs>(layer, static_cast<const char*>(weight), block, out);
+  if (layer.multiplied == Multiplied::pairs)
+    return transform_weights<Pairs>(layer, given, block, out);
 #endif
-  transform_weights<Floats>(layer, static_cast<const char*>(weight), block, out);
+  transform_weights<Floats>(layer, given, block, out);
 }
 
 void winograd_tiles(const WinogradJob& job, int64_t first, int64_t count, float* scratch) {
+  if (job.layer.multiplied == Multiplied::bytes) return run(Bytes{}, job, first, count, scratch);
 #if defined(__AVX512BF16__)
-  if (job.layer.pairs) return run<Pairs>(job, first, count, scratch);
+  if (job.layer.multiplied == Multiplied::pairs) return run(Pairs{}, job, first, count, scratch);
 #endif
-  run<Floats>(job, first, count, scratch);
+  run(Floats{}, job, first, count, scratch);
 }
 
 }  // namespace LC_ISA

@@ -19,20 +19,28 @@ constexpr int64_t kMostTiles = 48;
 // Of a block of tiles and outputs.
 constexpr int64_t kMostResults = kPlaces * 12 * 32;
 
+// What is multiplied: floats, bfloat16 two at a time, or 8 bits. In 8 bits a tile's inputs at a
+// place get one step, and so do an output's weights.
+enum class Multiplied { floats, pairs, bytes };
+
 struct WinogradLayer {
   int64_t outputs, channels;
   bool bits16;  // weights, inputs and outputs are bfloat16
-  bool pairs;   // which the processor multiplies two at a time
+  Multiplied multiplied;
   int64_t lanes;
 
-  constexpr int64_t element() const { return pairs ? 2 : 4; }  // bytes of what is multiplied
+  constexpr int64_t element() const {  // bytes of what is multiplied
+    return multiplied == Multiplied::floats ? 4 : multiplied == Multiplied::pairs ? 2 : 1;
+  }
   // Channels are transformed a vector of floats, or of pairs, at a time.
   constexpr int64_t padded_channels() const {
-    return round_up(channels, pairs ? 2 * lanes : lanes);
+    return round_up(channels, multiplied == Multiplied::pairs ? 2 * lanes : lanes);
   }
   constexpr int64_t blocks() const { return (outputs + 2 * lanes - 1) / (2 * lanes); }
   constexpr int64_t block_bytes() const { return padded_channels() * 2 * lanes * element(); }
   constexpr int64_t weight_bytes() const { return kPlaces * blocks() * block_bytes(); }
+  // Of 8 bits: of a number for each output at each place.
+  constexpr int64_t steps() const { return kPlaces * blocks() * 2 * lanes; }
   // Of a row of transformed inputs: a line apart from a power of two, which would crowd the cache.
   constexpr int64_t row_bytes() const { return padded_channels() * element() + 64; }
 
@@ -41,8 +49,12 @@ struct WinogradLayer {
 
 struct WinogradJob {
   WinogradLayer layer;
-  const char* weights;  // [place][block][channel, or pair of them][output of the block]
-  const float* bias;    // [block][output]
+  // [place][block][channel, or pair or four of them][output of the block]
+  const char* weights;
+  const int32_t* begin;  // of sums of 8 bits, [place][block][output]: −128 Σ w
+  const float* steps;    // of weights in 8 bits, [place][block][output]
+  bool dots;             // the processor multiplies four pairs of 8 bits at a time
+  const float* bias;     // [block][output]
   Activation activation;
   const void* x;  // (images, height, width, channels)
   void* out;      // (images, out height, out width, outputs)
@@ -56,12 +68,19 @@ struct WinogradJob {
 
 // Floats of scratch, 64-byte aligned, for a call of winograd_tiles over so many tiles.
 constexpr int64_t winograd_scratch(const WinogradLayer& layer, int64_t tiles) {
-  return kMostResults + kPlaces * tiles * layer.row_bytes() / 4 + layer.channels + 16;
+  const int64_t unrounded = kPlaces * (layer.padded_channels() + tiles);
+  return kMostResults + kPlaces * tiles * layer.row_bytes() / 4 + layer.channels + 16 +
+         (layer.multiplied == Multiplied::bytes ? unrounded : 0);
+}
+// The same for winograd_weights.
+constexpr int64_t winograd_weight_scratch(const WinogradLayer& layer) {
+  return layer.multiplied == Multiplied::bytes ? (kPlaces + 1) * layer.padded_channels() : 0;
 }
 
 // Transforms the weights of a block: `weight` is (outputs, 9, channels), rows of the kernel first.
+// `begin` and `steps` are those of a job of 8 bits, and null for others.
 LC_DECLARE(void winograd_weights(const WinogradLayer& layer, const void* weight, int64_t block,
-                                 char* out))
+                                 char* out, int32_t* begin, float* steps, float* scratch))
 // Computes the outputs of tiles [first, first + count).
 LC_DECLARE(void winograd_tiles(const WinogradJob& job, int64_t first, int64_t count,
                                float* scratch))

@@ -4,14 +4,16 @@
 #include <vector>
 
 #include "bindings.h"
+#include "int8_layer.h"
 #include "parallel.h"
 #include "winograd.h"
 
 namespace lc {
 namespace {
 
-void transform(const WinogradLayer& layer, const void* weight, int64_t block, char* out) {
-  LC_DISPATCH(winograd_weights, layer, weight, block, out)
+void transform(const WinogradLayer& layer, const void* weight, int64_t block, char* out,
+               int32_t* begin, float* steps, float* scratch) {
+  LC_DISPATCH(winograd_weights, layer, weight, block, out, begin, steps, scratch)
 }
 
 void compute(const WinogradJob& job, int64_t first, int64_t count, float* scratch) {
@@ -23,8 +25,8 @@ class WinogradPlan {
   // weight is (outputs, 9, channels), rows of the kernel first.
   WinogradPlan(const py::array& weight, const std::optional<Array<float>>& bias,
                std::array<int64_t, 2> padding, const std::optional<std::string>& activation,
-               int threads)
-      : layer_{0, 0, is_bits16(weight, "weight"), false, isa_lanes(active_isa())},
+               bool int8, int threads)
+      : layer_{0, 0, is_bits16(weight, "weight"), Multiplied::floats, isa_lanes(active_isa())},
         padding_(padding),
         activation_(activation_named(activation)),
         weights_(0) {
@@ -33,7 +35,14 @@ class WinogradPlan {
     require(std::min(padding[0], padding[1]) >= 0, "padding must not be negative");
     layer_.outputs = weight.shape(0);
     layer_.channels = weight.shape(2);
-    layer_.pairs = layer_.bits16 && active_isa() == Isa::avx512_bf16;
+    if (int8) {
+      require(layer_.channels <= kMostInt8Inputs, "weight must have at most 65536 channels");
+      layer_.multiplied = Multiplied::bytes;
+      begin_.resize(static_cast<size_t>(layer_.steps()));
+      steps_.resize(static_cast<size_t>(layer_.steps()));
+    } else if (layer_.bits16 && active_isa() == Isa::avx512_bf16) {
+      layer_.multiplied = Multiplied::pairs;
+    }
     require(!bias || (bias->ndim() == 1 && bias->shape(0) == layer_.outputs),
             "bias must be (outputs)");
     bias_.resize(static_cast<size_t>(layer_.blocks() * 2 * layer_.lanes), 0.f);
@@ -42,8 +51,10 @@ class WinogradPlan {
     char* out = reinterpret_cast<char*>(weights_.data.get());
     const void* given = weight.data();
     py::gil_scoped_release unlocked;
-    parallel_for(layer_.blocks(), threads, 0,
-                 [&](int64_t block, float*) { transform(layer_, given, block, out); });
+    parallel_for(layer_.blocks(), threads, winograd_weight_scratch(layer_),
+                 [&](int64_t block, float* scratch) {
+                   transform(layer_, given, block, out, begin_.data(), steps_.data(), scratch);
+                 });
   }
 
   // x is (images, height, width, channels), out (images, out height, out width, outputs).
@@ -58,12 +69,21 @@ class WinogradPlan {
                 out.shape(0) == x.shape(0) && out.shape(1) == after(0) &&
                 out.shape(2) == after(1) && out.shape(3) == layer_.outputs,
             "out must be a writable (images, out height, out width, outputs) array like x");
-    const WinogradJob job{layer_,       reinterpret_cast<const char*>(weights_.data.get()),
-                          bias_.data(), activation_,
-                          x.data(),     out.mutable_data(),
-                          x.shape(0),   x.shape(1),
-                          x.shape(2),   out.shape(1),
-                          out.shape(2), {padding_[0], padding_[1]}};
+    const WinogradJob job{layer_,
+                          reinterpret_cast<const char*>(weights_.data.get()),
+                          begin_.data(),
+                          steps_.data(),
+                          isa_multiplies_int8(),
+                          bias_.data(),
+                          activation_,
+                          x.data(),
+                          out.mutable_data(),
+                          x.shape(0),
+                          x.shape(1),
+                          x.shape(2),
+                          out.shape(1),
+                          out.shape(2),
+                          {padding_[0], padding_[1]}};
     py::gil_scoped_release unlocked;
     // Shares of the same size for all threads, in whole fours of tiles.
     const int64_t tiles = job.tiles(), team = std::max(1, threads);
@@ -83,7 +103,8 @@ class WinogradPlan {
   std::array<int64_t, 2> padding_;
   Activation activation_;
   AlignedFloats weights_;
-  std::vector<float> bias_;
+  std::vector<int32_t> begin_;
+  std::vector<float> steps_, bias_;
 };
 
 }  // namespace
@@ -92,9 +113,9 @@ void bind_winograd(py::module_& module) {
   py::class_<WinogradPlan>(module, "WinogradPlan",
                            "A 3 x 3 convolution's transformed weights; see ops.WinogradPlan.")
       .def(py::init<const py::array&, const std::optional<Array<float>>&, std::array<int64_t, 2>,
-                    const std::optional<std::string>&, int>(),
+                    const std::optional<std::string>&, bool, int>(),
            py::arg("weight"), py::arg("bias"), py::arg("padding"), py::arg("activation"),
-           py::arg("threads"))
+           py::arg("int8"), py::arg("threads"))
       .def("run", &WinogradPlan::run, py::arg("x"), py::arg("out").noconvert(), py::arg("threads"));
 }
 

@@ -78,6 +78,21 @@ def multiplies_int8() -> bool:
     """Tell whether the processor multiplies four pairs of 8 bits at a time (AVX512-VNNI)."""
 
 @final
+class Int8ConvolutionPlan:
+    def __init__(
+        self,
+        weight: NDArray[Any],
+        bias: _Float32 | None,
+        kernel_width: int,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        dilation: tuple[int, int],
+        activation: str | None,
+        threads: int,
+    ) -> None: ...
+    def run(self, x: NDArray[Any], out: NDArray[Any], threads: int) -> None: ...
+
+@final
 class Int8LinearPlan:
     def __init__(
         self,
@@ -147,6 +162,7 @@ class WinogradPlan:
         bias: _Float32 | None,
         padding: tuple[int, int],
         activation: str | None,
+        int8: bool,
         threads: int,
     ) -> None: ...
     def run(self, x: NDArray[Any], out: NDArray[Any], threads: int) -> None: ...

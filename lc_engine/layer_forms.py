@@ -2,9 +2,10 @@
 
 A dense product takes as long at 2 % of its weights as at all of them. Layers with few weights left
 go through lists of these (`ops.SparseLayerPlan`), 3 × 3 convolutions with more through fewer
-multiplications (`ops.WinogradPlan`), linear layers through products of 8-bit numbers where these
-are asked for (`ops.Int8LinearPlan`), and all others through oneDNN with weights that it has packed
-before. What is left is torch's.
+multiplications (`ops.WinogradPlan`), and all others through oneDNN with weights that it has packed
+before. Where products of 8-bit numbers are asked for, linear layers and convolutions go through
+these (`ops.Int8LinearPlan`, `ops.Int8ConvolutionPlan`, `ops.WinogradPlan`). What is left is
+torch's.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from lc_engine.fusing import Activation
 
-Form = Literal["dense", "packed", "winograd", "int8", "lists"]
+Form = Literal["dense", "packed", "winograd", "int8", "int8_winograd", "lists"]
 # Density below which lists beat a dense form, as measured on Zen 4: oneDNN's in bfloat16 takes half
 # the time of one in float32, lists two thirds; Winograd's takes 0.6 of oneDNN's, packed weights
 # 0.95, 8 bits 0.6 of bfloat16. What a list costs whatever its length, gathering inputs and writing
@@ -35,6 +36,7 @@ _DENSEST: dict[Form, dict[torch.dtype, float]] = {
     "packed": {torch.float32: 0.7, torch.bfloat16: 0.55},
     "winograd": {torch.float32: 0.42, torch.bfloat16: 0.33},
     "int8": {torch.float32: 0.25, torch.bfloat16: 0.3},
+    "int8_winograd": {torch.float32: 0.15, torch.bfloat16: 0.2},
 }
 DTYPES = tuple(_DENSEST["dense"])
 _PER_OUTPUT_AND_INPUT = 8.0
@@ -43,8 +45,6 @@ _FEWEST_CHANNELS = 32
 _FEWEST_TILES = 64
 # Rows, or pixels, for which weights are worth packing.
 _FEWEST_ROWS = 256
-# Stride and padding of a convolution that takes pixels as they come.
-_PLAIN = ((1, 1), (0, 0))
 # What oneDNN calls activations: kind, numbers and algorithm. Its ReLU and ReLU6 make 0 of a NaN, by
 # which a row that is not finite is told, so they are not among these.
 Pointwise = tuple[str, list[float], str]
@@ -87,14 +87,16 @@ def in_form(
         how = _POINTWISE[activation]
         return _packed(weight, bias, how) if linear else _packed_convolution(module, x, how)
     own = cast("PlanActivation | None", activation)
-    if form == "winograd":
-        return ops.WinogradPlan(weight, bias, padding=module.padding, activation=own)
-    if form == "int8":
+    if form in ("winograd", "int8_winograd"):
+        int8 = form == "int8_winograd"
+        return ops.WinogradPlan(weight, bias, padding=module.padding, activation=own, int8=int8)
+    if form == "int8" and (linear or _is_linear(module)):
         plan = ops.Int8LinearPlan([weight.flatten(1)], [bias], [own])
         return plan if linear else lambda x: plan(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     if linear:
         return ops.SparseLayerPlan(weight, bias, activation=own)
-    return ops.SparseLayerPlan(
+    of_pixels = ops.Int8ConvolutionPlan if form == "int8" else ops.SparseLayerPlan
+    return of_pixels(
         weight,
         bias,
         stride=module.stride,
@@ -121,14 +123,14 @@ def _dense_form(module: Any, x: Tensor, int8: bool) -> Form:
     )
     rows = x.numel() // max(1, x.shape[-1] if isinstance(module, nn.Linear) else x.shape[1])
     form: Form = "packed" if packs and rows >= _FEWEST_ROWS else "dense"
-    inputs = module.weight[0].numel()
-    int8 = int8 and rows >= _FEWEST_ROWS and 0 < inputs <= MOST_INPUTS
+    int8 = int8 and 0 < module.weight[0].numel() <= MOST_INPUTS
+    whole = isinstance(module, nn.Linear) or module.groups == 1
+    if int8 and whole and rows >= _FEWEST_ROWS:
+        form = "int8"
     if isinstance(module, nn.Linear):
-        return "int8" if int8 else form
+        return form
     if x.dim() != 4:
         return "dense"
-    if int8 and inputs == module.in_channels and (module.stride, module.padding) == _PLAIN:
-        return "int8"  # a linear layer over pixels
     if module.kernel_size != (3, 3) or module.stride != (1, 1) or module.dilation != (1, 1):
         return form
     if module.groups != 1 or min(module.in_channels, module.out_channels) < _FEWEST_CHANNELS:
@@ -136,7 +138,15 @@ def _dense_form(module: Any, x: Tensor, int8: bool) -> Form:
     tiles, padding = len(x), cast("tuple[int, int]", module.padding)
     for size, pad in zip(x.shape[2:], padding, strict=True):
         tiles *= (size + 2 * pad - 1) // 2
-    return "winograd" if tiles >= _FEWEST_TILES else form
+    if tiles < _FEWEST_TILES:
+        return form
+    return "int8_winograd" if int8 else "winograd"
+
+
+def _is_linear(convolution: Any) -> bool:
+    """Tell whether a convolution is a linear layer over pixels as they come."""
+    ones: bool = convolution.kernel_size == convolution.stride == (1, 1)
+    return ones and convolution.padding == (0, 0)
 
 
 def _packed(

@@ -34,7 +34,7 @@ class FastLayers:
         activations: by module, the activation that it applies to its outputs, of those that
             `taken` gives.
         chains: by module, the one before it, which leaves its work to it (`fuse_chains`).
-        int8: multiply linear layers, and convolutions of 1 × 1, in 8 bits.
+        int8: multiply linear layers, and convolutions without groups, in 8 bits.
     """
 
     def __init__(

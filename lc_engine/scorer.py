@@ -76,8 +76,8 @@ class Scorer:
             it, None says that the model's output are the features.
         device: where a `ModelSpec` is loaded to; None is the CPU.
         dtype: what the sub-models compute in: "float32", "bfloat16", "auto" for the faster of
-            the two on the first batch, None for the model's own; "int8" multiplies linear layers,
-            and convolutions of 1 × 1, in 8 bits (`ops.Int8LinearPlan`) and is for a CPU.
+            the two on the first batch, None for the model's own; "int8" multiplies linear layers
+            and convolutions without groups in 8 bits (`ops.Int8LinearPlan`) and is for a CPU.
         tol: of a Clenshaw-Curtis path, the error in lc that a row may have: no more points are
             run for it than that takes. The table gets the columns `error` and `points`.
 

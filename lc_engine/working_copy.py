@@ -55,7 +55,8 @@ class WorkingCopy:
         masking: how they are compared.
         classifier: name of the classifier module, None if the model's output are the features.
         dtype: of the copy's weights and of all that it computes; torch.int8 multiplies linear
-            layers and convolutions of 1 × 1 in 8 bits, and computes all else in `beside_int8`.
+            layers and convolutions without groups in 8 bits, and computes all else in
+            `beside_int8`.
         example: (N, …) inputs, on the model's device.
 
     Raises:

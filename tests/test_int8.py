@@ -9,7 +9,13 @@ from torch import nn
 
 import lc_engine as lc
 from lc_engine.fusing import fuse_activations, fuse_chains
-from lc_engine.ops import FallbackWarning, Int8LinearPlan, contract
+from lc_engine.ops import (
+    FallbackWarning,
+    Int8ConvolutionPlan,
+    Int8LinearPlan,
+    WinogradPlan,
+    contract,
+)
 from lc_engine.precision import beside_int8, check_int8
 from lc_engine.prepared import Prepared
 
@@ -80,6 +86,37 @@ def test_convolutions_of_one_pixel_are_linear_layers(made) -> None:
         found = views(model, x, torch.int8).features(x, [0])
     assert len(made) >= 8  # those over fewer pixels are not worth it
     assert all(len(shapes) == 1 for shapes in made)
+    assert distance(found, exact) < 0.1
+
+
+@needs_core
+def test_convolutions_are_direct_or_by_winograds_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    direct, winograds = [], []
+
+    class Direct(Int8ConvolutionPlan):
+        def __init__(self, weight, *others, **named) -> None:
+            direct.append((*weight.shape[1:], *named["stride"]))
+            super().__init__(weight, *others, **named)
+
+    class Winograds(WinogradPlan):
+        def __init__(self, weight, *others, int8: bool, **named) -> None:
+            winograds.append(int8)
+            super().__init__(weight, *others, int8=int8, **named)
+
+    monkeypatch.setattr("lc_engine.ops.Int8ConvolutionPlan", Direct)
+    monkeypatch.setattr("lc_engine.ops.WinogradPlan", Winograds)
+    torch.manual_seed(0)
+    model = timm.create_model("resnet18", num_classes=5, zero_init_last=False).eval()
+    x = torch.randn(16, 3, 96, 96)
+    with torch.inference_mode():
+        exact = views(model, x, torch.float32).features(x, [0])
+        assert winograds
+        assert not any(winograds)
+        winograds.clear()
+        found = views(model, x, torch.int8).features(x, [0])
+    assert winograds
+    assert all(winograds)
+    assert {(3, 7, 7, 2, 2), (64, 3, 3, 2, 2), (64, 1, 1, 2, 2)} <= set(direct)
     assert distance(found, exact) < 0.1
 
 

@@ -74,9 +74,15 @@ for name, dress in (("lists", np.asarray), ("bfloat16 lists", bits)):
     out[name] = np.empty((1, 1, len(x), len(weight)), dress(x).dtype)
     plan.run(dress(x)[None, None], out[name], 2)
 for name, dress in (("winograd", np.asarray), ("bfloat16 winograd", bits)):
-    plan = core.WinogradPlan(dress(given["kernel"]), bias, (1, 1), "relu6", 2)
-    out[name] = np.empty((*given["pixels"].shape[:3], len(bias)), dress(x).dtype)
-    plan.run(dress(given["pixels"]), out[name], 2)
+    kernel, like = dress(given["kernel"]), np.empty((*given["pixels"].shape[:3], len(bias)))
+    for way, plan in (
+        (name, core.WinogradPlan(kernel, bias, (1, 1), "relu6", False, 2)),
+        (f"{name} int8", core.WinogradPlan(kernel, bias, (1, 1), "relu6", True, 2)),
+        (f"{name[:-8]}direct int8",
+         core.Int8ConvolutionPlan(kernel, bias, 3, one, one, one, "relu6", 2)),
+    ):
+        out[way] = like.astype(kernel.dtype)
+        plan.run(dress(given["pixels"]), out[way], 2)
 for name, dress in (("int8", np.asarray), ("bfloat16 int8", bits)):
     plan = core.Int8LinearPlan([dress(weight), dress(given["second"])], [bias, None],
                                ["relu", None], 2)
@@ -214,6 +220,9 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.n
     direct = convolved(pixels.astype(np.float64), kernel.astype(np.float64)) + bias
     wanted["winograd"] = direct.clip(0, 6)
     wanted["bfloat16 winograd"] = (convolved(cut(pixels), cut(kernel)) + bias).clip(0, 6)
+    for name in ("", "bfloat16 "):
+        for way in ("winograd int8", "direct int8"):
+            wanted[name + way] = wanted[f"{name}winograd"]
     narrow = (given["x"], given["weight"], given["second"])
     for name, parts in (("int8", narrow), ("bfloat16 int8", map(cut, narrow))):
         x_8, weight_8, second_8 = (part.astype(np.float64) for part in parts)

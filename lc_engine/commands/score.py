@@ -137,7 +137,7 @@ def score(
         Dtype | None,
         typer.Option(
             help="Of the sub-models; auto is the faster of float32 and bfloat16 on this machine, "
-            "int8 multiplies linear layers in 8 bits.",
+            "int8 multiplies linear layers and convolutions in 8 bits.",
             show_default="the model's own; of a language model auto",
         ),
     ] = None,

@@ -3,6 +3,7 @@
 from lc_engine.ops.apply_thresholds import apply_thresholds
 from lc_engine.ops.attention import attention
 from lc_engine.ops.contract import FallbackWarning, PathScores
+from lc_engine.ops.int8_convolution import Int8ConvolutionPlan
 from lc_engine.ops.int8_linear import Int8LinearPlan
 from lc_engine.ops.linear_confidence import LinearPlan, linear_confidence
 from lc_engine.ops.masked_linear import masked_linear
@@ -15,6 +16,7 @@ from lc_engine.ops.winograd import WinogradPlan
 
 __all__ = [
     "FallbackWarning",
+    "Int8ConvolutionPlan",
     "Int8LinearPlan",
     "LinearPlan",
     "MLPPlan",

@@ -19,13 +19,16 @@ class WinogradPlan:
 
     16 products give four outputs, in place of 36 (Lavin and Gray, arXiv 1509.09308, section 4.1).
     Sums are float32. In float32 the result is as exact as a direct product's; in bfloat16 the
-    transformed inputs and weights are rounded once more, which doubles the rounding error.
+    transformed inputs and weights are rounded once more, which doubles the rounding error. In 8
+    bits they are rounded as `Int8LinearPlan` does it, with a step for the transformed inputs of
+    each four outputs at each of the 16 places, and one for an output's weights there.
 
     Args:
         weight: (E, C, 3, 3) without groups, float32 or bfloat16 on a CPU.
         bias: (E,) or None.
         padding: zeros on each side, in rows and columns.
         activation: of the outputs, before they are rounded: None, "relu", "relu6" or "gelu".
+        int8: multiply in 8 bits, on a processor with AVX512-VNNI twice as fast as in bfloat16.
 
     Raises:
         ValueError: another shape, dtype, device or activation; the C++ core was not built.
@@ -38,6 +41,7 @@ class WinogradPlan:
         *,
         padding: Pair = (0, 0),
         activation: PlanActivation | None = None,
+        int8: bool = False,
     ) -> None:
         pixels.check_activation(activation)
         contract.check_tensor("weight", weight, ("E", "C", 3, 3))
@@ -52,6 +56,7 @@ class WinogradPlan:
             contract.host_floats(bias),
             padding,
             activation,
+            int8,
             torch.get_num_threads(),
         )
 

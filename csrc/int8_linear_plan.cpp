@@ -1,30 +1,18 @@
 // Int8LinearPlan: a linear layer's weights rounded to 8 bits, then any number of rows.
 #include <algorithm>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "bindings.h"
 #include "int8_linear.h"
-#include "parallel.h"
+#include "int8_rounded.h"
 
 namespace lc {
 namespace {
 
-void round_weights(const Int8Layer& layer, const void* weight, bool bits16, int64_t block,
-                   uint8_t* out, float* steps, float* scratch) {
-  LC_DISPATCH(int8_weights, layer, weight, bits16, block, out, steps, scratch)
-}
-
 void compute(const Int8Job& job, int64_t first, int64_t rows, float* scratch) {
   LC_DISPATCH(int8_rows, job, first, rows, scratch)
 }
-
-// What an Int8Layer points to.
-struct Held {
-  AlignedFloats weights;
-  std::vector<float> steps, bias;
-};
 
 class Int8LinearPlan {
  public:
@@ -46,9 +34,12 @@ class Int8LinearPlan {
       require(!biases[i] || (biases[i]->ndim() == 1 && biases[i]->shape(0) == weight.shape(0)),
               "bias must be (outputs)");
       const Activation activation = activation_named(activations[i]);
-      add({weight.shape(0), weight.shape(1), activation, isa_lanes(active_isa()), nullptr, nullptr,
-           nullptr},
-          weight.data(), biases[i] ? biases[i]->data() : nullptr, threads);
+      const void* given = weight.data();
+      const float* bias = data_or_null(biases[i]);
+      const int64_t outputs = weight.shape(0), inputs = weight.shape(1);
+      py::gil_scoped_release unlocked;
+      held_.emplace_back(outputs, inputs, activation, given, bits16_, bias, threads);
+      layers_.push_back(held_.back().layer);
     }
   }
 
@@ -60,12 +51,12 @@ class Int8LinearPlan {
     require(is_bits16(out, "out") == bits16_ && out.ndim() == 2 && out.writeable() &&
                 out.shape(0) == x.shape(0) && out.shape(1) == outputs,
             "out must be a writable (rows, outputs) array like x");
-    const auto count = static_cast<int64_t>(layers_.size());
-    const Int8Job job{layers_.data(),        count,    bits16_,
-                      isa_multiplies_int8(), x.data(), out.mutable_data()};
+    const Int8Job job{layers_.data(), static_cast<int64_t>(layers_.size()),
+                      bits16_,        isa_multiplies_int8(),
+                      x.data(),       out.mutable_data()};
     const int64_t rows = x.shape(0);
     py::gil_scoped_release unlocked;
-    parallel_for((rows + kInt8Rows - 1) / kInt8Rows, threads, int8_scratch(layers_.data(), count),
+    parallel_for((rows + kInt8Rows - 1) / kInt8Rows, threads, job.scratch(),
                  [&](int64_t task, float* scratch) {
                    const int64_t first = task * kInt8Rows;
                    compute(job, first, std::min(kInt8Rows, rows - first), scratch);
@@ -74,31 +65,7 @@ class Int8LinearPlan {
   }
 
  private:
-  void add(Int8Layer layer, const void* weight, const float* bias, int threads) {
-    const auto padded = static_cast<size_t>(layer.blocks() * 2 * layer.lanes);
-    Held held{AlignedFloats(layer.blocks() * layer.block_bytes() / 4, Memory::as_it_is),
-              std::vector<float>(padded, 0.f), std::vector<float>(padded, 0.f)};
-    if (bias != nullptr) std::copy_n(bias, layer.outputs, held.bias.begin());
-    auto* out = reinterpret_cast<uint8_t*>(held.weights.data.get());
-    float* steps = held.steps.data();
-    {
-      py::gil_scoped_release unlocked;
-      parallel_for(
-          layer.blocks(), threads, layer.row_bytes() / 4,
-          [&](int64_t block, float* scratch) {
-            round_weights(layer, weight, bits16_, block, out + block * layer.block_bytes(),
-                          steps + block * 2 * layer.lanes, scratch);
-          },
-          Memory::as_it_is);
-    }
-    layer.weights = out;
-    layer.steps = steps;
-    layer.bias = held.bias.data();
-    held_.push_back(std::move(held));
-    layers_.push_back(layer);
-  }
-
-  std::vector<Held> held_;
+  std::vector<RoundedLayer> held_;
   std::vector<Int8Layer> layers_;
   bool bits16_ = false;
 };

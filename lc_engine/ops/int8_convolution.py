@@ -1,0 +1,78 @@
+"""Int8ConvolutionPlan: a convolution whose products are of 8-bit numbers, on a CPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from lc_engine.ops import contract, pixels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lc_engine.ops.pixels import Pair, PlanActivation
+
+
+class Int8ConvolutionPlan:
+    """A convolution with weights and inputs rounded to 8 bits.
+
+    As `Int8LinearPlan`, with one step for the inputs of a band: of the rows of outputs, counted
+    from the top of each picture, that together have 48 outputs or a few more. A picture's result
+    depends on no other picture. For 3 × 3 convolutions of stride 1 `WinogradPlan` is faster.
+
+    Args:
+        weight: (E, C, kernel height, kernel width) without groups, float32 or bfloat16 on a CPU, of
+            at most 65,536 to an output.
+        bias: (E,) or None.
+        stride: in rows and columns, as `torch.nn.Conv2d` has it.
+        padding: zeros on each side.
+        dilation: distance of the kernel's points.
+        activation: of the outputs: None, "relu", "relu6" or "gelu" (to 2e-4).
+
+    Raises:
+        ValueError: another shape, dtype, device or activation; the C++ core was not built.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *,
+        stride: Pair = (1, 1),
+        padding: Pair = (0, 0),
+        dilation: Pair = (1, 1),
+        activation: PlanActivation | None = None,
+    ) -> None:
+        pixels.check_activation(activation)
+        contract.check_tensor("weight", weight, ("E", "C", "height", "width"))
+        contract.resolve_backend("Int8ConvolutionPlan", "native", weight.device, weight.dtype)
+        if bias is not None:
+            contract.check_tensor("bias", bias, (weight.shape[0],), weight)
+        self._shape = tuple(weight.shape)
+        self._dtype = weight.dtype
+        self._step = (stride, padding, dilation)
+        self._plan = contract.native().Int8ConvolutionPlan(
+            contract.host_array(pixels.taps_of(weight)),
+            contract.host_floats(bias),
+            self._shape[3],
+            *self._step,
+            activation,
+            torch.get_num_threads(),
+        )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Convolve.
+
+        Args:
+            x: (N, C, H, W), fastest with channels-last pixels.
+
+        Returns:
+            (N, E, height, width) with channels-last pixels. A band over pixels that are not finite
+            gives NaN, and so does an output with a weight that is not.
+
+        Raises:
+            ValueError: another shape, dtype or device than the weight's.
+        """
+        pixels.check_input(x, self._dtype)
+        return pixels.convolve(self._plan, x, self._shape, *self._step)
