@@ -2,7 +2,6 @@
 #include "int8_convolution.h"
 
 #include "int8_outputs.h"
-#include "rows_out.h"
 
 namespace lc {
 namespace LC_ISA {
@@ -79,7 +78,7 @@ void int8_band(const Int8Pixels& job, int64_t band, float* scratch) {
   float worth[kInt8Rows];
   worth[0] = round_pixels(job, under, rounded);
   for (int64_t r = 1; r < kInt8Rows; ++r) worth[r] = worth[0];
-  const int64_t outputs = layer.outputs, count = rows * job.out_width;
+  const int64_t count = rows * job.out_width;
   int64_t down = 0, across = 0;
   for (int64_t done = 0; done < count; done += kInt8Rows) {
     const int64_t now = count - done < kInt8Rows ? count - done : kInt8Rows;
@@ -90,10 +89,7 @@ void int8_band(const Int8Pixels& job, int64_t band, float* scratch) {
       if (++across == job.out_width) across = 0, ++down;
     }
     const int64_t at = (image * job.out_height + first) * job.out_width + done;
-    run_layer(layer, job.dots, x, worth, now, [&](int64_t r, int64_t output, Vec values) {
-      write_row(job.out, job.bits16, (at + r) * outputs + output, values,
-                lanes_left(outputs, output));
-    });
+    run_layer(layer, job.dots, x, worth, now, {job.out, job.bits16, at});
   }
 }
 

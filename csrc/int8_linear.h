@@ -5,14 +5,22 @@
 
 namespace lc {
 
+// A layer norm of rows before they are rounded.
+struct RowNorm {
+  const float* weight;  // (inputs), whole vectors of them
+  const float* bias;
+  float epsilon;
+};
+
 // Layers one after the other: what lies between them never leaves the caches.
 struct Int8Job {
   const Int8Layer* layers;
   int64_t count;
-  bool bits16;    // x and out are bfloat16
-  bool dots;      // the processor multiplies four pairs at a time
-  const void* x;  // (rows, inputs of the first layer)
-  void* out;      // (rows, outputs of the last one)
+  bool bits16;          // x and out are bfloat16
+  bool dots;            // the processor multiplies four pairs at a time
+  const RowNorm* norm;  // of x, or null
+  const void* x;        // (rows, inputs of the first layer)
+  void* out;            // (rows, outputs of the last one)
 
   int64_t widest_row_bytes() const {
     int64_t most = 0;
@@ -25,7 +33,8 @@ struct Int8Job {
     int64_t between = 0;
     for (int64_t i = 0; i + 1 < count; ++i)
       if (layers[i].outputs > between) between = layers[i].outputs;
-    return kInt8Rows * (widest_row_bytes() / 4 + between) + 16;
+    const int64_t normed = norm == nullptr ? 0 : layers[0].row_bytes();  // a row of floats
+    return kInt8Rows * (widest_row_bytes() / 4 + between) + normed + 16;
   }
 };
 

@@ -1,6 +1,7 @@
 // Int8LinearPlan: a linear layer's weights rounded to 8 bits, then any number of rows.
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bindings.h"
@@ -16,10 +17,13 @@ void compute(const Int8Job& job, int64_t first, int64_t rows, float* scratch) {
 
 class Int8LinearPlan {
  public:
-  // A weight is (outputs, inputs), with the outputs of the one before as inputs.
+  // A weight is (outputs, inputs), with the outputs of the one before as inputs; norm_weight and
+  // norm_bias are (inputs of the first), for a layer norm of the rows.
   Int8LinearPlan(const std::vector<py::array>& weights,
                  const std::vector<std::optional<Array<float>>>& biases,
-                 const std::vector<std::optional<std::string>>& activations, int threads) {
+                 const std::vector<std::optional<std::string>>& activations,
+                 const std::optional<Array<float>>& norm_weight,
+                 const std::optional<Array<float>>& norm_bias, float epsilon, int threads) {
     require(
         !weights.empty() && biases.size() == weights.size() && activations.size() == weights.size(),
         "weights, biases and activations must be one each for every layer");
@@ -41,6 +45,18 @@ class Int8LinearPlan {
       held_.emplace_back(outputs, inputs, activation, given, bits16_, bias, threads);
       layers_.push_back(held_.back().layer);
     }
+    require(norm_weight.has_value() == norm_bias.has_value(),
+            "norm_weight and norm_bias must come together");
+    if (!norm_weight) return;
+    const Int8Layer& first = layers_.front();
+    for (const auto& [given, held] :
+         {std::pair(&*norm_weight, &norm_weight_), std::pair(&*norm_bias, &norm_bias_)}) {
+      require(given->ndim() == 1 && given->shape(0) == first.inputs,
+              "norm_weight and norm_bias must be (inputs)");
+      held->assign(static_cast<size_t>(first.row_bytes()), 0.f);
+      std::copy_n(given->data(), first.inputs, held->begin());
+    }
+    norm_ = RowNorm{norm_weight_.data(), norm_bias_.data(), epsilon};
   }
 
   // x is (rows, inputs), out (rows, outputs).
@@ -51,9 +67,13 @@ class Int8LinearPlan {
     require(is_bits16(out, "out") == bits16_ && out.ndim() == 2 && out.writeable() &&
                 out.shape(0) == x.shape(0) && out.shape(1) == outputs,
             "out must be a writable (rows, outputs) array like x");
-    const Int8Job job{layers_.data(), static_cast<int64_t>(layers_.size()),
-                      bits16_,        isa_multiplies_int8(),
-                      x.data(),       out.mutable_data()};
+    const Int8Job job{layers_.data(),
+                      static_cast<int64_t>(layers_.size()),
+                      bits16_,
+                      isa_multiplies_int8(),
+                      norm_ ? &*norm_ : nullptr,
+                      x.data(),
+                      out.mutable_data()};
     const int64_t rows = x.shape(0);
     py::gil_scoped_release unlocked;
     parallel_for((rows + kInt8Rows - 1) / kInt8Rows, threads, job.scratch(),
@@ -67,6 +87,8 @@ class Int8LinearPlan {
  private:
   std::vector<RoundedLayer> held_;
   std::vector<Int8Layer> layers_;
+  std::vector<float> norm_weight_, norm_bias_;
+  std::optional<RowNorm> norm_;
   bool bits16_ = false;
 };
 
@@ -78,8 +100,11 @@ void bind_int8_linear(py::module_& module) {
   py::class_<Int8LinearPlan>(module, "Int8LinearPlan",
                              "Weights of linear layers in 8 bits; see ops.Int8LinearPlan.")
       .def(py::init<const std::vector<py::array>&, const std::vector<std::optional<Array<float>>>&,
-                    const std::vector<std::optional<std::string>>&, int>(),
-           py::arg("weights"), py::arg("biases"), py::arg("activations"), py::arg("threads"))
+                    const std::vector<std::optional<std::string>>&,
+                    const std::optional<Array<float>>&, const std::optional<Array<float>>&, float,
+                    int>(),
+           py::arg("weights"), py::arg("biases"), py::arg("activations"), py::arg("norm_weight"),
+           py::arg("norm_bias"), py::arg("epsilon"), py::arg("threads"))
       .def("run", &Int8LinearPlan::run, py::arg("x"), py::arg("out").noconvert(),
            py::arg("threads"));
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include "int8_layer.h"
 #include "int8_product.h"
+#include "rows_out.h"
 
 namespace lc {
 namespace LC_ISA {
@@ -26,60 +27,76 @@ LC_INLINE Vec activated(Vec x) {
   return kActivation == Activation::gelu ? rough_gelu(x) : activate(kActivation, x);
 }
 
-// Outputs of kCount rows and a block.
-template <int kCount, Activation kActivation, class Emit>
-LC_INLINE void outputs_of_rows(const Int8Layer& layer, bool dots, const uint8_t* x,
-                               const float* worth, int64_t block, int64_t row, const Emit& emit) {
-  const int64_t at = block * kOutputs;
-  const float *steps = layer.steps + at, *bias = layer.bias + at;
-  const auto take = [&](int r, int half, Vec whole) {
-    const int64_t c = half * kLanes;
-    if (at + c >= layer.outputs) return;
-    const Vec scaled = mul(whole, load_unaligned(steps + c));
-    const Vec sum = fma(scaled, splat(worth[row + r]), load_unaligned(bias + c));
-    emit(row + r, at + c, activated<kActivation>(sum));
-  };
-  multiply_rows<kCount>(dots, x + row * layer.row_bytes(), layer.row_bytes(),
-                        layer.weights + block * layer.block_bytes(), layer.quads(),
-                        layer.begin + at, take);
+// Where rows of outputs go.
+struct RowsOut {
+  void* data;
+  bool bits16;
+  int64_t first;  // row of `data` that row 0 is
+};
+
+// Writes a block of outputs of `count` rows from `row` on, whose sums are [row][output].
+template <Activation kActivation, bool kBits16>
+static void write_block(const Int8Layer& layer, int64_t block, const int32_t* sums,
+                        const float* worth, int64_t row, int64_t count, const RowsOut& out) {
+  const int64_t outputs = layer.outputs;
+  for (int half = 0; half < 2; ++half, sums += kLanes) {
+    const int64_t from = block * kOutputs + half * kLanes;
+    if (from >= outputs) return;
+    const Vec steps = load_unaligned(layer.steps + from), bias = load_unaligned(layer.bias + from);
+    const int64_t at = (out.first + row) * outputs + from, left = outputs - from;
+    const auto write = [&](int64_t r, int64_t some) {
+      const Vec scaled = mul(load_sums(sums + r * kOutputs), steps);
+      const Vec x = fma(scaled, splat(worth[row + r]), bias);
+      write_row(out.data, kBits16, at + r * outputs, activated<kActivation>(x), some);
+    };
+    if (left >= kLanes)
+      for (int64_t r = 0; r < count; ++r) write(r, kLanes);
+    else
+      for (int64_t r = 0; r < count; ++r) write(r, left);
+  }
 }
 
-template <Activation kActivation, class Emit>
-void run_activated(const Int8Layer& layer, bool dots, const uint8_t* x, const float* worth,
-                   int64_t rows, const Emit& emit) {
+template <int kCount, Activation kActivation>
+LC_INLINE void run_rows(const Int8Layer& layer, bool dots, const uint8_t* x, const float* worth,
+                        int64_t block, int64_t row, const RowsOut& out) {
+  alignas(64) int32_t sums[kCount * kOutputs];
+  multiply_rows<kCount>(dots, x + row * layer.row_bytes(), layer.row_bytes(),
+                        layer.weights + block * layer.block_bytes(), layer.quads(),
+                        layer.begin + block * kOutputs, sums);
+  if (out.bits16)
+    write_block<kActivation, true>(layer, block, sums, worth, row, kCount, out);
+  else
+    write_block<kActivation, false>(layer, block, sums, worth, row, kCount, out);
+}
+
+template <Activation kActivation>
+static void run_activated(const Int8Layer& layer, bool dots, const uint8_t* x, const float* worth,
+                          int64_t rows, const RowsOut& out) {
   for (int64_t block = 0; block < layer.blocks(); ++block)
     for (int64_t r = 0; r < rows;) {
       if (rows - r >= kRowsAtOnce) {
-        outputs_of_rows<kRowsAtOnce, kActivation>(layer, dots, x, worth, block, r, emit);
+        run_rows<kRowsAtOnce, kActivation>(layer, dots, x, worth, block, r, out);
         r += kRowsAtOnce;
       } else if (rows - r >= 4) {
-        outputs_of_rows<4, kActivation>(layer, dots, x, worth, block, r, emit);
+        run_rows<4, kActivation>(layer, dots, x, worth, block, r, out);
         r += 4;
       } else {
-        outputs_of_rows<1, kActivation>(layer, dots, x, worth, block, r, emit);
+        run_rows<1, kActivation>(layer, dots, x, worth, block, r, out);
         r += 1;
       }
     }
 }
 
-// Outputs of rounded rows `x`, a step of each worth `worth`; emit(row, output, values) takes a
-// vector of them.
-template <class Emit>
+// Outputs of rounded rows `x`, a step of each worth `worth`.
 LC_INLINE void run_layer(const Int8Layer& layer, bool dots, const uint8_t* x, const float* worth,
-                         int64_t rows, const Emit& emit) {
+                         int64_t rows, const RowsOut& out) {
   switch (layer.activation) {
-    case Activation::relu:
-      return run_activated<Activation::relu>(layer, dots, x, worth, rows, emit);
+    case Activation::relu: return run_activated<Activation::relu>(layer, dots, x, worth, rows, out);
     case Activation::relu6:
-      return run_activated<Activation::relu6>(layer, dots, x, worth, rows, emit);
-    case Activation::gelu:
-      return run_activated<Activation::gelu>(layer, dots, x, worth, rows, emit);
-    default: return run_activated<Activation::none>(layer, dots, x, worth, rows, emit);
+      return run_activated<Activation::relu6>(layer, dots, x, worth, rows, out);
+    case Activation::gelu: return run_activated<Activation::gelu>(layer, dots, x, worth, rows, out);
+    default: return run_activated<Activation::none>(layer, dots, x, worth, rows, out);
   }
-}
-
-LC_INLINE int64_t lanes_left(int64_t outputs, int64_t from) {
-  return outputs - from < kLanes ? outputs - from : kLanes;
 }
 
 }  // namespace LC_ISA

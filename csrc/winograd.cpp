@@ -232,8 +232,9 @@ LC_INLINE void transform_tile(Bytes, const Patch& patch, const WinogradLayer& la
     steps_for(load(largest + p), per_one + p, tiles.worth + tile * kPlaces + p);
   for (int p = 0; p < kPlaces; ++p) {
     uint8_t* row = reinterpret_cast<uint8_t*>(tiles.row(p, tile));
-    for (int64_t c = 0; c < padded; c += kLanes)
-      store_moved_up(row + c, mul(load(tiles.wide + p * padded + c), splat(per_one[p])));
+    const float* wide = tiles.wide + p * padded;
+    store_row_moved_up(row, padded,
+                       [&](int64_t c) { return mul(load(wide + c), splat(per_one[p])); });
   }
 }
 
@@ -257,20 +258,22 @@ LC_INLINE void multiply(const char* x, int64_t row_bytes, const float* weights, 
   }
 }
 
-// Results at a place, in the steps of weights if these are of 8 bits.
+// Results at a place; `worth` is that of the tile's steps in 8 bits there.
 template <class F>
-LC_INLINE Vec result(F, const WinogradJob&, const float* at, int, int64_t) {
+LC_INLINE Vec result(F, const WinogradJob&, const float* at, const float*, int, int64_t) {
   return load(at);
 }
-LC_INLINE Vec result(Bytes, const WinogradJob& job, const float* at, int place, int64_t output) {
-  const int64_t step = place * job.layer.blocks() * kBlock + output;
-  return mul(load(at), load_unaligned(job.steps + step));
+LC_INLINE Vec result(Bytes, const WinogradJob& job, const float* at, const float* worth, int place,
+                     int64_t output) {
+  const float* steps = job.steps + place * job.layer.blocks() * kBlock + output;
+  const Vec sums = load_sums(reinterpret_cast<const int32_t*>(at));
+  return mul(mul(sums, splat(worth[place])), load_unaligned(steps));
 }
 
 // The four outputs of a tile, of one block, from its results at the 16 places.
 template <class F>
 LC_INLINE void write_tile(F kind, const WinogradJob& job, const Cursor& tile, const float* results,
-                          int64_t block) {
+                          const float* worth, int64_t block) {
   constexpr int kPlace = kRows * kBlock;
   const int64_t outputs = job.layer.outputs;
   const int64_t y = tile.down * 2, x = tile.across * 2;
@@ -280,7 +283,8 @@ LC_INLINE void write_tile(F kind, const WinogradJob& job, const Cursor& tile, co
     Vec sums[8];
     for (int i = 0; i < 4; ++i) {
       const auto at = [&](int place) {
-        return result(kind, job, results + (c - block * kBlock) + place * kPlace, place, c);
+        const float* of_tile = results + (c - block * kBlock) + place * kPlace;
+        return result(kind, job, of_tile, worth, place, c);
       };
       const Vec m1 = at(4 + i), m2 = at(8 + i);
       sums[i] = add(add(at(i), m1), m2);
@@ -302,19 +306,6 @@ LC_INLINE void write_tile(F kind, const WinogradJob& job, const Cursor& tile, co
   }
 }
 
-// The same for tiles in 8 bits.
-template <int kCount>
-LC_INLINE void multiply(const WinogradJob& job, const uint8_t* x, const float* worth,
-                        int64_t of_block, float* out) {
-  const WinogradLayer& layer = job.layer;
-  const int8_t* weights = reinterpret_cast<const int8_t*>(job.weights);
-  const auto take = [&](int r, int half, const Vec& sums) {
-    store(out + r * kBlock + half * kLanes, mul(sums, splat(worth[r * kPlaces])));
-  };
-  multiply_rows<kCount>(job.dots, x, layer.row_bytes(), weights + of_block * layer.block_bytes(),
-                        layer.padded_channels() / 4, job.begin + of_block * kBlock, take);
-}
-
 // Results of kCount tiles and a block of outputs at all places, which a first-level cache holds.
 template <int kCount, class F>
 LC_INLINE void multiply_places(F, const WinogradJob& job, const Tiles& tiles, int64_t tile,
@@ -331,10 +322,15 @@ LC_INLINE void multiply_places(F, const WinogradJob& job, const Tiles& tiles, in
 template <int kCount>
 LC_INLINE void multiply_places(Bytes, const WinogradJob& job, const Tiles& tiles, int64_t tile,
                                int64_t block, float* results) {
-  for (int64_t p = 0; p < kPlaces; ++p)
-    multiply<kCount>(job, reinterpret_cast<const uint8_t*>(tiles.row(p, tile)),
-                     tiles.worth + tile * kPlaces + p, p * job.layer.blocks() + block,
-                     results + p * kRows * kBlock);
+  const WinogradLayer& layer = job.layer;
+  const int8_t* weights = reinterpret_cast<const int8_t*>(job.weights);
+  for (int64_t p = 0; p < kPlaces; ++p) {
+    const int64_t of_block = p * layer.blocks() + block;
+    multiply_rows<kCount>(job.dots, reinterpret_cast<const uint8_t*>(tiles.row(p, tile)),
+                          layer.row_bytes(), weights + of_block * layer.block_bytes(),
+                          layer.padded_channels() / 4, job.begin + of_block * kBlock,
+                          reinterpret_cast<int32_t*>(results + p * kRows * kBlock));
+  }
 }
 
 template <class F>
@@ -369,7 +365,7 @@ void run(F kind, const WinogradJob& job, int64_t first, int64_t count, float* sc
         multiply_places<1>(kind, job, tiles, t, block, results);
       }
       for (int64_t i = 0; i < now; ++i, Cursor::next(job, tile))
-        write_tile(kind, job, tile, results + i * kBlock, block);
+        write_tile(kind, job, tile, results + i * kBlock, tiles.worth + (t + i) * kPlaces, block);
       t += now;
     }
   }

@@ -99,6 +99,9 @@ class Int8LinearPlan:
         weights: Sequence[NDArray[Any]],
         biases: Sequence[_Float32 | None],
         activations: Sequence[str | None],
+        norm_weight: _Float32 | None,
+        norm_bias: _Float32 | None,
+        epsilon: float,
         threads: int,
     ) -> None: ...
     def run(self, x: NDArray[Any], out: NDArray[Any], threads: int) -> None: ...

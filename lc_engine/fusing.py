@@ -1,4 +1,4 @@
-"""Fusing: activations into the layers before them, and two linear layers into one after the other.
+"""Fusing: activations into the layers before them, norms and layers into the layers after them.
 
 A pass over the outputs of its own costs an activation more than its arithmetic, and what a layer
 writes for the next one alone need not leave the caches.
@@ -105,10 +105,12 @@ def fuse_chains(
     activations: Mapping[nn.Module, nn.Module],
     tapped: str | None = None,
 ) -> dict[nn.Module, nn.Module]:
-    """Find linear layers whose output, activated or not, goes into one other linear layer only.
+    """Find layer norms and linear layers whose output goes into one other linear layer only.
 
-    That one can then do the work of both while the first passes its input on: a second forward
-    shows that the model gives the same numbers so, else none is given. The model stays as it is.
+    The output of a linear layer may be activated before. The layer after can then do the work of
+    both while the first passes its input on: a second forward shows that the model gives the same
+    numbers so, else none is given. The model stays as it is. A linear layer may follow a norm and
+    be followed by another linear layer, and no more than that.
 
     Args:
         model: in evaluation mode, after `fuse_activations`.
@@ -118,14 +120,19 @@ def fuse_chains(
         tapped: as `fuse_activations` has it.
 
     Returns:
-        By second layer, the first one.
+        By second layer, the first one: a norm (`is_row_norm`) or a linear layer.
     """
     chains: dict[nn.Module, nn.Module] = {}
     for (_, first), (_, second) in _free_pairs(model, example, tapped):
-        linear = isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
-        known = first in layers and second in layers
-        if linear and known and first not in chains and second not in chains.values():
-            chains[second] = first
+        if not isinstance(second, nn.Linear) or second not in layers:
+            continue
+        if is_row_norm(first):
+            if first.normalized_shape == (second.in_features,):
+                chains[second] = first
+        elif isinstance(first, nn.Linear) and first in layers:
+            after_norm_only = first not in chains or is_row_norm(chains[first])
+            if after_norm_only and second not in chains.values():
+                chains[second] = first
     if not chains:
         return {}
     own = {layer: layer.forward for layer in (*activations, *chains, *chains.values())}
@@ -145,6 +152,13 @@ def fuse_chains(
         for layer, forward in own.items():
             layer.forward = forward
     return chains if alike(fused, expected) else {}
+
+
+def is_row_norm(module: nn.Module) -> bool:
+    """Tell whether a module is a layer norm, as torch computes it."""
+    if type(module).forward is nn.LayerNorm.forward:
+        return True
+    return f"{type(module).__module__}.{type(module).__qualname__}" == "timm.layers.norm.LayerNorm"
 
 
 def _in_turn(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:

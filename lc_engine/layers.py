@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from lc_engine import ops
-from lc_engine.fusing import activation_of, passed_on
+from lc_engine.fusing import activation_of, is_row_norm, passed_on
 from lc_engine.layer_forms import DTYPES, OF_PLANS, form_of, in_form, then
 from lc_engine.ops import contract
+from lc_engine.ops.int8_linear import InputNorm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,8 @@ class FastLayers:
             other kinds stay as they are.
         activations: by module, the activation that it applies to its outputs, of those that
             `taken` gives.
-        chains: by module, the one before it, which leaves its work to it (`fuse_chains`).
+        chains: by module, the norm or layer before it, which leaves its work to it
+            (`fuse_chains`).
         int8: multiply linear layers, and convolutions without groups, in 8 bits.
     """
 
@@ -51,11 +53,14 @@ class FastLayers:
         self._activations = {
             module: activation_of(activation) for module, activation in (activations or {}).items()
         }
+        chains = chains or {}
+        self._norms = {layer: norm for layer, norm in chains.items() if is_row_norm(norm)}
         layers = {module: self._choosing(module, module.forward) for module in taken(modules)}
         for module, layer in layers.items():
             module.forward = layer
-        for second, first in (chains or {}).items():
-            second.forward = self._joining(first, second, layers)
+        for second, first in chains.items():
+            if second not in self._norms:
+                second.forward = self._joining(first, second, layers)
             first.forward = passed_on
 
     def rewritten(self) -> None:
@@ -66,17 +71,23 @@ class FastLayers:
     def _choosing(self, module: nn.Module, torchs: Layer) -> Layer:
         """Give the forward of a layer that chooses its form."""
         activation = self._activations.get(module)
+        norm = self._norms.get(module)
+        normed = nn.Identity() if norm is None else norm.forward
         dense = then(torchs, activation)
 
         def forward(input: Tensor) -> Any:  # noqa: A002 - some models name it, as torch does
             if not _spreads(module, input):
-                return dense(input)
+                return dense(normed(input))
             if module not in self._plans:
-                form = form_of(module, input, self._int8)
-                self._plans[module] = (
-                    dense if form == "dense" else in_form(form, module, input, activation)
-                )
+                self._plans[module] = ready(input)
             return self._plans[module](input)
+
+        def ready(input: Tensor) -> Layer:  # noqa: A002
+            form = form_of(module, input, self._int8)
+            if norm is not None and form == "int8" and activation in OF_PLANS:
+                return _in_8_bits([module], [activation], norm)
+            layer = dense if form == "dense" else in_form(form, module, input, activation)
+            return layer if norm is None else lambda x: layer(normed(x))
 
         return forward
 
@@ -97,7 +108,9 @@ class FastLayers:
                 # The forms depend on how many rows there are, which are as many for both.
                 joins = all(form_of(layer, input, self._int8) == "int8" for layer in pair)
                 joins = joins and all(activation in OF_PLANS for activation in activations)
-                self._joint[second] = _joined(pair, activations) if joins else in_turn
+                self._joint[second] = (
+                    _in_8_bits(pair, activations, self._norms.get(first)) if joins else in_turn
+                )
             return self._joint[second](input)
 
         return forward
@@ -109,11 +122,12 @@ def _spreads(module: Any, x: Tensor) -> bool:
     return x.dim() >= 3 and x.dtype == module.weight.dtype
 
 
-def _joined(layers: Sequence[Any], activations: Sequence[Activation | None]) -> Layer:
+def _in_8_bits(layers: Sequence[Any], activations: Sequence[Activation | None], norm: Any) -> Layer:
     return ops.Int8LinearPlan(
         [layer.weight for layer in layers],
         [layer.bias for layer in layers],
         cast("list[PlanActivation | None]", activations),
+        None if norm is None else InputNorm(norm.weight, norm.bias, norm.eps),
     )
 
 

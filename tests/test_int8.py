@@ -29,9 +29,10 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[int, ...]]]:
     shapes: list[list[tuple[int, ...]]] = []
 
     class Noted(Int8LinearPlan):
-        def __init__(self, weights, biases, activations) -> None:
-            shapes.append([tuple(weight.shape) for weight in weights])
-            super().__init__(weights, biases, activations)
+        def __init__(self, weights, biases, activations, norm=None) -> None:
+            normed = ["norm"] if norm is not None else []
+            shapes.append([*normed, *(tuple(weight.shape) for weight in weights)])
+            super().__init__(weights, biases, activations, norm)
 
     monkeypatch.setattr("lc_engine.ops.Int8LinearPlan", Noted)
     return shapes
@@ -62,8 +63,9 @@ def test_a_transformer_is_close_to_float32_and_its_mlps_are_one(made) -> None:
         assert torch.equal(copy.features(x, range(3)), found)
     for k in range(2):
         assert distance(found[k], exact[k]) < 0.03
-    assert made.count([(768, 192), (192, 768)]) >= 6
-    assert [(576, 192)] in made
+    assert made.count(["norm", (768, 192), (192, 768)]) >= 6
+    assert made.count(["norm", (576, 192)]) >= 6
+    assert made.count([(192, 192)]) >= 6
     assert [(768, 192)] not in made
 
 
@@ -150,12 +152,14 @@ class Chain(nn.Module):
     def __init__(self, kind: str) -> None:
         super().__init__()
         self.kind = kind
+        self.norm = nn.LayerNorm(6)
         self.one, self.act, self.two = nn.Linear(6, 9), nn.GELU(), nn.Linear(9, 6)
         self.drop = nn.Dropout(0.5)
         self.three = nn.Linear(6, 6)
 
     def forward(self, x):
-        y = self.drop(self.act(self.one(x)))
+        start = self.norm(x) if "norm" in self.kind else x
+        y = self.drop(self.act(self.one(start)))
         if self.kind == "functional":
             y = y * 2
         z = self.two(y)
@@ -163,7 +167,7 @@ class Chain(nn.Module):
             return z + y[..., :6]
         if self.kind == "three":
             return self.three(z)
-        return z + x
+        return z + (start if self.kind == "norm used elsewhere" else x)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +177,8 @@ class Chain(nn.Module):
         ("functional", []),
         ("used elsewhere", []),
         ("three", [("one", "two")]),
+        ("norm", [("norm", "one"), ("one", "two")]),
+        ("norm used elsewhere", []),
     ],
 )
 def test_chains(kind: str, found: list[tuple[str, str]]) -> None:

@@ -85,7 +85,7 @@ for name, dress in (("winograd", np.asarray), ("bfloat16 winograd", bits)):
         plan.run(dress(given["pixels"]), out[way], 2)
 for name, dress in (("int8", np.asarray), ("bfloat16 int8", bits)):
     plan = core.Int8LinearPlan([dress(weight), dress(given["second"])], [bias, None],
-                               ["relu", None], 2)
+                               ["relu", None], None, None, 0.0, 2)
     out[name] = np.empty((len(x), len(given["second"])), dress(x).dtype)
     plan.run(dress(x), out[name], 2)
 for name, dress in (("pooled", np.asarray), ("bfloat16 pooled", bits)):

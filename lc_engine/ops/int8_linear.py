@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from lc_engine.ops import contract, pixels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
-
     from lc_engine.ops.pixels import PlanActivation
 
 MOST_INPUTS = 65536  # of which no sum overflows 32 bits
+
+
+class InputNorm(NamedTuple):
+    """A layer norm over the inputs of a layer, (x − mean) / √(variance + ε) · weight + bias.
+
+    Attributes:
+        weight: (D,) or None for ones.
+        bias: (D,) or None for zeros.
+        epsilon: ε.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+    epsilon: float
 
 
 class Int8LinearPlan:
@@ -36,6 +49,7 @@ class Int8LinearPlan:
             at most 65,536.
         biases: of each (E,) or None.
         activations: f of each, None, "relu", "relu6" or "gelu" (to 2e-4).
+        norm: of the rows of x before they are rounded, computed in float32.
 
     Raises:
         ValueError: another number of them, shape, dtype, device or activation; the C++ core was
@@ -47,6 +61,7 @@ class Int8LinearPlan:
         weights: Sequence[Tensor],
         biases: Sequence[Tensor | None],
         activations: Sequence[PlanActivation | None],
+        norm: InputNorm | None = None,
     ) -> None:
         if not len(weights) == len(biases) == len(activations) > 0:
             raise ValueError(
@@ -67,8 +82,22 @@ class Int8LinearPlan:
             [contract.host_array(weight) for weight in weights],
             [contract.host_floats(bias) for bias in biases],
             list(activations),
+            *self._norm(weights[0], norm),
             torch.get_num_threads(),
         )
+
+    @staticmethod
+    def _norm(weight: Tensor, norm: InputNorm | None) -> tuple[Any, Any, float]:
+        if norm is None:
+            return None, None, 0.0
+        inputs = weight.shape[1]
+        for name, given in (("weight", norm.weight), ("bias", norm.bias)):
+            if given is not None:
+                contract.check_tensor(f"norm.{name}", given, (inputs,), weight)
+        ones, zeros = weight.new_ones(inputs), weight.new_zeros(inputs)
+        scale = ones if norm.weight is None else norm.weight
+        shift = zeros if norm.bias is None else norm.bias
+        return contract.host_floats(scale), contract.host_floats(shift), norm.epsilon
 
     def __call__(self, x: Tensor) -> Tensor:
         """Run the layers.

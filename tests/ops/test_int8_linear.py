@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from lc_engine.ops import Int8LinearPlan, contract
+from lc_engine.ops.int8_linear import InputNorm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +93,33 @@ def test_layers_one_after_the_other(draw: Draw, dtype: torch.dtype) -> None:
     for weight, bias, name in zip(weights, biases, names, strict=True):
         apart = Int8LinearPlan([weight], [bias], [name])(apart)
     assert torch.equal(together, apart)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("inputs", [1, 7, 64, 193])
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_norm_before_the_layers(
+    draw: Draw, dtype: torch.dtype, inputs: int, affine: bool
+) -> None:
+    x = (3 * draw(53, inputs) + 5).to(dtype)
+    weights = [draw(40, inputs).to(dtype), draw(9, 40).to(dtype)]
+    scale, shift = (draw(inputs).to(dtype) if affine else None for _ in range(2))
+    found = Int8LinearPlan(weights, [None] * 2, ["relu", None], InputNorm(scale, shift, 1e-5))(x)
+    wide = (None if part is None else part.double() for part in (scale, shift))
+    normed = functional.layer_norm(x.double(), (inputs,), *wide, 1e-5)
+    wanted = (normed @ weights[0].double().T).relu() @ weights[1].double().T
+    assert found.dtype == dtype
+    assert float((found - wanted).norm()) <= 0.03 * float(wanted.norm()) + 1e-6
+
+
+def test_a_norm_keeps_to_its_row(draw: Draw) -> None:
+    x, norm = draw(30, 20), InputNorm(draw(20), draw(20), 1e-6)
+    x[1, 3] = math.inf
+    plan = Int8LinearPlan([draw(8, 20)], [None], [None], norm)
+    found = plan(x)
+    assert bool(found[1].isnan().all())
+    assert bool(found[[0, *range(2, 30)]].isfinite().all())
+    assert torch.equal(plan(x[5:]), found[5:])
 
 
 def test_any_leading_dimensions(draw: Draw) -> None:
