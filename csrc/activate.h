@@ -7,7 +7,14 @@ namespace lc {
 namespace LC_ISA {
 
 LC_INLINE Vec negated(Vec x) { return sub(splat(0.f), x); }
+#if defined(__AVX512F__)
+LC_INLINE Vec absolute(Vec x) { return _mm512_abs_ps(x); }
+// The second operand comes back where either is NaN.
+LC_INLINE Vec min(Vec a, Vec x) { return _mm512_min_ps(a, x); }
+#else
 LC_INLINE Vec absolute(Vec x) { return max(negated(x), x); }
+LC_INLINE Vec min(Vec a, Vec x) { return negated(max(negated(a), negated(x))); }
+#endif
 
 // x Φ(x) = max(x, 0) − |x| Φ(−|x|), so that nothing cancels. Φ(−|x|) by formula 7.1.26 of
 // Abramowitz and Stegun, to 1 part in 10^7 of 1.
@@ -28,7 +35,7 @@ LC_INLINE Vec activate(Activation activation, Vec x) {
   if (activation == Activation::gelu) return gelu(x);
   const Vec positive = max(splat(0.f), x);
   if (activation == Activation::relu) return positive;
-  return negated(max(splat(-6.f), negated(positive)));
+  return min(splat(6.f), positive);
 }
 
 }  // namespace LC_ISA

@@ -10,8 +10,7 @@ namespace LC_ISA {
 // x Φ(x) to 2 parts in 10^4 of 1, a hundredth of what rounding to 8 bits costs: x/2 + |x| c q(c²)
 // for c = min(|x|, 4), the minimax fit that ends at c q(c²) = 1/2.
 LC_INLINE Vec rough_gelu(Vec x) {
-  const Vec top = splat(4.f), a = absolute(x), c = sub(top, max(splat(0.f), sub(top, a)));
-  const Vec square = mul(c, c);
+  const Vec a = absolute(x), c = min(splat(4.f), a), square = mul(c, c);
   Vec q = splat(2.25882744e-08f);
   q = fma(q, square, splat(-1.58883029e-06f));
   q = fma(q, square, splat(4.77639442e-05f));

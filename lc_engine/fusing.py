@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from lc_engine.watching import alike, sole_takers, tensors_of
+from lc_engine.watching import alike, hooked, sole_takers, tensors_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -172,7 +172,7 @@ def passed_on(x: Tensor) -> Tensor:
 
 def _free_pairs(model: nn.Module, example: Tensor, tapped: str | None) -> list[tuple[Named, Named]]:
     """Give the pairs of `sole_takers` with no border between them that must see what passes."""
-    borders = [name for name, module in model.named_modules() if _hooked(module)]
+    borders = [name for name, module in model.named_modules() if hooked(module)]
     if tapped is not None:
         borders.append(tapped)
     return [
@@ -188,10 +188,6 @@ def _applying(activation: nn.Module) -> Callable[..., Tensor]:
         return found
 
     return hook
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _parted(layer: str, activation: str, border: str) -> bool:

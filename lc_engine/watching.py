@@ -83,6 +83,11 @@ def _content(tensor: Tensor) -> tuple[int, int]:
     return id(tensor), 0 if tensor.is_inference() else tensor._version
 
 
+def hooked(module: nn.Module) -> bool:
+    """Tell whether something looks at what goes into a module or comes out of it."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 def tensors_of(output: Any) -> list[Tensor]:
     """List the tensors that a model gave."""
     if isinstance(output, Tensor):

@@ -1,8 +1,9 @@
 """The working copy: a model made ready for K forwards over the same inputs.
 
 Batch norms are folded into the convolutions, and activations fused into the layers before them;
-pixels and weights lie as the machine likes them, numbers have the dtype asked for, and what comes
-before the first masked weight runs once. The model that it was copied from is read, never written:
+pixels and weights lie as the machine likes them, numbers have the dtype asked for, what comes
+before the first masked weight runs once, and what the classifier does not see of the last layers
+not at all. The model that it was copied from is read, never written:
 its weights are the pristine ones.
 """
 
@@ -18,6 +19,12 @@ from lc_engine import ops
 from lc_engine.attention import fast_attention
 from lc_engine.classifier import Tap
 from lc_engine.dropout import InjectedDropout
+from lc_engine.first_token import (
+    attend_from_first_token,
+    first_token_attention,
+    first_token_layers,
+    run_on_first_token,
+)
 from lc_engine.folding import fold_batch_norms
 from lc_engine.fusing import fuse_activations, fuse_chains
 from lc_engine.graphs import Graphs
@@ -95,6 +102,8 @@ class WorkingCopy:
         chains = {}
         if int8 and masking.kind != "dropout":  # which drops what lies between two layers
             chains = fuse_chains(self._model, few, layers, activations, classifier)
+        alone = first_token_layers(self._model, lambda: self.tap.features(few), masked)
+        attends = alone and first_token_attention(self._model, lambda: self.tap.features(few))
         self._factors = [factors.pop(name, None) for name in weights]
         with torch.no_grad():
             for name, factor in factors.items():  # of weights that no sub-model masks
@@ -107,6 +116,8 @@ class WorkingCopy:
         self._live = [self._model.get_parameter(name) for name in weights]
         self._dropout = InjectedDropout(masked, masking.seed) if masking.kind == "dropout" else None
         self._layers = FastLayers(masked, activations, chains, int8=int8)
+        run_on_first_token(layer for layer in alone if layer not in chains.values())
+        attend_from_first_token(attends)
         convolutions = sum(isinstance(module, nn.Conv2d) for module in masked)
         self._pixels = _PIXELS if convolutions > len(masked) / 4 else _PIXELS_OF_TOKENS
         self._prefix = SharedPrefix(self._model, masked)
