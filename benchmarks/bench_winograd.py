@@ -1,7 +1,8 @@
 """WinogradPlan on a CPU against torch's convolution in the same dtype.
 
 The layers are those of ResNet-18 at 224 px, over eight pictures. The engine transforms the weights
-anew each time, which a job does once per sub-model and batch; `weights_ready` is given them.
+anew each time, which a job does once per sub-model and batch; `weights_ready` is given them, and
+`int8` too, whose products are of 8-bit numbers.
 
     pytest benchmarks/bench_winograd.py --benchmark-only
 """
@@ -45,9 +46,8 @@ def engine(x: Tensor, weight: Tensor) -> Tensor:
     return WinogradPlan(weight, padding=(1, 1))(x)
 
 
-def check(out: Tensor, layer: str, dtype: str) -> None:
+def check(out: Tensor, layer: str, dtype: str, rough: float) -> None:
     wanted = dense(*(part.double() for part in case(layer, dtype)))
-    rough = 2e-2 if dtype == "bfloat16" else 1e-5
     scale = wanted.abs().max().item()
     torch.testing.assert_close(out.double(), wanted, rtol=rough, atol=rough * scale)
 
@@ -56,10 +56,12 @@ every = pytest.mark.parametrize("layer", LAYERS)
 dtypes = pytest.mark.parametrize("dtype", list(DTYPES))
 
 
-def timed(benchmark, layer: str, dtype: str, threads: int, way, *arguments) -> None:
+def timed(
+    benchmark, layer: str, dtype: str, threads: int, way, *arguments, rough: float | None = None
+) -> None:
     benchmark.group = f"winograd {layer} {dtype} {threads}t"
     out = benchmark.pedantic(way, arguments, rounds=15, warmup_rounds=3)
-    check(out, layer, dtype)
+    check(out, layer, dtype, rough or (2e-2 if dtype == "bfloat16" else 1e-5))
 
 
 @every
@@ -73,6 +75,13 @@ def test_engine(benchmark, layer, threads, dtype):
 def test_weights_ready(benchmark, layer, threads, dtype):
     x, weight = case(layer, dtype)
     timed(benchmark, layer, dtype, threads, WinogradPlan(weight, padding=(1, 1)), x)
+
+
+@every
+def test_int8(benchmark, layer, threads):
+    x, weight = case(layer, "bfloat16")
+    plan = WinogradPlan(weight, padding=(1, 1), int8=True)
+    timed(benchmark, layer, "bfloat16", threads, plan, x, rough=4e-2)
 
 
 @every

@@ -89,7 +89,7 @@ def first_token_attention(model: nn.Module, run: Run) -> list[nn.Module]:
 
 
 def run_on_first_token(layers: Iterable[nn.Module]) -> None:
-    """Change layers to compute the first token's output, and to repeat it for the others."""
+    """Change layers to compute the first token's output, and to give zeros for the others."""
     for layer in layers:
         layer.forward = _on_first_token(layer.forward)
 
@@ -104,7 +104,10 @@ def _on_first_token(forward: Callable[..., Any]) -> Callable[..., Any]:
     def of_one(input: Tensor) -> Any:  # noqa: A002 - some models name it, as torch does
         if input.dim() != 3:
             return forward(input)
-        return forward(input[:, :1]).expand(-1, input.shape[1], -1)
+        first = forward(input[:, :1])
+        every = first.new_zeros(len(input), input.shape[1], first.shape[2])
+        every[:, :1] = first
+        return every
 
     return of_one
 
@@ -118,7 +121,7 @@ def _with_first_query(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _FirstQuery(TorchFunctionMode):
-    """Gives what the first query attends to, for all of them, while it is entered."""
+    """Gives what the first query attends to, and zeros for others, while it is entered."""
 
     def __torch_function__(
         self,
@@ -133,8 +136,14 @@ class _FirstQuery(TorchFunctionMode):
         if func is not scaled_dot_product_attention or len(args) != 3 or not plain:
             return func(*args, **kwargs)
         query, *others = args
-        found = func(query[..., :1, :], *others, **kwargs)
-        return found.expand(*found.shape[:-2], query.shape[-2], found.shape[-1])
+        if query.dim() != 4:
+            return func(*args, **kwargs)
+        first = func(query[..., :1, :], *others, **kwargs)
+        batch, heads, tokens = query.shape[:3]
+        # As models want it next: the heads of a token side by side.
+        every = first.new_zeros(batch, tokens, heads, first.shape[3]).transpose(1, 2)
+        every[:, :, :1] = first
+        return every
 
 
 class _Callers(TorchFunctionMode):
