@@ -13,8 +13,10 @@ struct Under {
   const char* image;
   int64_t row_bytes;
 
-  LC_INLINE bool inside(const Int8Pixels& job, int64_t row) {
-    return static_cast<uint64_t>(row) < static_cast<uint64_t>(job.height);
+  // Row i of them, null outside of the image.
+  const char* row(int64_t i, int64_t height) const {
+    const int64_t y = top + i;
+    return y < 0 || y >= height ? nullptr : image + y * row_bytes;
   }
 };
 
@@ -23,21 +25,21 @@ LC_INLINE float round_pixels(const Int8Pixels& job, const Under& under, uint8_t*
   const int64_t count = job.width * job.channels;
   Vec most = splat(0.f);
   for (int64_t i = 0; i < under.rows; ++i) {
-    if (!Under::inside(job, under.top + i)) continue;
-    const char* row = under.image + (under.top + i) * under.row_bytes;
+    const char* row = under.row(i, job.height);
+    if (row == nullptr) continue;
     for (int64_t c = 0; c < count; c += kLanes)
       most = larger_magnitude(most, load_row(row, job.bits16, c, count));
   }
   const Step step = step_for(largest_lane(most));
   const int64_t side = job.padding[1] * job.channels;
   for (int64_t i = 0; i < under.rows; ++i, out += job.padded_row_bytes()) {
-    const int64_t row = under.top + i;
-    if (!Under::inside(job, row)) {
+    const char* row = under.row(i, job.height);
+    if (row == nullptr) {
       memset(out, kUp, static_cast<size_t>(job.padded_row_bytes()));
       continue;
     }
     memset(out, kUp, static_cast<size_t>(side));
-    round_row(under.image + row * under.row_bytes, job.bits16, count, step, out + side);
+    round_row(row, job.bits16, count, step, out + side);
     memset(out + side + count, kUp, static_cast<size_t>(side));
   }
   return step.worth;

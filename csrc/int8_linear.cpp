@@ -6,29 +6,6 @@
 namespace lc {
 namespace LC_ISA {
 
-void int8_weights(const Int8Layer& layer, const void* weight, bool bits16, int64_t block,
-                  int8_t* out, int32_t* begin, float* steps, float* scratch) {
-  int8_t* row = reinterpret_cast<int8_t*>(scratch);
-  for (int64_t c = 0; c < kOutputs; ++c) {
-    const int64_t output = block * kOutputs + c;
-    memset(row, 0, static_cast<size_t>(layer.row_bytes()));
-    if (output < layer.outputs) {
-      const char* given =
-          static_cast<const char*>(weight) + output * layer.inputs * (bits16 ? 2 : 4);
-      const Step step = step_of_row(given, bits16, layer.inputs);
-      for (int64_t i = 0; i < layer.inputs; i += kLanes)
-        store_whole(row + i, mul(load_row(given, bits16, i, layer.inputs), splat(step.per_one)));
-      steps[c] = step.worth;
-    }
-    int32_t sum = 0;
-    for (int64_t i = 0; i < layer.quads() * 4; ++i) {
-      out[(i / 4 * kOutputs + c) * 4 + i % 4] = row[i];
-      sum += row[i];
-    }
-    begin[c] = -kUp * sum;
-  }
-}
-
 namespace {
 
 LC_INLINE float sum_of_lanes(Vec x) {
@@ -64,6 +41,29 @@ LC_INLINE void normalise(const char* row, bool bits16, int64_t count, const RowN
 }
 
 }  // namespace
+
+void int8_weights(const Int8Layer& layer, const void* weight, bool bits16, int64_t block,
+                  int8_t* out, int32_t* begin, float* steps, float* scratch) {
+  int8_t* row = reinterpret_cast<int8_t*>(scratch);
+  for (int64_t c = 0; c < kOutputs; ++c) {
+    const int64_t output = block * kOutputs + c;
+    memset(row, 0, static_cast<size_t>(layer.row_bytes()));
+    if (output < layer.outputs) {
+      const char* given =
+          static_cast<const char*>(weight) + output * layer.inputs * (bits16 ? 2 : 4);
+      const Step step = step_of_row(given, bits16, layer.inputs);
+      for (int64_t i = 0; i < layer.inputs; i += kLanes)
+        store_whole(row + i, mul(load_row(given, bits16, i, layer.inputs), splat(step.per_one)));
+      steps[c] = step.worth;
+    }
+    int32_t sum = 0;
+    for (int64_t i = 0; i < layer.quads() * 4; ++i) {
+      out[(i / 4 * kOutputs + c) * 4 + i % 4] = row[i];
+      sum += row[i];
+    }
+    begin[c] = -kUp * sum;
+  }
+}
 
 void int8_rows(const Int8Job& job, int64_t first, int64_t rows, float* scratch) {
   float worth[kInt8Rows];
