@@ -23,7 +23,7 @@ from lc_engine.data.images import ImageFolder
 from lc_engine.job import BATCH_ROWS
 
 ROWS, SIDE = 128, 224
-WAYS = ("plain forward", "float32", "bfloat16")
+WAYS = ("plain forward", "float32", "bfloat16", "int8")
 
 
 def run(name: str, way: str, folder: Path) -> None:
