@@ -47,15 +47,18 @@ def fastest_workers(name: str, folder: Path, weights: Path | None) -> int:
     return min(seconds, key=seconds.__getitem__)
 
 
-def short_path(points: int, ranking: Path | None) -> lc.LearningPath:
-    """Give Gauss points of the paper's path, or those fitted in a run of `ranking`."""
+def short_path(points: int, dtype: str, ranking: Path | None) -> lc.LearningPath:
+    """Give Gauss points of the paper's path, or those fitted in a run of `ranking`.
+
+    In that dtype, if the run has such, else in bfloat16.
+    """
     if ranking is None:
         return lc.LearningPath.geometric(50, 0.02).condensed(points)
     ways = json.loads(ranking.read_text())["ways"]
-    way = f"{points} fitted points, bfloat16"
-    if way not in ways:
-        raise SystemExit(f"{ranking} holds no {way!r}, but {', '.join(ways)}")
-    return lc.LearningPath.from_dict(ways[way]["path"])
+    for way in (f"{points} fitted points, {dtype}", f"{points} fitted points, bfloat16"):
+        if way in ways:
+            return lc.LearningPath.from_dict(ways[way]["path"])
+    raise SystemExit(f"{ranking} holds no {way!r}, but {', '.join(ways)}")
 
 
 def engine(
@@ -70,7 +73,9 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, required=True)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--few", default="16,8", help="points of the short paths")
-    parser.add_argument("--dtypes", default="auto", help="beside float32: auto,bfloat16,int8")
+    parser.add_argument(
+        "--dtypes", default="auto", help="of auto, float32, bfloat16, int8; float32 is run anyway"
+    )
     parser.add_argument("--fitted", type=Path, help="what a run of ranking wrote")
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--points", type=int, default=50)
@@ -78,7 +83,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     whole = lc.LearningPath.geometric(asked.points, 0.02)
-    short = {n: short_path(n, asked.fitted) for n in map(int, asked.few.split(","))}
+    few = [int(points) for points in asked.few.split(",")]
+    dtypes = asked.dtypes.split(",")
+    short = {
+        f"{dtype}, {n} points": (short_path(n, dtype, asked.fitted), dtype)
+        for dtype in dtypes
+        for n in few
+    }
     with tempfile.TemporaryDirectory() as scratch:
         folder = write_pictures(Path(scratch), asked.rows)
         name, weights = asked.model, asked.weights
@@ -94,11 +105,8 @@ def main() -> None:
             "released way": released,
             "float32": partial(ours, whole, "float32"),
         }
-        for dtype in asked.dtypes.split(","):
-            ways[dtype] = partial(ours, whole, dtype)
-            ways |= {
-                f"{dtype}, {n} points": partial(ours, path, dtype) for n, path in short.items()
-            }
+        ways |= {dtype: partial(ours, whole, dtype) for dtype in dtypes}
+        ways |= {way: partial(ours, path, dtype) for way, (path, dtype) in short.items()}
         losses: dict[str, np.ndarray] = {}
         seconds: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(asked.rounds):
