@@ -26,9 +26,7 @@ LC_INLINE float round_pixels(const Int8Pixels& job, const Under& under, uint8_t*
   Vec most = splat(0.f);
   for (int64_t i = 0; i < under.rows; ++i) {
     const char* row = under.row(i, job.height);
-    if (row == nullptr) continue;
-    for (int64_t c = 0; c < count; c += kLanes)
-      most = larger_magnitude(most, load_row(row, job.bits16, c, count));
+    if (row != nullptr) most = larger_of_row(most, row, job.bits16, count);
   }
   const Step step = step_for(largest_lane(most));
   const int64_t side = job.padding[1] * job.channels;

@@ -137,8 +137,8 @@ LC_INLINE void store_row_moved_up(uint8_t* at, int64_t count, const Values& valu
   for (; i < count; i += kLanes) store_moved_up(at + i, values(i));
 }
 
-LC_INLINE Step step_of_row(const char* row, bool bits16, int64_t count) {
-  Vec most = splat(0.f);
+// The magnitudes `most` and those of a row, whichever are larger.
+LC_INLINE Vec larger_of_row(Vec most, const char* row, bool bits16, int64_t count) {
   int64_t i = 0;
 #if defined(__AVX512F__)
   // Bits of bfloat16 are ordered like floats' too.
@@ -149,11 +149,15 @@ LC_INLINE Step step_of_row(const char* row, bool bits16, int64_t count) {
           bits, _mm512_and_si512(_mm512_loadu_si512(row + i * 2), _mm512_set1_epi16(0x7FFF)));
     const __m512i even = _mm512_slli_epi32(bits, 16);
     const __m512i odd = _mm512_and_si512(bits, _mm512_set1_epi32(0x7FFF0000));
-    most = _mm512_castsi512_ps(_mm512_max_epi32(even, odd));
+    most = larger_magnitude(most, _mm512_castsi512_ps(_mm512_max_epi32(even, odd)));
   }
 #endif
   for (; i < count; i += kLanes) most = larger_magnitude(most, load_row(row, bits16, i, count));
-  return step_for(largest_lane(most));
+  return most;
+}
+
+LC_INLINE Step step_of_row(const char* row, bool bits16, int64_t count) {
+  return step_for(largest_lane(larger_of_row(splat(0.f), row, bits16, count)));
 }
 
 // Rounds a row to steps, a whole vector at its end.

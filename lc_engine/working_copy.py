@@ -102,7 +102,8 @@ class WorkingCopy:
         chains = {}
         if int8 and masking.kind != "dropout":  # which drops what lies between two layers
             chains = fuse_chains(self._model, few, layers, activations, classifier)
-        alone = first_token_layers(self._model, lambda: self.tap.features(few), masked)
+        working = [module for module in masked if module not in chains.values()]
+        alone = first_token_layers(self._model, lambda: self.tap.features(few), working)
         attends = alone and first_token_attention(self._model, lambda: self.tap.features(few))
         self._factors = [factors.pop(name, None) for name in weights]
         with torch.no_grad():
@@ -116,7 +117,7 @@ class WorkingCopy:
         self._live = [self._model.get_parameter(name) for name in weights]
         self._dropout = InjectedDropout(masked, masking.seed) if masking.kind == "dropout" else None
         self._layers = FastLayers(masked, activations, chains, int8=int8)
-        run_on_first_token(layer for layer in alone if layer not in chains.values())
+        run_on_first_token(alone)
         attend_from_first_token(attends)
         convolutions = sum(isinstance(module, nn.Conv2d) for module in masked)
         self._pixels = _PIXELS if convolutions > len(masked) / 4 else _PIXELS_OF_TOKENS
