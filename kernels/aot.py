@@ -177,7 +177,12 @@ def _linear(target: str, dtype: torch.dtype) -> Iterator[Case]:
     for shape, (sub_models, classes) in shapes.items():
         for variant, (premasked, source, even, split) in variants.items():
             tile = config.linear(
-                device, dtype.itemsize, classes, sub_models, scored=source != "magnitude"
+                device,
+                dtype.itemsize,
+                classes,
+                sub_models,
+                premasked=premasked,
+                scored=source != "magnitude",
             )
             if (tile, variant) in seen:
                 continue
@@ -242,10 +247,14 @@ def _mlp(target: str, dtype: torch.dtype) -> Iterator[Case]:
     widest = config.mlp_width(device, dtype.itemsize, plain=True)
     beside = config.mlp_width(device, dtype.itemsize, plain=False)
     variants = {f"relu-H{width}": (True, width, {}) for width in (64, 128, 256) if width <= widest}
+    if beside:
+        gelu = {"ACTIVATION": GELU.value}
+        variants |= {
+            "gelu": (True, beside, gelu),
+            "gelu-random": (True, beside, gelu | {"SALIENCY": SOURCES["random"]}),
+            "gelu-given": (True, beside, gelu | {"SALIENCY": SOURCES["given"]}),
+        }
     variants |= {
-        "gelu": (True, beside, {"ACTIVATION": GELU.value}),
-        "gelu-random": (True, beside, {"ACTIVATION": GELU.value, "SALIENCY": SOURCES["random"]}),
-        "gelu-given": (True, beside, {"ACTIVATION": GELU.value, "SALIENCY": SOURCES["given"]}),
         "wide": (False, 16, {}),
         "wide-random": (False, 16, {"SALIENCY": SOURCES["random"]}),
         "wide-given": (False, 16, {"SALIENCY": SOURCES["given"]}),

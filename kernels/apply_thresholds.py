@@ -7,6 +7,7 @@ bisection over the first blocks. The launch is bound by memory: a weight is read
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import struct
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from lc_engine.kernels.dtypes import TRITON_DTYPES
 from lc_engine.kernels.saliency import GIVEN, MAGNITUDE, RANDOM, saliency, signed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -74,9 +75,33 @@ def _apply_thresholds_kernel(
 
 # To copy a table makes the host wait for the device, and may not be done while a CUDA graph is
 # captured; the sub-models of a model come back with every batch.
-@functools.lru_cache(maxsize=512)
-def _on_device(table: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
+@functools.lru_cache(maxsize=4096)
+def _cached(table: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
     return torch.tensor(table, dtype=torch.int64).to(device)
+
+
+_kept: list[Tensor] | None = None
+
+
+@contextlib.contextmanager
+def tables_kept() -> Iterator[list[Tensor]]:
+    """Collect the tables that launches read: a graph of them reads these again at every replay.
+
+    Gives a list that fills while the context is open and has to live as long as the graph.
+    """
+    global _kept
+    before, _kept = _kept, []
+    try:
+        yield _kept
+    finally:
+        _kept = before
+
+
+def _on_device(table: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
+    found = _cached(table, device)
+    if _kept is not None:
+        _kept.append(found)
+    return found
 
 
 def apply_thresholds(

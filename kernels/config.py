@@ -2,8 +2,9 @@
 
 So the first call is as fast as the second, a result never depends on what a tuner measured that
 day, and every configuration that can run can be compiled and checked ahead of time (`aot`). The
-numbers come from compiling for each target: the widest tile that spills no register. A tile does
-not depend on the number of rows, so a row's score does not depend on its batch.
+numbers come from compiling for each target: the widest tile that spills no register; those of sm_90
+are the fastest of such on an H200. A tile does not depend on the number of rows, so a row's score
+does not depend on its batch.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KIB = 1024
-# Above this the K masked copies of a head are not kept; thresholds are then applied in the tile.
-PREMASK_BYTES = 1 << 30
+# The K masked copies of a head may take this share of a device's memory; thresholds of larger ones
+# are applied in the tile, which takes twice as long.
+PREMASK_SHARE = 1 / 16
 # Hidden activations (K, rows, width) that a split MLP keeps in memory at a time.
 HIDDEN_BYTES = 1 << 28
 
@@ -33,12 +35,14 @@ class Target:
         units: streaming multiprocessors or compute units of the device.
         shared_bytes: what one program may take of shared memory.
         warp_size: threads of a warp or wavefront.
+        memory_bytes: of the device.
     """
 
     arch: str
     units: int
     shared_bytes: int
     warp_size: int = 32
+    memory_bytes: int = 16 << 30
 
     @property
     def amd(self) -> bool:
@@ -96,7 +100,8 @@ def target_of(device: torch.device) -> Target:
     else:
         # Consumer Blackwell (12.x) has neither tcgen05 nor its shared memory: Ampere's tiles fit.
         known = TARGETS[{9: "sm_90", 10: "sm_100"}.get(properties.major, "sm_80")]
-    return Target(known.arch, units, known.shared_bytes, known.warp_size)
+    memory = properties.total_memory
+    return Target(known.arch, units, known.shared_bytes, known.warp_size, memory)
 
 
 def precision(target: Target, compute: torch.dtype) -> str:
@@ -119,7 +124,8 @@ def compute_dtype(a: Tensor, b: Tensor, interpreting: bool) -> torch.dtype:
 
 
 # Columns of a product tile (classes x sub-models) for eight and for two sub-models side by side:
-# where weights alone are loaded, then where saliencies are too, or drawn. Depth, warps, stages.
+# where weights alone are loaded, then where saliencies are too, or drawn. Depth where they are
+# masked in the tile, warps, stages.
 _LINEAR: dict[tuple[str, int], tuple[tuple[int, int], tuple[int, int], int, int, int]] = {
     ("sm_80", 2): ((128, 64), (64, 64), 64, 8, 3),
     ("sm_80", 4): ((64, 64), (64, 32), 16, 8, 3),
@@ -132,6 +138,10 @@ _LINEAR: dict[tuple[str, int], tuple[tuple[int, int], tuple[int, int], int, int,
 }
 
 
+# Depth where weights come masked and no registers are needed for that; elsewhere that of `_LINEAR`.
+_PREMASKED_DEPTH = {("sm_90", 4): 32}
+
+
 def together(sub_models: int) -> int:
     """Return how many sub-models lie side by side in a tile of `linear_confidence`.
 
@@ -142,7 +152,13 @@ def together(sub_models: int) -> int:
 
 
 def linear(
-    target: Target, itemsize: int, classes: int, sub_models: int, *, scored: bool = False
+    target: Target,
+    itemsize: int,
+    classes: int,
+    sub_models: int,
+    *,
+    premasked: bool = False,
+    scored: bool = False,
 ) -> Tile:
     """Return the tile of `linear_confidence`.
 
@@ -151,6 +167,7 @@ def linear(
         itemsize: bytes of a weight.
         classes: C.
         sub_models: K.
+        premasked: whether weights come masked.
         scored: whether saliencies are loaded or drawn in the tile, beside the weights.
     """
     alone, beside, depth, warps, stages = _LINEAR[target.arch, itemsize]
@@ -158,6 +175,8 @@ def linear(
     columns = (beside if scored else alone)[0 if width == 8 else 1]
     if classes <= 16 and width == 8:
         columns = min(columns, 128)
+    if premasked:
+        depth = _PREMASKED_DEPTH.get((target.arch, itemsize), depth)
     return Tile(128, columns // width, width, depth, warps, stages)
 
 
@@ -166,7 +185,7 @@ _PRODUCT: dict[tuple[str, int], tuple[int, int, int, int, int]] = {
     ("sm_80", 2): (128, 64, 64, 8, 3),
     ("sm_80", 4): (128, 64, 16, 8, 3),
     ("sm_90", 2): (128, 128, 64, 8, 3),
-    ("sm_90", 4): (128, 128, 16, 8, 3),
+    ("sm_90", 4): (128, 128, 32, 8, 3),
     ("sm_100", 2): (128, 128, 64, 8, 3),
     ("sm_100", 4): (128, 128, 16, 8, 3),
     ("gfx942", 2): (128, 128, 64, 8, 2),
@@ -185,6 +204,8 @@ def product(target: Target, itemsize: int, *, scored: bool = False) -> Tile:
 
 # Where saliencies in the tile and a running entropy together leave registers for half the words.
 _NARROW_VOCABULARY = {("sm_80", 2), ("sm_80", 4), ("sm_100", 2)}
+# Where neither of them leaves registers for twice the words.
+_WIDE_VOCABULARY = {("sm_90", 2)}
 
 
 def vocabulary(target: Target, itemsize: int, *, scored: bool, entropy: bool) -> Tile:
@@ -192,6 +213,8 @@ def vocabulary(target: Target, itemsize: int, *, scored: bool, entropy: bool) ->
     tile = product(target, itemsize, scored=scored)
     if scored and entropy and (target.arch, itemsize) in _NARROW_VOCABULARY:
         return replace(tile, classes=tile.classes // 2)
+    if not (scored or entropy) and (target.arch, itemsize) in _WIDE_VOCABULARY:
+        return replace(tile, classes=2 * tile.classes)
     return tile
 
 
@@ -202,17 +225,20 @@ def prototype(target: Target, itemsize: int, cosine: bool) -> Tile:
     """
     if cosine:
         return product(target, itemsize)
+    if target.arch == "sm_90":
+        return Tile(16, 32, 1, 32, 4, 1) if itemsize == 4 else Tile(32, 32, 1, 16, 8, 1)
     classes, depth = (32, 16) if itemsize == 4 else (16, 32)
     return Tile(32, classes, 1, depth, warps=8, stages=1)
 
 
 # Widest hidden layer that stays on the chip: with ReLU and |w|; with GELU, or saliencies loaded or
-# drawn beside the weights. Rows, classes, depth, warps and stages.
+# drawn beside the weights. Rows, classes, depth, warps and stages. On an H200 the products are so
+# fast that wider ones, and all in float32, are better written out: large tiles count for more.
 _MLP: dict[tuple[str, int], tuple[int, int, int, int, int, int, int]] = {
     ("sm_80", 2): (256, 128, 64, 32, 32, 8, 2),
     ("sm_80", 4): (64, 64, 32, 32, 16, 4, 2),
-    ("sm_90", 2): (256, 128, 64, 64, 64, 8, 2),
-    ("sm_90", 4): (128, 64, 64, 32, 16, 8, 2),
+    ("sm_90", 2): (64, 64, 64, 128, 64, 8, 2),
+    ("sm_90", 4): (0, 0, 64, 64, 16, 8, 2),
     ("sm_100", 2): (256, 128, 128, 64, 32, 8, 2),
     ("sm_100", 4): (128, 64, 64, 64, 16, 8, 2),
     ("gfx942", 2): (128, 64, 128, 32, 32, 8, 1),
@@ -221,7 +247,7 @@ _MLP: dict[tuple[str, int], tuple[int, int, int, int, int, int, int]] = {
 
 
 def mlp_width(target: Target, itemsize: int, *, plain: bool) -> int:
-    """Return the widest hidden layer that `mlp_confidence` keeps on the chip.
+    """Return the widest hidden layer that `mlp_confidence` keeps on the chip; 0 for none.
 
     Args:
         target: the device.
@@ -242,11 +268,11 @@ def hidden_block(width: int) -> int:
     return max(64, 1 << (width - 1).bit_length())
 
 
-def premask(itemsize: int, classes: int, depth: int, sub_models: int) -> bool:
+def premask(target: Target, itemsize: int, classes: int, depth: int, sub_models: int) -> bool:
     """Tell whether the masked heads of all sub-models are small enough to be written once."""
     width = together(sub_models)
     padded = -(-sub_models // width) * width
-    return padded * classes * depth * itemsize <= PREMASK_BYTES
+    return padded * classes * depth * itemsize <= PREMASK_SHARE * target.memory_bytes
 
 
 def splits(target: Target, samples: int, rows: int, chunks: int) -> int:

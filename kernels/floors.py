@@ -44,8 +44,8 @@ class Launch:
         sizes = tuple(self.sizes.values())
         if self.operator == "linear_confidence":
             _, depth, classes, sub_models = sizes
-            tile = config.linear(target, ITEMSIZE, classes, sub_models)
-            premasked = config.premask(ITEMSIZE, classes, depth, sub_models)
+            premasked = config.premask(target, ITEMSIZE, classes, depth, sub_models)
+            tile = config.linear(target, ITEMSIZE, classes, sub_models, premasked=premasked)
             return work_model.linear(*sizes, ITEMSIZE, tile, premasked=premasked)
         if self.operator == "prototype_confidence":
             cosine = self.logit == "cosine"

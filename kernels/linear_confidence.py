@@ -218,16 +218,18 @@ def prepare(
     sub_models = thresholds.shape[0]
     itemsize = weight.element_size()
     nested = saliency is None or saliency.dim() == 2
+    target = config.target_of(weight.device)
     if premasked is None:
-        premasked = not nested or config.premask(itemsize, classes, depth, sub_models)
+        premasked = not nested or config.premask(target, itemsize, classes, depth, sub_models)
     if not (nested or premasked):
         raise ValueError("premasked must be true for a saliency (K, C, D): its masks do not nest")
     source = (RANDOM if seed is not None else GIVEN if saliency is not None else MAGNITUDE).value
     tile = tile or config.linear(
-        config.target_of(weight.device),
+        target,
         itemsize,
         classes,
         sub_models,
+        premasked=premasked,
         scored=not premasked and source != MAGNITUDE.value,
     )
     key = signed(seed or 0)

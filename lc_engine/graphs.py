@@ -23,11 +23,12 @@ _MOST = 4
 
 
 class Captured(NamedTuple):
-    """A graph, and the tensors that it reads and writes."""
+    """A graph, the tensors that it reads and writes, and what else it needs to stay where it is."""
 
     replay: Callable[[], None]
     inputs: Tensor
     output: Tensor
+    kept: object = None
 
 
 class Graphs:
@@ -82,9 +83,11 @@ def _on_gpu(inputs: Tensor) -> bool:
 
 
 def _capture(compute: Callable[[Tensor], Tensor], inputs: Tensor) -> Captured:
+    from lc_engine.kernels.apply_thresholds import tables_kept
+
     held = inputs.clone()
     graph = torch.cuda.CUDAGraph()
     # Other threads may go on to read data into pinned memory.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with tables_kept() as tables, torch.cuda.graph(graph, capture_error_mode="thread_local"):
         output = compute(held)
-    return Captured(graph.replay, held, output)
+    return Captured(graph.replay, held, output, tables)

@@ -22,10 +22,11 @@ from lc_engine.kernels import config, work_model
 
 from benchmarks.gpu import operators
 from benchmarks.gpu.measure import Measurement, Roof, measure, measure_roof
-from benchmarks.gpu.operators import CHECKED, Contest
 
 if TYPE_CHECKING:
     from lc_engine.kernels.config import Target
+
+    from benchmarks.gpu.operators import Contest
 
 COLUMNS = (
     "operator", "dtype", "provider", "median_ms", "p20_ms", "p80_ms", "peak_mib", "launches",
@@ -54,12 +55,13 @@ def run(contest: Contest, roof: Roof, target: Target) -> tuple[list[dict[str, ob
     rows: list[dict[str, object]] = []
     wrong: list[str] = []
     for provider, call in contest.contenders.items():
-        error = float((call()[:CHECKED].double() - truth).abs().max())
-        measured = measure(call)
+        error = float((contest.checked(call).double() - truth).abs().max())
+        measured = measure(call, captured=contest.captured)
         if provider.startswith("lc_engine"):
             if not error <= contest.tolerance:
                 wrong.append(f"{contest.name}, {provider}: error {error:.2e}")
-            if "confidence" in contest.name and measured.launches != 1:
+            one_launch = "confidence" in contest.name and "split" not in provider
+            if one_launch and measured.launches != 1:
                 wrong.append(f"{contest.name}, {provider}: {measured.launches} launches")
         values = (
             contest.name, str(contest.dtype), provider, measured.median_ms, measured.p20_ms,
@@ -70,7 +72,8 @@ def run(contest: Contest, roof: Roof, target: Target) -> tuple[list[dict[str, ob
         rows.append(dict(zip(COLUMNS, values, strict=True)))
         print(
             f"{contest.name} {contest.dtype} {provider}: {measured.median_ms:.3f} ms, "
-            f"{measured.launches} launches, {measured.peak_mib:.0f} MiB, error {error:.1e}",
+            f"{measured.launches} launches, {measured.peak_mib:.0f} MiB, error {error:.1e}, "
+            f"{of_roof(contest, roof, measured):.0%} of the measured roof",
             flush=True,
         )
     return rows, wrong
@@ -80,6 +83,7 @@ def main() -> int:
     """Run everything; give the exit status."""
     parser = argparse.ArgumentParser(description="Check and time the operators on a device.")
     parser.add_argument("--csv", type=Path, default=Path("gpu-benchmark.csv"))
+    parser.add_argument("--operators", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--minutes", type=float, default=7.0, help="start nothing new after this")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
@@ -92,17 +96,20 @@ def main() -> int:
     roof = measure_roof()
     print({str(dtype): f"{rate / 1e12:.0f} TFLOP/s" for dtype, rate in roof.flops.items()})
     print(f"{roof.bandwidth / 1e9:.0f} GB/s copied")
-    contests = itertools.chain(
-        operators.thresholds(),
-        operators.linear(target, samples, sub_models),
-        operators.mlp(target, samples, sub_models),
-        operators.prototype(target, samples // 8, 8),
-    )
+    contests = {
+        "apply_thresholds": operators.thresholds(),
+        "linear_confidence": operators.linear(target, samples, sub_models),
+        "mlp_confidence": operators.mlp(target, samples, sub_models),
+        "prototype_confidence": operators.prototype(target, samples // 8, 8),
+        "masked_linear": operators.masked_linear(target, 16),
+        "token_nll": operators.token_nll(target),
+    }
+    chosen = arguments.operators or list(contests)
     start, wrong = time.monotonic(), []
     with arguments.csv.open("w", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()
-        for contest in contests:
+        for contest in itertools.chain.from_iterable(contests[name] for name in chosen):
             rows, faults = run(contest, roof, target)
             table.writerows(rows)
             wrong += faults

@@ -24,8 +24,16 @@ class Measurement:
     launches: int
 
 
-def measure(call: Callable[[], object], budget_ms: int = 300) -> Measurement:
-    """Warm up, then count launches and memory of one call and time as many as the budget allows."""
+def measure(
+    call: Callable[[], object], budget_ms: int = 300, *, captured: bool = False
+) -> Measurement:
+    """Warm up, then count launches and memory of one call and time as many as the budget allows.
+
+    Args:
+        call: what to measure.
+        budget_ms: milliseconds of timed calls.
+        captured: time calls in a CUDA graph: what the device needs, without the host.
+    """
     call()
     torch.cuda.synchronize()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
@@ -37,9 +45,13 @@ def measure(call: Callable[[], object], budget_ms: int = 300) -> Measurement:
     call()
     torch.cuda.synchronize()
     peak = torch.cuda.max_memory_allocated() - before
-    times = triton.testing.do_bench(
-        call, warmup=budget_ms // 5, rep=budget_ms, quantiles=[0.5, 0.2, 0.8]
-    )
+    quantiles = [0.5, 0.2, 0.8]
+    if captured:
+        times = triton.testing.do_bench_cudagraph(call, rep=budget_ms, quantiles=quantiles)
+    else:
+        times = triton.testing.do_bench(
+            call, warmup=budget_ms // 5, rep=budget_ms, quantiles=quantiles
+        )
     return Measurement(*times, peak / 2**20, launches)
 
 

@@ -14,6 +14,9 @@ from lc_engine.kernels import linear_confidence as linear_kernels
 from lc_engine.kernels import mlp_confidence as mlp_kernels
 from lc_engine.kernels import prototype_confidence as prototype_kernels
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from lc_engine import ops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +31,10 @@ COMPILED = (768, 1000)
 SHAPES = ((512, 10), (768, 1000), (1280, 100), (2048, 1000), (768, 21841))
 
 
+def first_rows(call: Callable[[], Tensor]) -> Tensor:
+    return call()[:CHECKED]
+
+
 @dataclass(frozen=True)
 class Contest:
     """One problem and everybody who solves it.
@@ -35,10 +42,12 @@ class Contest:
     Attributes:
         name: operator and shape.
         dtype: of features and weights.
-        contenders: name -> a call that gives lc (N,); ours begin with "lc_engine".
-        expected: a call that gives lc of the first `CHECKED` rows in float64.
+        contenders: name -> a call that gives all rows' results; ours begin with "lc_engine".
+        expected: a call that gives those of the first `CHECKED` rows in float64.
         work: what our launch does, by the work model.
         tolerance: allowed difference of ours from `expected`.
+        checked: calls a contender and takes the rows that `expected` gives.
+        captured: whether to time calls in a CUDA graph, for what the host would be slower than.
     """
 
     name: str
@@ -47,6 +56,8 @@ class Contest:
     expected: Callable[[], Tensor]
     work: Work
     tolerance: float = 1e-5
+    checked: Callable[[Callable[[], Tensor]], Tensor] = first_rows
+    captured: bool = False
 
 
 def confidence(logits: Tensor, labels: Tensor) -> Tensor:
@@ -56,7 +67,7 @@ def confidence(logits: Tensor, labels: Tensor) -> Tensor:
 def linear(target: Target, samples: int, sub_models: int) -> Iterator[Contest]:
     for dtype in (torch.bfloat16, torch.float32):
         for depth, classes in SHAPES:
-            rows = samples if classes < 10_000 else samples // 16
+            rows = samples if classes < 10_000 else samples // 8
             yield _linear(target, rows, depth, classes, sub_models, dtype)
 
 
@@ -87,7 +98,7 @@ def _linear(
     if (depth, classes) == COMPILED:
         contenders["torch.compile"] = functools.partial(loop, torch.compile(step))
     formulations = [False]
-    if config.premask(dtype.itemsize, classes, depth, sub_models):
+    if config.premask(target, dtype.itemsize, classes, depth, sub_models):
         formulations.append(True)
         stack = [torch.where(w.abs() >= threshold, w, 0).T.contiguous() for threshold in t]
 
@@ -104,9 +115,10 @@ def _linear(
         contenders[name] = lambda head=head: (
             linear_kernels.linear_confidence(x, head, y, omega, False).lc
         )
-    tile = config.linear(target, dtype.itemsize, classes, sub_models)
+    premasked = formulations[-1]
+    tile = config.linear(target, dtype.itemsize, classes, sub_models, premasked=premasked)
     work = work_model.linear(
-        samples, depth, classes, sub_models, dtype.itemsize, tile, premasked=formulations[-1]
+        samples, depth, classes, sub_models, dtype.itemsize, tile, premasked=premasked
     )
     name = f"linear_confidence N={samples} D={depth} C={classes} K={sub_models}"
     return Contest(name, dtype, contenders, expected, work)
@@ -168,8 +180,8 @@ def _prototype(
 
 def mlp(target: Target, samples: int, sub_models: int) -> Iterator[Contest]:
     for dtype in (torch.bfloat16, torch.float32):
-        width = config.mlp_width(target, dtype.itemsize, plain=True)
-        yield _mlp(target, samples, 768, width, 1000, sub_models, dtype)
+        for width in (64, 128, 256):
+            yield _mlp(target, samples, 768, width, 1000, sub_models, dtype)
 
 
 def _mlp(
@@ -189,7 +201,6 @@ def _mlp(
     y = torch.randint(0, classes, (samples,), device="cuda")
     t = torch.linspace(0, 3 / math.sqrt(depth), sub_models, device="cuda").expand(2, -1)
     omega = torch.full((sub_models,), 1 / sub_models, dtype=torch.float64, device="cuda")
-    head = mlp_kernels.prepare(weights, [None, None], t, None, None, "relu")
 
     def forward(x: Tensor, k: int) -> Tensor:
         first, last = (
@@ -206,15 +217,104 @@ def _mlp(
         parts = (torch.softmax(forward(few, k), -1) for k in range(sub_models))
         return torch.stack([p.gather(1, y[:CHECKED, None]).squeeze(1) for p in parts]).mean(0)
 
-    def ours() -> Tensor:
-        return mlp_kernels.mlp_confidence(x, head, y, omega, False).lc
-
+    contenders: dict[str, Callable[[], Tensor]] = {"naive loop": loop}
+    on_chip = width <= config.mlp_width(target, dtype.itemsize, plain=True)
+    for name, fused in (("fused", True), ("split", False)):
+        if fused and not on_chip:
+            continue
+        head = mlp_kernels.prepare(weights, [None, None], t, None, None, "relu", fused=fused)
+        contenders[f"lc_engine {name}"] = lambda head=head: (
+            mlp_kernels.mlp_confidence(x, head, y, omega, False).lc
+        )
     tile = config.mlp(target, dtype.itemsize)
     work = work_model.mlp(samples, depth, width, classes, sub_models, dtype.itemsize, tile)
     name = f"mlp_confidence N={samples} D={depth} H={width} C={classes} K={sub_models}"
     # Between the layers bfloat16 rounds hidden activations, as any bfloat16 network does.
     tolerance = 3e-2 if dtype == torch.bfloat16 else 1e-5
-    return Contest(name, dtype, {"naive loop": loop, "lc_engine": ours}, expected, work, tolerance)
+    return Contest(name, dtype, contenders, expected, work, tolerance)
+
+
+def masked_linear(target: Target, sub_models: int) -> Iterator[Contest]:
+    for dtype in (torch.bfloat16, torch.float32):
+        # The first layer of a ViT-B's MLP over the tokens of 16 pictures.
+        yield _masked_linear(target, 16 * 197, 768, 3072, sub_models, dtype)
+
+
+def _masked_linear(
+    target: Target, samples: int, depth: int, width: int, sub_models: int, dtype: torch.dtype
+) -> Contest:
+    x = torch.randn(sub_models, samples, depth, device="cuda", dtype=dtype)
+    w = (torch.randn(width, depth, device="cuda") / math.sqrt(depth)).to(dtype)
+    b = torch.randn(width, device="cuda", dtype=dtype)
+    t = torch.linspace(0, 2 / math.sqrt(depth), sub_models)
+    on_device = t.to("cuda")
+
+    def loop() -> Tensor:
+        out = torch.empty(sub_models, samples, width, device="cuda", dtype=dtype)
+        for k, threshold in enumerate(on_device):
+            torch.addmm(b, x[k], torch.where(w.abs() >= threshold, w, 0).T, out=out[k])
+            torch.relu_(out[k])
+        return out
+
+    def batched() -> Tensor:
+        stack = torch.where(w.abs() >= on_device[:, None, None], w, 0)
+        return torch.relu_(torch.baddbmm(b, x, stack.transpose(1, 2)))
+
+    def expected() -> Tensor:
+        few = x[:, :CHECKED].double()
+        stack = torch.where(w.abs().float() >= on_device[:, None, None], w, 0).double()
+        return torch.relu(few @ stack.transpose(1, 2) + b.double())
+
+    def checked(call: Callable[[], Tensor]) -> Tensor:
+        return call()[:, :CHECKED]
+
+    contenders: dict[str, Callable[[], Tensor]] = {
+        "naive loop": loop,
+        "batched product": batched,
+        "lc_engine": lambda: ops.masked_linear(x, w, b, t, activation="relu"),
+    }
+    tile = config.product(target, dtype.itemsize)
+    work = work_model.masked_linear(samples, depth, width, sub_models, dtype.itemsize, tile)
+    name = f"masked_linear N={samples} D={depth} E={width} K={sub_models}"
+    tolerance = 3e-2 if dtype == torch.bfloat16 else 1e-4
+    return Contest(name, dtype, contenders, expected, work, tolerance, checked)
+
+
+def token_nll(target: Target) -> Iterator[Contest]:
+    for dtype in (torch.bfloat16, torch.float32):
+        yield _token_nll(target, 4096, 2048, 128_256, 4, dtype)  # the head of Llama 3.2 1B
+
+
+def _token_nll(
+    target: Target, tokens: int, depth: int, words: int, sub_models: int, dtype: torch.dtype
+) -> Contest:
+    h = torch.randn(sub_models, tokens, depth, device="cuda", dtype=dtype)
+    w = (2 * torch.randn(words, depth, device="cuda") / math.sqrt(depth)).to(dtype)
+    y = torch.randint(0, words, (tokens,), device="cuda")
+
+    def nll(one: Tensor) -> Tensor:
+        return F.cross_entropy((one @ w.T).float(), y, reduction="none")
+
+    def loop() -> Tensor:
+        return torch.stack([nll(one) for one in h])
+
+    def expected() -> Tensor:
+        few, own = h[:, :CHECKED].double(), y[:CHECKED]
+        wide = w.double()
+        parts = [F.cross_entropy(one @ wide.T, own, reduction="none") for one in few]
+        return torch.stack(parts)
+
+    def checked(call: Callable[[], Tensor]) -> Tensor:
+        return call()[:, :CHECKED]
+
+    contenders: dict[str, Callable[[], Tensor]] = {
+        "naive loop": loop,
+        "lc_engine": lambda: ops.token_nll(h, w, y),
+    }
+    tile = config.vocabulary(target, dtype.itemsize, scored=False, entropy=False)
+    work = work_model.token_nll(tokens, depth, words, sub_models, dtype.itemsize, tile)
+    name = f"token_nll T={tokens} D={depth} V={words} K={sub_models}"
+    return Contest(name, dtype, contenders, expected, work, 1e-4, checked)
 
 
 def thresholds() -> Iterator[Contest]:
@@ -244,4 +344,5 @@ def _thresholds(shapes: list[tuple[int, int]], dtype: torch.dtype) -> Contest:
     count = sum(w.numel() for w in weights)
     work = work_model.apply_thresholds(count, dtype.itemsize)
     name = f"apply_thresholds {count} weights in {len(weights)} tensors"
-    return Contest(name, dtype, {"torch loop": loop, "lc_engine": ours}, expected, work, 0.0)
+    contenders = {"torch loop": loop, "lc_engine": ours}
+    return Contest(name, dtype, contenders, expected, work, 0.0, captured=True)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from lc_engine.kernels import config
@@ -50,12 +52,29 @@ def test_saliencies_beside_the_weights_narrow_the_tile() -> None:
 
 
 def test_heads_are_premasked_while_their_copies_fit() -> None:
-    assert config.premask(2, 1000, 768, 50)
-    assert not config.premask(2, 21841, 768, 50)
+    small = replace(TARGETS["sm_90"], memory_bytes=16 << 30)
+    assert config.premask(small, 2, 1000, 768, 50)
+    assert not config.premask(small, 2, 21841, 768, 50)
+    assert config.premask(replace(small, memory_bytes=80 << 30), 4, 21841, 768, 50)
     # 50 sub-models are stored as 56, whole groups of eight.
-    at_the_limit = config.PREMASK_BYTES // (2 * 56 * 1024)
-    assert config.premask(2, 1024, at_the_limit, 50)
-    assert not config.premask(2, 1024, at_the_limit + 1, 50)
+    at_the_limit = (1 << 30) // (2 * 56 * 1024)
+    assert config.premask(small, 2, 1024, at_the_limit, 50)
+    assert not config.premask(small, 2, 1024, at_the_limit + 1, 50)
+
+
+def test_weights_that_come_masked_leave_registers_for_a_deeper_tile() -> None:
+    expanded, premasked = (
+        config.linear(TARGETS["sm_90"], 4, 1000, 50, premasked=p) for p in (False, True)
+    )
+    assert (expanded.depth, premasked.depth) == (16, 32)
+    assert replace(premasked, depth=16) == expanded
+
+
+def test_words_take_wide_tiles_where_nothing_else_needs_registers() -> None:
+    plain, entropy = (
+        config.vocabulary(TARGETS["sm_90"], 2, scored=False, entropy=e) for e in (False, True)
+    )
+    assert (plain.classes, entropy.classes) == (256, 128)
 
 
 @pytest.mark.parametrize(

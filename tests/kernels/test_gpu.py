@@ -62,6 +62,7 @@ def large_head(premasked: bool) -> tuple[torch.Tensor, linear_kernels.LinearHead
     return x, head, torch.full((8,), 1 / 8, dtype=torch.float64, device="cuda")
 
 
+@pytest.mark.filterwarnings("ignore:Warning. Profiler clears events")
 @pytest.mark.parametrize("premasked", [False, True], ids=["expanded", "premasked"])
 def test_the_device_sees_one_launch(premasked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the poison would be launches too
