@@ -23,14 +23,17 @@ if TYPE_CHECKING:
     from lc_engine.scorer import Scorer
 
 # Keeps the weights of points that say nearly the same apart: a share of each point's variance.
-_RIDGE = 1e-4
+_RIDGE = 1e-3
+# Of the error, what a point must fall below to take another's place: not for a rounding.
+_BETTER = 1 - 1e-6
 
 
 def represent(scorer: Scorer, data: Any, points: int = 8, samples: int = 256) -> LearningPath:
     """Choose points of a scorer's path, and weights, that give its loss with fewer sub-models.
 
-    Greedy: one point after the other is added, the one that brings the weighted mean of −log p
-    closest to that over the whole path, up to a shift that all rows share.
+    One point after the other is added, the one that brings the weighted mean of −log p closest to
+    that over the whole path, up to a shift that all rows share; then points are exchanged for
+    others as long as that brings it closer.
 
     Args:
         scorer: with the path that is wanted; it is not changed. Where its head learns from the
@@ -69,24 +72,34 @@ def closest_mean(
         points: P, how many to choose.
 
     Returns:
-        P columns in the order of choice, and their weights (P,) ≥ 0 of sum 1.
+        P columns, and their weights (P,) ≥ 0 of sum 1.
     """
     centred = values - values.mean(0)
     products = centred.T @ centred / len(values)
     ridge = _RIDGE * np.trace(products) / len(weights) + np.finfo(float).tiny
     products[np.diag_indices_from(products)] += ridge
     target = products @ weights
+
+    def mixed(trial: list[int]) -> tuple[float, NDArray[np.float64]]:
+        """Give the mean squared error of the best mixture, and its weights."""
+        among = products[np.ix_(trial, trial)]
+        found = _mixture(among, target[trial])
+        error = found @ among @ found - 2 * found @ target[trial] + weights @ target
+        return float(error), found
+
     chosen: list[int] = []
-    found = np.empty(0)
     while len(chosen) < points:
-        best = np.inf
-        for k in set(range(len(weights))) - set(chosen):
-            trial = [*chosen, k]
-            mixed = _mixture(products[np.ix_(trial, trial)], target[trial])
-            error = mixed @ products[np.ix_(trial, trial)] @ mixed - 2 * mixed @ target[trial]
-            if error < best:
-                best, following, found = error, k, mixed
-        chosen.append(following)
+        left = [k for k in range(len(weights)) if k not in chosen]
+        chosen.append(min(left, key=lambda k: mixed([*chosen, k])[0]))
+    error, found = mixed(chosen)
+    place = settled = 0
+    while settled < points:  # places in a row for which no other point is better
+        settled += 1
+        for k in range(len(weights)):
+            trial = [*chosen[:place], k, *chosen[place + 1 :]]
+            if k not in chosen and (other := mixed(trial))[0] < _BETTER * error:
+                chosen, (error, found), settled = trial, other, 1
+        place = (place + 1) % points
     return chosen, found / found.sum()
 
 

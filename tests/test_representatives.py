@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from test_scorer import Memory, Network, data
@@ -38,6 +40,26 @@ def test_more_points_come_closer_and_weights_stay_weights(seed):
         errors.append((values[:, chosen] @ weights - target).std())
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.02 * target.std()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_exchange_of_one_point_comes_closer(seed):
+    rng = np.random.default_rng(seed)
+    values = np.cumsum(rng.standard_normal((200, 12)), 1)
+    omega = np.full(12, 1 / 12)
+
+    def error(columns, weights):
+        return np.var(values[:, columns] @ weights - values @ omega)
+
+    chosen, weights = closest_mean(values, omega, 3)
+    for place, k in itertools.product(range(3), set(range(12)) - set(chosen)):
+        columns = [*chosen[:place], k, *chosen[place + 1 :]]
+        # The best weights of sum 1, of either sign: no worse than those that are allowed.
+        gaps = values[:, columns] - values[:, columns].mean(0)
+        gaps = gaps - (values @ omega - (values @ omega).mean())[:, None]
+        best = np.linalg.solve(gaps.T @ gaps, np.ones(3))
+        if (best >= 0).all():
+            assert error(columns, best / best.sum()) > 0.98 * error(chosen, weights)
 
 
 def test_points_that_all_say_the_same():
