@@ -75,6 +75,7 @@ inline void check_batch(const std::optional<Array<int64_t>>& labels, const Array
 }
 
 void bind_attention(py::module_& module);
+void bind_depthwise(py::module_& module);
 void bind_int8_convolution(py::module_& module);
 void bind_int8_linear(py::module_& module);
 void bind_linear(py::module_& module);

@@ -8,6 +8,7 @@ PYBIND11_MODULE(_native, module, pybind11::mod_gil_not_used()) {
       "cpu_isa", [] { return lc::isa_name(lc::active_isa()); },
       "The instruction set in use: baseline, avx2 or avx512; LC_ENGINE_ISA forces one.");
   lc::bind_attention(module);
+  lc::bind_depthwise(module);
   lc::bind_int8_convolution(module);
   lc::bind_int8_linear(module);
   lc::bind_linear(module);

@@ -20,6 +20,13 @@
 #define LC_INLINE static inline __attribute__((always_inline))
 #endif
 
+// Before a loop over registers: one that stays a loop keeps them in memory.
+#if defined(__GNUC__)
+#define LC_UNROLLED _Pragma("GCC unroll 16")
+#else
+#define LC_UNROLLED
+#endif
+
 namespace lc {
 namespace LC_ISA {
 

@@ -78,6 +78,20 @@ def multiplies_int8() -> bool:
     """Tell whether the processor multiplies four pairs of 8 bits at a time (AVX512-VNNI)."""
 
 @final
+class DepthwisePlan:
+    def __init__(
+        self,
+        weight: _Float32,
+        bias: _Float32 | None,
+        stride: tuple[int, int],
+        dilation: tuple[int, int],
+        activation: str | None,
+    ) -> None: ...
+    def run(
+        self, x: NDArray[Any], padding: tuple[int, int], out: NDArray[Any], threads: int
+    ) -> None: ...
+
+@final
 class Int8ConvolutionPlan:
     def __init__(
         self,

@@ -4,8 +4,8 @@ A dense product takes as long at 2 % of its weights as at all of them. Layers wi
 go through lists of these (`ops.SparseLayerPlan`), 3 × 3 convolutions with more through fewer
 multiplications (`ops.WinogradPlan`), and all others through oneDNN with weights that it has packed
 before. Where products of 8-bit numbers are asked for, linear layers and convolutions go through
-these (`ops.Int8LinearPlan`, `ops.Int8ConvolutionPlan`, `ops.WinogradPlan`). What is left is
-torch's.
+these (`ops.Int8LinearPlan`, `ops.Int8ConvolutionPlan`, `ops.WinogradPlan`). A convolution of each
+channel by itself has a form of its own (`ops.DepthwisePlan`). What is left is torch's.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ _POINTWISE: dict[Activation | None, Pointwise] = {
     "gelu_tanh": ("gelu", [], "tanh"),
 }
 OF_PLANS = (None, *get_args(PlanActivation))
+# Known by name, as it is no torch class.
+_PADS_SAME = "timm.layers.conv2d_same.Conv2dSame"
 _IN_TORCH: dict[Activation, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,
     "relu6": lambda x: x.clamp_(0, 6),
@@ -104,6 +106,26 @@ def in_form(
         dilation=module.dilation,
         activation=own,
     )
+
+
+def depthwise(module: Any, activation: Activation | None) -> Callable[[Tensor], Tensor]:
+    """Make a convolution of each channel by itself, and its activation, ready."""
+    if activation not in OF_PLANS:
+        return then(depthwise(module, None), activation)
+    plan = ops.DepthwisePlan(
+        module.weight,
+        module.bias,
+        stride=module.stride,
+        padding="same" if pads_same(module) else module.padding,
+        dilation=module.dilation,
+        activation=cast("PlanActivation | None", activation),
+    )
+    return lambda x: plan(x) if x.dim() == 4 else plan(x.unsqueeze(0)).squeeze(0)
+
+
+def pads_same(module: nn.Module) -> bool:
+    """Tell whether a convolution pads as TensorFlow's "same" does."""
+    return f"{type(module).__module__}.{type(module).__qualname__}" == _PADS_SAME
 
 
 def then(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lc_engine import ops
 from lc_engine.fusing import activation_of, is_row_norm, passed_on
-from lc_engine.layer_forms import DTYPES, OF_PLANS, form_of, in_form, then
+from lc_engine.layer_forms import DTYPES, OF_PLANS, depthwise, form_of, in_form, pads_same, then
 from lc_engine.ops import contract
 from lc_engine.ops.int8_linear import InputNorm
 
@@ -55,7 +55,12 @@ class FastLayers:
         }
         chains = chains or {}
         self._norms = {layer: norm for layer, norm in chains.items() if is_row_norm(norm)}
-        layers = {module: self._choosing(module, module.forward) for module in taken(modules)}
+        layers = {
+            module: self._each_channel(module)
+            if is_depthwise(module)
+            else self._choosing(module, module.forward)
+            for module in taken(modules)
+        }
         for module, layer in layers.items():
             module.forward = layer
         for second, first in chains.items():
@@ -88,6 +93,17 @@ class FastLayers:
                 return _in_8_bits([module], [activation], norm)
             layer = dense if form == "dense" else in_form(form, module, input, activation)
             return layer if norm is None else lambda x: layer(normed(x))
+
+        return forward
+
+    def _each_channel(self, module: nn.Module) -> Layer:
+        """Give the forward of a depthwise convolution, which has one form only."""
+        activation = self._activations.get(module)
+
+        def forward(input: Tensor) -> Any:  # noqa: A002
+            if module not in self._plans:
+                self._plans[module] = depthwise(module, activation)
+            return self._plans[module](input)
 
         return forward
 
@@ -138,17 +154,33 @@ def taken(modules: Sequence[nn.Module], dtype: torch.dtype | None = None) -> lis
     return [module for module in modules if _fits(module, dtype)]
 
 
+def is_depthwise(module: Any) -> bool:
+    """Tell whether a module convolves each channel by itself, and `layer_forms.depthwise` can.
+
+    Its weights stay float32, whatever its inputs are.
+    """
+    core = contract.native()
+    # The baseline was not measured.
+    if core is None or core.cpu_isa() == "baseline" or not isinstance(module, nn.Conv2d):
+        return False
+    one_by_one = module.groups == module.in_channels == module.out_channels > 1
+    return one_by_one and (_as_torch(module) or pads_same(module))
+
+
+def _as_torch(module: nn.Conv2d) -> bool:
+    return (
+        type(module).forward is nn.Conv2d.forward
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+    )
+
+
 def _fits(module: nn.Module, dtype: torch.dtype | None) -> bool:
     forward, weight = type(module).forward, getattr(module, "weight", None)
     if not isinstance(weight, Tensor) or weight.device.type != "cpu":
         return False
     if (dtype or weight.dtype) not in DTYPES:
         return False
-    if forward is nn.Linear.forward:
+    if forward is nn.Linear.forward or is_depthwise(module):
         return True
-    return (
-        isinstance(module, nn.Conv2d)
-        and forward is nn.Conv2d.forward
-        and module.padding_mode == "zeros"
-        and not isinstance(module.padding, str)
-    )
+    return isinstance(module, nn.Conv2d) and _as_torch(module)

@@ -29,14 +29,14 @@ from lc_engine.folding import fold_batch_norms
 from lc_engine.fusing import fuse_activations, fuse_chains
 from lc_engine.graphs import Graphs
 from lc_engine.heap import kept_memory
-from lc_engine.layers import FastLayers, taken
+from lc_engine.layers import FastLayers, is_depthwise, taken
 from lc_engine.max_pooling import fasten, poolings
 from lc_engine.precision import beside_int8
 from lc_engine.prefix import SharedPrefix
 from lc_engine.submodels import ModelState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from lc_engine.masking import Masking
 
@@ -110,7 +110,7 @@ class WorkingCopy:
             for name, factor in factors.items():  # of weights that no sub-model masks
                 self._model.get_parameter(name).mul_(factor)
         unseen.put_back_buffers()
-        self._model.to(dtype)
+        cast(self._model, dtype, [module for module in layers if is_depthwise(module)])
         if example.dim() == 4:
             # Convolutions take pixels with their channels side by side twice as fast on a CPU.
             self._model.to(memory_format=torch.channels_last)
@@ -273,6 +273,18 @@ def copied(model: nn.Module) -> nn.Module:
             "sub-models are made in a copy: take what is neither tensor nor module out of it"
         ) from error
     return twin.eval().requires_grad_(False)
+
+
+def cast(model: nn.Module, dtype: torch.dtype, apart: Collection[nn.Module]) -> None:
+    """Bring a model to a dtype, in place, and modules `apart` to float32."""
+    kept = [
+        (parameter, parameter.detach().float())
+        for module in apart
+        for parameter in module.parameters(recurse=False)
+    ]
+    model.to(dtype)
+    for parameter, values in kept:
+        parameter.data = values
 
 
 def _owners(model: nn.Module, weights: Sequence[Tensor]) -> list[nn.Module]:

@@ -3,6 +3,7 @@
 from lc_engine.ops.apply_thresholds import apply_thresholds
 from lc_engine.ops.attention import attention
 from lc_engine.ops.contract import FallbackWarning, PathScores
+from lc_engine.ops.depthwise import DepthwisePlan
 from lc_engine.ops.int8_convolution import Int8ConvolutionPlan
 from lc_engine.ops.int8_linear import Int8LinearPlan
 from lc_engine.ops.linear_confidence import LinearPlan, linear_confidence
@@ -15,6 +16,7 @@ from lc_engine.ops.token_nll import TokenScores, token_nll
 from lc_engine.ops.winograd import WinogradPlan
 
 __all__ = [
+    "DepthwisePlan",
     "FallbackWarning",
     "Int8ConvolutionPlan",
     "Int8LinearPlan",
