@@ -25,7 +25,7 @@ PATH = LearningPath.explicit([1.0, 0.8])
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_compact_network_keeps_its_digits(lite0, pictures, dtype):
-    """With depthwise weights in bfloat16 too the largest of these errors was 9 %, and it is 4.7 %."""
+    """With depthwise weights in bfloat16 too the largest error was 9 %, and it is 4.7 %."""
     x = pictures[0][:32]
     with torch.inference_mode():
         copy = Prepared(lite0, AUTO, Masking(), PATH).views(x, dtype)

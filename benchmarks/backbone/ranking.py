@@ -44,6 +44,7 @@ WAYS: dict[str, tuple[lc.LearningPath | int, dict[str, object]]] = {
     "5 fitted points, bfloat16": (5, {"dtype": "bfloat16"}),
     "6 fitted points, bfloat16": (6, {"dtype": "bfloat16"}),
     "8 fitted points, bfloat16": (8, {"dtype": "bfloat16"}),
+    "10 fitted points, bfloat16": (10, {"dtype": "bfloat16"}),
     "12 fitted points, bfloat16": (12, {"dtype": "bfloat16"}),
     "16 fitted points, bfloat16": (16, {"dtype": "bfloat16"}),
     "8 fitted points, float32": (8, {"dtype": "float32"}),
