@@ -93,6 +93,11 @@ for name, dress in (("pooled", np.asarray), ("bfloat16 pooled", bits)):
     images, height, width, channels = pixels.shape
     out[name] = np.empty((images, height - 1, width - 2, channels), pixels.dtype)
     core.max_pool(pixels, (2, 3), one, (0, 0), False, out[name], 2)
+for name, dress in (("depthwise", np.asarray), ("bfloat16 depthwise", bits)):
+    pixels, each = dress(given["pixels"]), np.ascontiguousarray(given["kernel"][0].T)
+    out[name] = np.empty_like(pixels)
+    plan = core.DepthwisePlan(each.reshape(-1, 3, 3), None, one, one, "relu6")
+    plan.run(pixels, one, out[name], 2)
 for name, dress in (("attention", np.asarray), ("bfloat16 attention", bits)):
     q, k = (dress(given[one]).reshape(-1, 3, 73)[:, :, :70] for one in ("x", "thin"))
     v = dress(x)[:43].reshape(-1, 3, 73)
@@ -133,11 +138,16 @@ def cut(values: np.ndarray) -> np.ndarray:
     return (values.view(np.uint32) & 0xFFFF0000).view(np.float32).astype(np.float64)
 
 
+def windows_of(pixels: np.ndarray) -> np.ndarray:
+    """The 3 x 3 pixels around each one, (images, height, width, channels, 3, 3)."""
+    padded = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+
+
 def convolved(pixels: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """A 3 x 3 convolution of (images, height, width, channels) with (outputs, 9, channels)."""
-    padded = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    views = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
-    return np.einsum("nhwcyx,oyxc->nhwo", views, kernel.reshape(len(kernel), 3, 3, -1))
+    kernel = kernel.reshape(len(kernel), 3, 3, -1)
+    return np.einsum("nhwcyx,oyxc->nhwo", windows_of(pixels), kernel)
 
 
 def attended(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -223,6 +233,10 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.n
     for name in ("", "bfloat16 "):
         for way in ("winograd int8", "direct int8"):
             wanted[name + way] = wanted[f"{name}winograd"]
+    each = kernel[0].reshape(3, 3, -1).astype(np.float64)
+    for name, given_pixels in (("depthwise", pixels), ("bfloat16 depthwise", cut(pixels))):
+        windows = windows_of(given_pixels.astype(np.float64))
+        wanted[name] = np.einsum("nhwcyx,yxc->nhwc", windows, each).clip(0, 6)
     narrow = (given["x"], given["weight"], given["second"])
     for name, parts in (("int8", narrow), ("bfloat16 int8", map(cut, narrow))):
         x_8, weight_8, second_8 = (part.astype(np.float64) for part in parts)

@@ -463,7 +463,7 @@ class MLPSuite:
         layers = CountedKernel(layer_kernels._masked_linear_kernel)
         monkeypatch.setattr(mlp_kernels, "_mlp_confidence_kernel", counted)
         monkeypatch.setattr(layer_kernels, "_masked_linear_kernel", layers)
-        x, weights, biases, y, t = self.head(device, torch.float32, 9, (33, 30, 9))
+        x, weights, biases, y, t = self.head(device, torch.bfloat16, 9, (33, 30, 9))
         self.check(x, weights, biases, y, t, splits=1)
         assert (counted.launches, layers.launches) == (1, 0)
         self.check(x, weights, biases, y, t, splits=1, fused=False)
