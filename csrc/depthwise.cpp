@@ -9,8 +9,6 @@ namespace lc {
 namespace LC_ISA {
 namespace {
 
-LC_INLINE Vec load_as_floats(const float* p) { return load_unaligned(p); }
-LC_INLINE Vec load_as_floats(const uint16_t* p) { return load_wide(p); }
 LC_INLINE bool narrow_outputs(const float*) { return false; }
 LC_INLINE bool narrow_outputs(const uint16_t*) { return true; }
 

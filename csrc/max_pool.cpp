@@ -1,14 +1,12 @@
 // The kernel behind max_pool.
 #include "max_pool.h"
 
-#include "simd.h"
+#include "rows_in.h"
 
 namespace lc {
 namespace LC_ISA {
 namespace {
 
-LC_INLINE Vec load_as_floats(const float* p) { return load_unaligned(p); }
-LC_INLINE Vec load_as_floats(const uint16_t* p) { return load_wide(p); }
 LC_INLINE void store_as_given(float* p, Vec x) { store_unaligned(p, x); }
 LC_INLINE void store_as_given(uint16_t* p, Vec x) { store_upper(p, x); }
 

@@ -5,6 +5,9 @@
 namespace lc {
 namespace LC_ISA {
 
+LC_INLINE Vec load_as_floats(const float* p) { return load_unaligned(p); }
+LC_INLINE Vec load_as_floats(const uint16_t* p) { return load_wide(p); }
+
 // Floats [from, from + kLanes) of a row of `count`, zeros past its end.
 LC_INLINE Vec load_row(const char* row, bool bits16, int64_t from, int64_t count) {
   if (from + kLanes <= count)
