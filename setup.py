@@ -14,6 +14,7 @@ from setuptools.errors import CCompilerError, ExecError, PlatformError
 KERNELS = [
     "csrc/apply_thresholds.cpp",
     "csrc/attention.cpp",
+    "csrc/attention_int8.cpp",
     "csrc/depthwise.cpp",
     "csrc/int8_convolution.cpp",
     "csrc/int8_linear.cpp",

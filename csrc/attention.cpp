@@ -7,6 +7,7 @@
 
 #include <math.h>
 
+#include "rough_exp2.h"
 #include "rows_out.h"
 #include "tile.h"
 
@@ -115,19 +116,6 @@ LC_INLINE Vec paired(Vec even, Vec odd) {
   return _mm512_castsi512_ps(_mm512_permutexvar_epi16(_mm512_load_si512(kOrder), both));
 #else
   return add(even, odd);  // never called
-#endif
-}
-
-// 2^t for a probability that is rounded to 8 bits: to 1 part in 10^4. 2^f on [0, 1) is the cubic
-// minimax fit with its constant fixed to 1.
-LC_INLINE Vec rough_exp2(Vec t) {
-#if defined(__AVX512F__)
-  const Vec f = _mm512_reduce_ps(t, _MM_FROUND_TO_NEG_INF);
-  Vec p = fma(splat(7.706704e-02f), f, splat(2.2764500e-01f));
-  p = fma(p, f, splat(6.9511676e-01f));
-  return scale(fma(p, f, splat(1.f)), t);
-#else
-  return exp2(t);
 #endif
 }
 

@@ -86,6 +86,7 @@ void bind_prototype(py::module_& module);
 void bind_sparse_layer(py::module_& module);
 void bind_thresholds(py::module_& module);
 void bind_token_nll(py::module_& module);
+void bind_transformer_block(py::module_& module);
 void bind_winograd(py::module_& module);
 
 }  // namespace lc

@@ -5,6 +5,9 @@
 
 namespace lc {
 
+// Rows that are normed at once.
+constexpr int64_t kNormedRows = 4;
+
 // A layer norm of rows before they are rounded.
 struct RowNorm {
   const float* weight;  // (inputs), whole vectors of them
@@ -21,6 +24,7 @@ struct Int8Job {
   const RowNorm* norm;  // of x, or null
   const void* x;        // (rows, inputs of the first layer)
   void* out;            // (rows, outputs of the last one)
+  const void* added;    // to the outputs, rows like `out` or `out` itself; or null
 
   int64_t widest_row_bytes() const {
     int64_t most = 0;
@@ -33,7 +37,7 @@ struct Int8Job {
     int64_t between = 0;
     for (int64_t i = 0; i + 1 < count; ++i)
       if (layers[i].outputs > between) between = layers[i].outputs;
-    const int64_t normed = norm == nullptr ? 0 : layers[0].row_bytes();  // a row of floats
+    const int64_t normed = norm == nullptr ? 0 : kNormedRows * layers[0].row_bytes();
     return kInt8Rows * (widest_row_bytes() / 4 + between) + normed + 16;
   }
 };

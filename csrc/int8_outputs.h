@@ -30,13 +30,15 @@ LC_INLINE Vec activated(Vec x) {
 struct RowsOut {
   void* data;
   bool bits16;
-  int64_t first;  // row of `data` that row 0 is
+  int64_t first;      // row of `data` that row 0 is
+  const void* added;  // to the outputs: rows like `data`, which may be `data`; or null
 };
 
 // Writes a block of outputs of `count` rows from `row` on, whose sums are [row][output].
 template <Activation kActivation, bool kBits16>
 static void write_block(const Int8Layer& layer, int64_t block, const int32_t* sums,
                         const float* worth, int64_t row, int64_t count, const RowsOut& out) {
+  constexpr int64_t kElement = kBits16 ? 2 : 4;
   const int64_t outputs = layer.outputs;
   for (int half = 0; half < 2; ++half, sums += kLanes) {
     const int64_t from = block * kOutputs + half * kLanes;
@@ -45,8 +47,11 @@ static void write_block(const Int8Layer& layer, int64_t block, const int32_t* su
     const int64_t at = (out.first + row) * outputs + from, left = outputs - from;
     const auto write = [&](int64_t r, int64_t some) {
       const Vec scaled = mul(load_sums(sums + r * kOutputs), steps);
-      const Vec x = fma(scaled, splat(worth[row + r]), bias);
-      write_row(out.data, kBits16, at + r * outputs, activated<kActivation>(x), some);
+      Vec x = activated<kActivation>(fma(scaled, splat(worth[row + r]), bias));
+      if (out.added != nullptr)
+        x = add(x, load_row(static_cast<const char*>(out.added) + (at + r * outputs) * kElement,
+                            kBits16, 0, some));
+      write_row(out.data, kBits16, at + r * outputs, x, some);
     };
     if (left >= kLanes)
       for (int64_t r = 0; r < count; ++r) write(r, kLanes);

@@ -9,7 +9,17 @@
 
 // Part of avx512_bf16, and of most processors that have avx512: asked for where it is used.
 #if defined(__AVX512F__) && defined(__GNUC__)
+#define LC_HAS_DOTS
 #define LC_DOTS __attribute__((target("avx512vnni")))
+// The same for all functions between the two.
+#if defined(__clang__)
+#define LC_BEGIN_DOTS \
+  _Pragma("clang attribute push(__attribute__((target(\"avx512vnni\"))), apply_to = function)")
+#define LC_END_DOTS _Pragma("clang attribute pop")
+#else
+#define LC_BEGIN_DOTS _Pragma("GCC push_options") _Pragma("GCC target(\"avx512vnni\")")
+#define LC_END_DOTS _Pragma("GCC pop_options")
+#endif
 #else
 #define LC_DOTS
 #endif

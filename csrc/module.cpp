@@ -19,5 +19,6 @@ PYBIND11_MODULE(_native, module, pybind11::mod_gil_not_used()) {
   lc::bind_sparse_layer(module);
   lc::bind_thresholds(module);
   lc::bind_token_nll(module);
+  lc::bind_transformer_block(module);
   lc::bind_winograd(module);
 }

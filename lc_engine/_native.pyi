@@ -172,6 +172,18 @@ class SparseLayerPlan:
     def run(self, x: NDArray[Any], out: NDArray[Any], threads: int) -> None: ...
 
 @final
+class TransformerBlockPlan:
+    def __init__(
+        self,
+        qkv: Int8LinearPlan,
+        projection: Int8LinearPlan,
+        mlp: Int8LinearPlan,
+        heads: int,
+        scale: float,
+    ) -> None: ...
+    def run(self, x: NDArray[Any], out: NDArray[Any], threads: int) -> None: ...
+
+@final
 class WinogradPlan:
     def __init__(
         self,

@@ -6,12 +6,14 @@ applied by the layer, in each of its forms.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from lc_engine import ops
+from lc_engine.blocks import is_alone
 from lc_engine.fusing import activation_of, is_row_norm, passed_on
 from lc_engine.layer_forms import DTYPES, OF_PLANS, depthwise, form_of, in_form, pads_same, then
 from lc_engine.ops import contract
@@ -20,6 +22,7 @@ from lc_engine.ops.int8_linear import InputNorm
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from lc_engine.blocks import Block
     from lc_engine.fusing import Activation
     from lc_engine.ops.pixels import PlanActivation
 
@@ -36,6 +39,7 @@ class FastLayers:
             `taken` gives.
         chains: by module, the norm or layer before it, which leaves its work to it
             (`fuse_chains`).
+        blocks: that run as one where all of their layers are multiplied in 8 bits.
         int8: multiply linear layers, and convolutions without groups, in 8 bits.
     """
 
@@ -44,6 +48,7 @@ class FastLayers:
         modules: Sequence[nn.Module],
         activations: Mapping[nn.Module, nn.Module] | None = None,
         chains: Mapping[nn.Module, nn.Module] | None = None,
+        blocks: Sequence[Block] = (),
         *,
         int8: bool = False,
     ) -> None:
@@ -67,6 +72,8 @@ class FastLayers:
             if second not in self._norms:
                 second.forward = self._joining(first, second, layers)
             first.forward = passed_on
+        for block in blocks:
+            block.module.forward = self._whole(block, block.module.forward)
 
     def rewritten(self) -> None:
         """Say that the modules have other weights than before."""
@@ -131,6 +138,32 @@ class FastLayers:
 
         return forward
 
+    def _whole(self, block: Block, in_turn: Layer) -> Layer:
+        """Give the forward of a block that runs as one where it may."""
+        mlp = [self._activations.get(layer) for layer in block.mlp]
+        may = all(activation in OF_PLANS for activation in mlp)
+        may = may and self._activations.keys().isdisjoint((*block.qkv, block.projection))
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            # Threads take a sample each.
+            if not (may and is_alone(args, kwargs)) or len(args[0]) < torch.get_num_threads():
+                return in_turn(*args, **kwargs)
+            x = args[0]
+            if block.module not in self._joint:
+                joins = all(form_of(layer, x, self._int8) == "int8" for layer in block.layers)
+                self._joint[block.module] = ready() if joins else in_turn
+            return self._joint[block.module](x)
+
+        def ready() -> Layer:
+            return ops.TransformerBlockPlan(
+                _in_8_bits([_side_by_side(block.qkv)], [None], block.norms[0]),
+                _in_8_bits([block.projection], [None], None),
+                _in_8_bits(block.mlp, mlp, block.norms[1]),
+                *block.attention,
+            )
+
+        return forward
+
 
 def _spreads(module: Any, x: Tensor) -> bool:
     """Tell whether a layer has other forms than torch's for such inputs."""
@@ -138,13 +171,27 @@ def _spreads(module: Any, x: Tensor) -> bool:
     return x.dim() >= 3 and x.dtype == module.weight.dtype
 
 
-def _in_8_bits(layers: Sequence[Any], activations: Sequence[Activation | None], norm: Any) -> Layer:
+def _in_8_bits(
+    layers: Sequence[Any], activations: Sequence[Activation | None], norm: Any
+) -> ops.Int8LinearPlan:
     return ops.Int8LinearPlan(
         [layer.weight for layer in layers],
         [layer.bias for layer in layers],
         cast("list[PlanActivation | None]", activations),
         None if norm is None else InputNorm(norm.weight, norm.bias, norm.eps),
     )
+
+
+def _side_by_side(layers: Sequence[nn.Linear]) -> Any:
+    """Join layers over the same inputs in one that gives all of their outputs."""
+    if len(layers) == 1:
+        return layers[0]
+    weights: list[Tensor] = [layer.weight for layer in layers]
+    biases: list[Tensor] = [
+        weight.new_zeros(len(weight)) if layer.bias is None else layer.bias
+        for layer, weight in zip(layers, weights, strict=True)
+    ]
+    return SimpleNamespace(weight=torch.cat(weights), bias=torch.cat(biases))
 
 
 def taken(modules: Sequence[nn.Module], dtype: torch.dtype | None = None) -> list[nn.Module]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lc_engine import ops
 from lc_engine.attention import fast_attention
+from lc_engine.blocks import find_blocks
 from lc_engine.classifier import Tap
 from lc_engine.dropout import InjectedDropout
 from lc_engine.first_token import (
@@ -102,12 +103,15 @@ class WorkingCopy:
         layers, pools = taken(masked, dtype), poolings(self._model)
         activations = fuse_activations(self._model, few, [*layers, *pools], classifier)
         fasten(pools, activations)
-        chains = {}
+        chains, blocks = {}, []
         if int8 and masking.kind != "dropout":  # which drops what lies between two layers
             chains = fuse_chains(self._model, few, layers, activations, classifier)
+            blocks = find_blocks(self._model, lambda: self.tap.features(few), layers)
         working = [module for module in masked if module not in chains.values()]
         alone = first_token_layers(self._model, lambda: self.tap.features(few), working)
         attends = alone and first_token_attention(self._model, lambda: self.tap.features(few))
+        cut = {*alone, *attends}
+        blocks = [block for block in blocks if cut.isdisjoint(block.module.modules())]
         self._factors = [factors.pop(name, None) for name in weights]
         with torch.no_grad():
             for name, factor in factors.items():  # of weights that no sub-model masks
@@ -119,7 +123,7 @@ class WorkingCopy:
             self._model.to(memory_format=torch.channels_last)
         self._live = [self._model.get_parameter(name) for name in weights]
         self._dropout = InjectedDropout(masked, masking.seed) if masking.kind == "dropout" else None
-        self._layers = FastLayers(masked, activations, chains, int8=int8)
+        self._layers = FastLayers(masked, activations, chains, blocks, int8=int8)
         run_on_first_token(alone)
         attend_from_first_token(attends)
         convolutions = sum(isinstance(module, nn.Conv2d) for module in masked)

@@ -88,6 +88,17 @@ for name, dress in (("int8", np.asarray), ("bfloat16 int8", bits)):
                                ["relu", None], None, None, 0.0, 2)
     out[name] = np.empty((len(x), len(given["second"])), dress(x).dtype)
     plan.run(dress(x), out[name], 2)
+for name, dress in (("int8 block", np.asarray), ("bfloat16 int8 block", bits)):
+    def layers(*weights):
+        nothing = [None] * len(weights)
+        return core.Int8LinearPlan(
+            [dress(one) for one in weights], nothing, nothing, None, None, 0.0, 2
+        )
+    eye = np.eye(219, dtype=np.float32)
+    parts = layers(given["qkv"]), layers(eye), layers(eye, eye)
+    tokens = dress(x).reshape(7, 11, 219)
+    out[name] = np.empty_like(tokens)
+    core.TransformerBlockPlan(*parts, 3, 0.4).run(tokens, out[name], 2)
 for name, dress in (("pooled", np.asarray), ("bfloat16 pooled", bits)):
     pixels = dress(given["pixels"])
     images, height, width, channels = pixels.shape
@@ -150,10 +161,12 @@ def convolved(pixels: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return np.einsum("nhwcyx,oyxc->nhwo", windows_of(pixels), kernel)
 
 
-def attended(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Of (tokens, 219) as three heads of 73 numbers, 70 of them in queries and keys; scale 2."""
+def attended(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, dims: int = 70, scale: float = 2.0
+) -> np.ndarray:
+    """Of (tokens, 219) as three heads of 73 numbers, `dims` of them in queries and keys."""
     q, k, v = (one.reshape(-1, 3, 73).swapaxes(0, 1) for one in (q, k, v))
-    scores = 2 * q[..., :70] @ k[..., :70].swapaxes(1, 2)
+    scores = scale * q[..., :dims] @ k[..., :dims].swapaxes(1, 2)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     return (weights / weights.sum(-1, keepdims=True) @ v).swapaxes(0, 1)[None]
 
@@ -177,6 +190,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.n
     # bfloat16 numbers: those with nothing in the lower half.
     given["x_bits"] = (given["x"].view(np.uint32) >> 16).astype(np.uint16)
     given["weight_16"] = (given["weight"].view(np.uint32) & 0xFFFF0000).view(np.float32)
+    given["qkv"] = rng.standard_normal((657, 219), dtype=np.float32) / 15
     given["thin"] = np.where(rng.random((43, 219)) < 0.2, given["weight"], np.float32(0))
     given["pixels"] = rng.standard_normal((3, 7, 6, 45), dtype=np.float32)
     given["kernel"] = rng.standard_normal((43, 9, 45), dtype=np.float32) / 20
@@ -241,6 +255,11 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.n
     for name, parts in (("int8", narrow), ("bfloat16 int8", map(cut, narrow))):
         x_8, weight_8, second_8 = (part.astype(np.float64) for part in parts)
         wanted[name] = (x_8 @ weight_8.T + bias).clip(0) @ second_8.T
+    for name, dress in (("int8 block", np.asarray), ("bfloat16 int8 block", cut)):
+        tokens, qkv = (dress(given[one]).astype(np.float64) for one in ("x", "qkv"))
+        thirds = np.split((tokens @ qkv.T).reshape(7, 11, -1), 3, axis=-1)
+        mixed = [attended(*one, 73, 0.4)[0] for one in zip(*thirds, strict=True)]
+        wanted[name] = 2 * (tokens.reshape(7, 11, 219) + np.reshape(mixed, (7, 11, 219)))
     for name, given_pixels in (("pooled", pixels), ("bfloat16 pooled", cut(pixels))):
         windows = np.lib.stride_tricks.sliding_window_view(given_pixels, (2, 3), (1, 2))
         wanted[name] = windows.max((-2, -1))

@@ -13,6 +13,7 @@ from lc_engine.ops.mlp_confidence import MLPPlan, mlp_confidence
 from lc_engine.ops.prototype_confidence import PrototypePlan, prototype_confidence
 from lc_engine.ops.sparse_layer import SparseLayerPlan
 from lc_engine.ops.token_nll import TokenScores, token_nll
+from lc_engine.ops.transformer_block import TransformerBlockPlan
 from lc_engine.ops.winograd import WinogradPlan
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "PrototypePlan",
     "SparseLayerPlan",
     "TokenScores",
+    "TransformerBlockPlan",
     "WinogradPlan",
     "apply_thresholds",
     "attention",

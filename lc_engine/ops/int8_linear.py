@@ -51,6 +51,12 @@ class Int8LinearPlan:
         activations: f of each, None, "relu", "relu6" or "gelu" (to 2e-4).
         norm: of the rows of x before they are rounded, computed in float32.
 
+    Attributes:
+        inputs: D of the first layer.
+        outputs: E of the last one.
+        dtype: of the weights.
+        native: the plan in C++.
+
     Raises:
         ValueError: another number of them, shape, dtype, device or activation; the C++ core was
             not built.
@@ -70,15 +76,15 @@ class Int8LinearPlan:
             )
         for activation in activations:
             pixels.check_activation(activation)
-        self._dtype = weights[0].dtype
+        self.dtype = weights[0].dtype
         for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             before = weights[i - 1].shape[0] if i else "D"
             contract.check_tensor(f"weights[{i}]", weight, ("E", before), weights[0])
             contract.resolve_backend("Int8LinearPlan", "native", weight.device, weight.dtype)
             if bias is not None:
                 contract.check_tensor(f"biases[{i}]", bias, (weight.shape[0],), weight)
-        self._inputs, self._outputs = weights[0].shape[1], weights[-1].shape[0]
-        self._plan = contract.native().Int8LinearPlan(
+        self.inputs, self.outputs = weights[0].shape[1], weights[-1].shape[0]
+        self.native = contract.native().Int8LinearPlan(
             [contract.host_array(weight) for weight in weights],
             [contract.host_floats(bias) for bias in biases],
             list(activations),
@@ -112,9 +118,9 @@ class Int8LinearPlan:
         Raises:
             ValueError: another shape, dtype or device than the weights'.
         """
-        pixels.check_input(x, self._dtype)
-        if not x.dim() or x.shape[-1] != self._inputs:
-            raise ValueError(f"x must have shape (..., {self._inputs}), got {tuple(x.shape)}")
-        rows = x.reshape(-1, self._inputs)
-        found = pixels.run(self._plan, rows, (len(rows),), self._outputs)
-        return found.view(*x.shape[:-1], self._outputs)
+        pixels.check_input(x, self.dtype)
+        if not x.dim() or x.shape[-1] != self.inputs:
+            raise ValueError(f"x must have shape (..., {self.inputs}), got {tuple(x.shape)}")
+        rows = x.reshape(-1, self.inputs)
+        found = pixels.run(self.native, rows, (len(rows),), self.outputs)
+        return found.view(*x.shape[:-1], self.outputs)
