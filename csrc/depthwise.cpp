@@ -9,9 +9,6 @@ namespace lc {
 namespace LC_ISA {
 namespace {
 
-LC_INLINE bool narrow_outputs(const float*) { return false; }
-LC_INLINE bool narrow_outputs(const uint16_t*) { return true; }
-
 // Which points of a kernel lie inside the picture: those from `from` on, before `to`.
 struct Span {
   int64_t from, to;
@@ -39,8 +36,8 @@ struct Row {
   const float* weight(int64_t ky) const { return job.weights + ky * job.kernel[1] * job.room; }
   int64_t left(int64_t column) const { return column * job.stride[1] - job.padding[1]; }
   void write(int64_t column, int64_t c, Vec x, int64_t some) const {
-    write_row(out, narrow_outputs(out), column * job.channels + c, activate(job.activation, x),
-              some);
+    const bool bits16 = sizeof(T) == 2;
+    write_row(out, bits16, column * job.channels + c, activate(job.activation, x), some);
   }
 };
 
@@ -75,37 +72,28 @@ LC_INLINE void side_by_side(const Row<T>& row, int64_t column, int64_t c) {
     for (int v = 0; v < kVectors; ++v) row.write(column + i, c + v * kLanes, sums[i][v], kLanes);
 }
 
-// One output of any kernel, kVectors of channels.
+// One output of any kernel: kVectors of channels, or the last ones, less than a vector, where
+// kVectors is 0.
 template <int kVectors, class T>
 LC_INLINE void one(const Row<T>& row, int64_t column, int64_t c) {
+  constexpr int kSums = kVectors > 0 ? kVectors : 1;
   const int64_t left = row.left(column), apart = row.job.dilation[1];
+  const int64_t some = kVectors > 0 ? kLanes : row.job.channels - c;
   const Span columns = Span::of(left, apart, row.job.kernel[1], row.job.width);
-  Vec sums[kVectors];
-  for (int v = 0; v < kVectors; ++v) sums[v] = load_unaligned(row.job.bias + c + v * kLanes);
+  Vec sums[kSums];
+  for (int v = 0; v < kSums; ++v) sums[v] = load_unaligned(row.job.bias + c + v * kLanes);
   for (int64_t ky = row.rows.from; ky < row.rows.to; ++ky)
     for (int64_t kx = columns.from; kx < columns.to; ++kx) {
       const T* in = row.input(ky, left + kx * apart) + c;
       const float* weight = row.weight(ky) + kx * row.job.room + c;
-      for (int v = 0; v < kVectors; ++v)
-        sums[v] =
-            fma(load_as_floats(in + v * kLanes), load_unaligned(weight + v * kLanes), sums[v]);
+      for (int v = 0; v < kSums; ++v) {
+        const Vec x = kVectors > 0
+                          ? load_as_floats(in + v * kLanes)
+                          : load_row(reinterpret_cast<const char*>(in), sizeof(T) == 2, 0, some);
+        sums[v] = fma(x, load_unaligned(weight + v * kLanes), sums[v]);
+      }
     }
-  for (int v = 0; v < kVectors; ++v) row.write(column, c + v * kLanes, sums[v], kLanes);
-}
-
-// The last channels, less than a vector of them, of one output.
-template <class T>
-LC_INLINE void rest(const Row<T>& row, int64_t column, int64_t c) {
-  const int64_t left = row.left(column), apart = row.job.dilation[1];
-  const Span columns = Span::of(left, apart, row.job.kernel[1], row.job.width);
-  Vec sum = load_unaligned(row.job.bias + c);
-  for (int64_t ky = row.rows.from; ky < row.rows.to; ++ky)
-    for (int64_t kx = columns.from; kx < columns.to; ++kx) {
-      const char* in = reinterpret_cast<const char*>(row.input(ky, left + kx * apart));
-      const float* weight = row.weight(ky) + kx * row.job.room + c;
-      sum = fma(load_row(in, row.job.bits16, c, row.job.channels), load_unaligned(weight), sum);
-    }
-  row.write(column, c, sum, row.job.channels - c);
+  for (int v = 0; v < kSums; ++v) row.write(column, c + v * kLanes, sums[v], some);
 }
 
 // All channels of one output of any kernel.
@@ -114,7 +102,7 @@ LC_INLINE void alone(const Row<T>& row, int64_t column) {
   int64_t c = 0;
   for (; c + 4 * kLanes <= row.job.channels; c += 4 * kLanes) one<4>(row, column, c);
   for (; c + kLanes <= row.job.channels; c += kLanes) one<1>(row, column, c);
-  if (c < row.job.channels) rest(row, column, c);
+  if (c < row.job.channels) one<0>(row, column, c);
 }
 
 // All channels of kColumns outputs.
@@ -126,7 +114,7 @@ LC_INLINE void channels_of(const Row<T>& row, int64_t column) {
   for (; c + kLanes <= row.job.channels; c += kLanes)
     side_by_side<kWidth, kStride, kColumns, kClipped, 1>(row, column, c);
   if (c < row.job.channels)
-    for (int i = 0; i < kColumns; ++i) rest(row, column + i, c);
+    for (int i = 0; i < kColumns; ++i) one<0>(row, column + i, c);
 }
 
 template <int kWidth, int kStride, int kColumns, class T>

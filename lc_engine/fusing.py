@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from lc_engine.watching import alike, hooked, sole_takers, tensors_of
+from lc_engine.watching import alike, class_name, hooked, sole_takers, tensors_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -39,7 +39,7 @@ def activation_of(module: nn.Module) -> Activation | None:
         return "relu6"
     if isinstance(module, nn.GELU) and forward is nn.GELU.forward:
         return "gelu" if module.approximate == "none" else "gelu_tanh"
-    return _OTHERS.get(f"{type(module).__module__}.{type(module).__qualname__}")
+    return _OTHERS.get(class_name(module))
 
 
 def fuse_activations(
@@ -156,9 +156,8 @@ def fuse_chains(
 
 def is_row_norm(module: nn.Module) -> bool:
     """Tell whether a module is a layer norm, as torch computes it."""
-    if type(module).forward is nn.LayerNorm.forward:
-        return True
-    return f"{type(module).__module__}.{type(module).__qualname__}" == "timm.layers.norm.LayerNorm"
+    as_torch = type(module).forward is nn.LayerNorm.forward
+    return as_torch or class_name(module) == "timm.layers.norm.LayerNorm"
 
 
 def _in_turn(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,6 +20,7 @@ from lc_engine import ops
 from lc_engine.ops.int8_linear import MOST_INPUTS
 from lc_engine.ops.pixels import PlanActivation
 from lc_engine.ops.sparse_layer import count_kept
+from lc_engine.watching import class_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +126,7 @@ def depthwise(module: Any, activation: Activation | None) -> Callable[[Tensor], 
 
 def pads_same(module: nn.Module) -> bool:
     """Tell whether a convolution pads as TensorFlow's "same" does."""
-    return f"{type(module).__module__}.{type(module).__qualname__}" == _PADS_SAME
+    return class_name(module) == _PADS_SAME
 
 
 def then(

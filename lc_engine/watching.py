@@ -83,6 +83,11 @@ def _content(tensor: Tensor) -> tuple[int, int]:
     return id(tensor), 0 if tensor.is_inference() else tensor._version
 
 
+def class_name(module: nn.Module) -> str:
+    """Name a module's class with where it comes from, for classes that are not torch's."""
+    return f"{type(module).__module__}.{type(module).__qualname__}"
+
+
 def hooked(module: nn.Module) -> bool:
     """Tell whether something looks at what goes into a module or comes out of it."""
     return bool(module._forward_hooks or module._forward_pre_hooks)

@@ -33,6 +33,15 @@ COLUMNS = (
     "max_error", "datasheet_floor_ms", "bound", "of_measured_roof", "device", "torch", "triton",
 )  # fmt: skip
 
+OPERATORS = (
+    "apply_thresholds",
+    "linear_confidence",
+    "mlp_confidence",
+    "prototype_confidence",
+    "masked_linear",
+    "token_nll",
+)
+
 
 def floor(contest: Contest, target: Target) -> work_model.Estimate:
     """The work model's time on the accelerator of this family."""
@@ -83,7 +92,7 @@ def main() -> int:
     """Run everything; give the exit status."""
     parser = argparse.ArgumentParser(description="Check and time the operators on a device.")
     parser.add_argument("--csv", type=Path, default=Path("gpu-benchmark.csv"))
-    parser.add_argument("--operators", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--operators", nargs="+", choices=OPERATORS, default=OPERATORS)
     parser.add_argument("--minutes", type=float, default=7.0, help="start nothing new after this")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
@@ -96,20 +105,20 @@ def main() -> int:
     roof = measure_roof()
     print({str(dtype): f"{rate / 1e12:.0f} TFLOP/s" for dtype, rate in roof.flops.items()})
     print(f"{roof.bandwidth / 1e9:.0f} GB/s copied")
-    contests = {
-        "apply_thresholds": operators.thresholds(),
-        "linear_confidence": operators.linear(target, samples, sub_models),
-        "mlp_confidence": operators.mlp(target, samples, sub_models),
-        "prototype_confidence": operators.prototype(target, samples // 8, 8),
-        "masked_linear": operators.masked_linear(target, 16),
-        "token_nll": operators.token_nll(target),
-    }
-    chosen = arguments.operators or list(contests)
+    contests = (
+        operators.thresholds(),
+        operators.linear(target, samples, sub_models),
+        operators.mlp(target, samples, sub_models),
+        operators.prototype(target, samples // 8, 8),
+        operators.masked_linear(target, 16),
+        operators.token_nll(target),
+    )
+    named = dict(zip(OPERATORS, contests, strict=True))
     start, wrong = time.monotonic(), []
     with arguments.csv.open("w", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()
-        for contest in itertools.chain.from_iterable(contests[name] for name in chosen):
+        for contest in itertools.chain.from_iterable(named[name] for name in arguments.operators):
             rows, faults = run(contest, roof, target)
             table.writerows(rows)
             wrong += faults

@@ -35,6 +35,11 @@ def first_rows(call: Callable[[], Tensor]) -> Tensor:
     return call()[:CHECKED]
 
 
+def first_rows_of_each(call: Callable[[], Tensor]) -> Tensor:
+    """Those of each sub-model."""
+    return call()[:, :CHECKED]
+
+
 @dataclass(frozen=True)
 class Contest:
     """One problem and everybody who solves it.
@@ -265,9 +270,6 @@ def _masked_linear(
         stack = torch.where(w.abs().float() >= on_device[:, None, None], w, 0).double()
         return torch.relu(few @ stack.transpose(1, 2) + b.double())
 
-    def checked(call: Callable[[], Tensor]) -> Tensor:
-        return call()[:, :CHECKED]
-
     contenders: dict[str, Callable[[], Tensor]] = {
         "naive loop": loop,
         "batched product": batched,
@@ -277,7 +279,7 @@ def _masked_linear(
     work = work_model.masked_linear(samples, depth, width, sub_models, dtype.itemsize, tile)
     name = f"masked_linear N={samples} D={depth} E={width} K={sub_models}"
     tolerance = 3e-2 if dtype == torch.bfloat16 else 1e-4
-    return Contest(name, dtype, contenders, expected, work, tolerance, checked)
+    return Contest(name, dtype, contenders, expected, work, tolerance, first_rows_of_each)
 
 
 def token_nll(target: Target) -> Iterator[Contest]:
@@ -304,9 +306,6 @@ def _token_nll(
         parts = [F.cross_entropy(one @ wide.T, own, reduction="none") for one in few]
         return torch.stack(parts)
 
-    def checked(call: Callable[[], Tensor]) -> Tensor:
-        return call()[:, :CHECKED]
-
     contenders: dict[str, Callable[[], Tensor]] = {
         "naive loop": loop,
         "lc_engine": lambda: ops.token_nll(h, w, y),
@@ -314,7 +313,7 @@ def _token_nll(
     tile = config.vocabulary(target, dtype.itemsize, scored=False, entropy=False)
     work = work_model.token_nll(tokens, depth, words, sub_models, dtype.itemsize, tile)
     name = f"token_nll T={tokens} D={depth} V={words} K={sub_models}"
-    return Contest(name, dtype, contenders, expected, work, 1e-4, checked)
+    return Contest(name, dtype, contenders, expected, work, 1e-4, first_rows_of_each)
 
 
 def thresholds() -> Iterator[Contest]:

@@ -6,6 +6,7 @@ A class per operator; `test_interpret` and `test_gpu` subclass them and say what
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -24,6 +25,9 @@ from torch import Tensor
 from lc_engine.ops import masked_linear
 from lc_engine.ops import philox as reference_philox
 from lc_engine.ops.token_nll import token_nll
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 # Small and different in every direction, so that no loop runs just once.
@@ -55,12 +59,17 @@ def scores(log_p: Tensor, omega: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (omega[:, None] * log_p.exp()).sum(0), loss.sum(0), log_p
 
 
-def assert_no_worse(ours: tuple, naive: tuple, truth: tuple) -> None:
-    """|ours − truth| ≤ |torch in the same dtype − truth| + tolerance, for every number."""
+def errors(ours: tuple, naive: tuple, truth: tuple) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """|ours − truth| of each result, and |torch in the same dtype − truth| + tolerance."""
     for name, a, b, c in zip(("lc", "loss", "log_probs"), ours, naive, truth, strict=True):
         assert a.shape == c.shape
         assert a.dtype == torch.float32
-        error, allowed = (a.double() - c).abs(), (b - c).abs() + TOLERANCE
+        yield name, (a.double() - c).abs(), (b - c).abs() + TOLERANCE
+
+
+def assert_no_worse(ours: tuple, naive: tuple, truth: tuple) -> None:
+    """No number is further off than that of torch in the same dtype."""
+    for name, error, allowed in errors(ours, naive, truth):
         assert bool((error <= allowed).all()), f"{name}: error {error.max():.2e}"
 
 
@@ -69,10 +78,7 @@ def assert_no_worse_in_all(ours: tuple, naive: tuple, truth: tuple) -> None:
 
     For what rounds hidden activations to half precision: torch does too, but not the same ones up.
     """
-    for name, a, b, c in zip(("lc", "loss", "log_probs"), ours, naive, truth, strict=True):
-        assert a.shape == c.shape
-        assert a.dtype == torch.float32
-        error, allowed = (a.double() - c).abs(), (b - c).abs() + TOLERANCE
+    for name, error, allowed in errors(ours, naive, truth):
         assert error.mean() <= allowed.mean(), f"{name}: {error.mean():.2e} > {allowed.mean():.2e}"
         assert error.max() <= 2 * allowed.max(), f"{name}: {error.max():.2e} > {allowed.max():.2e}"
 
