@@ -145,20 +145,23 @@ class FastLayers:
         may = may and self._activations.keys().isdisjoint((*block.qkv, block.projection))
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            # Threads take a sample each.
-            if not (may and is_alone(args, kwargs)) or len(args[0]) < torch.get_num_threads():
+            if not (may and is_alone(args, kwargs) and _spreads(block.projection, args[0])):
                 return in_turn(*args, **kwargs)
             x = args[0]
             if block.module not in self._joint:
-                joins = all(form_of(layer, x, self._int8) == "int8" for layer in block.layers)
+                joins = len(x) >= torch.get_num_threads()  # which take a sample each
+                joins = joins and all(
+                    form_of(layer, x, self._int8) == "int8" for layer in block.layers
+                )
                 self._joint[block.module] = ready() if joins else in_turn
             return self._joint[block.module](x)
 
         def ready() -> Layer:
+            (first, second), (one, two) = block.mlp, block.scales
             return ops.TransformerBlockPlan(
                 _in_8_bits([_side_by_side(block.qkv)], [None], block.norms[0]),
-                _in_8_bits([block.projection], [None], None),
-                _in_8_bits(block.mlp, mlp, block.norms[1]),
+                _in_8_bits([_scaled(block.projection, one)], [None], None),
+                _in_8_bits([first, _scaled(second, two)], mlp, block.norms[1]),
                 *block.attention,
             )
 
@@ -192,6 +195,15 @@ def _side_by_side(layers: Sequence[nn.Linear]) -> Any:
         for layer, weight in zip(layers, weights, strict=True)
     ]
     return SimpleNamespace(weight=torch.cat(weights), bias=torch.cat(biases))
+
+
+def _scaled(layer: Any, scale: nn.Module | None) -> Any:
+    """Give a layer whose outputs are multiplied by the one parameter of a module."""
+    if scale is None:
+        return layer
+    by = next(scale.parameters())
+    bias = None if layer.bias is None else layer.bias * by
+    return SimpleNamespace(weight=layer.weight * by[:, None], bias=bias)
 
 
 def taken(modules: Sequence[nn.Module], dtype: torch.dtype | None = None) -> list[nn.Module]:

@@ -47,7 +47,13 @@ def test_those_of_timm() -> None:
     assert blocks[1].attention == (2, pytest.approx(12**-0.5))
 
 
-@pytest.mark.parametrize("kind", ["ViT", "DeiT"])
+def test_with_layer_scale() -> None:
+    model = vit(init_values=0.1)
+    blocks = found_in(model)
+    assert [block.scales for block in blocks] == [(one.ls1, one.ls2) for one in model.blocks]
+
+
+@pytest.mark.parametrize("kind", ["ViT", "DeiT", "Dinov2"])
 def test_those_of_hugging_face_with_three_layers_for_one(kind: str) -> None:
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
@@ -57,8 +63,9 @@ def test_those_of_hugging_face_with_three_layers_for_one(kind: str) -> None:
         hidden_size=24,
         num_hidden_layers=3,
         num_attention_heads=2,
-        intermediate_size=48,
     )
+    if kind == "Dinov2":
+        config.layerscale_value = 0.1
     model = getattr(transformers, f"{kind}ForImageClassification")(config).eval()
     blocks = found_in(model)
     names = {module: name for name, module in model.named_modules()}
@@ -107,7 +114,6 @@ def test_what_it_adds_is_what_tells_a_block(kind: str) -> None:
     ("name", "more"),
     [
         ("vit_tiny_patch16_224", {"qk_norm": True}),
-        ("vit_tiny_patch16_224", {"init_values": 0.1}),
         ("vit_tiny_patch16_224", {"no_embed_class": True, "block_fn": "post"}),
         ("beit_base_patch16_224", {}),
     ],
@@ -155,9 +161,11 @@ def features() -> Callable[..., torch.Tensor]:
 
 
 @needs_core
+@pytest.mark.parametrize("scale", [None, 0.3])
 @pytest.mark.parametrize("pool", ["token", "avg"])
-def test_they_run_as_one_in_8_bits(ran, features, pool: str) -> None:
-    model, x = vit(embed_dim=48, global_pool=pool), torch.randn(24, 3, 32, 32)
+def test_they_run_as_one_in_8_bits(ran, features, pool: str, scale: float | None) -> None:
+    model = vit(embed_dim=48, global_pool=pool, init_values=scale)
+    x = torch.randn(24, 3, 32, 32)
     exact = features(model, x, torch.float32)
     assert not ran
     found = features(model, x, torch.int8)
