@@ -7,8 +7,8 @@
 
 #include <math.h>
 
+#include "attention_tile.h"
 #include "rough_exp2.h"
-#include "rows_out.h"
 #include "tile.h"
 
 namespace lc {
@@ -148,22 +148,6 @@ LC_INLINE void exponentiate(float* scores, int64_t keys, Vec factor, Vec shift, 
   total = add(even, odd);
 }
 
-template <int kWide>
-void write_rows(const AttentionJob& job, const float* sums, const Vec (&inverse)[kWide], char* rows,
-                int64_t count) {
-  for (int v = 0; v < kWide; ++v)
-    for (int64_t c = 0; c < job.outputs; c += kLanes) {
-      const int64_t some = job.outputs - c < kLanes ? job.outputs - c : kLanes;
-      Vec square[kLanes];
-      for (int64_t i = 0; i < kLanes; ++i)
-        square[i] =
-            i < some ? mul(load(sums + ((c + i) * kWide + v) * kLanes), inverse[v]) : splat(0.f);
-      transpose(square);
-      for (int64_t i = 0; i < kLanes && v * kLanes + i < count; ++i)
-        write_row(rows + (v * kLanes + i) * job.out.token, job.bits16, c, square[i], some);
-    }
-}
-
 // `count` queries at `q` against all keys of a head. A row of `keys` is a key; one of `values` is
 // an output, its steps are the keys.
 template <Terms kTerms, int kWide>
@@ -209,7 +193,7 @@ void run_tile(const AttentionJob& job, const char* q, char* out, int64_t count, 
   // A softmax over nothing but −∞ is NaN.
   for (int v = 0; v < kWide; ++v)
     total[v] = div(splat(1.f), add(total[v], sub(largest[v], largest[v])));
-  write_rows<kWide>(job, scratch.sums, total, out, count);
+  write_rows(job, scratch.sums, total, out, count, [](Vec row, int64_t) { return row; });
 }
 
 // Copies of a head's keys and values where they cannot be read as they lie.
@@ -258,34 +242,17 @@ Words prepare_values(const AttentionJob& job, const char* v, float* copy) {
 template <Terms kTerms>
 void run(const AttentionJob& job, int64_t task, float* memory) {
   const int64_t part = task % job.parts, slice = task / job.parts;
-  const auto start = [&](const Tokens& tokens) {
-    return tokens.data + slice / job.heads * tokens.batch + slice % job.heads * tokens.head;
-  };
   Scratch scratch;
   scratch.queries = memory;
   scratch.scores = scratch.queries + kMostQueries * job.dims;
   scratch.sums = scratch.scores + kMostQueries * kAttentionKeys;
   float* copies = scratch.sums + kMostQueries * job.outputs;
-  const Words keys = prepare_keys<kTerms>(job, start(job.k), copies);
-  const Words values = prepare_values<kTerms>(job, start(job.v), copies + copied_keys(job));
-  // Tiles of about the same number of vectors.
-  const int64_t vectors = (job.queries + kLanes - 1) / kLanes;
-  const int64_t tiles = (vectors + kVectors - 1) / kVectors;
-  for (int64_t t = tiles * part / job.parts; t < tiles * (part + 1) / job.parts; ++t) {
-    const int64_t first = vectors * t / tiles, wide = vectors * (t + 1) / tiles - first;
-    const int64_t query = first * kLanes, left = job.queries - query;
-    const int64_t count = left < wide * kLanes ? left : wide * kLanes;
-    const char* q = start(job.q) + query * job.q.token;
-    char* out = start(job.out) + query * job.out.token;
-    switch (wide) {
-      case 1: run_tile<kTerms, 1>(job, q, out, count, keys, values, scratch); break;
-      case 2: run_tile<kTerms, 2>(job, q, out, count, keys, values, scratch); break;
-#if defined(__AVX512F__)
-      case 3: run_tile<kTerms, 3>(job, q, out, count, keys, values, scratch); break;
-#endif
-      default: run_tile<kTerms, kVectors>(job, q, out, count, keys, values, scratch);
-    }
-  }
+  const Words keys = prepare_keys<kTerms>(job, head_of(job, job.k, slice), copies);
+  const Words values =
+      prepare_values<kTerms>(job, head_of(job, job.v, slice), copies + copied_keys(job));
+  for_tiles<kVectors>(job, slice, part, [&](auto wide, const char* q, char* out, int64_t count) {
+    run_tile<kTerms, wide()>(job, q, out, count, keys, values, scratch);
+  });
 }
 
 }  // namespace

@@ -7,11 +7,9 @@
 
 #include <math.h>
 
-#include <type_traits>
-
+#include "attention_tile.h"
 #include "int8_product.h"
 #include "rough_exp2.h"
-#include "rows_out.h"
 
 namespace lc {
 namespace LC_ISA {
@@ -166,24 +164,6 @@ struct Tile {
   uint8_t* rows;   // [query][byte]
 };
 
-template <int kWide>
-void write_rows(const AttentionJob& job, const Head& head, const float* sums,
-                const Vec (&inverse)[kWide], char* rows, int64_t count) {
-  for (int v = 0; v < kWide; ++v)
-    for (int64_t c = 0; c < job.outputs; c += kLanes) {
-      const int64_t some = job.outputs - c < kLanes ? job.outputs - c : kLanes;
-      Vec square[kLanes];
-      for (int64_t i = 0; i < kLanes; ++i)
-        square[i] =
-            i < some ? mul(load(sums + ((c + i) * kWide + v) * kLanes), inverse[v]) : splat(0.f);
-      transpose(square);
-      const Vec steps = load(head.value_steps + c);
-      for (int64_t i = 0; i < kLanes && v * kLanes + i < count; ++i)
-        write_row(rows + (v * kLanes + i) * job.out.token, job.bits16, c, mul(square[i], steps),
-                  some);
-    }
-}
-
 // `count` queries at `q` against all keys of a head.
 template <int kWide>
 void run_tile(const AttentionJob& job, const Head& head, const char* q, char* out, int64_t count,
@@ -230,7 +210,8 @@ void run_tile(const AttentionJob& job, const Head& head, const char* q, char* ou
   // What is not finite among the queries and keys is no longer to be seen in whole numbers.
   for (int v = 0; v < kWide; ++v)
     total[v] = div(splat(1.f), fma(factor[v], splat(0.f), add(total[v], splat(head.poison))));
-  write_rows<kWide>(job, head, tile.sums, total, out, count);
+  write_rows(job, tile.sums, total, out, count,
+             [&](Vec row, int64_t output) { return mul(row, load(head.value_steps + output)); });
 }
 
 // A column of values has a step; `steps` come in whole vectors.
@@ -259,9 +240,6 @@ void round_values(const AttentionJob& job, const char* v, int8_t* values, float*
 }  // namespace
 
 void attention_int8(const AttentionJob& job, int64_t slice, float* scratch) {
-  const auto start = [&](const Tokens& tokens) {
-    return tokens.data + slice / job.heads * tokens.batch + slice % job.heads * tokens.head;
-  };
   float* free = scratch;
   const auto take = [&](int64_t bytes) {
     float* piece = free;
@@ -279,25 +257,13 @@ void attention_int8(const AttentionJob& job, int64_t slice, float* scratch) {
   auto* values = reinterpret_cast<int8_t*>(take(int8_words(job.keys) * job.outputs * 4));
   float *key_steps = take(whole * 4), *value_steps = take((job.outputs + kLanes) * 4);
   Head head{keys, key_steps, values, value_steps, 0.f};
-  round_rows(job, start(job.k), job.k.token, job.keys, keys, int8_row_bytes(job.dims), key_steps);
+  round_rows(job, head_of(job, job.k, slice), job.k.token, job.keys, keys, int8_row_bytes(job.dims),
+             key_steps);
   for (int64_t key = 0; key < job.keys; ++key) head.poison += key_steps[key] * 0.f;
-  round_values(job, start(job.v), values, value_steps);
-  // Tiles of about the same number of vectors.
-  const int64_t vectors = (job.queries + kLanes - 1) / kLanes;
-  const int64_t tiles = (vectors + kVectors - 1) / kVectors;
-  for (int64_t t = 0; t < tiles; ++t) {
-    const int64_t first = vectors * t / tiles, wide = vectors * (t + 1) / tiles - first;
-    const int64_t query = first * kLanes, left = job.queries - query;
-    const int64_t count = left < wide * kLanes ? left : wide * kLanes;
-    const char* q = start(job.q) + query * job.q.token;
-    char* out = start(job.out) + query * job.out.token;
-    switch (wide) {
-      case 1: run_tile<1>(job, head, q, out, count, tile); break;
-      case 2: run_tile<2>(job, head, q, out, count, tile); break;
-      case 3: run_tile<3>(job, head, q, out, count, tile); break;
-      default: run_tile<kVectors>(job, head, q, out, count, tile);
-    }
-  }
+  round_values(job, head_of(job, job.v, slice), values, value_steps);
+  for_tiles<kVectors>(job, slice, 0, [&](auto wide, const char* q, char* out, int64_t count) {
+    run_tile<wide()>(job, head, q, out, count, tile);
+  });
 }
 
 LC_END_DOTS

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from lc_engine import ops
 from lc_engine.ops import contract
+from lc_engine.watching import Calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,36 +42,24 @@ def fast_attention(forward: Callable[[], Any], device: torch.device) -> Callable
     return FastAttention if seen.attention else nullcontext
 
 
-class _Seen(TorchFunctionMode):
+class _Seen(Calls):
     """Sees whether attention is asked for, while it is entered."""
 
     attention = False
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.attention |= func in _OURS
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
-class FastAttention(TorchFunctionMode):
+class FastAttention(Calls):
     """Runs attention in float32 or bfloat16 on a CPU through `ops.attention`, while it is entered.
 
     Calls with a mask, with dropout, causal ones and those that a gradient goes through are torch's.
     """
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run attention through the operator where it may, and all else as it is."""
         if func in _OURS:
             found = _OURS[func](*args, **kwargs)
             if found is not None:

@@ -7,16 +7,16 @@ fits no cache: to run whole saves a quarter of ViT-Tiny's time in 8 bits.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from itertools import islice, permutations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from torch.overrides import TorchFunctionMode
 
 from lc_engine.fusing import is_row_norm
-from lc_engine.watching import alike, hooked
+from lc_engine.watching import ForwardCalls, alike, hooked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -140,7 +140,7 @@ def _added(block: Block, x: Tensor) -> Tensor:
     return added + hidden
 
 
-class _Watch(TorchFunctionMode):
+class _Watch(ForwardCalls):
     """Notes what runs inside of each module, while it is entered: modules with weights, attention.
 
     Args:
@@ -148,36 +148,21 @@ class _Watch(TorchFunctionMode):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__(model)
         self.inside: dict[nn.Module, list[Any]] = {}
-        self.calls: dict[nn.Module, int] = {}
+        self.calls: Counter[nn.Module] = Counter()
         self.seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
-        self._model = model
         self._ran: list[Any] = []
         self._began: list[int] = []
 
-    def __enter__(self) -> _Watch:
-        self._handles = [
-            handle
-            for module in self._model.modules()
-            for handle in (
-                module.register_forward_pre_hook(lambda *_: self._began.append(len(self._ran))),
-                module.register_forward_hook(self._leave, with_kwargs=True),
-            )
-        ]
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
+    def begins(self, module: nn.Module) -> None:
+        self._began.append(len(self._ran))
 
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
-        for handle in self._handles:
-            handle.remove()
-
-    def _leave(
+    def ends(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
         began = self._began.pop()
-        self.calls[module] = self.calls.get(module, 0) + 1
+        self.calls[module] += 1
         if next(module.children(), None) is None:
             if next(module.parameters(), None) is not None:
                 self._ran.append(module)
@@ -185,14 +170,7 @@ class _Watch(TorchFunctionMode):
             self.inside[module] = self._ran[began:]
             self.seen[module] = args[0], output
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func is scaled_dot_product_attention and args and args[0].dim() == 4:
             query = args[0]
             scale = kwargs.get("scale") or 1 / math.sqrt(query.shape[-1])

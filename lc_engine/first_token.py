@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from torch.overrides import TorchFunctionMode
 
-from lc_engine.watching import hooked
+from lc_engine.watching import Calls, ForwardCalls, hooked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -120,17 +119,10 @@ def _with_first_query(forward: Callable[..., Any]) -> Callable[..., Any]:
     return attending
 
 
-class _FirstQuery(TorchFunctionMode):
+class _FirstQuery(Calls):
     """Gives what the first query attends to, and zeros for others, while it is entered."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # A mask has rows for all queries, and the first of causal ones would be another.
         plain = kwargs.get("attn_mask") is None and not kwargs.get("is_causal")
         if func is not scaled_dot_product_attention or len(args) != 3 or not plain:
@@ -146,7 +138,7 @@ class _FirstQuery(TorchFunctionMode):
         return every
 
 
-class _Callers(TorchFunctionMode):
+class _Callers(ForwardCalls):
     """Notes which module asks for attention, and may spoil what others than the first query get.
 
     Args:
@@ -155,39 +147,19 @@ class _Callers(TorchFunctionMode):
     """
 
     def __init__(self, model: nn.Module, spoils: int = 0) -> None:
-        super().__init__()
+        super().__init__(model)
         self.callers: list[nn.Module] = []
-        self._model, self._spoils = model, spoils
+        self._spoils = spoils
         self._within: list[nn.Module] = []
 
-    def __enter__(self) -> _Callers:
-        self._handles = [
-            handle
-            for module in self._model.modules()
-            for handle in (
-                module.register_forward_pre_hook(lambda one, _: self._within.append(one)),
-                module.register_forward_hook(lambda *_: self._leave()),
-            )
-        ]
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
+    def begins(self, module: nn.Module) -> None:
+        self._within.append(module)
 
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
-        for handle in self._handles:
-            handle.remove()
-
-    def _leave(self) -> None:
+    def ends(self, *_: object) -> None:
         self._within.pop()
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        found = func(*args, **(kwargs or {}))
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        found = func(*args, **kwargs)
         if func is scaled_dot_product_attention:
             self.callers.append(self._within[-1])
             if len(self.callers) == self._spoils:

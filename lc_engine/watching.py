@@ -1,14 +1,17 @@
-"""Watching one forward of a model: which module alone takes what another gives."""
+"""Watching a model's forward: which module alone takes what another gives, and what is called."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch.utils.hooks import RemovableHandle
 
 Named = tuple[str, Any]
@@ -81,6 +84,63 @@ def sole_takers(model: nn.Module, example: Tensor) -> list[tuple[Named, Named]]:
 def _content(tensor: Tensor) -> tuple[int, int]:
     """Tell a tensor from others, and from itself once it was written to."""
     return id(tensor), 0 if tensor.is_inference() else tensor._version
+
+
+class Calls(TorchFunctionMode):
+    """Runs every function of torch's that is called while it is entered: `call` may be another."""
+
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a function."""
+        return func(*args, **kwargs)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        return self.call(func, args, kwargs or {})
+
+
+class ForwardCalls(Calls):
+    """Is told of a model's modules too, as their forwards begin and end.
+
+    Args:
+        model: whose modules are meant.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._model = model
+
+    def begins(self, module: nn.Module) -> None:
+        """Be told that a forward begins."""
+
+    def ends(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        """Be told that it ends: what it got and gave."""
+
+    def __enter__(self) -> Self:
+        def begins(module: nn.Module, _: object) -> None:
+            self.begins(module)
+
+        self._handles = [
+            handle
+            for module in self._model.modules()
+            for handle in (
+                module.register_forward_pre_hook(begins),
+                module.register_forward_hook(self.ends, with_kwargs=True),
+            )
+        ]
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        for handle in self._handles:
+            handle.remove()
 
 
 def class_name(module: nn.Module) -> str:
