@@ -162,12 +162,9 @@ void run_tile(const AttentionJob& job, const char* q, char* out, int64_t count, 
     largest[v] = splat(-INFINITY);
     total[v] = splat(0.f);
   }
-  // Blocks of about the same size, each but the last with whole pairs of keys.
-  const int64_t pairs = (job.keys + 1) / 2;
-  const int64_t blocks = (job.keys + kAttentionKeys - 1) / kAttentionKeys;
-  for (int64_t b = 0; b < blocks; ++b) {
-    const int64_t from = pairs * b / blocks * 2, end = pairs * (b + 1) / blocks * 2;
-    const int64_t some = (end < job.keys ? end : job.keys) - from;
+  for (int64_t b = 0; b < key_blocks(job); ++b) {
+    const auto block_of_keys = key_block<2>(job, b);
+    const int64_t from = block_of_keys.from, some = block_of_keys.count;
     Vec fallen[kWide];
     for (int v = 0; v < kWide; ++v) fallen[v] = largest[v];
     const Words block{keys.data + from * keys.apart, keys.apart, keys.along};

@@ -179,12 +179,9 @@ void run_tile(const AttentionJob& job, const Head& head, const char* q, char* ou
     zeros[v] = _mm512_setzero_si512();
   }
   const float to_largest = log2f(kLargest);
-  // Blocks of about the same size, each but the last with whole words of keys.
-  const int64_t fours = int8_words(job.keys);
-  const int64_t blocks = (job.keys + kAttentionKeys - 1) / kAttentionKeys;
-  for (int64_t b = 0; b < blocks; ++b) {
-    const int64_t from = fours * b / blocks * 4, end = fours * (b + 1) / blocks * 4;
-    const int64_t some = (end < job.keys ? end : job.keys) - from;
+  for (int64_t b = 0; b < key_blocks(job); ++b) {
+    const auto block = key_block<4>(job, b);
+    const int64_t from = block.from, some = block.count;  // C++17 captures no structured bindings
     Vec fallen[kWide];
     for (int v = 0; v < kWide; ++v) fallen[v] = largest[v];
     products<true>(head.keys + from * key_bytes, key_bytes, 4, some, words, tile.queries, begin,
@@ -240,22 +237,12 @@ void round_values(const AttentionJob& job, const char* v, int8_t* values, float*
 }  // namespace
 
 void attention_int8(const AttentionJob& job, int64_t slice, float* scratch) {
-  float* free = scratch;
-  const auto take = [&](int64_t bytes) {
-    float* piece = free;
-    free += int8_lines(bytes) / 4;
-    return piece;
-  };
-  Tile tile{};
-  tile.queries = take(kMostQueries * int8_words(job.dims) * 4);
-  tile.steps = take(kMostQueries * 4);
-  tile.scores = take(kMostQueries * kAttentionKeys * 4);
-  tile.sums = take(kMostQueries * job.outputs * 4);
-  tile.rows = reinterpret_cast<uint8_t*>(take(kMostQueries * int8_row_bytes(job.dims)));
-  const int64_t whole = (job.keys + kLanes - 1) / kLanes * kLanes;
-  auto* keys = reinterpret_cast<uint8_t*>(take(whole * int8_row_bytes(job.dims)));
-  auto* values = reinterpret_cast<int8_t*>(take(int8_words(job.keys) * job.outputs * 4));
-  float *key_steps = take(whole * 4), *value_steps = take((job.outputs + kLanes) * 4);
+  const AttentionInt8Room room = attention_int8_room(job);
+  const Tile tile{scratch + room.queries, scratch + room.steps, scratch + room.scores,
+                  scratch + room.sums, reinterpret_cast<uint8_t*>(scratch + room.rows)};
+  auto* keys = reinterpret_cast<uint8_t*>(scratch + room.keys);
+  auto* values = reinterpret_cast<int8_t*>(scratch + room.values);
+  float *key_steps = scratch + room.key_steps, *value_steps = scratch + room.value_steps;
   Head head{keys, key_steps, values, value_steps, 0.f};
   round_rows(job, head_of(job, job.k, slice), job.k.token, job.keys, keys, int8_row_bytes(job.dims),
              key_steps);

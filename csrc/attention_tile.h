@@ -13,6 +13,23 @@ LC_INLINE char* head_of(const AttentionJob& job, const Tokens& tokens, int64_t s
   return tokens.data + slice / job.heads * tokens.batch + slice % job.heads * tokens.head;
 }
 
+// Keys of a block: `count` from `from` on.
+struct KeyBlock {
+  int64_t from, count;
+};
+
+constexpr int64_t key_blocks(const AttentionJob& job) {
+  return (job.keys + kAttentionKeys - 1) / kAttentionKeys;
+}
+
+// Block b: about as large as the others, and all but the last with whole words of kPerWord keys.
+template <int kPerWord>
+constexpr KeyBlock key_block(const AttentionJob& job, int64_t b) {
+  const int64_t words = (job.keys + kPerWord - 1) / kPerWord, blocks = key_blocks(job);
+  const int64_t from = words * b / blocks * kPerWord, end = words * (b + 1) / blocks * kPerWord;
+  return {from, (end < job.keys ? end : job.keys) - from};
+}
+
 // Calls run(number of vectors, queries, their rows of the result, count) for the tiles of a part of
 // a head's queries. They have about the same number of vectors, at most kMost.
 template <int kMost, class Run>

@@ -85,15 +85,14 @@ class TransformerBlockPlan {
   };
 
   Pieces pieces_of(int64_t tokens, int64_t element) const {
-    const auto lines = [](int64_t floats) { return (floats + 15) / 16 * 16; };
     const int64_t rows = std::max({qkv_->job(nullptr, nullptr, nullptr).scratch(),
                                    projection_->job(nullptr, nullptr, nullptr).scratch(),
                                    mlp_->job(nullptr, nullptr, nullptr).scratch()});
     Pieces pieces{};
-    pieces.rows = lines(scratch_of(attention_job(nullptr, nullptr, tokens)));
-    pieces.qkv = pieces.rows + lines(rows);
-    pieces.mixed = pieces.qkv + lines(tokens * qkv_->outputs() * element / 4 + 1);
-    pieces.end = pieces.mixed + lines(tokens * projection_->inputs() * element / 4 + 1);
+    pieces.rows = floats_in_lines(4 * scratch_of(attention_job(nullptr, nullptr, tokens)));
+    pieces.qkv = pieces.rows + floats_in_lines(4 * rows);
+    pieces.mixed = pieces.qkv + floats_in_lines(tokens * qkv_->outputs() * element);
+    pieces.end = pieces.mixed + floats_in_lines(tokens * projection_->inputs() * element);
     return pieces;
   }
 

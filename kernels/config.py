@@ -226,7 +226,8 @@ def prototype(target: Target, itemsize: int, cosine: bool) -> Tile:
     if cosine:
         return product(target, itemsize)
     if target.arch == "sm_90":
-        return Tile(*((16, 32) if itemsize == 4 else (32, 16)), 1, 32, warps=4, stages=1)
+        rows, classes = (16, 32) if itemsize == 4 else (32, 16)
+        return Tile(rows, classes, 1, 32, warps=4, stages=1)
     classes, depth = (32, 16) if itemsize == 4 else (16, 32)
     return Tile(32, classes, 1, depth, warps=8, stages=1)
 

@@ -6,7 +6,6 @@ fits no cache: to run whole saves a quarter of ViT-Tiny's time in 8 bits.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from itertools import islice, permutations
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from lc_engine.fusing import is_row_norm
+from lc_engine.ops.attention import checked_scale
 from lc_engine.watching import ForwardCalls, alike, hooked
 
 if TYPE_CHECKING:
@@ -55,6 +55,11 @@ class Block(NamedTuple):
         """The linear layers."""
         return *self.qkv, self.projection, *self.mlp
 
+    @property
+    def gammas(self) -> list[Tensor | None]:
+        """γ₁ and γ₂, None for ones."""
+        return [None if scale is None else next(scale.parameters()) for scale in self.scales]
+
 
 def find_blocks(
     model: nn.Module, run: Callable[[], Any], layers: Collection[nn.Module]
@@ -72,6 +77,8 @@ def find_blocks(
     Returns:
         Blocks without hooks on any of their modules, each of which ran once.
     """
+    if not any(isinstance(layer, nn.Linear) for layer in layers):
+        return []
     with torch.no_grad(), _Watch(model) as watch:
         run()
     blocks: list[Block] = []
@@ -133,10 +140,10 @@ def _added(block: Block, x: Tensor) -> Tensor:
     heads = qkv.view(*x.shape[:2], 3, block.attention.heads, -1)
     q, k, v = heads.permute(2, 0, 3, 1, 4)
     mixed = scaled_dot_product_attention(q, k, v, scale=block.attention.scale)
-    scales = [1.0 if scale is None else next(scale.parameters()) for scale in block.scales]
-    added: Tensor = block.projection(mixed.transpose(1, 2).flatten(2)) * scales[0]
+    one, two = (1.0 if gamma is None else gamma for gamma in block.gammas)
+    added: Tensor = block.projection(mixed.transpose(1, 2).flatten(2)) * one
     first, second = block.mlp
-    hidden: Tensor = second(first(block.norms[1](x + added))) * scales[1]
+    hidden: Tensor = second(first(block.norms[1](x + added))) * two
     return added + hidden
 
 
@@ -155,7 +162,7 @@ class _Watch(ForwardCalls):
         self._ran: list[Any] = []
         self._began: list[int] = []
 
-    def begins(self, module: nn.Module) -> None:
+    def begins(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         self._began.append(len(self._ran))
 
     def ends(
@@ -172,9 +179,9 @@ class _Watch(ForwardCalls):
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func is scaled_dot_product_attention and args and args[0].dim() == 4:
-            query = args[0]
-            scale = kwargs.get("scale") or 1 / math.sqrt(query.shape[-1])
-            self._ran.append(Attention(query.shape[1], scale))
+            query, scale = args[0], kwargs.get("scale")
+            if scale is None or scale > 0:  # as `ops.attention` takes it
+                self._ran.append(Attention(query.shape[1], checked_scale(scale, query.shape[-1])))
         return func(*args, **kwargs)
 
 

@@ -152,7 +152,7 @@ class _Callers(ForwardCalls):
         self._spoils = spoils
         self._within: list[nn.Module] = []
 
-    def begins(self, module: nn.Module) -> None:
+    def begins(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         self._within.append(module)
 
     def ends(self, *_: object) -> None:

@@ -129,7 +129,7 @@ class FastLayers:
                 return in_turn(input)
             if second not in self._joint:
                 # The forms depend on how many rows there are, which are as many for both.
-                joins = all(form_of(layer, input, self._int8) == "int8" for layer in pair)
+                joins = self._all_in_8_bits(pair, input)
                 joins = joins and all(activation in OF_PLANS for activation in activations)
                 self._joint[second] = (
                     _in_8_bits(pair, activations, self._norms.get(first)) if joins else in_turn
@@ -137,6 +137,10 @@ class FastLayers:
             return self._joint[second](input)
 
         return forward
+
+    def _all_in_8_bits(self, layers: Sequence[nn.Module], x: Tensor) -> bool:
+        """Tell whether 8 bits are the fastest form of all these layers, for as many rows."""
+        return all(form_of(layer, x, self._int8) == "int8" for layer in layers)
 
     def _whole(self, block: Block, in_turn: Layer) -> Layer:
         """Give the forward of a block that runs as one where it may."""
@@ -150,14 +154,12 @@ class FastLayers:
             x = args[0]
             if block.module not in self._joint:
                 joins = len(x) >= torch.get_num_threads()  # which take a sample each
-                joins = joins and all(
-                    form_of(layer, x, self._int8) == "int8" for layer in block.layers
-                )
+                joins = joins and self._all_in_8_bits(block.layers, x)
                 self._joint[block.module] = ready() if joins else in_turn
             return self._joint[block.module](x)
 
         def ready() -> Layer:
-            (first, second), (one, two) = block.mlp, block.scales
+            (first, second), (one, two) = block.mlp, block.gammas
             return ops.TransformerBlockPlan(
                 _in_8_bits([_side_by_side(block.qkv)], [None], block.norms[0]),
                 _in_8_bits([_scaled(block.projection, one)], [None], None),
@@ -197,11 +199,10 @@ def _side_by_side(layers: Sequence[nn.Linear]) -> Any:
     return SimpleNamespace(weight=torch.cat(weights), bias=torch.cat(biases))
 
 
-def _scaled(layer: Any, scale: nn.Module | None) -> Any:
-    """Give a layer whose outputs are multiplied by the one parameter of a module."""
-    if scale is None:
+def _scaled(layer: Any, by: Tensor | None) -> Any:
+    """Give a layer whose outputs are multiplied by a number each."""
+    if by is None:
         return layer
-    by = next(scale.parameters())
     bias = None if layer.bias is None else layer.bias * by
     return SimpleNamespace(weight=layer.weight * by[:, None], bias=bias)
 

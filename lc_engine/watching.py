@@ -114,7 +114,7 @@ class ForwardCalls(Calls):
         super().__init__()
         self._model = model
 
-    def begins(self, module: nn.Module) -> None:
+    def begins(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Be told that a forward begins."""
 
     def ends(
@@ -123,14 +123,11 @@ class ForwardCalls(Calls):
         """Be told that it ends: what it got and gave."""
 
     def __enter__(self) -> Self:
-        def begins(module: nn.Module, _: object) -> None:
-            self.begins(module)
-
         self._handles = [
             handle
             for module in self._model.modules()
             for handle in (
-                module.register_forward_pre_hook(begins),
+                module.register_forward_pre_hook(self.begins),
                 module.register_forward_hook(self.ends, with_kwargs=True),
             )
         ]

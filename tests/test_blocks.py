@@ -93,13 +93,14 @@ class Turned(nn.Module):
         if self.kind == "turns":
             q, k = q.roll(1, -1), k.roll(2, -1)
         causal = self.kind == "causal"
-        y = nn.functional.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
+        scale = -0.5 if self.kind == "turns scores around" else None
+        y = nn.functional.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scale)
         y = self.out(y.transpose(1, 2).flatten(2))
         x = x + (2 * y if self.kind == "scales" else y)
         return x + self.down(self.act(self.up(self.two(x))))
 
 
-@pytest.mark.parametrize("kind", ["", "turns", "causal", "scales"])
+@pytest.mark.parametrize("kind", ["", "turns", "causal", "scales", "turns scores around"])
 def test_what_it_adds_is_what_tells_a_block(kind: str) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(12, 12), Turned(kind), nn.Linear(12, 3)).eval()
@@ -114,13 +115,11 @@ def test_what_it_adds_is_what_tells_a_block(kind: str) -> None:
     ("name", "more"),
     [
         ("vit_tiny_patch16_224", {"qk_norm": True}),
-        ("vit_tiny_patch16_224", {"no_embed_class": True, "block_fn": "post"}),
+        ("vit_tiny_patch16_224", {"block_fn": timm.models.vision_transformer.ResPostBlock}),
         ("beit_base_patch16_224", {}),
     ],
 )
 def test_blocks_that_do_more_are_left_alone(name: str, more: dict[str, object]) -> None:
-    if more.get("block_fn") == "post":
-        more = {**more, "block_fn": timm.models.vision_transformer.ResPostBlock}
     assert not found_in(vit(name, **more))
 
 

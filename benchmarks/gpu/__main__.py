@@ -24,6 +24,8 @@ from benchmarks.gpu import operators
 from benchmarks.gpu.measure import Measurement, Roof, measure, measure_roof
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from lc_engine.kernels.config import Target
 
     from benchmarks.gpu.operators import Contest
@@ -33,14 +35,16 @@ COLUMNS = (
     "max_error", "datasheet_floor_ms", "bound", "of_measured_roof", "device", "torch", "triton",
 )  # fmt: skip
 
-OPERATORS = (
-    "apply_thresholds",
-    "linear_confidence",
-    "mlp_confidence",
-    "prototype_confidence",
-    "masked_linear",
-    "token_nll",
-)
+# Enough rows to fill every device, so that one launch does all.
+SAMPLES, SUB_MODELS = 131_072, 50
+OPERATORS: dict[str, Callable[[Target], Iterator[Contest]]] = {
+    "apply_thresholds": lambda _: operators.thresholds(),
+    "linear_confidence": lambda target: operators.linear(target, SAMPLES, SUB_MODELS),
+    "mlp_confidence": lambda target: operators.mlp(target, SAMPLES, SUB_MODELS),
+    "prototype_confidence": lambda target: operators.prototype(target, SAMPLES // 8, 8),
+    "masked_linear": lambda target: operators.masked_linear(target, 16),
+    "token_nll": operators.token_nll,
+}
 
 
 def floor(contest: Contest, target: Target) -> work_model.Estimate:
@@ -92,7 +96,7 @@ def main() -> int:
     """Run everything; give the exit status."""
     parser = argparse.ArgumentParser(description="Check and time the operators on a device.")
     parser.add_argument("--csv", type=Path, default=Path("gpu-benchmark.csv"))
-    parser.add_argument("--operators", nargs="+", choices=OPERATORS, default=OPERATORS)
+    parser.add_argument("--operators", nargs="+", choices=OPERATORS, default=list(OPERATORS))
     parser.add_argument("--minutes", type=float, default=7.0, help="start nothing new after this")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
@@ -100,25 +104,15 @@ def main() -> int:
         return 2
     torch.manual_seed(0)
     target = config.target_of(torch.device("cuda", torch.cuda.current_device()))
-    # Enough rows to fill every device, so that one launch does all.
-    samples, sub_models = 131_072, 50
     roof = measure_roof()
     print({str(dtype): f"{rate / 1e12:.0f} TFLOP/s" for dtype, rate in roof.flops.items()})
     print(f"{roof.bandwidth / 1e9:.0f} GB/s copied")
-    contests = (
-        operators.thresholds(),
-        operators.linear(target, samples, sub_models),
-        operators.mlp(target, samples, sub_models),
-        operators.prototype(target, samples // 8, 8),
-        operators.masked_linear(target, 16),
-        operators.token_nll(target),
-    )
-    named = dict(zip(OPERATORS, contests, strict=True))
     start, wrong = time.monotonic(), []
     with arguments.csv.open("w", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()
-        for contest in itertools.chain.from_iterable(named[name] for name in arguments.operators):
+        contests = (OPERATORS[name](target) for name in arguments.operators)
+        for contest in itertools.chain.from_iterable(contests):
             rows, faults = run(contest, roof, target)
             table.writerows(rows)
             wrong += faults

@@ -61,8 +61,17 @@ def _check(q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> float:
     for name, tensor in (("k", k), ("v", v)):
         if tensor.dtype != q.dtype:
             raise ValueError(f"{name} is {tensor.dtype} but q is {q.dtype}: give both in one dtype")
+    return checked_scale(scale, q.shape[-1])
+
+
+def checked_scale(scale: float | None, dims: int) -> float:
+    """Give the scale of scores over that many dims, 1/√dims if None.
+
+    Raises:
+        ValueError: it is not positive and finite.
+    """
     if scale is None:
-        return 1 / math.sqrt(q.shape[-1])
+        return 1 / math.sqrt(dims)
     if not 0 < scale < math.inf:
         raise ValueError(f"scale must be positive and finite, got {scale}")
     return scale

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from lc_engine.ops import contract, pixels
+from lc_engine.ops.attention import checked_scale
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,13 +61,9 @@ class TransformerBlockPlan:
                     f"{name} must have {inputs} inputs and {outputs} outputs of {qkv.dtype}, got "
                     f"{found[0]} and {found[1]} of {found[2]}"
                 )
-        if scale is None:
-            scale = 1 / math.sqrt(mixed // heads)
-        if not 0 < scale < math.inf:
-            raise ValueError(f"scale must be positive and finite, got {scale}")
         self._dims, self._dtype = dims, qkv.dtype
         self._native = contract.native().TransformerBlockPlan(
-            qkv.native, projection.native, mlp.native, heads, scale
+            qkv.native, projection.native, mlp.native, heads, checked_scale(scale, mixed // heads)
         )
 
     def __call__(self, x: Tensor) -> Tensor:
