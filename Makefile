@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SOURCES := $(wildcard csrc/*.cpp csrc/*.h) setup.py pyproject.toml constraints.txt
+SOURCES := $(wildcard csrc/*/*.cpp csrc/*/*.h) setup.py pyproject.toml constraints.txt
 
 # A virtual environment each, as their pins conflict: make test-integrations FRAMEWORKS="trl cleanlab"
 FRAMEWORKS ?= trl lightning cleanlab llamafactory dataflex data-juicer nemo-curator fiftyone
@@ -38,7 +38,7 @@ test-integration-%: .venvs/wheel/.built
 	PATH="$(CURDIR)/.venvs/$*/bin:$$PATH" .venvs/$*/bin/pytest \
 		$(addprefix tests/integrations/,$(or $(TESTS_$*),test_$(subst -,_,$*).py))
 
-.venvs/wheel/.built: $(SOURCES) $(wildcard lc_engine/*.py lc_engine/*/*.py kernels/*.py)
+.venvs/wheel/.built: $(SOURCES) $(shell find lc_engine kernels -name '*.py')
 	rm -rf .venvs/wheel
 	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir .venvs/wheel .
 	touch $@
@@ -53,7 +53,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror csrc/*.cpp csrc/*.h
+	$(BIN)/clang-format --dry-run -Werror csrc/*/*.cpp csrc/*/*.h
 
 $(VENV)/.installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

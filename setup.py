@@ -5,28 +5,13 @@ import sys
 from pathlib import Path
 
 from pybind11.setup_helpers import Pybind11Extension
-from setuptools import setup
+from setuptools import find_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, ExecError, PlatformError
 
 # Files that hold plain kernels: no Python, no allocation, no standard containers, so that no inline
 # function compiled for AVX-512 can be picked by the linker for the code that runs everywhere.
-KERNELS = [
-    "csrc/apply_thresholds.cpp",
-    "csrc/attention.cpp",
-    "csrc/attention_int8.cpp",
-    "csrc/depthwise.cpp",
-    "csrc/int8_convolution.cpp",
-    "csrc/int8_linear.cpp",
-    "csrc/linear_confidence.cpp",
-    "csrc/masked_linear.cpp",
-    "csrc/max_pool.cpp",
-    "csrc/mlp_confidence.cpp",
-    "csrc/prototype_confidence.cpp",
-    "csrc/sparse_layer.cpp",
-    "csrc/token_nll.cpp",
-    "csrc/winograd.cpp",
-]
+KERNELS = sorted(str(path) for path in Path("csrc").glob("*/kernel.cpp"))
 ISA_FLAGS: dict[str, list[str]] = {"baseline": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     if sys.platform == "win32":
@@ -69,13 +54,18 @@ class BuildNative(build_ext):
 
 native = Pybind11Extension(
     "lc_engine._native",
-    sorted({str(path) for path in Path("csrc").glob("*.cpp")} - set(KERNELS)),
+    sorted({str(path) for path in Path("csrc").rglob("*.cpp")} - set(KERNELS)),
     include_dirs=["csrc"],
-    depends=sorted([*KERNELS, *(str(path) for path in Path("csrc").glob("*.h"))]),
+    depends=sorted([*KERNELS, *(str(path) for path in Path("csrc").rglob("*.h"))]),
     define_macros=[(f"LC_HAVE_{isa.upper()}", "1") for isa in ISA_FLAGS],
     cxx_std=17,
     optional=True,
 )
 native.extra_compile_args += OPTIMISE
 
-setup(ext_modules=[native], cmdclass={"build_ext": BuildNative})
+setup(
+    packages=[*find_packages(include=["lc_engine", "lc_engine.*"]), "lc_engine.kernels"],
+    package_dir={"lc_engine.kernels": "kernels"},
+    ext_modules=[native],
+    cmdclass={"build_ext": BuildNative},
+)

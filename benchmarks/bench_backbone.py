@@ -12,7 +12,7 @@ import torch
 
 import lc_engine as lc
 from benchmarks.backbone.setup import MODELS, model, released_way, transform, write_pictures
-from lc_engine.data.images import ImageFolder
+from lc_engine.data.readers.images import ImageFolder
 
 ROWS, SIDE = 32, 224
 PATHS = {

@@ -16,10 +16,10 @@ from torch import nn
 
 import lc_engine as lc
 from lc_engine import naive
-from lc_engine.data.sources import open_source
+from lc_engine.data.open import open_source
 from lc_engine.demo import digits
 from lc_engine.demo.training import Features, train_probe
-from lc_engine.models import ModelSpec
+from lc_engine.models.load import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from lc_engine.select import choose_gamma, select
+from lc_engine.selection import choose_gamma, select
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture

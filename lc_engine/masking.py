@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lc_engine.digests import config_digest, tensors_digest
+from lc_engine._util.digests import config_digest, tensors_digest
 from lc_engine.ops import contract
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from lc_engine.path import LearningPath
+    from lc_engine.path.learning_path import LearningPath
 
     Choice = Callable[[str, nn.Module], bool]
 

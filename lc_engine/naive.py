@@ -25,14 +25,14 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import prune
 
-from lc_engine.classifier import find_classifier
+from lc_engine.models.classifier import find_classifier
 from lc_engine.ops import PathScores
 from lc_engine.ops.prototype_confidence import MIN_DISTANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from lc_engine.path import LearningPath
+    from lc_engine.path.learning_path import LearningPath
 
     # Reads and decodes the data set from its start: batches of (inputs, labels).
     Read = Callable[[], Iterable[tuple[Tensor, Tensor]]]

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from lc_engine.exits import Exits
+from lc_engine.backbone.early_exits import Exits
 from lc_engine.masking import Masking
-from lc_engine.path import LearningPath
-from lc_engine.pooling import first_tensor
-from lc_engine.scorer import Scorer
+from lc_engine.models.pooling import first_tensor
+from lc_engine.path.learning_path import LearningPath
+from lc_engine.scorer.scorer import Scorer
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from lc_engine import ops
-from lc_engine.classifier import AUTO, find_classifier
 from lc_engine.masking import Masking
+from lc_engine.models.classifier import AUTO, find_classifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from lc_engine.path import LearningPath
+    from lc_engine.path.learning_path import LearningPath
 
 
 class Submodels:

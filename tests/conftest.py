@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import torch
-from realdata import lite0, models, pictures, resnet18
+
+from helpers.realdata import lite0, models, pictures, resnet18
 
 __all__ = ["lite0", "models", "pictures", "resnet18"]
 

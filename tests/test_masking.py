@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from lc_engine.masking import Masking
-from lc_engine.path import LearningPath
+from lc_engine.path.learning_path import LearningPath
 
 
 def network(seed: int = 0) -> nn.Sequential:

@@ -5,25 +5,9 @@ import torch
 from torch import nn
 
 import lc_engine as lc
+from helpers.networks import SmallNet
 from lc_engine import naive
 from lc_engine.ops import contract
-
-
-class SmallNet(nn.Module):
-    """Two convolutions, a norm layer, a hidden linear layer and a classifier."""
-
-    def __init__(self, seed: int, classes: int = 4) -> None:
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.body = nn.Sequential(
-                nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 12, 3), nn.ReLU(),
-                nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 16), nn.GELU(),
-            )  # fmt: skip
-            self.fc = nn.Linear(16, classes)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.body(x))
 
 
 def data(seed: int, rows: int = 23, classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,62 +4,16 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 
 import lc_engine as lc
+from helpers.networks import Network, state
 from lc_engine import submodels as submodels_module
 from lc_engine.masking import Masking
 from lc_engine.ops import philox
-from lc_engine.path import LearningPath
+from lc_engine.path.learning_path import LearningPath
 from lc_engine.submodels import Submodels
 
 PATH = LearningPath.explicit([1.0, 0.6, 0.3, 0.05])
-
-
-class Network(nn.Module):
-    """Has all that must come back: norm statistics, a frozen part, a module in evaluation mode."""
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.conv = nn.Conv2d(3, 6, 3)
-            self.norm = nn.BatchNorm2d(6)
-            self.drop = nn.Dropout(0.5)
-            self.inner = nn.Linear(6, 9)
-            self.fc = nn.Linear(9, 4)
-        self.register_buffer("calls", torch.zeros(1))
-        self.norm.eval()
-        self.inner.weight.requires_grad_(False)
-        self.action = lambda module: None
-
-    def forward(self, x):
-        self.action(self)
-        return self.fc(torch.relu(self.inner(self.drop(self.norm(self.conv(x)).mean((2, 3))))))
-
-
-def state(model: nn.Module) -> dict[str, object]:
-    """Everything that scoring may not change, bit for bit."""
-    return {
-        "weights": {n: bits(p) for n, p in model.named_parameters()},
-        "buffers": {n: bits(b) for n, b in model.named_buffers()},
-        "identities": [id(t) for t in (*model.parameters(), *model.buffers())],
-        "strides": [t.stride() for t in (*model.parameters(), *model.buffers())],
-        "training": [(n, m.training) for n, m in model.named_modules()],
-        "requires_grad": [(n, p.requires_grad) for n, p in model.named_parameters()],
-        "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()],
-    }
-
-
-def bits(tensor: torch.Tensor) -> bytes:
-    return (
-        tensor.detach()
-        .clone(memory_format=torch.contiguous_format)
-        .reshape(-1)
-        .view(torch.uint8)
-        .numpy()
-        .tobytes()
-    )
 
 
 @pytest.mark.parametrize("kind", ["magnitude", "random", "given"])

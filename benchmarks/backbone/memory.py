@@ -19,8 +19,8 @@ import torch
 
 import lc_engine as lc
 from benchmarks.backbone.setup import MODELS, model, transform, write_pictures
-from lc_engine.data.images import ImageFolder
-from lc_engine.job import BATCH_ROWS
+from lc_engine.data.readers.images import ImageFolder
+from lc_engine.scoring.score import BATCH_ROWS
 
 ROWS, SIDE = 128, 224
 WAYS = ("plain forward", "float32", "bfloat16", "int8")

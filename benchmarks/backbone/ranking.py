@@ -25,7 +25,7 @@ from scipy import stats
 
 import lc_engine as lc
 from benchmarks.backbone.setup import MODELS, TRAINED_SIDE, model, transform, write_pictures
-from lc_engine.data.images import ImageFolder
+from lc_engine.data.readers.images import ImageFolder
 
 GEOMETRIC = lc.LearningPath.geometric(50, 0.02)
 LOWEST = GEOMETRIC.capacities[-1]

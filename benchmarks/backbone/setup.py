@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 
 from lc_engine import naive
-from lc_engine.data.images import decode_image
+from lc_engine.data.readers.images import decode_image
 from lc_engine.demo import digits
-from lc_engine.models import ModelSpec
+from lc_engine.models.load import ModelSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lc_engine.ops import PathScores
-    from lc_engine.path import LearningPath
+    from lc_engine.path.learning_path import LearningPath
 
 MODELS = ("EfficientNet-Lite0", "resnet18", "vit_tiny_patch16_224")
 TRAINED_SIDE = 96  # of the pictures that `pretrain` ends with and `ranking` scores

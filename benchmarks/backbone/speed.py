@@ -28,7 +28,7 @@ from scipy import stats
 
 import lc_engine as lc
 from benchmarks.backbone.setup import MODELS, model, released_way, transform, write_pictures
-from lc_engine.data.images import ImageFolder
+from lc_engine.data.readers.images import ImageFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

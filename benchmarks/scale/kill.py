@@ -38,7 +38,7 @@ def begin(folder: Path, out: Path) -> subprocess.Popen[bytes]:
     """Start the command."""
     return subprocess.Popen(
         [
-            *(sys.executable, "-c", "from lc_engine.cli import main; main()", "score"),
+            *(sys.executable, "-c", "from lc_engine.cli.main import main; main()", "score"),
             *("--model", str(folder / "head.safetensors"), "--data", str(folder / "x.npy")),
             *("--labels", str(folder / "y.npy"), "--out", str(out)),
             *("--shard-rows", str(SHARD_ROWS), "--json"),

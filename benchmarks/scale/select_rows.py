@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lc_engine.progress import peak_bytes
+from lc_engine.scoring.progress import peak_bytes
 
 PART_ROWS = 10**6
 
@@ -47,7 +47,7 @@ def make(folder: Path, rows: int, classes: int) -> None:
 
 def run(folder: Path, strategy: str) -> dict[str, float]:
     """Choose a tenth."""
-    from lc_engine.select.streamed import select_streamed
+    from lc_engine.selection.streamed import select_streamed
 
     options = {"gamma": 0.3} if strategy == "flexrand" else {}
     began = time.perf_counter()

@@ -27,9 +27,9 @@ import torch
 from torch import nn
 
 import lc_engine as lc
-from lc_engine.data.sources import open_source
+from lc_engine.data.open import open_source
 from lc_engine.ops import LinearPlan
-from lc_engine.progress import peak_bytes
+from lc_engine.scoring.progress import peak_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from features import Features, K
 from tables import markdown
 from threadpoolctl import threadpool_limits
 
-from lc_engine.select import choose_gamma
+from lc_engine.selection import choose_gamma
 
 TIMED = 480  # images of the pass that scoring is reckoned from
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from lc_engine.masking import Masking
-from lc_engine.path import LearningPath
+from lc_engine.path.learning_path import LearningPath
 from lc_engine.submodels import Submodels
 
 K = 8

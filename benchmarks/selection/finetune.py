@@ -22,8 +22,8 @@ from features import Features
 from tables import interval, markdown
 from torch import Tensor, nn
 
-from lc_engine.extras import require
-from lc_engine.select import choose_gamma, select
+from lc_engine._util.extras import require
+from lc_engine.selection import choose_gamma, select
 
 STEPS, BATCH, RATE = 150, 32, 1e-3
 PER_CLASS = (3, 10)

@@ -16,8 +16,8 @@ import torch
 from features import Features
 from tables import markdown
 
-from lc_engine.select.guard import set_aside
-from lc_engine.select.rows import read_rows
+from lc_engine.selection.guard import set_aside
+from lc_engine.selection.rows import read_rows
 
 SEEDS = range(5)
 SHARES = (0.1, 0.2)

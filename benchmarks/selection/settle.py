@@ -22,11 +22,11 @@ from probes import Judge
 from tables import FEW, LOSS, markdown
 from threadpoolctl import threadpool_limits
 
-from lc_engine.select import select
-from lc_engine.select.flexrand import hardness
-from lc_engine.select.gamma import CANDIDATES, FINALISTS
-from lc_engine.select.prepare import prepare
-from lc_engine.select.trial import FOLDS, Trial
+from lc_engine.selection import select
+from lc_engine.selection.flexrand import hardness
+from lc_engine.selection.gamma import CANDIDATES, FINALISTS
+from lc_engine.selection.prepare import prepare
+from lc_engine.selection.trial import FOLDS, Trial
 
 SEEDS = range(100, 106)
 DRAWS = 10

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-from lc_engine.extras import require
-from lc_engine.select.gamma import CANDIDATES
+from lc_engine._util.extras import require
+from lc_engine.selection.gamma import CANDIDATES
 
 FEW = 30  # rows a class up to which the gain is promised
 LOSS = 0.3  # points below random that gamma="auto" must not fall

@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lc_engine.bench.images import picture_job
 from lc_engine.bench.language import language_job
 from lc_engine.bench.linear import linear_job
 from lc_engine.bench.machine import look_at_machine
 from lc_engine.bench.measure import measure
-from lc_engine.bench.pictures import picture_job
 from lc_engine.bench.report import as_json, as_text
 from lc_engine.bench.rows import some_rows
-from lc_engine.data.arrays import ArraySource
-from lc_engine.data.aside import write_aside
-from lc_engine.data.blocks import BlockSource
-from lc_engine.data.rows import RowSource
-from lc_engine.data.sources import open_source
+from lc_engine.data.open import open_source
+from lc_engine.data.readers.arrays import ArraySource
+from lc_engine.data.readers.blocks import BlockSource
+from lc_engine.data.readers.rows import RowSource
+from lc_engine.data.run.atomic_write import write_aside
 from lc_engine.demo import digits
 from lc_engine.demo.language_data import conversations, smollm2
 from lc_engine.demo.settings import Settings
 from lc_engine.demo.training import Features, train_probe
 from lc_engine.language.model import LanguageModelSpec, is_language_model
 from lc_engine.language.scorer import CausalLMScorer
-from lc_engine.models import ModelSpec
-from lc_engine.path import LearningPath
+from lc_engine.models.load import ModelSpec
+from lc_engine.path.learning_path import LearningPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,8 +21,8 @@ from lc_engine.bench.ways import (
     Way,
     scored,
 )
-from lc_engine.job import score
 from lc_engine.language.scorer import CausalLMScorer
+from lc_engine.scoring.score import score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from lc_engine.data.batch import Source
     from lc_engine.language.template import Tokens
-    from lc_engine.path import LearningPath
+    from lc_engine.path.learning_path import LearningPath
 
     Run = Callable[[Source, LearningPath], np.ndarray]
 

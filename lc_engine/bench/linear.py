@@ -21,9 +21,9 @@ from lc_engine.bench.ways import (
     pairs,
     scored,
 )
-from lc_engine.job import score
 from lc_engine.masking import Masking
-from lc_engine.scorer import Scorer
+from lc_engine.scorer.scorer import Scorer
+from lc_engine.scoring.score import score
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from lc_engine.data.batch import Source
     from lc_engine.naive import LogProb
-    from lc_engine.path import LearningPath
+    from lc_engine.path.learning_path import LearningPath
 
 
 def linear_job(

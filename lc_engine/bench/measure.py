@@ -13,7 +13,7 @@ from lc_engine.bench.memory import PeakMemory
 from lc_engine.bench.parity import Parity, compare, refuse_disagreement
 from lc_engine.bench.rows import some_rows
 from lc_engine.bench.ways import ENGINE, NAIVE
-from lc_engine.path import LearningPath
+from lc_engine.path.learning_path import LearningPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

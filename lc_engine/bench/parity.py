@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lc_engine.select import select
+from lc_engine.selection import select
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lc_engine.data.rows import RowSource
+from lc_engine.data.readers.rows import RowSource
 from lc_engine.language.records import Records
 from lc_engine.language.source import InstructionSource
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lc_engine.data.batch import Batch, Source
-    from lc_engine.data.rows import Load
+    from lc_engine.data.readers.rows import Load
     from lc_engine.language.records import Record
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lc_engine.bench.machine import Work
     from lc_engine.data.batch import Source
     from lc_engine.data.table import ScoreTable
-    from lc_engine.path import LearningPath
+    from lc_engine.path.learning_path import LearningPath
 
 NAIVE: Final = "naive loop"
 RELEASED: Final = "released way"

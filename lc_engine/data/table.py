@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lc_engine._util.differences import differences
+from lc_engine._util.extras import require
 from lc_engine.data import batch
-from lc_engine.data.differences import differences
 from lc_engine.data.mostly import Mostly
-from lc_engine.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -129,7 +129,7 @@ class ScoreTable:
             ValueError: a folder without parts, with some of its parts missing, or with parts of
                 different runs; a file that is not a score table.
         """
-        from lc_engine.data.stored import StoredTable
+        from lc_engine.data.stored_table import StoredTable
 
         path = Path(path)
         if not path.exists():

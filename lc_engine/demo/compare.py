@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from lc_engine import naive
-from lc_engine.job import score
 from lc_engine.masking import Masking
-from lc_engine.scorer import Scorer
+from lc_engine.scorer.scorer import Scorer
+from lc_engine.scoring.score import score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lc_engine.data.batch import Source
     from lc_engine.demo.settings import Settings
-    from lc_engine.path import LearningPath
+    from lc_engine.path.learning_path import LearningPath
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lc_engine.data import packages
-from lc_engine.extras import require
+from lc_engine._util import wheels as packages
+from lc_engine._util.extras import require
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,25 +13,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import Subset
 
-from lc_engine.data.aside import write_aside
-from lc_engine.data.sources import open_source
+from lc_engine._util.extras import require
+from lc_engine.data.open import open_source
+from lc_engine.data.run.atomic_write import write_aside
 from lc_engine.demo import digits
 from lc_engine.demo.compare import compare_bodies, compare_heads, prototype_scorer
 from lc_engine.demo.settings import Files, Settings
 from lc_engine.demo.summary import Outcome
 from lc_engine.demo.training import Features, choose_subsets, train_each, train_probe
-from lc_engine.extras import require
-from lc_engine.job import score
-from lc_engine.models import ModelSpec
-from lc_engine.select import choose_gamma
+from lc_engine.models.load import ModelSpec
+from lc_engine.scoring.score import score
+from lc_engine.selection import choose_gamma
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lc_engine.data.batch import Source
+    from lc_engine.data.protocols import Progress
     from lc_engine.data.table import ScoreTable
-    from lc_engine.models import Transform
-    from lc_engine.row_scorer import Progress
+    from lc_engine.models.load import Transform
 
     Say = Callable[[str], None]
 

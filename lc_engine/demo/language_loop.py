@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lc_engine.language.template import Tokens
-    from lc_engine.path import LearningPath
+    from lc_engine.path.learning_path import LearningPath
 
 
 class PlainLoop:

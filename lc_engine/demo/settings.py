@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lc_engine.path import LearningPath
+from lc_engine.path.learning_path import LearningPath
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lc_engine import naive
-from lc_engine.select import select
+from lc_engine.selection import select
 
 if TYPE_CHECKING:
     from lc_engine.data.batch import Source

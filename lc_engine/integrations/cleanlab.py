@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lc_engine.extras import require
+from lc_engine._util.extras import require
 
 ISSUE = "learning_complexity"
 _THRESHOLD = 0.1

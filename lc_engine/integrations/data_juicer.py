@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
-from lc_engine.extras import require
 from lc_engine.integrations.texts import TextScorer
-from lc_engine.select import select
+from lc_engine.selection import select
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
 from lc_engine.data.table import ScoreTable
-from lc_engine.extras import require
 from lc_engine.integrations.rows import check_positions
-from lc_engine.select import select
+from lc_engine.selection import select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

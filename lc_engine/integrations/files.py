@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lc_engine.data.aside import aside, flush
-from lc_engine.extras import require
+from lc_engine._util.extras import require
+from lc_engine.data.run.atomic_write import aside, flush
 from lc_engine.integrations.rows import check_chosen
 
 if TYPE_CHECKING:

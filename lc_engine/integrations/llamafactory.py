@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lc_engine.data.aside import write_aside
+from lc_engine.data.run.atomic_write import write_aside
 from lc_engine.integrations.files import write_subset
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
-from lc_engine.extras import require
 from lc_engine.integrations.texts import TextScorer
 
 _stages: Any = require("nemo_curator.stages.base", "nemo-curator")

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
-from lc_engine.extras import require
-from lc_engine.integrations.pictures import PictureScorer
+from lc_engine.integrations.images import PictureScorer
 
 _stages: Any = require("nemo_curator.stages.base", "nemo-curator")
 _Resources: Any = require("nemo_curator.stages.resources", "nemo-curator").Resources

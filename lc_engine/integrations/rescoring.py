@@ -18,8 +18,8 @@ from torch.utils.data import Sampler
 
 from lc_engine import ops
 from lc_engine.masking import Masking
-from lc_engine.path import LearningPath
-from lc_engine.select.sampler import FlexRandSampler
+from lc_engine.path.learning_path import LearningPath
+from lc_engine.selection.sampler import FlexRandSampler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ import torch
 
 from lc_engine.data.batch import OK
 from lc_engine.integrations.rows import check_positions
-from lc_engine.select import select
+from lc_engine.selection import select
 
 if TYPE_CHECKING:
     from lc_engine.data.table import ScoreTable

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 from lc_engine.language.model import LanguageModelSpec
 from lc_engine.language.scorer import CausalLMScorer
 from lc_engine.language.source import open_instructions
-from lc_engine.path import LearningPath
+from lc_engine.path.learning_path import LearningPath
 
 if TYPE_CHECKING:
-    from lc_engine.row_scorer import RowScores
+    from lc_engine.data.protocols import RowScores
 
 
 class TextScorer:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from lc_engine.masking import Masking
     from lc_engine.ops.contract import Saliency
-    from lc_engine.path import LearningPath
+    from lc_engine.path.learning_path import LearningPath
 
 # Positions are drawn this many at a time, so that rows of similar length share what was drawn.
 _POSITIONS: Final = 256

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from lc_engine.data.arrays import files_digest
-from lc_engine.extras import require
+from lc_engine._util.extras import require
+from lc_engine.data.readers.arrays import files_digest
 from lc_engine.language.formats import INVALID_JSON, RowError
 from lc_engine.language.records import Record, Records
 

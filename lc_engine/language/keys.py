@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lc_engine.extras import require
+from lc_engine._util.extras import require
 from lc_engine.submodels import evaluating
 
 if TYPE_CHECKING:

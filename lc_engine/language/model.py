@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import torch
 
-from lc_engine.extras import require
+from lc_engine._util.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

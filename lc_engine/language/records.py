@@ -13,9 +13,9 @@ from abc import ABC, abstractmethod
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lc_engine.data.arrays import files_digest
+from lc_engine._util.extras import require
 from lc_engine.data.batch import UNREADABLE
-from lc_engine.extras import require
+from lc_engine.data.readers.arrays import files_digest
 from lc_engine.language.formats import RowError
 
 if TYPE_CHECKING:

@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lc_engine._util.digests import config_digest, tensors_digest
 from lc_engine.data.batch import NON_FINITE, OK, Batch
-from lc_engine.digests import config_digest, tensors_digest
+from lc_engine.data.protocols import RowScores
+from lc_engine.data.row_scores import spread
 from lc_engine.language.families import DropoutFamily, MaskedFamily
 from lc_engine.language.forward import Forward
 from lc_engine.language.heads import VocabularyHead
@@ -27,9 +29,7 @@ from lc_engine.language.source import InstructionSource
 from lc_engine.language.template import Encoder, Tokens
 from lc_engine.masking import Masking
 from lc_engine.ops import PathScores
-from lc_engine.path import LearningPath
-from lc_engine.row_scorer import RowScores
-from lc_engine.scored import spread
+from lc_engine.path.learning_path import LearningPath
 from lc_engine.submodels import evaluating
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lc_engine.data.batch import Source
+    from lc_engine.data.protocols import Progress
     from lc_engine.language.batching import Usage
     from lc_engine.language.forward import Means
     from lc_engine.language.template import Turns
-    from lc_engine.row_scorer import Progress
 
 # SmolLM2-135M's perplexity of instructions is 1.5 times the whole model's at capacity .7 and 20
 # times at .5: below, language models know nothing, and sparser sub-models say nothing of a sample.

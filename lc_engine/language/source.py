@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lc_engine.data.batch import NO_LABEL, Batch, row_ranges
-from lc_engine.data.hf import is_saved, load
+from lc_engine.data.readers.hf_datasets import is_saved, load
 from lc_engine.language.formats import (
     Format,
     Message,

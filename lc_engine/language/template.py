@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from lc_engine._util.digests import config_digest
 from lc_engine.data.batch import OK, UNREADABLE
-from lc_engine.digests import config_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
-from lc_engine.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,11 +1,6 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "language"))
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +14,6 @@ def talk() -> list[dict[str, str]]:
 @pytest.fixture(scope="session")
 def llama():
     """A tiny Llama and its tokenizer."""
-    import tiny
+    from helpers import tiny_language_model as tiny
 
     return tiny.model(), tiny.tokenizer()

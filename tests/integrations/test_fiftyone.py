@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import lc_engine as lc
-from lc_engine.data.sources import open_source
+from lc_engine.data.open import open_source
 from lc_engine.demo import digits
 from lc_engine.integrations.fiftyone import add_scores, kept
 

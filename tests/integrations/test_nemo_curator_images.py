@@ -7,11 +7,11 @@ import io
 import numpy as np
 import PIL.Image
 import pytest
-from realdata import picture_files
 
 import lc_engine as lc
+from helpers.realdata import picture_files
 from lc_engine.demo import digits
-from lc_engine.models import ModelSpec
+from lc_engine.models.load import ModelSpec
 
 pytest.importorskip("nemo_curator", reason="NeMo Curator is not installed: make test-integrations")
 pytestmark = pytest.mark.filterwarnings("default")

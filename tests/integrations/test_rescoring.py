@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 
 import lc_engine as lc
 from lc_engine.integrations.rescoring import RescoringSampler
-from lc_engine.select.sampler import FlexRandSampler
+from lc_engine.selection.sampler import FlexRandSampler
 
 KEEP, GAMMA = 0.25, 0.5
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-pytest.register_assert_rewrite("kernel_suite")
+pytest.register_assert_rewrite("helpers.kernel_suite")
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernel_suite import (
+from lc_engine.kernels import linear_confidence as linear_kernels
+from torch.autograd import DeviceType
+
+from helpers.kernel_suite import (
     LayerSuite,
     LinearSuite,
     MLPSuite,
@@ -13,9 +16,6 @@ from kernel_suite import (
     ThresholdSuite,
     TokenSuite,
 )
-from lc_engine.kernels import linear_confidence as linear_kernels
-from torch.autograd import DeviceType
-
 from lc_engine.ops import masked_linear
 from lc_engine.ops.contract import interpreting
 

@@ -13,7 +13,8 @@ if os.environ.get("TRITON_INTERPRET", "0") in ("0", "", "false"):
     )
 
 import torch
-from kernel_suite import (
+
+from helpers.kernel_suite import (
     LayerSuite,
     LinearSuite,
     MLPSuite,
@@ -22,7 +23,6 @@ from kernel_suite import (
     ThresholdSuite,
     TokenSuite,
 )
-
 from lc_engine.ops import apply_thresholds, linear_confidence, prototype_confidence
 from lc_engine.ops.mlp_confidence import mlp_confidence
 

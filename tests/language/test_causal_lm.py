@@ -7,11 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
 import lc_engine as lc
-from lc_engine.data.arrays import ArraySource
+from helpers import tiny_language_model as tiny
+from lc_engine.data.readers.arrays import ArraySource
 from lc_engine.language.model import LanguageModelSpec, fast_dtype, is_language_model
 from lc_engine.language.source import open_instructions
 
@@ -214,8 +214,7 @@ def test_the_default_paths_are_the_papers():
 
 
 def test_pictures_do_not_import_transformers():
-    code = (
-        "import lc_engine.scorer, lc_engine.data.sources, sys; print('transformers' in sys.modules)"
-    )
+    modules = "sys, lc_engine.scorer.scorer, lc_engine.data.open"
+    code = f"import {modules}; print('transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

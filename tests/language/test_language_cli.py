@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-import tiny
 
 import lc_engine as lc
-from lc_engine import cli
+from helpers import tiny_language_model as tiny
+from lc_engine.cli import main as cli
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
 
 import lc_engine as lc
+from helpers import tiny_language_model as tiny
 from lc_engine.language.scorer import CausalLMScorer
 from lc_engine.language.source import open_instructions
 from lc_engine.ops.contract import FallbackWarning

@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 
 import pytest
-import tiny
 
+from helpers import tiny_language_model as tiny
 from lc_engine.language.source import InstructionSource, open_instructions
 from lc_engine.language.template import Encoder
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tiny
 
+from helpers import tiny_language_model as tiny
 from lc_engine.language.formats import Message
 from lc_engine.language.template import Encoder
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from test_int8_linear import ACTIVATIONS, DTYPES, close, rounded
 from torch.nn.functional import conv2d, pad
 
+from helpers.int8 import ACTIVATIONS, DTYPES, close, rounded
 from lc_engine.ops import Int8ConvolutionPlan, contract
 
 if TYPE_CHECKING:

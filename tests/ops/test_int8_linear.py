@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from helpers.int8 import ACTIVATIONS, DTYPES, close, rounded
 from lc_engine.ops import Int8LinearPlan, contract
 from lc_engine.ops.int8_linear import InputNorm
 
@@ -22,35 +23,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(contract.native() is None, reason="the C++ core was not built")
 
-DTYPES = [torch.float32, torch.bfloat16]
-ACTIVATIONS = {
-    None: lambda x: x,
-    "relu": functional.relu,
-    "relu6": functional.relu6,
-    "gelu": functional.gelu,
-}
 # Rows, inputs, outputs: around a vector, a block of outputs, a tile and a task of rows.
 SHAPES = [(1, 1, 1), (3, 5, 2), (12, 64, 32), (49, 193, 33), (97, 300, 70), (5, 16, 129)]
-
-
-def rounded(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole numbers and the step of each row, with the roundings of float32."""
-    most = values.float().abs().amax(-1, keepdim=True)
-    per_step = torch.where(most >= 1e-30, torch.full_like(most, 127) / most, 0)
-    return (values.float() * per_step).round().double(), most.double() / 127
 
 
 def by_the_formula(x: Tensor, weight: Tensor, bias: Tensor | None, name: str | None) -> Tensor:
     (whole_x, a), (whole_w, b) = rounded(x), rounded(weight)
     sums = whole_x @ whole_w.T * a * b.T
     return ACTIVATIONS[name](sums if bias is None else sums + bias.double())
-
-
-def close(found: Tensor, wanted: Tensor, dtype: torch.dtype, more: float = 0.0) -> None:
-    assert found.dtype == dtype
-    rough = 5e-3 if dtype == torch.bfloat16 else 2e-6
-    scale = wanted.abs().max().item() if wanted.numel() else 0.0
-    torch.testing.assert_close(found.double(), wanted, rtol=rough, atol=rough * scale + more)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from test_int8_linear import ACTIVATIONS, rounded
-from test_winograd import CASES
 from torch.nn.functional import conv2d, pad
 
+from helpers.int8 import ACTIVATIONS, rounded
+from helpers.layers import WINOGRAD_CASES
 from lc_engine.ops import WinogradPlan, contract
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def close(found: Tensor, sums: Tensor, name: str | None, largest: float) -> None
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", WINOGRAD_CASES, ids=str)
 def test_convolution(draw: Draw, dtype: torch.dtype, name: str | None, case: tuple) -> None:
     shape, outputs, padding = case
     x, weight = draw(*shape).to(dtype), draw(outputs, shape[1], 3, 3).to(dtype)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from helpers.layers import close
 from lc_engine.ops import SparseLayerPlan, contract
 from lc_engine.ops.sparse_layer import count_kept
 
@@ -36,13 +37,6 @@ CONVOLUTIONS = [
 def thinned(weight: Tensor, density: float) -> Tensor:
     """Zeros with both signs where a mask drops."""
     return weight * (torch.rand_like(weight) < density)
-
-
-def close(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> None:
-    assert found.dtype == dtype
-    rough = 1e-2 if dtype == torch.bfloat16 else 2e-6
-    scale = wanted.abs().max().item() if wanted.numel() else 0.0
-    torch.testing.assert_close(found.double(), wanted, rtol=rough, atol=rough * scale)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from test_sparse_layer import close
 from torch.nn import functional
 from torch.nn.functional import conv2d
 
+from helpers.layers import WINOGRAD_CASES, close
 from lc_engine.ops import WinogradPlan, contract
 
 if TYPE_CHECKING:
@@ -23,21 +23,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(contract.native() is None, reason="the C++ core was not built")
 
 DTYPES = [torch.float32, torch.bfloat16]
-# (images, channels, height, width), outputs, padding
-CASES = [
-    ((1, 1, 1, 1), 1, (1, 1)),
-    ((1, 1, 3, 3), 1, (0, 0)),
-    ((2, 64, 14, 14), 64, (1, 1)),
-    ((3, 5, 7, 9), 33, (1, 2)),
-    ((2, 40, 8, 5), 70, (0, 1)),
-    ((1, 97, 4, 3), 15, (3, 0)),
-    ((5, 130, 7, 7), 200, (1, 1)),
-]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", WINOGRAD_CASES, ids=str)
 def test_convolution(
     draw: Draw, dtype: torch.dtype, layout: torch.memory_format, case: tuple
 ) -> None:
@@ -53,7 +43,7 @@ def test_convolution(
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", WINOGRAD_CASES, ids=str)
 @pytest.mark.parametrize("activation", ["relu", "relu6", "gelu"])
 def test_activation(draw: Draw, dtype: torch.dtype, case: tuple, activation: str) -> None:
     shape, outputs, padding = case

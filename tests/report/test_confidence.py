@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 
 from lc_engine.data.table import ScoreTable
-from lc_engine.path import LearningPath
+from lc_engine.path.learning_path import LearningPath
 from lc_engine.report.confidence import draw_confidence
 
 PATH = LearningPath.gauss(4, 0.3, 1.0)

@@ -1,0 +1,24 @@
+// One sub-model's weights from the pristine ones: a compare and a select, at the speed of a copy.
+#pragma once
+#include <cstdint>
+
+#include "simd/isa.h"
+
+namespace lc {
+
+struct MaskedTensor {
+  const void* pristine;   // float32, or bfloat16 where bits16
+  void* live;             // like pristine; may be the same memory
+  const float* saliency;  // one per weight, or null
+  bool bits16;
+  bool random;  // saliency drawn by Philox from (seed, stream), weight i number i
+  uint64_t seed;
+  uint32_t stream;
+  float threshold;  // a weight stays where its saliency (|w| by default) is at least this
+  int64_t size;
+};
+
+// Writes weights [from, to) of one tensor.
+LC_DECLARE(void apply_threshold(const MaskedTensor& tensor, int64_t from, int64_t to))
+
+}  // namespace lc

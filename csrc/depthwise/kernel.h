@@ -1,0 +1,26 @@
+// A convolution of each channel by itself, float32 weights whatever the inputs are.
+#pragma once
+#include <cstdint>
+
+#include "common/layer_activation.h"
+#include "simd/isa.h"
+
+namespace lc {
+
+struct DepthwiseJob {
+  const void* x;  // (images, height, width, channels) float32, or bfloat16 where bits16
+  void* out;      // (images, out height, out width, channels) in the dtype of the inputs
+  bool bits16;
+  const float* weights;  // (taps, room), taps [row][column] of the kernel
+  const float* bias;     // (room)
+  int64_t room;          // channels, filled up to whole vectors
+  Activation activation;
+  int64_t images, height, width, channels, out_height, out_width;
+  int64_t kernel[2], stride[2], dilation[2];  // rows, columns
+  int64_t padding[2];                         // above and to the left; what is missing is 0
+};
+
+// Computes rows [from, to) of images · out_height.
+LC_DECLARE(void depthwise_rows(const DepthwiseJob& job, int64_t from, int64_t to))
+
+}  // namespace lc

@@ -1,0 +1,210 @@
+// SparseLayerPlan: the kept weights of a layer as lists, then any number of inputs.
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstring>
+#include <vector>
+
+#include "bindings/arrays.h"
+#include "common/parallel.h"
+#include "sparse_layer/kernel.h"
+
+namespace lc {
+namespace {
+
+using Pair = std::array<int64_t, 2>;
+
+// Of a window: bytes of a dim are fewest without vectors.
+constexpr int64_t kMostInputs = kSparseWindowBytes / 32;
+
+// Weights are kept unless they are 0, of either sign; a NaN is kept.
+bool is_zero(float weight) { return weight == 0.f; }
+bool is_zero(uint16_t bits) { return (bits & 0x7fff) == 0; }
+
+void encode(float weight, float& place) { place = weight; }
+void encode(uint16_t bits, uint16_t& place) { place = bits; }
+void encode(uint16_t bits, float& place) {
+  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+  std::memcpy(&place, &wide, sizeof place);
+}
+
+void compute(const SparseJob& job, int64_t row, float* scratch) {
+  LC_DISPATCH(sparse_layer, job, row, scratch)
+}
+
+template <class Weight>
+int64_t count(const Weight* weight, int64_t numel, int threads) {
+  constexpr int64_t kChunk = 1 << 16;
+  std::atomic<int64_t> total{0};
+  parallel_for((numel + kChunk - 1) / kChunk, threads, 0, [&](int64_t task, float*) {
+    const int64_t end = std::min(numel, (task + 1) * kChunk);
+    int32_t kept = 0;
+    for (int64_t i = task * kChunk; i < end; ++i) kept += !is_zero(weight[i]);
+    total += kept;
+  });
+  return total;
+}
+
+int64_t count_kept(const py::array& weight, int threads) {
+  const bool bits16 = is_bits16(weight, "weight");
+  py::gil_scoped_release unlocked;
+  return bits16 ? count(static_cast<const uint16_t*>(weight.data()), weight.size(), threads)
+                : count(static_cast<const float*>(weight.data()), weight.size(), threads);
+}
+
+class SparseLayerPlan {
+ public:
+  // weight is (outputs, taps, channels), taps [row][column] of a kernel `kernel_width` wide.
+  SparseLayerPlan(const py::array& weight, const std::optional<Array<float>>& bias,
+                  int64_t kernel_width, Pair stride, Pair padding, Pair dilation,
+                  const std::optional<std::string>& activation, int threads)
+      : lanes_(isa_lanes(active_isa())),
+        bits16_(is_bits16(weight, "weight")),
+        kernel_width_(kernel_width),
+        stride_(stride),
+        padding_(padding),
+        dilation_(dilation) {
+    require(weight.ndim() == 3 && weight.shape(1) > 0 && weight.shape(2) > 0,
+            "weight must be (outputs, taps, channels), with a tap and a channel");
+    require(kernel_width > 0 && weight.shape(1) % kernel_width == 0,
+            "kernel_width must divide the taps");
+    require(std::min(stride[0], stride[1]) > 0 && std::min(padding[0], padding[1]) >= 0 &&
+                std::min(dilation[0], dilation[1]) > 0,
+            "stride and dilation must be positive, padding not negative");
+    SparseLayer& v = layer_;
+    v.outputs = weight.shape(0);
+    v.taps = weight.shape(1);
+    v.activation = activation_named(activation);
+    v.channels = weight.shape(2);
+    require(!bias || (bias->ndim() == 1 && bias->shape(0) == v.outputs), "bias must be (outputs)");
+    v.pairs = bits16_ && active_isa() == Isa::avx512_bf16;
+    const int64_t dims = v.taps * v.channels;
+    const int64_t fit = kSparseWindowBytes / sparse_dim_bytes(v.pairs, lanes_);
+    v.windows = (dims + fit - 1) / fit;
+    v.window = (dims + v.windows - 1) / v.windows;
+    bias_.resize(static_cast<size_t>(v.outputs), 0.f);
+    if (bias) std::copy_n(bias->data(), v.outputs, bias_.begin());
+    py::gil_scoped_release unlocked;
+    if (v.pairs)
+      sort(static_cast<const uint16_t*>(weight.data()), pairs_, threads);
+    else if (bits16_)
+      sort(static_cast<const uint16_t*>(weight.data()), weights_, threads);
+    else
+      sort(static_cast<const float*>(weight.data()), weights_, threads);
+    v.weights = weights_.data();
+    v.weight_pairs = pairs_.data();
+    v.runs = runs_.data();
+    v.starts = starts_.data();
+    v.bias = bias_.data();
+  }
+  SparseLayerPlan(const SparseLayerPlan&) = delete;  // the view points into the vectors
+
+  // x is (images, height, width, channels), out (images, out height, out width, outputs).
+  void run(const py::array& x, py::array out, int threads) const {
+    const SparseLayer& v = layer_;
+    require(x.ndim() == 4 && x.shape(3) == v.channels,
+            "x must be (images, height, width, channels)");
+    require(is_bits16(x, "x") == bits16_, "x must have the dtype of the weight");
+    const auto after = [&](int i, int64_t size, int64_t taps) {
+      const int64_t reach = size + 2 * padding_[i] - dilation_[i] * (taps - 1) - 1;
+      return reach < 0 ? 0 : reach / stride_[i] + 1;
+    };
+    const SparseInputs inputs{x.data(),
+                              bits16_,
+                              x.shape(0),
+                              x.shape(1),
+                              x.shape(2),
+                              after(0, x.shape(1), v.taps / kernel_width_),
+                              after(1, x.shape(2), kernel_width_),
+                              kernel_width_,
+                              {stride_[0], stride_[1]},
+                              {padding_[0], padding_[1]},
+                              {dilation_[0], dilation_[1]}};
+    require(is_bits16(out, "out") == bits16_ && out.ndim() == 4 && out.writeable() &&
+                out.shape(0) == inputs.images && out.shape(1) == inputs.out_height &&
+                out.shape(2) == inputs.out_width && out.shape(3) == v.outputs,
+            "out must be a writable (images, out height, out width, outputs) array like x");
+    const SparseJob job{v, inputs, out.mutable_data()};
+    const int64_t samples = sparse_samples(lanes_);
+    py::gil_scoped_release unlocked;
+    parallel_for((inputs.rows() + samples - 1) / samples, threads, sparse_scratch(v),
+                 [&](int64_t task, float* scratch) { compute(job, task * samples, scratch); });
+  }
+
+ private:
+  template <class Weight, class Entry>
+  void sort(const Weight* weight, std::vector<Entry>& lists, int threads) {
+    const SparseLayer& v = layer_;
+    const int64_t dims = v.taps * v.channels;
+    runs_.resize(static_cast<size_t>(v.windows * v.outputs));
+    starts_.resize(static_cast<size_t>(v.windows));
+    const auto until = [&](int64_t w) { return std::min(dims, (w + 1) * v.window); };
+    parallel_for(v.outputs, threads, 0, [&](int64_t c, float*) {
+      for (int64_t w = 0; w < v.windows; ++w) {
+        int64_t kept = 0;
+        for (int64_t d = w * v.window; d < until(w); ++d) kept += !is_zero(weight[c * dims + d]);
+        runs_[static_cast<size_t>(w * v.outputs + c)] = {static_cast<int32_t>(c),
+                                                         static_cast<int32_t>((kept + 3) / 4)};
+      }
+    });
+    std::vector<int64_t> first(runs_.size());  // [window][output], into the lists
+    int64_t next = 0;
+    for (int64_t w = 0; w < v.windows; ++w) {
+      starts_[static_cast<size_t>(w)] = next;
+      const auto begin = runs_.begin() + w * v.outputs;
+      std::stable_sort(begin, begin + v.outputs,
+                       [](const SparseRun& a, const SparseRun& b) { return a.count < b.count; });
+      for (auto one = begin; one != begin + v.outputs; ++one) {
+        first[static_cast<size_t>(w * v.outputs + one->output)] = next;
+        next += one->count;
+      }
+    }
+    lists.assign(static_cast<size_t>(next), Entry{});
+    const int64_t dim_bytes = sparse_dim_bytes(v.pairs, lanes_);
+    parallel_for(v.outputs, threads, 0, [&](int64_t c, float*) {
+      for (int64_t w = 0; w < v.windows; ++w) {
+        Entry* list = lists.data() + first[static_cast<size_t>(w * v.outputs + c)];
+        // Apart from the list, so that what is written ahead of a zero does no harm: to branch at
+        // zeros that follow no pattern would take as long as all the rest.
+        Entry one[kMostInputs / 4 + 1]{};
+        int64_t kept = 0;
+        for (int64_t d = w * v.window; d < until(w); ++d) {
+          const Weight weighs = weight[c * dims + d];
+          encode(weighs, one[kept / 4].weight[kept % 4]);
+          one[kept / 4].place[kept % 4] = static_cast<uint16_t>((d - w * v.window) * dim_bytes);
+          kept += !is_zero(weighs);
+        }
+        if (kept % 4 != 0) std::fill_n(one[kept / 4].weight + kept % 4, 4 - kept % 4, 0);
+        std::copy_n(one, (kept + 3) / 4, list);
+      }
+    });
+  }
+
+  int lanes_;
+  bool bits16_;
+  int64_t kernel_width_;
+  Pair stride_, padding_, dilation_;
+  std::vector<SparseWeights> weights_;
+  std::vector<SparsePairs> pairs_;
+  std::vector<SparseRun> runs_;
+  std::vector<int64_t> starts_;
+  std::vector<float> bias_;
+  SparseLayer layer_;
+};
+
+}  // namespace
+
+void bind_sparse_layer(py::module_& module) {
+  py::class_<SparseLayerPlan>(module, "SparseLayerPlan",
+                              "A layer's kept weights as lists; see ops.SparseLayerPlan.")
+      .def(py::init<const py::array&, const std::optional<Array<float>>&, int64_t, Pair, Pair, Pair,
+                    const std::optional<std::string>&, int>(),
+           py::arg("weight"), py::arg("bias"), py::arg("kernel_width"), py::arg("stride"),
+           py::arg("padding"), py::arg("dilation"), py::arg("activation"), py::arg("threads"))
+      .def("run", &SparseLayerPlan::run, py::arg("x"), py::arg("out").noconvert(),
+           py::arg("threads"));
+  module.def("count_kept", &count_kept, py::arg("weight"), py::arg("threads"),
+             "How many weights are not zero.");
+}
+
+}  // namespace lc

@@ -1,0 +1,81 @@
+// A linear layer or convolution of which few weights are left, as lists of those weights.
+//
+// Samples (rows of a linear layer, pixels that a convolution gives) lie across the lanes, so that a
+// weight meets all of a tile with one broadcast and its cost is that of a dense product's, whatever
+// pattern the weights form: at density d the layer costs about d of a dense one. A convolution is
+// the same over (taps, channels), its rows gathered from channels-last pixels.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "common/layer_activation.h"
+#include "simd/isa.h"
+
+namespace lc {
+
+// Bytes that a dim of a tile takes: two vectors of floats, or 32 samples of bfloat16.
+constexpr int64_t sparse_dim_bytes(bool pairs, int lanes) {
+  return pairs ? 64 : 2 * lanes * static_cast<int64_t>(sizeof(float));
+}
+// Samples of a tile.
+constexpr int64_t sparse_samples(int lanes) { return 2 * lanes; }
+constexpr int64_t kSparseWindowBytes = 28 * 1024;  // of a 32 KB first-level cache
+constexpr int64_t kMostSparseSamples = 32;
+
+// Four weights of one output and where in the window their inputs lie, in bytes.
+struct SparseWeights {
+  float weight[4];
+  uint16_t place[4];
+};
+// The same for inputs and weights of bfloat16 on a processor that multiplies them two at a time.
+struct SparsePairs {
+  uint16_t weight[4];
+  uint16_t place[4];
+};
+
+// The list of an output in one window of dims. Runs are ordered by length, so that the end of one
+// is foreseen from that of the one before.
+struct SparseRun {
+  int32_t output, count;  // count: of fours
+};
+
+struct SparseLayer {
+  int64_t outputs, taps, channels;
+  int64_t windows, window;  // dims = taps · channels, cut in windows of this many
+  bool pairs;
+  const SparseWeights* weights;  // or null where pairs
+  const SparsePairs* weight_pairs;
+  const SparseRun* runs;  // [window][output]
+  const int64_t* starts;  // [window], into weights or weight_pairs
+  const float* bias;      // [output]
+  Activation activation;
+};
+
+// Where the rows of a tile come from. A linear layer is a convolution over one pixel per row.
+struct SparseInputs {
+  const void* data;  // (images, height, width, channels) float32, or bfloat16 where bits16
+  bool bits16;
+  int64_t images, height, width;
+  int64_t out_height, out_width;
+  int64_t kernel_width;  // taps are [row][column]
+  int64_t stride[2], padding[2], dilation[2];
+
+  int64_t rows() const { return images * out_height * out_width; }
+};
+
+struct SparseJob {
+  SparseLayer layer;
+  SparseInputs x;
+  void* out;  // (rows, outputs) in the dtype of the inputs
+};
+
+// Floats of scratch, 64-byte aligned and zeroed, for one call.
+constexpr int64_t sparse_scratch(const SparseLayer& layer) {
+  return kSparseWindowBytes / 4 + layer.outputs * kMostSparseSamples + layer.channels +
+         2 * kMostSparseSamples;
+}
+
+// Computes rows [row, row + a tile's) with no allocation.
+LC_DECLARE(void sparse_layer(const SparseJob& job, int64_t row, float* scratch))
+
+}  // namespace lc

@@ -1,0 +1,1 @@
+"""What every room may use: digests, optional dependencies, packages of data, ordered threads."""

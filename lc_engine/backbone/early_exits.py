@@ -1,0 +1,156 @@
+"""Layer exits: the sub-models of a network that is cut off after one block after the other.
+
+Sub-model of depth i of L: the network up to block i, its output pooled (arXiv 2402.05356 v1,
+section 3). One forward gives the features of all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from lc_engine.backbone.optimized import cache_sized, copied
+from lc_engine.models.classifier import Tap
+from lc_engine.path.learning_path import LearningPath
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Exits:
+    """Where a network is cut off; takes the place of a `Masking`.
+
+    Attributes:
+        modules: names of modules in the order in which they run, such as ("layer1", "layer2");
+            None takes every block: the members of the longest chains of modules (`nn.Sequential`,
+            `nn.ModuleList`) that are not inside another block.
+
+    Raises:
+        ValueError: no name, or a name twice.
+    """
+
+    modules: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.modules is not None and (
+            not self.modules or len(set(self.modules)) < len(self.modules)
+        ):
+            raise ValueError(f"modules must name each exit once, got {self.modules}")
+
+    def find(self, model: nn.Module, head: str | None) -> tuple[str, ...]:
+        """Name the exits of a model.
+
+        Raises:
+            ValueError: a module that the model has not, or no block found.
+        """
+        if self.modules is not None:
+            known = dict(model.named_modules())
+            for name in self.modules:
+                if name not in known:
+                    raise ValueError(
+                        f'modules: {type(model).__name__} has no module "{name}"; it has '
+                        f"{', '.join(list(known)[1:6])} …"
+                    )
+            return self.modules
+        found = _blocks(model, "", head)
+        if not found:
+            raise ValueError(
+                f"{type(model).__name__} has no chain of blocks to cut: name the modules"
+            )
+        return tuple(found)
+
+    @staticmethod
+    def path(exits: int) -> LearningPath:
+        """Give the path of L exits: capacity (i + 1)/L of the depth, the deepest first."""
+        depths = [(i + 1) / exits for i in reversed(range(exits))]
+        return LearningPath("exits", tuple(depths), (1.0 / exits,) * exits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return {"kind": "exits", "modules": None if self.modules is None else list(self.modules)}
+
+
+def _blocks(module: nn.Module, prefix: str, head: str | None) -> list[str]:
+    """List the blocks of a network: of each chain its members, or the chains inside them."""
+    names: list[str] = []
+    for name, child in module.named_children():
+        full = f"{prefix}{name}"
+        if full == head:
+            continue
+        if isinstance(child, (nn.Sequential, nn.ModuleList)) and len(child) > 0:
+            if any(any(part.children()) for part in child):
+                inner = _blocks(child, f"{full}.", head)
+                names += inner or [f"{full}.{i}" for i in range(len(child))]
+        elif isinstance(module, (nn.Sequential, nn.ModuleList)) and any(child.children()):
+            names.append(full)
+        else:
+            names += _blocks(child, f"{full}.", head)
+    return names
+
+
+class ExitCopy:
+    """A copy of a model whose blocks' outputs are caught and pooled, all in one forward.
+
+    Args:
+        model: any module; it is not changed.
+        exits: names of the modules, in the order in which they run.
+        classifier: name of the classifier module, None if there is none.
+        dtype: of the copy.
+
+    Attributes:
+        widths: D_i of each exit, the deepest first; known after the first forward.
+    """
+
+    def __init__(
+        self, model: nn.Module, exits: Sequence[str], classifier: str | None, dtype: torch.dtype
+    ) -> None:
+        self.dtype = dtype
+        self.tap = Tap(copied(model).to(dtype), classifier)
+        self.widths: tuple[int, ...] = ()
+        self._exits = tuple(exits)
+        self._caught: dict[str, Any] = {}
+        for name in exits:
+            self.tap.model.get_submodule(name).register_forward_hook(self._catch(name))
+
+    def _catch(self, name: str) -> Any:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            if name in self._caught:
+                raise ValueError(f'module "{name}" runs twice in one forward: it is no exit')
+            self._caught[name] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    def whole(self, inputs: Tensor) -> Tensor:
+        """Give the features of all exits side by side, the deepest first: (N, Σ D_i).
+
+        Raises:
+            ValueError: an exit did not run, or its output is not one that can be pooled.
+        """
+        return torch.cat([self._pooled(part) for part in cache_sized(inputs, self.dtype)])
+
+    def features(self, inputs: Tensor, points: Sequence[int]) -> Sequence[Tensor]:
+        """Give the features (N, D_i) of exits, all from one forward."""
+        every = torch.split(self.whole(inputs), list(self.widths), dim=1)
+        return [every[k] for k in points]
+
+    def logits(self, inputs: Tensor, points: Sequence[int]) -> Sequence[Tensor]:
+        """Refuse: the classifier fits the last exit only."""
+        raise ValueError('exits have no classifier of their own: use head="prototype" or "knn"')
+
+    def _pooled(self, inputs: Tensor) -> Tensor:
+        self._caught = {}
+        self.tap.run(inputs)
+        missing = [name for name in self._exits if name not in self._caught]
+        if missing:
+            raise ValueError(f'module "{missing[0]}" did not run: it is no exit')
+        features = [
+            self.tap.pool(self._caught[name], len(inputs), f'output of "{name}"')
+            for name in reversed(self._exits)
+        ]
+        self._caught = {}
+        self.widths = tuple(value.shape[1] for value in features)
+        return torch.cat(features, dim=1)

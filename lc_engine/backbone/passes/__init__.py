@@ -1,0 +1,1 @@
+"""The rewrites that make a copy fast, one file each."""

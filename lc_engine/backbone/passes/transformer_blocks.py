@@ -1,0 +1,196 @@
+"""Blocks: those of a transformer that can run as one, found by what they compute.
+
+A block whose layers run one after the other writes what lies between them for a whole batch, which
+fits no cache: to run whole saves a quarter of ViT-Tiny's time in 8 bits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice, permutations
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from lc_engine.backbone.passes.fuse_activations import is_row_norm
+from lc_engine.backbone.trace import ForwardCalls, alike, hooked
+from lc_engine.ops.attention import checked_scale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+
+class Attention(NamedTuple):
+    """A call for attention: over how many heads, and the scale of its scores."""
+
+    heads: int
+    scale: float
+
+
+class Block(NamedTuple):
+    """A block x → h + γ₂ mlp(h), h = x + γ₁ projection(attention(qkv(x))), norms before the layers.
+
+    Attributes:
+        module: that computes it from one tensor (N, T, D).
+        norms: before queries, keys and values, and before the MLP.
+        qkv: one layer that gives queries, keys and values, or three.
+        projection: of what attention gives.
+        mlp: two layers.
+        scales: modules whose parameters γ₁ and γ₂ (D,) are (LayerScale, arXiv 2103.17239), or None.
+        attention: between qkv and projection.
+    """
+
+    module: nn.Module
+    norms: tuple[nn.LayerNorm, nn.LayerNorm]
+    qkv: tuple[nn.Linear, ...]
+    projection: nn.Linear
+    mlp: tuple[nn.Linear, nn.Linear]
+    scales: tuple[nn.Module | None, nn.Module | None]
+    attention: Attention
+
+    @property
+    def layers(self) -> tuple[nn.Linear, ...]:
+        """The linear layers."""
+        return *self.qkv, self.projection, *self.mlp
+
+    @property
+    def gammas(self) -> list[Tensor | None]:
+        """γ₁ and γ₂, None for ones."""
+        return [None if scale is None else next(scale.parameters()) for scale in self.scales]
+
+
+def find_blocks(
+    model: nn.Module, run: Callable[[], Any], layers: Collection[nn.Module]
+) -> list[Block]:
+    """Find the blocks of a model in one forward.
+
+    A module is one if nothing else with weights ran in it, and if it adds to its input what the
+    formula of `Block` adds.
+
+    Args:
+        model: in evaluation mode, after `fuse_activations`.
+        run: its forward over a few rows.
+        layers: linear ones that may be part of a block.
+
+    Returns:
+        Blocks without hooks on any of their modules, each of which ran once.
+    """
+    if not any(isinstance(layer, nn.Linear) for layer in layers):
+        return []
+    with torch.no_grad(), _Watch(model) as watch:
+        run()
+    blocks: list[Block] = []
+    for module, ran in watch.inside.items():
+        if watch.calls[module] > 1 or any(map(hooked, module.modules())):
+            continue
+        x, found = watch.seen[module]
+        with torch.no_grad():
+            same = (
+                block
+                for block in _candidates(module, ran, layers)
+                if alike([_added(block, x)], [found - x])
+            )
+            blocks.extend(islice(same, 1))
+    return blocks
+
+
+def _candidates(
+    module: nn.Module, ran: list[Any], layers: Collection[nn.Module]
+) -> Iterator[Block]:
+    """Read the blocks that a module may be from what ran in it, in order."""
+    calls = [i for i, one in enumerate(ran) if isinstance(one, Attention)]
+    if len(calls) != 1 or calls[0] not in (2, 4):
+        return
+    norm, *qkv = ran[: calls[0]]
+    attention, *after = ran[calls[0] :]
+    if len(after) == 4:
+        projection, second, hidden, output = after
+        scales = (None, None)
+    elif len(after) == 6:
+        projection, first_scale, second, hidden, output, second_scale = after
+        scales = (first_scale, second_scale)
+    else:
+        return
+    linear = [*qkv, projection, hidden, output]
+    if not all(isinstance(layer, nn.Linear) and layer in layers for layer in linear):
+        return
+    width = (qkv[0].in_features,)
+    if not all(is_row_norm(one) and one.normalized_shape == width for one in (norm, second)):
+        return
+    if sum(layer.out_features for layer in qkv) != 3 * projection.in_features:
+        return
+    if not all(scale is None or _shapes(scale) == [width] for scale in scales):
+        return
+    for ordered in permutations(qkv):  # a model may ask for its keys first
+        yield Block(
+            module, (norm, second), ordered, projection, (hidden, output), scales, attention
+        )
+
+
+def _shapes(module: nn.Module) -> list[tuple[int, ...]]:
+    return [tuple(parameter.shape) for parameter in module.parameters()]
+
+
+def _added(block: Block, x: Tensor) -> Tensor:
+    """Compute what a block adds to its input, by the formula."""
+    normed = block.norms[0](x)
+    qkv = torch.cat([layer(normed) for layer in block.qkv], -1)
+    heads = qkv.view(*x.shape[:2], 3, block.attention.heads, -1)
+    q, k, v = heads.permute(2, 0, 3, 1, 4)
+    mixed = scaled_dot_product_attention(q, k, v, scale=block.attention.scale)
+    one, two = (1.0 if gamma is None else gamma for gamma in block.gammas)
+    added: Tensor = block.projection(mixed.transpose(1, 2).flatten(2)) * one
+    first, second = block.mlp
+    hidden: Tensor = second(first(block.norms[1](x + added))) * two
+    return added + hidden
+
+
+class _Watch(ForwardCalls):
+    """Notes what runs inside of each module, while it is entered: modules with weights, attention.
+
+    Args:
+        model: whose modules are meant.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.inside: dict[nn.Module, list[Any]] = {}
+        self.calls: Counter[nn.Module] = Counter()
+        self.seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+        self._ran: list[Any] = []
+        self._began: list[int] = []
+
+    def begins(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self._began.append(len(self._ran))
+
+    def ends(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        began = self._began.pop()
+        self.calls[module] += 1
+        if next(module.children(), None) is None:
+            if next(module.parameters(), None) is not None:
+                self._ran.append(module)
+        elif is_alone(args, kwargs) and getattr(output, "shape", None) == args[0].shape:
+            self.inside[module] = self._ran[began:]
+            self.seen[module] = args[0], output
+
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if func is scaled_dot_product_attention and args and args[0].dim() == 4:
+            query, scale = args[0], kwargs.get("scale")
+            if scale is None or scale > 0:  # as `ops.attention` takes it
+                self._ran.append(Attention(query.shape[1], checked_scale(scale, query.shape[-1])))
+        return func(*args, **kwargs)
+
+
+def is_alone(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Tell whether a call gives one tensor (N, T, D), and no mask or other choice beside it."""
+    others = (*args[1:], *kwargs.values())
+    return (
+        bool(args)
+        and isinstance(args[0], Tensor)
+        and args[0].dim() == 3
+        and not any(other is not None and other is not False for other in others)
+    )

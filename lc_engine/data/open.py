@@ -1,0 +1,165 @@
+"""Open whatever holds the data: one function from a path or an object to a source."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lc_engine.data.batch import Source
+from lc_engine.data.locations import is_remote, to_path
+from lc_engine.data.readers.arrays import ArraySource, NpySource
+from lc_engine.data.readers.torch_dataset import DatasetSource
+from lc_engine.language.jsonl import SUFFIXES as JSON_LINES
+from lc_engine.language.template import Encoder
+
+if TYPE_CHECKING:
+    from lc_engine.data.readers.rows import Transform
+
+
+def open_source(
+    data: Any,
+    *,
+    labels: str | os.PathLike[str] | None = None,
+    transform: Transform | Encoder | None = None,
+    num_workers: int | None = None,
+    feature_column: str | None = None,
+    label_column: str | None = None,
+    form: str | None = None,
+) -> Source:
+    """Open a data set for reading by ranges of rows.
+
+    Args:
+        data: one of
+            a folder of pictures with one sub-folder per class;
+            a `.npy` file of features (N, ...), with `labels`;
+            a `.parquet` file or a folder of them, with a column of number lists or of pictures;
+            a folder written by `datasets.Dataset.save_to_disk`, or a `datasets.Dataset`, with an
+            Image column or a column of number lists;
+            a pair (features, labels) or a `TensorDataset` of tensors;
+            a `.safetensors` file with a matrix and its labels; `.jsonl` (`.gz`, `.zst`) with a list
+            of numbers and a label per line;
+            a `.tar` of pictures (WebDataset) or a folder of them;
+            a URL that fsspec knows, of `.parquet` or `.tar`, a file or a folder;
+            any other torch data set of (input, label) pairs, map-style or iterable;
+            with an `Encoder` as transform, an instruction set (see `open_instructions`);
+            a source, which is returned as it is.
+        labels: the `.npy` file of integer labels that belongs to a `.npy` file of features.
+        transform: turns a picture (RGB, PIL) into the model's input tensor, or is the `Encoder`
+            of a language model; features and tensors are used as they are.
+        num_workers: threads that decode pictures; None takes one per processor, and one for a
+            torch data set whose code may not stand several (see `DatasetSource`).
+        feature_column: the picture or feature column, where the data have columns.
+        label_column: likewise.
+        form: of an instruction set, where its fields do not tell it.
+
+    Returns:
+        The source.
+
+    Raises:
+        FileNotFoundError: there is nothing at the path.
+        ValueError: data of an unknown kind, or whose form does not fit; the text says what to do.
+    """
+    if isinstance(transform, Encoder):
+        if isinstance(data, Source):
+            return data
+        if labels is not None or feature_column is not None or label_column is not None:
+            raise ValueError("labels and columns are for pictures and features, not for texts")
+        from lc_engine.language.source import open_instructions
+
+        return open_instructions(data, transform, form)
+    if form is not None:
+        raise ValueError("form is for the instruction sets that a language model scores")
+    if isinstance(data, str | os.PathLike) or is_remote(data):
+        path = to_path(data)
+        if labels is not None and path.suffix != ".npy":
+            raise ValueError(f"labels goes with a .npy file of features, not with {path}")
+        return _open_path(
+            path,
+            None if labels is None else Path(labels),
+            transform,
+            num_workers,
+            feature_column,
+            label_column,
+        )
+    if labels is not None:
+        raise ValueError("labels goes with a path; give tensors as the pair (features, labels)")
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, torch.utils.data.TensorDataset):
+        data = data.tensors
+    if isinstance(data, tuple):
+        arrays = all(isinstance(part, torch.Tensor | np.ndarray) for part in data)
+        if len(data) != 2 or not arrays:
+            raise ValueError("data must be a pair (features, labels) of tensors")
+        return ArraySource(*data)
+    if type(data).__module__.partition(".")[0] == "datasets":
+        from lc_engine.data.readers import hf_datasets as hf
+
+        return hf.open_dataset(data, feature_column, label_column, transform, num_workers)
+    if isinstance(data, torch.utils.data.DataLoader):
+        raise ValueError("data: a DataLoader gives batches, not rows; give its .dataset")
+    if isinstance(data, torch.utils.data.IterableDataset) or not hasattr(data, "__getitem__"):
+        if not hasattr(data, "__iter__"):
+            raise ValueError(f"data: a {type(data).__name__} is no data set")
+        from lc_engine.data.readers.iterable import IterableSource
+
+        return IterableSource(data, transform, num_workers)
+    return DatasetSource(data, transform, num_workers)
+
+
+def _open_path(
+    path: Path,
+    labels: Path | None,
+    transform: Transform | None,
+    num_workers: int | None,
+    feature_column: str | None,
+    label_column: str | None,
+) -> Source:
+    if not path.exists():
+        raise FileNotFoundError(f"data: {path} does not exist")
+    if is_remote(path):
+        _check_remote(path)
+    if path.suffix == ".npy":
+        if labels is None:
+            raise ValueError(f"{path} holds features only: give the .npy file of labels too")
+        return NpySource(path, labels)
+    if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
+        from lc_engine.data.readers.parquet_images import open_parquet
+
+        return open_parquet(path, feature_column, label_column, transform, num_workers)
+    if path.suffix == ".safetensors":
+        from lc_engine.data.readers.safetensors import SafetensorsSource
+
+        return SafetensorsSource(path, feature_column, label_column)
+    if path.name.lower().endswith(JSON_LINES):
+        from lc_engine.data.readers.jsonl_features import JsonFeatures
+
+        return JsonFeatures(path, feature_column, label_column)
+    if path.suffix == ".tar" or (path.is_dir() and any(path.glob("*.tar"))):
+        from lc_engine.data.readers.webdataset import TarImages
+
+        return TarImages(path, label_column, transform, num_workers)
+    if path.is_file():
+        raise ValueError(
+            f"data: {path} is of an unknown kind; known are .npy, .parquet, .safetensors, .jsonl, "
+            ".tar, an image folder and a folder saved by datasets; texts need a causal language "
+            "model"
+        )
+    from lc_engine.data.readers import hf_datasets as hf
+
+    if hf.is_saved(path):
+        dataset = hf.load(path)
+        return hf.open_dataset(dataset, feature_column, label_column, transform, num_workers)
+    from lc_engine.data.readers.images import ImageFolder
+
+    return ImageFolder(path, transform, num_workers)
+
+
+def _check_remote(path: Path) -> None:
+    names = [path.name] if path.is_file() else [entry.name for entry in path.iterdir()]
+    if not any(name.endswith((".parquet", ".tar")) for name in names):
+        raise ValueError(f"data: {path}: of URLs only .parquet and .tar are read; copy it here")

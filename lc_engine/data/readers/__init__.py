@@ -1,0 +1,1 @@
+"""One reader per format: whatever holds the rows, as a source of batches."""

@@ -1,0 +1,192 @@
+"""Features and labels as arrays: tensors in memory, and `.npy` files by memory map."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lc_engine.data.readers.blocks import Block, BlockSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+_FEATURE_DTYPES = ("float16", "float32", "float64")
+
+
+class ArraySource(BlockSource):
+    """Features (N, ...) and labels (N,), in memory.
+
+    Args:
+        features: a tensor or array, float16, float32 or float64.
+        labels: a tensor or array of integers.
+
+    Raises:
+        ValueError: a wrong dtype or shape, or different lengths.
+    """
+
+    def __init__(self, features: Any, labels: Any) -> None:
+        super().__init__()
+        self.features = check_features("features", _array("features", features))
+        self.labels = check_labels("labels", _array("labels", labels), len(self.features))
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.features)
+
+    def _reader(self, start: int) -> Callable[[range], Block]:
+        def read(rows: range) -> Block:
+            # A copy, so that a batch never changes under the consumer, nor the data through it.
+            features = self.features[rows.start : rows.stop].copy(order="C")
+            return Block(features, self.labels[rows.start : rows.stop].astype(np.int64), {})
+
+        return read
+
+    def digest(self) -> str:
+        """Hash the contents."""
+        seen = hashlib.sha256()
+        for array in (self.features, self.labels):
+            seen.update(f"{array.dtype.str} {array.shape}\n".encode())
+            for start in range(0, len(array), 65536):
+                seen.update(np.ascontiguousarray(array[start : start + 65536]).data)
+        return seen.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the kind, the shape and the dtype."""
+        return {
+            "kind": "arrays",
+            "rows": len(self),
+            "shape": list(self.features.shape[1:]),
+            "dtype": self.features.dtype.name,
+        }
+
+
+class NpySource(BlockSource):
+    """`features.npy` (N, ...) with `labels.npy` (N,), read block by block, never whole.
+
+    Raises:
+        FileNotFoundError: one of the files is not there.
+        ValueError: not a `.npy` file, pickled objects, a wrong dtype, shape or order of the
+            elements, different lengths.
+    """
+
+    def __init__(self, features: Path, labels: Path) -> None:
+        super().__init__()
+        self.paths = (features, labels)
+        self.features, self.labels = open_npy(features), open_npy(labels)
+        check_features(str(features), self.features)
+        check_labels(str(labels), self.labels, len(self.features))
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.features)
+
+    def _reader(self, start: int) -> Callable[[range], Block]:
+        def read(rows: range) -> Block:
+            features = read_rows(self.paths[0], self.features, rows)
+            return Block(features, read_rows(self.paths[1], self.labels, rows, np.int64), {})
+
+        return read
+
+    def digest(self) -> str:
+        """Hash the name, size and time of change of both files."""
+        return files_digest(self.paths)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the kind, the file names, the shape and the dtype."""
+        return {
+            "kind": "npy",
+            "files": [path.name for path in self.paths],
+            "rows": len(self),
+            "shape": list(self.features.shape[1:]),
+            "dtype": self.features.dtype.name,
+        }
+
+
+def open_npy(path: Path) -> np.memmap[Any, Any]:
+    """Map a `.npy` file into memory; never unpickle.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not a `.npy` file in C order, or one that holds pickled objects.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file") from None
+    except (ValueError, EOFError, OSError) as error:
+        hint = (
+            "it holds pickled Python objects, which could run code; save it again as numbers"
+            if "object" in str(error).lower() or "pickle" in str(error).lower()
+            else str(error)
+        )
+        raise ValueError(f"{path} cannot be read as a .npy array: {hint}") from None
+    if not isinstance(array, np.memmap):
+        raise ValueError(f"{path} is an archive of arrays (.npz); give one .npy file")
+    if not array.flags.c_contiguous:
+        raise ValueError(
+            f"{path} is stored column by column (Fortran order), so its rows cannot be streamed; "
+            "save np.ascontiguousarray of it"
+        )
+    return array
+
+
+def read_rows(
+    path: Path, mapped: np.memmap[Any, Any], rows: range, dtype: Any = None
+) -> np.ndarray:
+    """Read rows of a `.npy` file into fresh memory.
+
+    Not through the map: pages touched there would stay with the process, and its memory would grow
+    to the size of the file.
+    """
+    row_items = int(np.prod(mapped.shape[1:]))
+    flat = np.fromfile(
+        path,
+        dtype=mapped.dtype,
+        count=len(rows) * row_items,
+        offset=mapped.offset + rows.start * row_items * mapped.itemsize,
+    )
+    native = mapped.dtype.newbyteorder("=") if dtype is None else dtype
+    return flat.reshape(len(rows), *mapped.shape[1:]).astype(native, copy=False)
+
+
+def files_digest(paths: Sequence[Path]) -> str:
+    """Hash the names, sizes and times of change of files."""
+    seen = hashlib.sha256()
+    for path in paths:
+        state = path.stat()
+        seen.update(f"{path.name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+    return seen.hexdigest()
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    if isinstance(value, torch.Tensor):
+        if value.dtype == torch.bfloat16:
+            value = value.float()  # NumPy has no bfloat16; float32 holds the same numbers
+        return np.asarray(value.detach().cpu().numpy())
+    if isinstance(value, np.ndarray):
+        return value
+    raise ValueError(f"{name} must be a tensor or an array, got {type(value).__name__}")
+
+
+def check_features(name: str, array: np.ndarray) -> np.ndarray:
+    """Return `array` if it can hold features; `name` is for the error."""
+    if array.dtype.name not in _FEATURE_DTYPES:
+        raise ValueError(f"{name} must be {', '.join(_FEATURE_DTYPES)}, got {array.dtype}")
+    if array.ndim < 2:
+        raise ValueError(f"{name} must have shape (N, ...), got {array.shape}")
+    return array
+
+
+def check_labels(name: str, array: np.ndarray, rows: int) -> np.ndarray:
+    """Return `array` if it can hold the labels of `rows` rows; `name` is for the error."""
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be integers, got {array.dtype}")
+    if array.shape != (rows,):
+        raise ValueError(
+            f"{name} must have shape ({rows},), one per row of the features, got {array.shape}"
+        )
+    return array

@@ -1,0 +1,165 @@
+"""Arrow columns: features as lists of numbers, labels as integers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lc_engine._util.extras import require
+from lc_engine.data import batch
+from lc_engine.data.readers.blocks import Block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pyarrow as pa
+
+
+def is_feature_type(kind: pa.DataType) -> bool:
+    """Tell whether a column type is a list of floating-point numbers, of fixed or free length."""
+    types = require("pyarrow.types", "table")
+    lists = (types.is_fixed_size_list, types.is_list, types.is_large_list)
+    return any(test(kind) for test in lists) and bool(types.is_floating(kind.value_type))
+
+
+def _choose_column(
+    what: str, asked: str | None, schema: pa.Schema, fitting: list[str], wanted: str
+) -> str:
+    there = ", ".join(f"{field.name} ({field.type})" for field in schema)
+    if asked is not None:
+        if asked not in schema.names:
+            raise ValueError(f"{what} {asked!r} is not there; the columns are {there}")
+        if asked not in fitting:
+            raise ValueError(
+                f"{what} {asked!r} is {schema.field(asked).type}, but must be {wanted}"
+            )
+        return asked
+    if len(fitting) != 1:
+        found = "no column is" if not fitting else f"{len(fitting)} columns are"
+        raise ValueError(f"{what} must be named: {found} {wanted}; the columns are {there}")
+    return fitting[0]
+
+
+def choose_feature_column(asked: str | None, schema: pa.Schema) -> str:
+    """Return the name of the feature column: the one asked for, else the only one that fits.
+
+    Raises:
+        ValueError: no such column (the text lists those there are), or one of a wrong type.
+    """
+    lists = [field.name for field in schema if is_feature_type(field.type)]
+    return _choose_column("feature_column", asked, schema, lists, "lists of floating-point numbers")
+
+
+def is_picture_type(kind: pa.DataType) -> bool:
+    """Tell whether a column type holds encoded pictures: bytes, or a struct with `bytes`."""
+    types = require("pyarrow.types", "table")
+    if types.is_struct(kind):
+        return any(field.name == "bytes" and is_picture_type(field.type) for field in kind.fields)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def choose_picture_column(asked: str | None, schema: pa.Schema) -> str:
+    """Return the name of the picture column: the one asked for, else the only one that fits.
+
+    Raises:
+        ValueError: no such column (the text lists those there are), or one of a wrong type.
+    """
+    pictures = [field.name for field in schema if is_picture_type(field.type)]
+    return _choose_column("feature_column", asked, schema, pictures, "encoded pictures (bytes)")
+
+
+def choose_label_column(asked: str | None, schema: pa.Schema) -> str:
+    """Return the name of the label column: the one asked for, else "label", else the only integer.
+
+    Raises:
+        ValueError: no such column (the text lists those there are), or one of a wrong type.
+    """
+    types = require("pyarrow.types", "table")
+    integers = [field.name for field in schema if types.is_integer(field.type)]
+    if asked is None and "label" in schema.names:
+        asked = "label"
+    return _choose_column("label_column", asked, schema, integers, "integers")
+
+
+def feature_width(column: pa.ChunkedArray) -> int | None:
+    """Return the length of the first list of a column, None where there is none."""
+    types, compute = require("pyarrow.types", "table"), require("pyarrow.compute", "table")
+    if types.is_fixed_size_list(column.type):
+        return int(column.type.list_size)
+    lengths = compute.list_value_length(column).drop_null()
+    return int(lengths[0].as_py()) if len(lengths) else None
+
+
+def to_block(table: pa.Table, width: int) -> Block:
+    """Turn a table into a block.
+
+    Args:
+        table: `features`, lists of numbers, of which one of another length than `width`, or none,
+            is unreadable; `labels`, integers, −1 for a missing one; `damage`, strings that say why
+            the row could not be decoded, null where it could.
+        width: D.
+    """
+    compute = require("pyarrow.compute", "table")
+    types = require("pyarrow.types", "table")
+    column = table.column("features")
+    if (
+        types.is_fixed_size_list(column.type)
+        and column.type.list_size == width
+        and not column.null_count
+    ):
+        # Every row is whole: one copy, straight into the block.
+        whole = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+        numbers = np.concatenate(whole) if whole else np.empty(0, np.float32)
+        return Block(numbers.reshape(-1, width), label_values(table.column("labels")), {})
+    column = column.combine_chunks()
+    lengths = np.asarray(compute.list_value_length(column).fill_null(-1))
+    good = lengths == width
+    unreadable = {}
+    for row in np.flatnonzero(~good):
+        reason = table.column("damage")[row].as_py()
+        missing = "the features are missing (null)"
+        other = f"the features have {lengths[row]} numbers, the first row's have {width}"
+        unreadable[int(row)] = reason or (missing if lengths[row] < 0 else other)
+    if unreadable:
+        column = column.filter(good)
+    # A null number inside a list becomes NaN, which gives the row its status.
+    numbers = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    if unreadable:
+        values = np.zeros((len(good), width), dtype=numbers.dtype)
+        values[good] = numbers
+    else:
+        values = numbers.copy()  # Arrow's own memory is read-only
+    return Block(values, label_values(table.column("labels")), unreadable)
+
+
+def rebatched(tables: Iterator[pa.Table], width: int) -> Callable[[range], Block]:
+    """Return a function that takes the next rows, as many as it is asked for, from `tables`."""
+    pa = require("pyarrow", "table")
+    rest: list[Any] = []
+
+    def read(rows: range) -> Block:
+        while sum(map(len, rest)) < len(rows):
+            rest.append(next(tables))
+        whole = pa.concat_tables(rest)
+        rest[:] = [whole.slice(len(rows))]
+        return to_block(whole.slice(0, len(rows)), width)
+
+    return read
+
+
+def columns_table(
+    features: pa.ChunkedArray | pa.Array,
+    labels: pa.ChunkedArray | pa.Array,
+    damage: str | None = None,
+) -> pa.Table:
+    """Make the table that `to_block` takes."""
+    pa = require("pyarrow", "table")
+    why = pa.repeat(pa.scalar(damage, pa.string()), len(labels))
+    return pa.table({"features": features, "labels": labels, "damage": why})
+
+
+def label_values(labels: pa.ChunkedArray) -> np.ndarray:
+    """Return integer labels as int64 (N,), −1 where there is none."""
+    filled: Any = labels.combine_chunks().fill_null(batch.NO_LABEL)
+    return np.asarray(filled.to_numpy(zero_copy_only=False)).astype(np.int64)

@@ -1,0 +1,233 @@
+"""Hugging Face `datasets`: a folder that `save_to_disk` wrote, or a data set in memory."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lc_engine._util.extras import require
+from lc_engine.data.readers.arrays import files_digest
+from lc_engine.data.readers.blocks import Block, BlockSource
+from lc_engine.data.readers.columns import (
+    choose_feature_column,
+    choose_label_column,
+    columns_table,
+    feature_width,
+    rebatched,
+)
+from lc_engine.data.readers.images import decode_image
+from lc_engine.data.readers.rows import RowSource, describe_transform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pyarrow as pa
+
+    from lc_engine.data.readers.rows import Load, Transform
+
+# Rows taken from the Arrow files at a time.
+_CHUNK_ROWS = 1024
+
+
+def is_saved(path: Path) -> bool:
+    """Tell whether `save_to_disk` wrote this folder."""
+    return (path / "state.json").exists() or (path / "dataset_dict.json").exists()
+
+
+def load(path: Path) -> Any:
+    """Load the data set of a folder that `save_to_disk` wrote.
+
+    Raises:
+        ValueError: the folder holds several splits, or cannot be read.
+    """
+    if (path / "dataset_dict.json").exists():
+        splits = json.loads((path / "dataset_dict.json").read_text())["splits"]
+        raise ValueError(
+            f"{path} holds the splits {', '.join(splits)}; give one of them: {path / splits[0]}"
+        )
+    try:
+        return require("datasets", "hf").load_from_disk(str(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} cannot be loaded as a saved data set: {error}") from None
+
+
+def open_dataset(
+    dataset: Any,
+    feature_column: str | None,
+    label_column: str | None,
+    transform: Transform | None,
+    num_workers: int | None,
+) -> HFImages | HFFeatures:
+    """Open a `datasets.Dataset` with pictures (an Image column) or features (number lists).
+
+    Args:
+        dataset: the data set.
+        feature_column: name of the picture or feature column; None takes the only one.
+        label_column: name of the label column; None takes "label", else the only ClassLabel.
+        transform: turns a picture into the model's input tensor.
+        num_workers: decoding threads.
+
+    Raises:
+        ValueError: a column is missing, or of a wrong type; the text lists those there are.
+    """
+    hf = require("datasets", "hf")
+    features = dataset.features
+    named = [name for name, kind in features.items() if isinstance(kind, hf.ClassLabel)]
+    if label_column is None and "label" not in features and len(named) == 1:
+        label_column = named[0]
+    label_column = choose_label_column(label_column, features.arrow_schema)
+    kind = features[label_column]
+    classes = list(kind.names) if isinstance(kind, hf.ClassLabel) else None
+
+    pictures = [name for name, kind in features.items() if isinstance(kind, hf.Image)]
+    if feature_column is None and len(pictures) == 1:
+        feature_column = pictures[0]
+    if feature_column is not None and feature_column in pictures:
+        raw = dataset.cast_column(feature_column, hf.Image(decode=False)).with_format("arrow")
+        return HFImages(raw, feature_column, label_column, classes, transform, num_workers)
+    feature_column = choose_feature_column(feature_column, features.arrow_schema)
+    return HFFeatures(dataset.with_format("arrow"), feature_column, label_column, classes)
+
+
+class HFImages(RowSource):
+    """Rows of a data set with an Image column, decoded here and not by `datasets`.
+
+    So a broken picture is one row's status, not an exception for a batch. Use `open_dataset`.
+    """
+
+    def __init__(
+        self,
+        raw: Any,
+        image_column: str,
+        label_column: str,
+        classes: list[str] | None,
+        transform: Transform | None,
+        num_workers: int | None,
+    ) -> None:
+        require("PIL.Image", "vision")
+        super().__init__(transform, num_workers, classes)
+        self.raw = raw
+        self.columns = (image_column, label_column)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.raw)
+
+    def _ids(self, rows: range) -> np.ndarray:
+        return np.arange(rows.start, rows.stop, dtype=np.int64)
+
+    def _loads(self, rows: range) -> Iterator[Load]:
+        for table in _slices(self.raw, rows):
+            pictures, labels = (table.column(name).to_pylist() for name in self.columns)
+            for picture, label in zip(pictures, labels, strict=True):
+                yield functools.partial(_picture_and_label, picture, label)
+
+    def digest(self) -> str:
+        """Hash what identifies the data set; see `_digest`."""
+        return _digest(self.raw, self.columns)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the kind, the columns, the classes and the transform."""
+        return {
+            "kind": "hf_images",
+            "rows": len(self),
+            "image_column": self.columns[0],
+            "label_column": self.columns[1],
+            "classes": self.classes,
+            "transform": describe_transform(self.transform),
+        }
+
+
+class HFFeatures(BlockSource):
+    """Rows of a data set with a column of number lists. Use `open_dataset`."""
+
+    def __init__(
+        self, raw: Any, feature_column: str, label_column: str, classes: list[str] | None
+    ) -> None:
+        super().__init__(classes)
+        self.raw = raw
+        self.columns = (feature_column, label_column)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.raw)
+
+    @functools.cached_property
+    def width(self) -> int:
+        """D, the length of the first row's features; 1 where no row has any."""
+        widths = (feature_width(table.column("features")) for table in self._tables(0))
+        return next((width for width in widths if width), 1)
+
+    def _tables(self, start: int) -> Iterator[pa.Table]:
+        for table in _slices(self.raw, range(start, len(self))):
+            yield columns_table(table.column(self.columns[0]), table.column(self.columns[1]))
+
+    def _reader(self, start: int) -> Callable[[range], Block]:
+        return rebatched(self._tables(start), self.width)
+
+    def digest(self) -> str:
+        """Hash what identifies the data set; see `_digest`."""
+        return _digest(self.raw, self.columns)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the kind, the columns, the classes and the width."""
+        return {
+            "kind": "hf_features",
+            "rows": len(self),
+            "feature_column": self.columns[0],
+            "label_column": self.columns[1],
+            "classes": self.classes,
+            "shape": [self.width],
+        }
+
+
+def _slices(raw: Any, rows: range) -> Iterator[pa.Table]:
+    for start in range(rows.start, rows.stop, _CHUNK_ROWS):
+        yield raw[start : min(start + _CHUNK_ROWS, rows.stop)]
+
+
+def _picture_and_label(picture: Any, label: Any) -> tuple[Callable[[], Any], Any]:
+    def decode() -> Any:
+        if picture is None:
+            raise ValueError("the picture is missing (null)")
+        content = picture["bytes"]
+        return decode_image(Path(picture["path"]).read_bytes() if content is None else content)
+
+    return decode, label
+
+
+def _digest(raw: Any, columns: tuple[str, str]) -> str:
+    """Hash what identifies the rows.
+
+    With files: their names, sizes and times of change, and the first and the last row, which tell
+    one slice of them from another. Without files, or with an order of its own: all rows.
+
+    The fingerprint that `datasets` keeps does not serve: it is random after some operations.
+    """
+    seen = hashlib.sha256(json.dumps([*columns, len(raw)]).encode())
+    rows = raw.select_columns(list(columns))
+    files = [Path(entry["filename"]) for entry in raw.cache_files]
+    if files and raw._indices is None:
+        seen.update(files_digest(files).encode())
+        cuts = [range(min(1, len(raw))), range(max(0, len(raw) - 1), len(raw))]
+    else:
+        cuts = [range(len(raw))]
+    for cut in cuts:
+        for table in _slices(rows, cut):
+            seen.update(_as_bytes(table))
+    return seen.hexdigest()
+
+
+def _as_bytes(table: pa.Table) -> Any:
+    """Write a table as an Arrow stream, without what `datasets` adds to the schema."""
+    arrow = require("pyarrow", "hf")
+    plain = table.replace_schema_metadata(None).combine_chunks()
+    sink = arrow.BufferOutputStream()
+    with arrow.ipc.new_stream(sink, plain.schema) as stream:
+        stream.write_table(plain)
+    return sink.getvalue()

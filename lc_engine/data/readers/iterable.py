@@ -1,0 +1,96 @@
+"""An iterable torch data set: read from its beginning, as often as it takes."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lc_engine.data.readers.rows import ConfigurationError, RowSource, describe_transform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lc_engine.data.readers.rows import Load, Transform
+
+
+class IterableSource(RowSource):
+    """Rows of `for input, label in dataset`, numbered in the order in which they come.
+
+    The data set must give the same rows in the same order each time: no shuffling, the evaluation
+    transform. Where it has no `__len__` it is run through once to count, and a run that continues
+    runs through what is done already. An exception of its own ends the job, since nothing can be
+    read behind it.
+
+    Args:
+        dataset: anything that can be iterated over again and again.
+        transform: for inputs that are pictures; tensors and arrays are used as they are.
+        num_workers: threads that transform; None takes one per processor.
+
+    Raises:
+        ValueError: an iterator, which can be read once only.
+    """
+
+    def __init__(self, dataset: Any, transform: Transform | None, num_workers: int | None) -> None:
+        if iter(dataset) is dataset:
+            raise ValueError(
+                f"data: a {type(dataset).__name__} can be read once only; give an iterable data "
+                "set, which begins anew for each `for`"
+            )
+        classes = getattr(dataset, "classes", None)
+        named = isinstance(classes, list | tuple) and all(isinstance(c, str) for c in classes)
+        super().__init__(transform, num_workers, list(classes) if named and classes else None)
+        self.dataset = dataset
+        self._rows = len(dataset) if hasattr(dataset, "__len__") else sum(1 for _ in dataset)
+        # Where the last range ended: the next one goes on there.
+        self._idle: dict[int, Iterator[Any]] = {}
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self._rows
+
+    def _ids(self, rows: range) -> np.ndarray:
+        return np.arange(rows.start, rows.stop, dtype=np.int64)
+
+    def _loads(self, rows: range) -> Iterator[Load]:
+        reader = self._idle.pop(rows.start, None) or islice(self.dataset, rows.start, None)
+        for row in rows:
+            try:
+                pair = next(reader)
+            except StopIteration:
+                raise ConfigurationError(
+                    f"data: it ended after {row} rows, but had {self._rows} before: it must give "
+                    "the same rows each time"
+                ) from None
+            yield functools.partial(_load, row, pair)
+        self._idle = {rows.stop: reader}
+
+    def digest(self) -> str:
+        """Hash the class, the length and the first row; more would mean to read all of it."""
+        seen = hashlib.sha256(f"{type(self.dataset).__qualname__}\0{len(self)}\n".encode())
+        for load in self._loads(range(min(1, len(self)))):
+            row = self._row(load)
+            seen.update(f"{row.label}\0{row.status}\n".encode())
+            if row.input is not None:
+                seen.update(np.ascontiguousarray(row.input.float().cpu().numpy()).data)
+        return seen.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the kind, the class, the rows, the classes and the transform."""
+        return {
+            "kind": "iterable_dataset",
+            "class": type(self.dataset).__qualname__,
+            "rows": len(self),
+            "classes": self.classes,
+            "transform": describe_transform(self.transform),
+        }
+
+
+def _load(row: int, pair: Any) -> tuple[Callable[[], Any], Any]:
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        kind = type(pair).__name__
+        raise ConfigurationError(f"data: row {row} must be an (input, label) pair, got {kind}")
+    return (lambda: pair[0]), pair[1]

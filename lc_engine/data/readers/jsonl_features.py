@@ -1,0 +1,115 @@
+"""Features as JSON Lines, plain or compressed: an object with a list of numbers per line."""
+
+from __future__ import annotations
+
+import operator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lc_engine.data.batch import NO_LABEL
+from lc_engine.data.readers.blocks import Block, BlockSource
+from lc_engine.language.formats import RowError
+from lc_engine.language.jsonl import JsonLines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from lc_engine.language.records import Record
+
+# Rows that are looked at for one that tells the fields.
+_LOOKED_AT = 100
+
+
+class JsonFeatures(BlockSource):
+    """A list of numbers and an integer per line. What is wrong with a line is its row's status.
+
+    Args:
+        path: a `.jsonl`, `.jsonl.gz`, `.jsonl.zst` or `.ndjson` file.
+        feature_column: field of the features; None takes the only one that is a list of numbers.
+        label_column: field of the label; None takes "label".
+
+    Raises:
+        ValueError: a file that cannot be decompressed, or fields that are not there.
+    """
+
+    def __init__(self, path: Path, feature_column: str | None, label_column: str | None) -> None:
+        super().__init__()
+        self.records = JsonLines(path)
+        self.label = label_column or "label"
+        self.feature, self.width = self._fields(feature_column)
+
+    def _fields(self, asked: str | None) -> tuple[str, int]:
+        """Tell the field and the length of the features by the first line that has them."""
+        for record in self.records.read(0, min(len(self), _LOOKED_AT)):
+            if not isinstance(record.fields, dict):
+                continue
+            fitting = [name for name, value in record.fields.items() if _numbers(value) is not None]
+            if asked in fitting or (asked is None and len(fitting) == 1):
+                name = asked or fitting[0]
+                return name, len(record.fields[name])
+        raise ValueError(
+            f"feature_column {asked or ''!r}: none of the first {_LOOKED_AT} lines of "
+            f"{self.records.path} has {'it as' if asked else 'exactly one'} list of numbers"
+        )
+
+    def __len__(self) -> int:
+        """Return the number of lines that hold something."""
+        return len(self.records)
+
+    def _reader(self, start: int) -> Callable[[range], Block]:
+        records = self.records.read(start, len(self))
+        return lambda rows: self._block(islice(records, len(rows)), len(rows))
+
+    def _block(self, records: Iterator[Record], rows: int) -> Block:
+        features = np.zeros((rows, self.width), np.float32)
+        labels = np.full(rows, NO_LABEL, np.int64)
+        unreadable: dict[int, str] = {}
+        for i, record in enumerate(records):
+            if not isinstance(record.fields, dict):
+                wrong = record.fields if isinstance(record.fields, RowError) else "no JSON object"
+                unreadable[i] = f"{record.place}: {wrong}"
+                continue
+            labels[i] = _integer(record.fields.get(self.label))
+            values = _numbers(record.fields.get(self.feature))
+            if values is None or len(values) != self.width:
+                unreadable[i] = (
+                    f"{record.place}: {self.feature!r} must be a list of {self.width} numbers"
+                )
+            else:
+                features[i] = values
+        return Block(features, labels, unreadable)
+
+    def digest(self) -> str:
+        """Hash the name, size and time of change of the file."""
+        return self.records.digest()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the kind, the rows, the fields and the width."""
+        return {
+            "kind": "jsonl_features",
+            "rows": len(self),
+            "feature_column": self.feature,
+            "label_column": self.label,
+            "shape": [self.width],
+        }
+
+
+def _numbers(value: Any) -> np.ndarray | None:
+    """Return a list of numbers as an array, None for anything else; null is NaN."""
+    if not isinstance(value, list) or not value:
+        return None
+    known = (int, float, type(None))
+    if not all(isinstance(number, known) and number is not True for number in value):
+        return None
+    return np.array(value, dtype=np.float64)
+
+
+def _integer(value: Any) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        return NO_LABEL
+    return number if abs(number) < 1 << 62 else NO_LABEL

@@ -1,0 +1,201 @@
+"""Parquet: one file or a folder of them, streamed row group by row group."""
+
+from __future__ import annotations
+
+import bisect
+import functools
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from lc_engine._util.extras import require
+from lc_engine.data.locations import for_arrow
+from lc_engine.data.readers.arrays import files_digest
+from lc_engine.data.readers.blocks import Block, BlockSource
+from lc_engine.data.readers.columns import (
+    choose_feature_column,
+    choose_label_column,
+    columns_table,
+    feature_width,
+    rebatched,
+)
+from lc_engine.data.readers.refused import open_each
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import pyarrow as pa
+
+# Rows decoded at a time. Fixed, so that what can be read of a damaged row group does not depend
+# on the batch size.
+_CHUNK_ROWS = 8192
+
+
+class ParquetFiles:
+    """Parquet files with the same columns, read as one table in the order of their names.
+
+    Args:
+        path: a file, or a folder whose `*.parquet` files are read. A file of a folder whose footer
+            cannot be read is left out and named in `refused`.
+        chunk_rows: rows decoded at a time.
+
+    Attributes:
+        paths: the files that are read.
+        refused: name of a file -> why it is not read.
+        schema: the columns, as Arrow.
+
+    Raises:
+        ValueError: no file that can be read.
+    """
+
+    def __init__(self, path: Path, chunk_rows: int) -> None:
+        found = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        if not found:
+            raise ValueError(f"{path} holds no *.parquet files")
+        footers, self.refused = open_each(found, _footer)
+        self.paths = list(footers)
+        schemas = {file: footer.schema.to_arrow_schema() for file, footer in footers.items()}
+        self._schemas: dict[Path, pa.Schema] = schemas
+        self.schema: pa.Schema = schemas[self.paths[0]]
+        self._chunk_rows = chunk_rows
+        self._groups = [
+            (file, group)
+            for file, footer in footers.items()
+            for group in range(footer.num_row_groups)
+        ]
+        sizes = [footers[file].row_group(group).num_rows for file, group in self._groups]
+        # First row of each group over all files, and behind them the number of rows.
+        self._starts: list[int] = list(accumulate(sizes, initial=0))
+
+    def __len__(self) -> int:
+        """Return the number of rows of all files."""
+        return self._starts[-1]
+
+    def use(self, names: tuple[str, str]) -> None:
+        """Say which columns are read: inputs and labels.
+
+        Raises:
+            ValueError: a column that not every file has with the same type.
+        """
+        self.columns = names
+        self._types = tuple(self.schema.field(name).type for name in names)
+        for file, schema in self._schemas.items():
+            for name, wanted in zip(names, self._types, strict=True):
+                found = schema.field(name).type if name in schema.names else "not there"
+                if found != wanted:
+                    raise ValueError(
+                        f"column {name!r} is {wanted} in {self.paths[0].name}, but {found} in "
+                        f"{file.name}"
+                    )
+
+    def tables(self, start: int) -> Iterator[pa.Table]:
+        """Decode the rows from `start` on, in pieces as they lie in the files: `columns_table`s."""
+        first = bisect.bisect_right(self._starts, start) - 1
+        skip = start - self._starts[first]
+        for group in range(first, len(self._groups)):
+            for table in self._group_tables(group):
+                if skip < len(table):
+                    yield table.slice(skip)
+                skip = max(0, skip - len(table))
+
+    def _group_tables(self, group: int) -> Iterator[pa.Table]:
+        pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
+        path, index = self._groups[group]
+        left = self._starts[group + 1] - self._starts[group]
+        try:
+            with (
+                for_arrow(path) as file,
+                parquet.ParquetFile(
+                    file, page_checksum_verification=True, pre_buffer=False
+                ) as opened,
+            ):
+                for piece in opened.iter_batches(
+                    self._chunk_rows, row_groups=[index], columns=list(self.columns)
+                ):
+                    left -= len(piece)
+                    yield columns_table(
+                        piece.column(self.columns[0]), piece.column(self.columns[1])
+                    )
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk or the network failed, not the data: resume when it is back
+            reason = f"row group {index} of {path.name}: {' '.join(str(error).split())}"
+            for done in range(0, left, self._chunk_rows):
+                rows = min(self._chunk_rows, left - done)
+                yield columns_table(
+                    pa.nulls(rows, self._types[0]), pa.nulls(rows, self._types[1]), reason
+                )
+
+    def digest(self) -> str:
+        """Hash the name, size and time of change of every file that is read."""
+        return files_digest(self.paths)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the numbers of files and rows, the columns and the files that are not read."""
+        return {
+            "files": len(self.paths),
+            "rows": len(self),
+            "feature_column": self.columns[0],
+            "label_column": self.columns[1],
+        } | ({"refused": self.refused} if self.refused else {})
+
+
+class ParquetSource(BlockSource):
+    """A column of number lists and a column of integer labels, in Parquet.
+
+    Rows of a row group that cannot be decoded are unreadable; the others are read.
+
+    Args:
+        path: a file, or a folder of files; see `ParquetFiles`.
+        feature_column: its name; None takes the only column of number lists.
+        label_column: its name; None takes "label", else the only integer column.
+
+    Raises:
+        ValueError: not Parquet, files with different columns, a missing column (the text lists
+            those there are) or one of a wrong type.
+    """
+
+    def __init__(
+        self, path: Path, feature_column: str | None = None, label_column: str | None = None
+    ) -> None:
+        super().__init__()
+        self.files = ParquetFiles(path, _CHUNK_ROWS)
+        schema = self.files.schema
+        self.files.use(
+            (
+                choose_feature_column(feature_column, schema),
+                choose_label_column(label_column, schema),
+            )
+        )
+
+    def __len__(self) -> int:
+        """Return the number of rows of all files."""
+        return len(self.files)
+
+    @functools.cached_property
+    def width(self) -> int:
+        """D, the length of the first row's features; 1 where no row has any."""
+        widths = (feature_width(table.column("features")) for table in self.files.tables(0))
+        return next((width for width in widths if width), 1)
+
+    def _reader(self, start: int) -> Callable[[range], Block]:
+        return rebatched(self.files.tables(start), self.width)
+
+    def digest(self) -> str:
+        """Hash the name, size and time of change of every file."""
+        return self.files.digest()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the kind, the files, the columns and the width."""
+        return {"kind": "parquet", **self.files.describe(), "shape": [self.width]}
+
+
+def _footer(path: Path) -> Any:
+    pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
+    try:
+        with for_arrow(path) as file:
+            return parquet.read_metadata(file)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file") from None
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} cannot be read as Parquet: {error}") from None

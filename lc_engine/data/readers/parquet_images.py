@@ -1,0 +1,131 @@
+"""Parquet with a column of encoded pictures: bytes, or the struct that `datasets` writes."""
+
+from __future__ import annotations
+
+import functools
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lc_engine._util.extras import require
+from lc_engine.data.readers.columns import (
+    choose_label_column,
+    choose_picture_column,
+    is_feature_type,
+    is_picture_type,
+)
+from lc_engine.data.readers.images import decode_image
+from lc_engine.data.readers.parquet import ParquetFiles, ParquetSource
+from lc_engine.data.readers.rows import RowSource, describe_transform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from lc_engine.data.readers.rows import Load, Transform
+
+# Pictures read at a time: of a few hundred kilobytes each, some tens of megabytes.
+_CHUNK_ROWS = 128
+
+
+def open_parquet(
+    path: Path,
+    feature_column: str | None,
+    label_column: str | None,
+    transform: Transform | None,
+    num_workers: int | None,
+) -> ParquetSource | ParquetImages:
+    """Open Parquet files with features or with pictures.
+
+    Args:
+        path: a file, or a folder whose `*.parquet` files are read in the order of their names.
+        feature_column: the column of number lists or pictures; None takes the only one.
+        label_column: its name; None takes "label", else the only integer column.
+        transform: turns a picture into the model's input tensor.
+        num_workers: decoding threads.
+
+    Raises:
+        ValueError: as `ParquetSource`.
+    """
+    files = ParquetFiles(path, _CHUNK_ROWS)
+    kinds = {field.name: field.type for field in files.schema}
+    if feature_column in kinds:
+        pictures = is_picture_type(kinds[feature_column])
+    else:
+        features = any(map(is_feature_type, kinds.values()))
+        pictures = not features and any(map(is_picture_type, kinds.values()))
+    if not pictures:
+        return ParquetSource(path, feature_column, label_column)
+    return ParquetImages(files, feature_column, label_column, transform, num_workers)
+
+
+class ParquetImages(RowSource):
+    """Pictures in Parquet, decoded here, so that a broken one is one row's status.
+
+    Rows of a row group that cannot be decoded are unreadable; the others are read.
+    """
+
+    def __init__(
+        self,
+        files: ParquetFiles,
+        image_column: str | None,
+        label_column: str | None,
+        transform: Transform | None,
+        num_workers: int | None,
+    ) -> None:
+        require("PIL.Image", "vision")
+        super().__init__(transform, num_workers, None)
+        self.files = files
+        files.use(
+            (
+                choose_picture_column(image_column, files.schema),
+                choose_label_column(label_column, files.schema),
+            )
+        )
+        # Readers by the row where they stand: a row group cannot be entered in the middle without
+        # decoding what is before.
+        self._idle: dict[int, Iterator[Load]] = {}
+
+    def __len__(self) -> int:
+        """Return the number of rows of all files."""
+        return len(self.files)
+
+    def _ids(self, rows: range) -> np.ndarray:
+        return np.arange(rows.start, rows.stop, dtype=np.int64)
+
+    def _loads(self, rows: range) -> Iterator[Load]:
+        reader = self._idle.pop(rows.start, None) or self._read(rows.start)
+        yield from islice(reader, len(rows))
+        self._idle = {rows.stop: reader}
+
+    def _read(self, start: int) -> Iterator[Load]:
+        for table in self.files.tables(start):
+            for row in table.to_pylist():
+                yield functools.partial(_picture_and_label, row)
+
+    def digest(self) -> str:
+        """Hash the name, size and time of change of every file."""
+        return self.files.digest()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the kind, the files, the columns and the transform."""
+        return {
+            "kind": "parquet_images",
+            **self.files.describe(),
+            "transform": describe_transform(self.transform),
+        }
+
+
+def _picture_and_label(row: dict[str, Any]) -> tuple[Callable[[], Any], Any]:
+    def decode() -> Any:
+        if row["damage"] is not None:
+            raise ValueError(row["damage"])
+        content = row["features"]
+        if isinstance(content, dict):
+            content = content["bytes"]
+        if content is None:
+            raise ValueError("the picture is missing (null)")
+        return decode_image(content)
+
+    return decode, -1 if row["labels"] is None else row["labels"]

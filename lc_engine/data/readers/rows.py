@@ -1,0 +1,178 @@
+"""Sources whose rows are decoded one at a time, by several threads: pictures, torch data sets."""
+
+from __future__ import annotations
+
+import operator
+import re
+from abc import ABC, abstractmethod
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lc_engine._util.ordered_map import default_workers, ordered_map
+from lc_engine.data import batch
+from lc_engine.data.batch import HOLDS_NON_FINITE, Batch, row_ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Transform = Callable[[Any], Any]
+    # Looks a row up and gives (decode, label). Two steps, so that a row whose picture cannot be
+    # decoded still has its label.
+    Load = Callable[[], tuple[Callable[[], Any], Any]]
+
+
+class ConfigurationError(ValueError):
+    """Wrong for every row, so it stops the run instead of marking each row."""
+
+
+class Row(NamedTuple):
+    """One decoded row; `input` is None unless the status is "ok"."""
+
+    input: Tensor | None
+    label: int
+    status: str
+    detail: str
+
+
+class RowSource(ABC):
+    """Decodes rows in threads, in order; what goes wrong with a row becomes its status.
+
+    Args:
+        transform: turns a picture into the model's input tensor; rows that are tensors already
+            are used as they are.
+        num_workers: decoding threads; None takes one per processor, 0 none.
+        classes: names of the classes; labels outside them are bad.
+    """
+
+    def __init__(
+        self, transform: Transform | None, num_workers: int | None, classes: list[str] | None
+    ) -> None:
+        if num_workers is not None and num_workers < 0:
+            raise ValueError(f"num_workers must be at least 0, got {num_workers}")
+        self.transform = transform
+        self.num_workers = default_workers() if num_workers is None else num_workers
+        self.classes = classes
+        self._like: Tensor | None = None
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    @abstractmethod
+    def _ids(self, rows: range) -> np.ndarray:
+        """Return the ids of these rows."""
+
+    @abstractmethod
+    def _loads(self, rows: range) -> Iterator[Load]:
+        """Give, per row, a function that returns (decode, label); both steps may raise."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """Return a fingerprint of the input."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return what the input is, as JSON."""
+
+    def batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """Read rows [start, stop) in order; see `Source.batches`."""
+        cuts = row_ranges(len(self), batch_size, start, stop)
+        return self._batches(cuts, batch_size)
+
+    def _batches(self, cuts: list[range], batch_size: int) -> Iterator[Batch]:
+        like = self._reference_input()
+        loads = chain.from_iterable(self._loads(cut) for cut in cuts)
+        ahead = 2 * max(batch_size, self.num_workers)
+        rows = ordered_map(self._row, loads, self.num_workers, ahead)
+        for cut in cuts:
+            yield self._collate(cut, list(islice(rows, len(cut))), like)
+
+    def _reference_input(self) -> Tensor:
+        """Return the first row's input that can be read: all others must have its shape and dtype.
+
+        Taken from the start of the source, not of a batch or a shard, so that a row has the same
+        status wherever reading begins.
+        """
+        if self._like is None:
+            everything = (self._row(load) for load in self._loads(range(len(self))))
+            found = (row.input for row in everything if row.input is not None)
+            self._like = next(found, torch.empty(0))
+        return self._like
+
+    def _row(self, load: Load) -> Row:
+        number, complaint = batch.NO_LABEL, ""
+        # Readers and transforms are other people's code, and a broken row may raise anything.
+        try:
+            decode, label = load()
+            number, complaint = check_label(label, self.classes)
+            value = self._to_tensor(decode())
+        except (ConfigurationError, MemoryError):
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split()) or "no reason given"
+            return Row(None, number, batch.UNREADABLE, f"{type(error).__name__}: {reason}")
+        if complaint:
+            return Row(None, number, batch.BAD_LABEL, complaint)
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            return Row(None, number, batch.NON_FINITE, HOLDS_NON_FINITE)
+        return Row(value, number, batch.OK, "")
+
+    def _to_tensor(self, value: Any) -> Tensor:
+        if isinstance(value, Tensor):
+            return value
+        if isinstance(value, np.ndarray):
+            return torch.from_numpy(value)
+        if self.transform is None:
+            raise ConfigurationError(
+                f"transform is needed: the rows are {type(value).__name__}, not tensors; give the "
+                "model's evaluation transform"
+            )
+        value = self.transform(value)
+        if not isinstance(value, Tensor):
+            raise ConfigurationError(f"transform must return a tensor, got {type(value).__name__}")
+        return value
+
+    def _collate(self, cut: range, rows: list[Row], like: Tensor) -> Batch:
+        rows = [_checked_shape(row, like) for row in rows]
+        inputs = [row.input for row in rows if row.input is not None]
+        return Batch(
+            ids=self._ids(cut),
+            inputs=torch.stack(inputs) if inputs else like.new_empty((0, *like.shape)),
+            labels=torch.tensor([row.label for row in rows], dtype=torch.int64),
+            status=[row.status for row in rows],
+            detail=[row.detail for row in rows],
+        )
+
+
+def describe_transform(transform: Transform | None) -> str | None:
+    """Describe a transform the same way in every process: without the addresses of objects."""
+    return None if transform is None else re.sub(r" at 0x[0-9a-fA-F]+", "", repr(transform))
+
+
+def check_label(label: Any, classes: list[str] | None) -> tuple[int, str]:
+    """Return (label, "") or (−1, what is wrong with it)."""
+    try:
+        number = operator.index(label)
+    except TypeError:
+        return batch.NO_LABEL, f"the label must be an integer, got {label!r:.80}"
+    if number < 0:
+        return batch.NO_LABEL, f"the label is {number}, but must not be negative"
+    if classes is not None and number >= len(classes):
+        return batch.NO_LABEL, f"the label is {number}, but there are {len(classes)} classes"
+    return number, ""
+
+
+def _checked_shape(row: Row, like: Tensor) -> Row:
+    if row.input is None or (row.input.shape, row.input.dtype) == (like.shape, like.dtype):
+        return row
+    return Row(
+        None,
+        row.label,
+        batch.UNREADABLE,
+        f"the input has shape {tuple(row.input.shape)} and {row.input.dtype}, the first row's has "
+        f"{tuple(like.shape)} and {like.dtype}",
+    )

@@ -1,0 +1,116 @@
+"""Features and labels in one `.safetensors` file, read block by block."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lc_engine.data.readers.arrays import check_features, check_labels, files_digest, read_rows
+from lc_engine.data.readers.blocks import Block, BlockSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}  # NumPy has no bfloat16
+_INTEGERS = {"I8": "|i1", "U8": "|u1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
+# The format's own limit.
+_LARGEST_HEADER = 100_000_000
+
+
+class SafetensorsSource(BlockSource):
+    """A tensor of features (N, …) and one of integer labels (N,), never read whole.
+
+    Args:
+        path: the file.
+        feature_column: name of the features; None takes the only tensor (N, …) of numbers.
+        label_column: name of the labels; None takes "label", "labels" or the only integers (N,).
+
+    Raises:
+        ValueError: not a `.safetensors` file; a tensor that is missing, of a wrong dtype or shape
+            (the text lists those there are).
+    """
+
+    def __init__(self, path: Path, feature_column: str | None, label_column: str | None) -> None:
+        super().__init__()
+        self.path = path
+        header, start = _header(path)
+        floats = [n for n, t in header.items() if t["dtype"] in _FLOATS and len(t["shape"]) > 1]
+        whole = [n for n, t in header.items() if t["dtype"] in _INTEGERS and len(t["shape"]) == 1]
+        usual = next((name for name in ("label", "labels") if name in whole), None)
+        self.names = (
+            _choose("feature_column", feature_column, floats, header),
+            _choose("label_column", label_column or usual, whole, header),
+        )
+        self._bfloat16 = header[self.names[0]]["dtype"] == "BF16"
+        self.features, self.labels = (_mapped(path, header[name], start) for name in self.names)
+        if not self._bfloat16:
+            check_features(self.names[0], self.features)
+        check_labels(self.names[1], self.labels, len(self.features))
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.features)
+
+    def _reader(self, start: int) -> Callable[[range], Block]:
+        def read(rows: range) -> Block:
+            features = read_rows(self.path, self.features, rows)
+            if self._bfloat16:  # the upper half of a float32
+                features = (features.astype(np.uint32) << 16).view(np.float32)
+            return Block(features, read_rows(self.path, self.labels, rows, np.int64), {})
+
+        return read
+
+    def digest(self) -> str:
+        """Hash the name, size and time of change of the file."""
+        return files_digest([self.path])
+
+    def describe(self) -> dict[str, Any]:
+        """Return the kind, the tensors, the shape and the dtype."""
+        return {
+            "kind": "safetensors",
+            "rows": len(self),
+            "feature_column": self.names[0],
+            "label_column": self.names[1],
+            "shape": list(self.features.shape[1:]),
+            "dtype": "bfloat16" if self._bfloat16 else self.features.dtype.name,
+        }
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """Read name -> dtype, shape and place of the tensors, and where their bytes begin."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(_LARGEST_HEADER, size - 8):
+            raise ValueError(f"{path} is no .safetensors file, or is cut short")
+        try:
+            header = json.loads(file.read(length))
+        except ValueError as error:
+            raise ValueError(f"{path} is no .safetensors file: its header: {error}") from None
+    if not isinstance(header, dict):
+        raise ValueError(f"{path} is no .safetensors file: its header is no object")
+    header.pop("__metadata__", None)
+    return header, 8 + length
+
+
+def _mapped(path: Path, tensor: dict[str, Any], start: int) -> np.memmap[Any, Any]:
+    dtype = np.dtype((_FLOATS | _INTEGERS)[tensor["dtype"]])
+    begin, end = tensor["data_offsets"]
+    shape = tuple(tensor["shape"])
+    if end - begin != dtype.itemsize * int(np.prod(shape)) or start + end > path.stat().st_size:
+        raise ValueError(f"{path} is cut short: the tensor's bytes are not all there")
+    return np.memmap(path, dtype, "r", start + begin, shape)
+
+
+def _choose(what: str, asked: str | None, fitting: list[str], header: dict[str, Any]) -> str:
+    there = ", ".join(f"{name} ({t['dtype']} {t['shape']})" for name, t in header.items())
+    if asked is not None:
+        if asked not in fitting:
+            raise ValueError(f"{what} {asked!r} is not there or does not fit; there are {there}")
+        return asked
+    if len(fitting) != 1:
+        raise ValueError(f"{what} must be named: {len(fitting)} tensors fit; there are {there}")
+    return fitting[0]

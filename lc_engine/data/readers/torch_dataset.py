@@ -1,0 +1,89 @@
+"""A map-style torch data set of (input, label) pairs."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lc_engine.data.readers.rows import ConfigurationError, RowSource, describe_transform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lc_engine.data.readers.rows import Load, Transform
+
+
+class DatasetSource(RowSource):
+    """Reads `dataset[i] -> (input, label)`, in one thread unless it is safe to have more.
+
+    The data set must give the same row twice for the same index: use the evaluation transform.
+
+    Args:
+        dataset: anything with `__len__` and `__getitem__`. `dataset.classes`, if it is a list of
+            names, says which labels are in range.
+        transform: for inputs that are pictures; tensors and arrays are used as they are.
+        num_workers: reading threads, 0 for none. Above 1, `dataset[i]` is called from several
+            threads at once, which a data set that shares an open file does not stand; so None
+            takes one, and one per processor only for torchvision's own data sets.
+
+    Raises:
+        ValueError: an iterable data set, which has no length.
+    """
+
+    def __init__(
+        self, dataset: Any, transform: Transform | None = None, num_workers: int | None = None
+    ) -> None:
+        name = type(dataset).__name__
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            raise ValueError(
+                f"data: {name} must have __len__ and __getitem__ (a map-style data set)"
+            )
+        classes = getattr(dataset, "classes", None)
+        named = isinstance(classes, list | tuple) and all(isinstance(c, str) for c in classes)
+        if num_workers is None and type(dataset).__module__.partition(".")[0] != "torchvision":
+            num_workers = 1
+        super().__init__(transform, num_workers, list(classes) if named and classes else None)
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.dataset)
+
+    def _ids(self, rows: range) -> np.ndarray:
+        return np.arange(rows.start, rows.stop, dtype=np.int64)
+
+    def _loads(self, rows: range) -> Iterator[Load]:
+        return (functools.partial(self._load, row) for row in rows)
+
+    def _load(self, row: int) -> tuple[Callable[[], Any], Any]:
+        pair = self.dataset[row]
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            kind = type(pair).__name__
+            raise ConfigurationError(f"data[{row}] must be an (input, label) pair, got {kind}")
+        return (lambda: pair[0]), pair[1]
+
+    def digest(self) -> str:
+        """Hash the class, the length, and the first, the middle and the last row.
+
+        A data set in code cannot be fingerprinted more closely without reading all of it.
+        """
+        seen = hashlib.sha256(f"{type(self.dataset).__qualname__}\0{len(self)}\n".encode())
+        for index in sorted({0, len(self) // 2, len(self) - 1} & set(range(len(self)))):
+            row = self._row(functools.partial(self._load, index))
+            seen.update(f"{row.label}\0{row.status}\n".encode())
+            if row.input is not None:
+                seen.update(np.ascontiguousarray(row.input.float().cpu().numpy()).data)
+        return seen.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the kind, the class, the rows, the classes and the transform."""
+        return {
+            "kind": "torch_dataset",
+            "class": type(self.dataset).__qualname__,
+            "rows": len(self),
+            "classes": self.classes,
+            "transform": describe_transform(self.transform),
+        }

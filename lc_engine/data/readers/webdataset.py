@@ -1,0 +1,189 @@
+"""WebDataset: pictures and their labels in tar files, read where they lie and never unpacked."""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import json
+import tarfile
+from itertools import accumulate
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from lc_engine._util.extras import require
+from lc_engine.data.readers.arrays import files_digest
+from lc_engine.data.readers.images import SUFFIXES, decode_image
+from lc_engine.data.readers.refused import open_each
+from lc_engine.data.readers.rows import RowSource, describe_transform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from lc_engine.data.readers.rows import Load, Transform
+
+_PICTURE, _LABEL, _JSON = range(3)
+# Where a sample has no such member.
+_NOTHING: Final = (0, -1)
+
+
+class _Index(NamedTuple):
+    """The samples of one tar.
+
+    Attributes:
+        keys: (S,) names without extensions, UTF-8.
+        members: (S, 3, 2) offset and size of the picture, the `.cls` and the `.json`; size −1
+            where there is none.
+    """
+
+    keys: np.ndarray
+    members: np.ndarray
+
+
+class TarImages(RowSource):
+    """Samples of tar files: members with one name and several extensions, one after the other.
+
+    The picture is the member with a picture's extension; the label is the integer in `.cls`, or a
+    field of `.json`. A row's id is "file.tar/name". A file that is damaged, or with a member that
+    is a link or would lie outside its folder, is left out and named.
+
+    Args:
+        path: a `.tar`, or a folder whose `*.tar` files are read in the order of their names.
+        label_column: the field of `.json`; None takes "label".
+        transform: turns a picture into the model's input tensor.
+        num_workers: decoding threads.
+
+    Raises:
+        ValueError: no file that can be read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        label_column: str | None,
+        transform: Transform | None,
+        num_workers: int | None,
+    ) -> None:
+        require("PIL.Image", "vision")
+        super().__init__(transform, num_workers, None)
+        found = sorted(path.glob("*.tar")) if path.is_dir() else [path]
+        opened, self.refused = open_each(found, _index)
+        self.paths = list(opened)
+        self.label_field = label_column or "label"
+        self._indices = list(opened.values())
+        # First row of each file, and behind them the number of rows.
+        self._starts = list(accumulate((len(index.keys) for index in self._indices), initial=0))
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return self._starts[-1]
+
+    def _place(self, row: int) -> tuple[int, int]:
+        """Give the file of a row, and its number there."""
+        file = bisect.bisect_right(self._starts, row) - 1
+        return file, row - self._starts[file]
+
+    def _ids(self, rows: range) -> np.ndarray:
+        places = [self._place(row) for row in rows]
+        names = [
+            f"{self.paths[file].name}/{self._indices[file].keys[sample].decode()}"
+            for file, sample in places
+        ]
+        return np.array(names, dtype=np.str_)
+
+    def _loads(self, rows: range) -> Iterator[Load]:
+        return (functools.partial(self._load, row) for row in rows)
+
+    def _load(self, row: int) -> tuple[Callable[[], Any], Any]:
+        file, sample = self._place(row)
+        parts: list[bytes | None] = []
+        with self.paths[file].open("rb") as opened:
+            for offset, size in self._indices[file].members[sample].tolist():
+                opened.seek(offset)
+                parts.append(None if size < 0 else opened.read(size))
+
+        def decode() -> Any:
+            content = parts[_PICTURE]
+            if content is None:
+                raise ValueError("the sample has no picture")
+            return decode_image(content)
+
+        return decode, _label(parts[_LABEL], parts[_JSON], self.label_field)
+
+    def digest(self) -> str:
+        """Hash the name, size and time of change of every file that is read."""
+        return files_digest(self.paths)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the kind, the files, the rows and the transform."""
+        return {
+            "kind": "webdataset",
+            "files": len(self.paths),
+            "rows": len(self),
+            "label_field": self.label_field,
+            "transform": describe_transform(self.transform),
+        } | ({"refused": self.refused} if self.refused else {})
+
+
+def _index(path: Path) -> _Index:
+    """Find the samples of a tar by its headers.
+
+    Raises:
+        ValueError: not a plain tar, a damaged one, or one with a member that is not safe.
+    """
+    keys: list[bytes] = []
+    members: list[list[tuple[int, int]]] = []
+    try:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as opened:
+            while (member := opened.next()) is not None:
+                opened.members = []  # type: ignore[attr-defined]  # or it keeps every header
+                if member.isdir():
+                    continue
+                _check_safe(path, member)
+                folder, _, name = member.name.rpartition("/")
+                stem, _, extension = name.partition(".")
+                key = f"{folder}/{stem}".lstrip("/").encode()
+                if not keys or keys[-1] != key:
+                    keys.append(key)
+                    members.append([_NOTHING] * 3)
+                kind = _kind(extension.lower())
+                if kind is not None:
+                    members[-1][kind] = (member.offset_data, member.size)
+            file.seek(opened.offset)
+            if any(file.read(tarfile.BLOCKSIZE)):  # tarfile takes what is no header for the end
+                raise ValueError(f"{path} is damaged at byte {opened.offset:,}")
+    except (tarfile.TarError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read as a plain .tar: {error}") from None
+    return _Index(np.array(keys, dtype=np.bytes_), np.array(members, np.int64).reshape(-1, 3, 2))
+
+
+def _check_safe(path: Path, member: tarfile.TarInfo) -> None:
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts:
+        raise ValueError(f"{path} is not read: its member {member.name!r} lies outside its folder")
+    if not member.isreg():
+        raise ValueError(f"{path} is not read: its member {member.name!r} is no regular file")
+
+
+def _kind(extension: str) -> int | None:
+    if f".{extension}" in SUFFIXES:
+        return _PICTURE
+    return {"cls": _LABEL, "json": _JSON}.get(extension)
+
+
+def _label(number: bytes | None, fields: bytes | None, name: str) -> Any:
+    """Return the label as it is written; what is no integer is judged by the caller."""
+    if number is not None:
+        text = number.decode("utf-8", "replace").strip()
+        try:
+            return int(text)
+        except ValueError:
+            return text
+    if fields is not None:
+        try:
+            return json.loads(fields).get(name)
+        except (ValueError, AttributeError):
+            return fields
+    return None

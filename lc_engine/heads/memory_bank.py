@@ -1,0 +1,73 @@
+"""The bank of a kNN head: rows of the data under every sub-model, to look for neighbours in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lc_engine._util.digests import tensors_digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+# Rows that are kept; of a larger data set these, evenly spaced.
+BANK_ROWS = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """B rows of the data.
+
+    Attributes:
+        ids: (B,) their names.
+        labels: (B,) int64.
+        features: K tensors (B, D_k), on the host.
+    """
+
+    ids: np.ndarray
+    labels: Tensor
+    features: tuple[Tensor, ...]
+
+    @property
+    def classes(self) -> Tensor:
+        """(C,) the labels that occur, ascending."""
+        return torch.from_numpy(np.unique(self.labels.numpy()))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of labels and features, in hexadecimal."""
+        return tensors_digest(
+            [("labels", self.labels), *((str(k), one) for k, one in enumerate(self.features))]
+        )
+
+    def place_of(self, ids: np.ndarray) -> Tensor:
+        """Give the places (N,) in the bank of rows by name; −1 for a row that is not in it."""
+        order = np.argsort(self.ids)
+        known = self.ids[order]
+        places = np.searchsorted(known, ids.astype(known.dtype)).clip(max=len(known) - 1)
+        return torch.from_numpy(np.where(known[places] == ids, order[places], -1))
+
+    def save(self, path: Path) -> None:
+        """Write a `.npz` file."""
+        ids = self.ids.astype(str) if self.ids.dtype == object else self.ids
+        parts: dict[str, Any] = {f"features{k}": one.numpy() for k, one in enumerate(self.features)}
+        with path.open("wb") as file:
+            np.savez(file, ids=ids, labels=self.labels.numpy(), **parts)
+
+    @classmethod
+    def load(cls, path: Path) -> Bank:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+            count = sum(name.startswith("features") for name in file.files)
+            features = tuple(torch.from_numpy(file[f"features{k}"]) for k in range(count))
+            return cls(file["ids"], torch.from_numpy(file["labels"]), features)
+
+
+def bank_rows(rows: int) -> np.ndarray:
+    """Choose the rows of a data set that go into its bank: all, or `BANK_ROWS` evenly spaced."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, BANK_ROWS)).round().astype(np.int64))

@@ -1,0 +1,1 @@
+"""Loading a model, finding its classifier, pooling its features."""

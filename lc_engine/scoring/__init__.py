@@ -1,0 +1,1 @@
+"""A data set in, a score table out."""

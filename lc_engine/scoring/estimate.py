@@ -1,0 +1,199 @@
+"""What a job will take, by scoring a few of its rows: time, memory, disk, batch size."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lc_engine.scoring.progress import duration, peak_bytes
+from lc_engine.scoring.score import BATCH_ROWS, score
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lc_engine.data.batch import Batch, Source
+    from lc_engine.data.protocols import RowScorer
+
+# Rows of the first try, and seconds that the longest one takes at least.
+_FIRST_ROWS = 8
+_PROBE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job will take.
+
+    Attributes:
+        rows: N.
+        probed_rows: rows that were scored to find out.
+        batch_size: the fastest of those tried.
+        start_seconds: what comes once, after the model is loaded.
+        learning_seconds: of a head that learns from the data; every worker does that.
+        scoring_seconds: of the rest, which workers share.
+        peak_bytes: resident memory of a worker.
+        disk_bytes: of the score table.
+    """
+
+    rows: int
+    probed_rows: int
+    batch_size: int
+    start_seconds: float
+    learning_seconds: float
+    scoring_seconds: float
+    peak_bytes: int
+    disk_bytes: int
+
+    def seconds(self, workers: int) -> float:
+        """Return the wall time with that many workers like the one that was measured."""
+        return self.start_seconds + self.learning_seconds + self.scoring_seconds / workers
+
+    def to_dict(self, workers: int) -> dict[str, Any]:
+        """Return the fields, and the time with one worker and with several, as JSON values."""
+        return asdict(self) | {
+            "workers": workers,
+            "seconds": self.seconds(1),
+            "seconds_with_workers": self.seconds(workers),
+        }
+
+    def in_words(self, workers: int, worker: str) -> str:
+        """Say it to a person; `worker` is what the probe ran on."""
+        several = ""
+        if workers > 1:
+            several = f"; with {workers} workers like this one {duration(self.seconds(workers))}"
+        speed = self.rows / self.seconds(1)
+        return (
+            f"{self.rows:,} rows, judged by the first {self.probed_rows:,} on {worker}:\n"
+            f"  time    {duration(self.seconds(1))} at {speed:,.0f} rows/s{several}\n"
+            f"  memory  {self.peak_bytes / 2**20:,.0f} MiB per worker\n"
+            f"  disk    {self.disk_bytes / 2**20:,.1f} MiB of scores\n"
+            f"  batch   {self.batch_size} rows (--batch-size {self.batch_size})"
+        )
+
+
+def plan(
+    scorer: RowScorer, source: Source, *, batch_size: int | None = None, return_path: bool = False
+) -> Plan:
+    """Score the first rows of a data set, and say what all of them will take.
+
+    The probe is repeated with twice the rows until it takes a few seconds; what the last one takes
+    more than the one before is the time of its rows.
+
+    Args:
+        scorer: what to score with; it is not changed.
+        source: the data.
+        batch_size: rows at a time; None tries the usual number, a quarter and four times that.
+        return_path: whether the table gets `path_log_probs`.
+
+    Raises:
+        ValueError: no rows, or data that do not fit the scorer.
+    """
+    if not len(source):
+        raise ValueError("data: there are no rows to plan for")
+    usual: int = getattr(source, "batch_rows", BATCH_ROWS) if batch_size is None else batch_size
+    probe = _Probe(scorer, source, return_path)
+    rows = min(_FIRST_ROWS, len(source))
+    probe.run(rows, usual)  # loads the model
+    before = after = probe.run(rows, usual)
+    while after.seconds < _PROBE_SECONDS and rows < len(source):
+        rows = min(2 * rows, len(source))
+        before, after = after, probe.run(rows, usual)
+    sizes = (
+        []
+        if batch_size is not None
+        else [size for size in (usual // 4, 4 * usual) if 0 < size <= rows]
+    )
+    tried = {usual: after} | {size: probe.run(rows, size) for size in sizes}
+    best = min(tried, key=lambda size: tried[size].seconds)
+    learning, scoring = (
+        _whole(first, last, len(source)) * tried[best].seconds / after.seconds
+        for first, last in (
+            ((before.rows, before.learning), (after.rows, after.learning)),
+            ((before.rows, before.scoring), (after.rows, after.scoring)),
+        )
+    )
+    probed = (learning + scoring) / len(source) * rows
+    return Plan(
+        rows=len(source),
+        probed_rows=rows,
+        batch_size=best,
+        start_seconds=max(0.0, tried[best].seconds - probed),
+        learning_seconds=learning,
+        scoring_seconds=scoring,
+        peak_bytes=peak_bytes(),
+        disk_bytes=probe.disk_bytes(),
+    )
+
+
+def _whole(first: tuple[int, float], last: tuple[int, float], rows: int) -> float:
+    """Give the time of all rows by the slope between two probes, (rows, seconds) each."""
+    more = last[1] - first[1]
+    if last[0] == first[0] or more <= 0:  # one probe only, or noise
+        return last[1] / last[0] * rows
+    return more / (last[0] - first[0]) * rows
+
+
+class _Times(NamedTuple):
+    """What a probe of so many rows took."""
+
+    rows: int
+    learning: float
+    scoring: float
+
+    @property
+    def seconds(self) -> float:
+        return self.learning + self.scoring
+
+
+class _Probe:
+    """Scores the first rows, as a job would, into memory."""
+
+    def __init__(self, scorer: RowScorer, source: Source, return_path: bool) -> None:
+        self._scorer, self._source, self._return_path = scorer, source, return_path
+
+    def run(self, rows: int, batch_size: int) -> _Times:
+        """Score some rows."""
+        began = learnt = time.perf_counter()
+
+        def note(phase: str, done: int, total: int) -> None:
+            nonlocal learnt
+            if phase != "scores":
+                learnt = time.perf_counter()
+
+        self._table = score(
+            self._scorer,
+            _FirstRows(self._source, rows),
+            batch_size=batch_size,
+            return_path=self._return_path,
+            progress=note,
+        )
+        return _Times(rows, learnt - began, time.perf_counter() - learnt)
+
+    def disk_bytes(self) -> int:
+        """Return what the whole table takes, by what that of the last probe does."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "probe.parquet"
+            self._table.write(path)
+            return round(path.stat().st_size / len(self._table) * len(self._source))
+
+
+class _FirstRows:
+    """The first rows of a source."""
+
+    def __init__(self, source: Source, rows: int) -> None:
+        self.classes = source.classes
+        self._source, self._rows = source, rows
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def digest(self) -> str:
+        return self._source.digest()
+
+    def describe(self) -> dict[str, Any]:
+        return self._source.describe()
+
+    def batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        return self._source.batches(batch_size, start, self._rows if stop is None else stop)

@@ -1,0 +1,6 @@
+"""Selection: a score table in, row ids out."""
+
+from lc_engine.selection.api import STRATEGIES, choose_gamma, select
+from lc_engine.selection.gamma import GammaChoice
+
+__all__ = ["STRATEGIES", "GammaChoice", "choose_gamma", "select"]

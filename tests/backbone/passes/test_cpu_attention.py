@@ -1,0 +1,180 @@
+"""In the working copy, models' calls for attention run through ours where they may."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import partial
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torch.nn import functional
+
+from lc_engine import ops
+from lc_engine.backbone.passes.cpu_attention import FastAttention, fast_attention
+from lc_engine.masking import Masking
+from lc_engine.models.classifier import AUTO
+from lc_engine.ops import contract
+from lc_engine.path.learning_path import LearningPath
+from lc_engine.scorer.prepared import Prepared
+
+pytestmark = pytest.mark.skipif(contract.native() is None, reason="the C++ core was not built")
+
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The shapes of the queries that ran through ours."""
+    found, real = [], ops.attention
+
+    def counted(query, *others):
+        found.append(tuple(query.shape))
+        return real(query, *others)
+
+    monkeypatch.setattr(ops, "attention", counted)
+    return found
+
+
+@pytest.fixture
+def vector_core(monkeypatch):
+    """What the baseline leaves to torch is used with it too."""
+
+    def enter(forward, _):
+        forward()
+        return FastAttention
+
+    monkeypatch.setattr("lc_engine.backbone.optimized.fast_attention", enter)
+
+
+def close(found, wanted, dtype):
+    rough = 2e-2 if dtype == torch.bfloat16 else 1e-5
+    scale = wanted.abs().max().item()
+    torch.testing.assert_close(found, wanted, rtol=rough, atol=rough * scale)
+
+
+@pytest.mark.usefixtures("vector_core")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_vit_gives_what_it_gives_with_torch_s_attention(calls, dtype):
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10, depth=3).eval()
+    x = torch.randn(3, 3, 64, 64)
+    with torch.inference_mode():
+        path = LearningPath.explicit([1.0, 0.9])
+        found = Prepared(model, AUTO, Masking(), path).views(x, dtype).logits(x, [0])[0]
+        # The classifier sees one token of the last block.
+        assert calls == [(3, 3, 17, 64), (3, 3, 17, 64), (3, 3, 1, 64)]
+        close(found, model.to(dtype)(x.to(dtype)), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_multi_head_attention(calls, dtype, batch_first):
+    torch.manual_seed(0)
+    module = nn.MultiheadAttention(60, 3, batch_first=batch_first).eval().to(dtype)
+    x = torch.randn(2, 17, 60).to(dtype)
+    mask = torch.ones(17, 17).triu(1).bool() if batch_first else torch.eye(2).bool()
+    with torch.inference_mode():
+        wanted, _ = module(x, x, x, need_weights=False)
+        with FastAttention():
+            found, weights = module(x, x, x, need_weights=False)
+            assert calls == [(2, 3, 17, 20) if batch_first else (17, 3, 2, 20)]
+            assert weights is None
+            # What else it can be asked for is torch's.
+            others = [
+                module(x, x, x)[0],
+                module(x, x + 1, x, need_weights=False)[0],
+                module(x, x, x, need_weights=False, attn_mask=mask)[0],
+            ]
+        assert len(calls) == 1
+        close(found, wanted, dtype)
+        close(others[0], wanted, dtype)
+        close(others[1], module(x, x + 1, x, need_weights=False)[0], dtype)
+        close(others[2], module(x, x, x, need_weights=False, attn_mask=mask)[0], dtype)
+
+
+def test_transformer_encoder(calls):
+    torch.manual_seed(0)
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 4, batch_first=True), 2).eval()
+    x = torch.randn(2, 9, 32)
+    with torch.inference_mode():
+        wanted = model(x)
+        with FastAttention():
+            close(model(x), wanted, torch.float32)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attn_mask": torch.zeros(5, 5)},
+        {"is_causal": True},
+        {"dropout_p": 0.5},
+        {"scale": -1.0},
+        {"key": torch.ones(1, 2, 5, 8)},  # spread over the batch
+        {"query": torch.ones(5, 8), "key": torch.ones(5, 8), "value": torch.ones(5, 8)},
+    ],
+    ids=["mask", "causal", "dropout", "negative scale", "broadcast", "no heads"],
+)
+def test_other_calls_are_torch_s(calls, change):
+    torch.manual_seed(0)
+    given = {name: torch.randn(2, 2, 5, 8) for name in ("query", "key", "value")} | change
+    torch.manual_seed(1)
+    wanted = functional.scaled_dot_product_attention(**given)
+    torch.manual_seed(1)
+    with FastAttention():
+        found = functional.scaled_dot_product_attention(**given)
+    assert torch.equal(found, wanted)
+    assert not calls
+
+
+def test_other_dtypes_and_gradients_are_torch_s(calls):
+    with FastAttention():
+        q = torch.randn(1, 2, 5, 8)
+        functional.scaled_dot_product_attention(q.double(), q.double(), q.double())
+        q.requires_grad_()
+        functional.scaled_dot_product_attention(q, q, q).sum().backward()
+        assert not calls
+        assert q.grad is not None
+        with torch.no_grad():
+            functional.scaled_dot_product_attention(q, q, q)
+    assert len(calls) == 1
+
+
+def test_where_it_is_entered(monkeypatch):
+    class Core:
+        isa = "avx2"
+
+        def cpu_isa(self):
+            return self.isa
+
+    ran = []
+    x = torch.randn(2, 3, 4, 8)
+
+    def context(device="cpu", attends=True):
+        def forward():
+            ran.append(functional.scaled_dot_product_attention(x, x, x) if attends else x.sum())
+
+        return fast_attention(forward, torch.device(device))
+
+    monkeypatch.setattr(contract, "native", Core)
+    assert context() is FastAttention
+    assert context(attends=False) is nullcontext
+    assert context("cuda") is nullcontext
+    monkeypatch.setattr(Core, "isa", "baseline")
+    assert context() is nullcontext
+    monkeypatch.setattr(contract, "native", lambda: None)
+    assert context() is nullcontext
+    assert len(ran) == 5
+
+
+def test_modules_of_torch_are_seen_to_attend():
+    layer = nn.TransformerEncoderLayer(16, 2, batch_first=True).eval()
+    with torch.inference_mode():
+        for module in (layer, layer.self_attn):
+            x = torch.randn(2, 5, 16)
+            given = (x, x, x) if module is layer.self_attn else (x,)
+            found = fast_attention(partial(module, *given), torch.device("cpu"))
+            vectors = contract.native() is not None and contract.native().cpu_isa() != "baseline"
+            assert found is (FastAttention if vectors else nullcontext)

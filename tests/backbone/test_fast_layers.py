@@ -1,0 +1,213 @@
+"""Layers of the working copy run through lists of few weights, or fewer multiplications."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from lc_engine.backbone import layer_kernels as layer_forms
+from lc_engine.backbone.fast_layers import FastLayers
+from lc_engine.masking import Masking
+from lc_engine.models.classifier import AUTO
+from lc_engine.ops import SparseLayerPlan, WinogradPlan, contract
+from lc_engine.path.learning_path import LearningPath
+from lc_engine.scorer.prepared import Prepared
+from lc_engine.submodels import Submodels
+
+pytestmark = pytest.mark.skipif(contract.native() is None, reason="the C++ core was not built")
+
+PATH = LearningPath.explicit([1.0, 0.4, 0.1])
+
+
+class Counted(SparseLayerPlan):
+    """Counts what is run through lists."""
+
+    calls = 0
+
+    def __call__(self, x):
+        Counted.calls += 1
+        return super().__call__(x)
+
+
+class CountedWinograd(WinogradPlan):
+    """Counts what is convolved by fewer multiplications."""
+
+    calls = 0
+
+    def __call__(self, x):
+        CountedWinograd.calls += 1
+        return super().__call__(x)
+
+
+@pytest.fixture
+def winograd(monkeypatch):
+    monkeypatch.setattr("lc_engine.ops.WinogradPlan", CountedWinograd)
+    CountedWinograd.calls = 0
+    return CountedWinograd
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    monkeypatch.setattr("lc_engine.ops.SparseLayerPlan", Counted)
+    Counted.calls = 0
+    return Counted
+
+
+def network(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    if name == "convolutions":
+        return timm.create_model("resnet18", num_classes=10, zero_init_last=False).eval()
+    return timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10, depth=3).eval()
+
+
+@pytest.mark.parametrize("kind", ["magnitude", "random"])
+@pytest.mark.parametrize("name", ["convolutions", "tokens"])
+def test_features_are_those_of_the_masked_model(counted, name, kind):
+    model, masking = network(name), Masking(kind)
+    x = torch.randn(3, 3, 64, 64)
+    with torch.inference_mode():
+        views = Prepared(model, AUTO, masking, PATH).views(x, torch.float32)
+        views.features(x, [0])
+        assert counted.calls == 0 or name == "convolutions"  # all weights, but for global masks
+        before = counted.calls
+        found = views.features(x, range(3))
+        assert counted.calls >= before + 12
+        again = views.features(x, [2, 0, 1])
+        with Submodels(model, PATH, masking) as submodels:
+            for k in range(3):
+                submodels.at(k)
+                logits = model(x)
+                scored = views.logits(x, [k])[0]
+                scale = logits.abs().max().item()
+                torch.testing.assert_close(scored, logits, rtol=1e-4, atol=1e-4 * scale)
+    torch.testing.assert_close(again, found[[2, 0, 1]], rtol=1e-5, atol=1e-5)
+
+
+def test_the_lists_are_those_of_the_weights_that_are_there(counted):
+    torch.manual_seed(0)
+    layer, x = nn.Linear(64, 64), torch.randn(2, 50, 64)
+    forwards = FastLayers([layer])
+    with torch.no_grad():
+        layer.weight *= torch.rand(64, 64) < 0.1
+        first = layer(x)
+        layer.weight *= 2
+        forwards.rewritten()
+        second = layer(x)
+    assert counted.calls == 2
+    torch.testing.assert_close(second - layer.bias, 2 * (first - layer.bias), rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_may_name_the_input(counted):
+    layer, x = nn.Linear(64, 64), torch.randn(2, 50, 64)
+    with torch.no_grad():
+        layer.weight *= torch.rand(64, 64) < 0.1
+        FastLayers([layer])
+        assert torch.equal(layer(input=x), layer(x))
+    assert counted.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (nn.Linear(64, 64), torch.randn(40, 64)),  # a row per sample
+        (nn.Conv2d(32, 32, 3, groups=32), torch.randn(2, 32, 8, 8)),
+        (nn.Conv2d(32, 32, 3, padding="same"), torch.randn(2, 32, 8, 8)),
+        (nn.Conv2d(32, 32, 3, padding_mode="circular", padding=1), torch.randn(2, 32, 8, 8)),
+        (nn.Conv2d(3, 32, 3), torch.randn(2, 3, 8, 8)),
+        (nn.Linear(64, 64).double(), torch.randn(2, 50, 64).double()),
+        (nn.Bilinear(4, 4, 4), None),
+    ],
+    ids=["one row", "grouped", "same", "circular", "three channels", "float64", "another kind"],
+)
+def test_other_layers_stay_as_they_are(counted, layer, x):
+    with torch.no_grad():
+        layer.weight *= torch.rand_like(layer.weight) < 0.05
+        want = None if x is None else layer(x)
+        FastLayers([layer])
+        assert x is None or torch.equal(layer(x), want)
+    assert counted.calls == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_convolutions_with_many_weights_take_fewer_multiplications(winograd, dtype):
+    model, path = network("convolutions"), LearningPath.explicit([1.0, 0.8])
+    x = torch.randn(5, 3, 64, 64)
+    with torch.inference_mode():
+        views = Prepared(model, AUTO, Masking(), path).views(x, dtype)
+        before = winograd.calls
+        found = views.features(x, range(2))
+        assert winograd.calls == before + 2 * 7  # of two stages; the others have too few pixels
+        with Submodels(model, path) as submodels:
+            for k in range(2):
+                submodels.at(k)
+                wanted = model.forward_head(model.forward_features(x), pre_logits=True)
+                rough = 1e-4 if dtype == torch.float32 else 5e-2
+                torch.testing.assert_close(
+                    found[k].float(), wanted, rtol=rough, atol=rough * wanted.abs().max().item()
+                )
+
+
+@pytest.mark.parametrize(
+    ("layer", "side"),
+    [
+        (nn.Conv2d(64, 64, 3, padding=1, stride=2), 16),
+        (nn.Conv2d(64, 64, 3, padding=2, dilation=2), 16),
+        (nn.Conv2d(64, 64, 5, padding=2), 16),
+        (nn.Conv2d(24, 64, 3, padding=1), 16),
+        (nn.Conv2d(64, 24, 3, padding=1), 16),
+        (nn.Conv2d(64, 64, 3, padding=1), 7),  # 2 x 16 tiles
+        (nn.Conv2d(64, 64, 3, padding=1, groups=2), 16),
+    ],
+    ids=["stride", "dilation", "five", "inputs", "outputs", "small", "grouped"],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_other_convolutions_are_packed(monkeypatch, winograd, layer, side, dtype):
+    packed, pack = [], layer_forms._packed_convolution
+
+    def counting(*arguments):
+        packed.append(arguments)
+        return pack(*arguments)
+
+    monkeypatch.setattr(layer_forms, "_packed_convolution", counting)
+    layer = copy.deepcopy(layer).to(dtype, memory_format=torch.channels_last)
+    x = torch.randn(2, layer.in_channels, side, side).to(dtype, memory_format=torch.channels_last)
+    with torch.inference_mode():
+        wanted, wanted_few = layer(x), layer(x[:1, :, 1:])
+        FastLayers([layer])
+        for _ in range(2):
+            torch.testing.assert_close(layer(x), wanted, rtol=1e-2, atol=1e-2)
+        assert layer(x).is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(layer(x[:1, :, 1:]), wanted_few, rtol=1e-2, atol=1e-2)
+    assert winograd.calls == 0
+    assert len(packed) == (side == 16)  # too few pixels to pack for
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_linear_layers_with_many_weights_are_packed_once(monkeypatch, dtype):
+    packed = []
+    pack = layer_forms._packed
+
+    def counting(*arguments):
+        packed.append(arguments)
+        return pack(*arguments)
+
+    monkeypatch.setattr(layer_forms, "_packed", counting)
+    for bias in (True, False):
+        layer = nn.Linear(72, 40, bias=bias).to(dtype)
+        x, few = torch.randn(3, 100, 72).to(dtype), torch.randn(3, 10, 72).to(dtype)
+        with torch.inference_mode():
+            wanted, wanted_few = layer(x), layer(few)
+            fast = FastLayers([layer])
+            for _ in range(3):
+                torch.testing.assert_close(layer(x), wanted)
+            assert len(packed) == 1
+            layer.weight *= 2
+            fast.rewritten()
+            assert torch.equal(layer(few), layer(few))
+            assert not torch.equal(layer(few), wanted_few)
+        assert len(packed) == 1  # too few rows to pack for
+        packed.clear()

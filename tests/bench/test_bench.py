@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+
+import numpy as np
+import pytest
+import torch
+from lc_engine.kernels import floors
+from safetensors.torch import save_file
+
+import lc_engine as lc
+from helpers.networks import SmallNet
+from helpers.realdata import picture_files
+from lc_engine.bench import DisagreementError, measure, parity, report, ways
+from lc_engine.bench.config import BenchConfig
+from lc_engine.bench.images import picture_job
+from lc_engine.bench.linear import linear_job
+from lc_engine.bench.machine import Machine, Work
+from lc_engine.bench.roofline import call
+from lc_engine.bench.rows import some_rows
+from lc_engine.cli import main as cli
+from lc_engine.data.open import open_source
+from lc_engine.data.readers.arrays import ArraySource
+
+MACHINE = Machine(1e9, 4e9, 1e9, 2, 2, "a processor", {"python": "3"})
+WIDTH, CLASSES, ROWS = 24, 5, 160
+
+
+@pytest.fixture(scope="module")
+def features():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(ROWS, WIDTH, generator=generator)
+    return values, torch.randint(0, CLASSES, (ROWS,), generator=generator)
+
+
+@pytest.fixture(scope="module")
+def head():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return torch.nn.Linear(WIDTH, CLASSES)
+
+
+def without_compiler(job):
+    return dataclasses.replace(job, ways=[w for w in job.ways if w.name != ways.COMPILED])
+
+
+@pytest.fixture
+def job(features, head):
+    path = lc.LearningPath.geometric(8, 0.1)
+    return without_compiler(linear_job("a head", head, ArraySource(*features), path, 64))
+
+
+def replaced(job, name, run):
+    return dataclasses.replace(
+        job, ways=[dataclasses.replace(w, run=run) if w.name == name else w for w in job.ways]
+    )
+
+
+def test_every_way_of_a_head_gives_the_engine_s_scores(job):
+    found = measure(job, rounds=2, say=lambda _: None)
+    assert [way.name for way in found.ways] == [
+        "naive loop", "released way", "bfloat16 loop", "engine"
+    ]  # fmt: skip
+    for way in found.ways[1:]:
+        assert way.parity.agrees
+        assert way.seconds > 0
+    assert found.ways[-1].parity.difference < 1e-5
+    assert 1e-5 < found.ways[2].parity.difference < 0.05, "bfloat16 rounds"
+    assert (found.rows, found.scored, found.sub_models, found.forwards) == (ROWS, ROWS, 8, 8)
+    assert {(cost.sub_models, cost.rows) for cost in found.costs} == {
+        (2, 160), (4, 160), (8, 40), (8, 80), (8, 160)
+    }  # fmt: skip
+
+
+def test_pictures_are_scored_the_same_by_every_way():
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(48, 3, 8, 8, generator=generator)
+    pairs = [(x, i % 3) for i, x in enumerate(inputs)]
+    pairs[5] = (torch.full((3, 8, 8), torch.nan), 1)
+    model = SmallNet(1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    made = picture_job("a net", model, open_source(pairs), lc.LearningPath.gauss(4, 0.3, 1), 16)
+    found = measure(without_compiler(made), rounds=1, say=lambda _: None)
+    assert found.scored == 47
+    assert found.forwards == 5
+    assert found.work.flops > 0
+    for way in found.ways[1:]:
+        assert way.parity.agrees, way
+        assert way.seconds > 0
+    assert next(w for w in found.ways if w.name == ways.ENGINE).parity.difference < 1e-5
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_torch_compile_gives_the_same_scores(features, head):
+    path = lc.LearningPath.geometric(4, 0.1)
+    made = linear_job("a head", head, ArraySource(*features), path, 64)
+    by_name = {way.name: way for way in made.ways}
+    want = by_name[ways.NAIVE].run(made.source, path)
+    np.testing.assert_allclose(by_name[ways.COMPILED].run(made.source, path), want, atol=1e-5)
+
+
+def permuted(lc):
+    return lc[::-1].copy()
+
+
+WRONG = {
+    "rows in another order": permuted,
+    "a sub-model too few": lambda lc: lc * 7 / 8,
+    "upside down": lambda lc: 1 - lc,
+    "one wrong row": lambda lc: np.where(np.arange(len(lc)) == 3, 1 - lc, lc),
+    "a constant": lambda lc: np.full_like(lc, lc.mean()),
+    "a row missing": lambda lc: lc[:-1],
+    "not a number": lambda lc: np.where(np.arange(len(lc)) == 9, np.nan, lc),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_engine_gets_no_speed(job, kind):
+    right = next(way.run for way in job.ways if way.name == ways.ENGINE)
+    calls = []
+
+    def run(rows, path):
+        calls.append(len(rows))
+        return WRONG[kind](right(rows, path))
+
+    with pytest.raises(DisagreementError, match="no speed is given") as caught:
+        measure(replaced(job, ways.ENGINE, run), say=lambda _: None)
+    assert "'engine' are not those of 'naive loop'" in str(caught.value)
+    assert calls == [ROWS], "it was not timed"
+
+
+def test_another_way_that_is_wrong_is_listed_without_a_speed(job):
+    right = next(way.run for way in job.ways if way.name == ways.BFLOAT16)
+    wrong = replaced(job, ways.BFLOAT16, lambda rows, path: permuted(right(rows, path)))
+    found = measure(wrong, rounds=1, say=lambda _: None)
+    (way,) = [way for way in found.ways if way.name == ways.BFLOAT16]
+    assert way.seconds is None
+    assert way.reason == "its scores differ too much"
+    text = report.as_text([found], MACHINE, "again")
+    (line,) = [line for line in text.splitlines() if line.startswith("bfloat16 loop")]
+    assert "×" not in line
+    kept = json.loads(report.as_json([found], MACHINE, "again"))["jobs"][0]["ways"][2]
+    assert kept["seconds"] is None
+    assert kept["parity"]["agrees"] is False
+    assert "rows_per_second" not in kept
+
+
+def test_a_compiler_that_fails_is_named(job):
+    def run(rows, path):
+        raise RuntimeError("no C++ compiler\nat all")
+
+    broken = dataclasses.replace(job, ways=[*job.ways, ways.Way(ways.COMPILED, run, optional=True)])
+    way = measure(broken, rounds=1, say=lambda _: None).ways[-1]
+    assert way.seconds is None
+    assert way.reason == "did not run: RuntimeError: no C++ compiler"
+    with pytest.raises(RuntimeError, match="no C\\+\\+ compiler"):
+        measure(replaced(job, ways.RELEASED, run), say=lambda _: None)
+
+
+def test_ties_may_be_exchanged_among_the_kept():
+    reference = np.array([0.1, 0.5, 0.5 + 1e-8, 0.9])
+    found = reference + np.array([0, 2e-8, 0, 0])
+    assert parity.compare(reference, found, 0.5, parity.EXACT).agrees
+    assert parity.compare(reference, found, 0.5, parity.EXACT).same == 2
+    swapped = parity.compare(reference, np.array([0.1, 0.9, 0.5, 0.5]), 0.5, parity.ROUNDED)
+    assert (swapped.kept, swapped.same) == (2, 1)
+    constant = np.full(4, 0.5)
+    assert parity.compare(constant, constant, 0.5, parity.EXACT).correlation == 1
+
+
+def test_spearman_s_correlation_is_scipy_s():
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 6, 50) / 6, rng.random(50)
+    found = parity.compare(a, b, 0.1, parity.ROUNDED).correlation
+    assert found == pytest.approx(stats.spearmanr(a, b).statistic)
+
+
+def test_rows_of_pictures_are_spread_and_features_come_first(features):
+    pairs = [(torch.full((2,), float(i)), i // 10) for i in range(40)]
+    some = some_rows(open_source(pairs), 4)
+    (batch,) = some.batches(8)
+    assert batch.ids.tolist() == [0, 13, 26, 39]
+    assert batch.labels.tolist() == [0, 1, 2, 3]
+    assert batch.inputs[:, 0].tolist() == [0, 13, 26, 39]
+    first = some_rows(ArraySource(*features), 10)
+    assert [len(b) for b in first.batches(8)] == [8, 2]
+    assert first.describe()["of"] == ROWS
+    source = ArraySource(*features)
+    assert some_rows(source, ROWS) is source
+
+
+def test_the_table_and_the_json_say_the_same(job):
+    found = measure(job, rounds=1, say=lambda _: None)
+    found = dataclasses.replace(
+        found,
+        ways=[dataclasses.replace(w, seconds=i + 1.0) for i, w in enumerate(found.ways)],
+        reading=0.4,
+        work=Work(flops=500_000_000, bytes=10),
+    )
+    text = report.as_text([found], MACHINE, "lc-engine bench --rows 160")
+    (line,) = [line for line in text.splitlines() if line.startswith("released way")]
+    assert line.split()[2:4] == ["80.0", "0.50×"]  # 160 rows in 2 s; the engine takes 4
+    assert "8 dense forwards at this machine's float32 peak: 4 s, 100 %" in text
+    assert "10 % of the engine's time" in text
+    assert text.endswith("again: lc-engine bench --rows 160")
+    kept = json.loads(report.as_json([found], MACHINE, "c"))
+    assert kept["machine"]["versions"] == {"python": "3"}
+    job = kept["jobs"][0]
+    assert job["ways"][1]["times_the_engine"] == 0.5
+    assert job["roofline_seconds"] == 4
+    assert job["decode_share_of_engine"] == pytest.approx(0.1)
+
+
+@pytest.fixture
+def files(tmp_path, features, head):
+    np.save(tmp_path / "x.npy", features[0].numpy())
+    np.save(tmp_path / "y.npy", features[1].numpy())
+    save_file({"weight": head.weight, "bias": head.bias}, tmp_path / "head.safetensors")
+    return tmp_path
+
+
+def test_the_command_measures_files_and_can_be_repeated(files, capsys):
+    arguments = [
+        "bench", "--model", str(files / "head.safetensors"), "--data", str(files / "x.npy"),
+        "--labels", str(files / "y.npy"), "--rows", "100", "--rounds", "1",
+        "--path", "geometric:6:0.1", "--out", str(files / "out" / "bench.json"),
+    ]  # fmt: skip
+    assert cli.run(arguments) == cli.FINISHED
+    captured = capsys.readouterr()
+    assert "head.safetensors on x.npy: 100 of 100 rows, 6 sub-models" in captured.out
+    kept = json.loads((files / "out" / "bench.json").read_text())
+    assert kept["jobs"][0]["rows"] == 100
+    assert kept["machine"]["flops"] > 0
+    assert kept["machine"]["bandwidth"] > 0
+    again = shlex.split(kept["command"])
+    assert again[0] == "lc-engine"
+    assert set(arguments) <= set(again)
+
+
+def test_the_command_refuses_a_wrong_engine(files, capsys, monkeypatch):
+    real = linear_job
+
+    def wrong(*arguments):
+        return replaced(real(*arguments), ways.ENGINE, lambda rows, path: np.zeros(len(rows)))
+
+    monkeypatch.setattr("lc_engine.bench.config.linear_job", wrong)
+    arguments = [
+        "bench", "--model", str(files / "head.safetensors"), "--data", str(files / "x.npy"),
+        "--labels", str(files / "y.npy"), "--path", "geometric:3:0.1",
+        "--out", str(files / "bench.json"),
+    ]  # fmt: skip
+    assert cli.run(arguments) == cli.FAILED
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "rows/s" not in captured.err
+    assert "no speed is given" in captured.err
+    assert not (files / "bench.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "m"], "--model and --data go together"),
+        (["--path", "gauss:3"], "--path needs --model and --data"),
+        (["--keep", "0"], "--keep must lie in"),
+        (["--language", "--labels", "y.npy"], "--labels does not go with a language model"),
+        (["--language", "--model", "m", "--data", "x"], "leave out --model"),
+        (["--model", "no/such", "--data", "x"], "model 'no/such' is not known"),
+    ],
+)
+def test_arguments_that_do_not_fit(arguments, message, capsys):
+    assert cli.run(["bench", *arguments]) == cli.BAD_INPUT
+    assert message in capsys.readouterr().err
+
+
+def test_a_head_does_not_go_with_pictures(files, tmp_path, capsys):
+    for name, content, label in picture_files("cifar10")[:4]:
+        (tmp_path / "set" / str(label)).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / str(label) / name).write_bytes(content)
+    arguments = ["--model", str(files / "head.safetensors"), "--data", str(tmp_path / "set")]
+    assert cli.run(["bench", *arguments]) == cli.BAD_INPUT
+    assert "do not go together" in capsys.readouterr().err
+
+
+def test_instructions_are_scored_the_same_by_every_way(tmp_path, capsys):
+    """The command on a tiny language model in a folder; its rows have an answer or none."""
+    from helpers import tiny_language_model as tiny
+
+    model, tokenizer = tiny.model(), tiny.tokenizer()
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    rows = [{"prompt": f"how many {'x' * i}", "completion": str(i) * (i % 5)} for i in range(30)]
+    (tmp_path / "talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = language_job_of(tmp_path)
+    found = measure(without_compiler(made), rounds=1, say=lambda _: None)
+    assert (found.rows, found.scored) == (24, 19)
+    for way in found.ways[1:]:
+        assert way.parity.agrees, way
+    assert found.ways[-2].parity.difference < 1e-5
+    arguments = ["--model", str(tmp_path / "model"), "--data", str(tmp_path / "talk.jsonl")]
+    assert cli.run(["bench", *arguments, "--image-size", "3"]) == cli.BAD_INPUT
+    assert "--image-size does not go with a language model" in capsys.readouterr().err
+
+
+def language_job_of(folder):
+    """The job that the command makes of a folder with a model and rows."""
+    config = BenchConfig(
+        model=str(folder / "model"),
+        data=folder / "talk.jsonl",
+        labels=None,
+        feature_column=None,
+        label_column=None,
+        checkpoint=None,
+        image_size=None,
+        path="gauss:3:0.5:1.0",
+        rows=24,
+        rounds=1,
+        keep=0.1,
+        out=folder / "bench.json",
+    )
+    return config._own()
+
+
+def test_the_roofline_names_every_launch_and_says_that_nothing_was_measured(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cli.run(["bench", "--roofline"]) == cli.FINISHED
+    text = capsys.readouterr().out
+    for launch in floors.LAUNCHES:
+        assert launch.name in text
+    assert "H100" in text
+    assert "measured: nothing" in text
+
+
+SMALL = {"N": 5, "T": 5, "M": 5, "D": 8, "H": 6, "C": 4, "V": 9, "E": 7, "K": 3, "weights": 100}
+
+
+@pytest.mark.parametrize("launch", floors.LAUNCHES, ids=lambda launch: launch.name)
+def test_every_launch_of_the_roofline_runs(launch):
+    small = dataclasses.replace(launch, sizes={name: SMALL[name] for name in launch.sizes})
+    found = call(small, "cpu")()
+    scores = getattr(found, "lc", found)
+    if launch.operator != "apply_thresholds":
+        assert scores.isfinite().all()
+        assert scores.numel() > 0

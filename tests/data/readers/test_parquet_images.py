@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from helpers.images import encode, to_tensor
+from helpers.reading import assert_same, read_rows
+from lc_engine.data.open import open_source
+
+
+def pictures(count):
+    return np.random.default_rng(0).integers(0, 256, (count, 6, 5, 3), dtype=np.uint8)
+
+
+def write(path, content, labels, struct, **options):
+    if struct:
+        content = [{"bytes": one, "path": "x.png"} for one in content]
+    pq.write_table(pa.table({"image": content, "label": labels}), path, **options)
+
+
+@pytest.mark.parametrize("struct", [False, True])
+def test_pictures_of_a_folder_read_as_one(tmp_path, struct):
+    pixels = pictures(23)
+    content, labels = [encode(one) for one in pixels], list(range(23))
+    write(tmp_path / "a.parquet", content[:9], labels[:9], struct, row_group_size=4)
+    write(tmp_path / "b.parquet", content[9:], labels[9:], struct, row_group_size=100)
+    source = open_source(tmp_path, transform=to_tensor, num_workers=2)
+    want = [
+        (i, (pixels[i].transpose(2, 0, 1) / np.float32(255)).astype(np.float32), i, "ok", "")
+        for i in range(23)
+    ]
+    for batch_size in (1, 5, 100):
+        assert_same(read_rows(source, batch_size), want)
+    assert_same(read_rows(source, 3, 7, 20), want[7:20])
+    assert source.describe()["kind"] == "parquet_images"
+
+
+def test_each_bad_row_keeps_its_place(tmp_path):
+    content: list[bytes | None] = [encode(one) for one in pictures(12)]
+    content[1], content[2], content[3] = None, b"no picture", content[3][:60]
+    labels: list[int | None] = list(range(12))
+    labels[4], labels[5] = None, -3
+    path = tmp_path / "x.parquet"
+    write(path, content, labels, False, row_group_size=6, compression="none")
+    damaged = bytearray(path.read_bytes())
+    column = pq.read_metadata(path).row_group(1).column(0)
+    page = column.dictionary_page_offset or column.data_page_offset
+    damaged[page : page + 8] = b"\xff" * 8
+    path.write_bytes(damaged)
+    rows = read_rows(open_source(path, transform=to_tensor), 5)
+    assert [row[3] for row in rows] == [
+        "ok",
+        *["unreadable"] * 3,
+        *["bad_label"] * 2,
+        *["unreadable"] * 6,
+    ]
+    assert [row[2] for row in rows[:4]] == [0, 1, 2, 3]
+    assert "null" in rows[1][4]
+    assert "row group 1 of x.parquet" in rows[8][4]
+
+
+def test_features_go_before_pictures_unless_these_are_asked_for(tmp_path):
+    content = [encode(one) for one in pictures(2)]
+    table = pa.table({"image": content, "emb": [[1.0, 2.0], [3.0, 4.0]], "label": [0, 1]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    assert open_source(tmp_path).describe()["kind"] == "parquet"
+    asked = open_source(tmp_path, feature_column="image", transform=to_tensor)
+    assert asked.describe()["feature_column"] == "image"
+    with pytest.raises(ValueError, match="'no' is not there; the columns are image"):
+        open_source(tmp_path, feature_column="no")

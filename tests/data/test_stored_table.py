@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from helpers.score_tables import made
+from lc_engine.data.stored_table import StoredTable
+from lc_engine.data.table import ScoreTable
+
+
+def stored(folder, sizes):
+    parts = [made(seed, rows) for seed, rows in enumerate(sizes)]
+    names = [folder / f"part-{i:05d}-of-{len(sizes):05d}.parquet" for i in range(len(sizes))]
+    for part, name in zip(parts, names, strict=True):
+        part.write(name)
+    return ScoreTable.read(folder), ScoreTable.concat(parts), names
+
+
+@pytest.mark.parametrize("sizes", [(0,), (1,), (20, 3, 30)])
+def test_it_is_the_table_that_was_written(tmp_path, sizes):
+    table, want, _ = stored(tmp_path, sizes)
+    assert len(table) == len(want) == sum(sizes)
+    assert table.metadata == want.metadata
+    assert table.column_names == want.column_names
+    assert table.status_counts() == want.status_counts()
+    assert table.bad_rows(3) == want.bad_rows(3)
+    for name in want.column_names:
+        np.testing.assert_array_equal(table.column(name), want.column(name))
+    assert table.table.equals(want.table)
+
+
+def test_bad_rows_are_the_first_ones_over_all_parts(tmp_path):
+    table, _, _ = stored(tmp_path, (3, 2, 3))
+    assert table.bad_rows(2) == [(1, "unreadable", "why"), (1, "unreadable", "why")]
+    assert table.bad_rows(0) == []
+
+
+def test_a_column_does_not_read_the_others(tmp_path):
+    table, want, names = stored(tmp_path, (20, 20))
+    content = bytearray(names[1].read_bytes())
+    import pyarrow.parquet as pq
+
+    footer = pq.read_metadata(names[1]).row_group(0)
+    where = {footer.column(i).path_in_schema: footer.column(i) for i in range(footer.num_columns)}
+    content[where["lc"].data_page_offset + where["lc"].total_compressed_size - 4] ^= 255
+    names[1].write_bytes(content)
+    np.testing.assert_array_equal(table.column("loss"), want.column("loss"))
+    with pytest.raises(ValueError, match=rf"{names[1].name} cannot be read"):
+        table.column("lc")
+
+
+def test_parts_of_different_runs_are_refused(tmp_path):
+    made(0).write(tmp_path / "a.parquet")
+    made(0, model_digest="m2").write(tmp_path / "b.parquet")
+    made(0, sub_models=0).write(tmp_path / "c.parquet")
+    with pytest.raises(ValueError, match="model_digest: 'm1' -> 'm2'"):
+        StoredTable([tmp_path / "a.parquet", tmp_path / "b.parquet"])
+    with pytest.raises(ValueError, match="different runs: columns"):
+        StoredTable([tmp_path / "a.parquet", tmp_path / "c.parquet"])

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lc_engine.data.batch import OK, UNREADABLE, Batch, row_ranges
+from lc_engine.data.wrap.cache import DecodedRows
+
+ROWS = 23
+
+
+class Counting:
+    """Rows 0 … 22 as pictures of their own number, every fifth unreadable; counts its reading."""
+
+    classes = None
+
+    def __init__(self) -> None:
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return ROWS
+
+    def digest(self) -> str:
+        return "digest"
+
+    def describe(self):
+        return {"kind": "counting"}
+
+    def batches(self, batch_size, start=0, stop=None):
+        for rows in row_ranges(ROWS, batch_size, start, stop):
+            self.read += rows
+            good = [row for row in rows if row % 5]
+            yield Batch(
+                ids=np.array(rows),
+                inputs=torch.tensor(good, dtype=torch.float32)[:, None, None, None].expand(
+                    -1, 3, 2, 2
+                ),
+                labels=torch.tensor(rows),
+                status=[OK if row % 5 else UNREADABLE for row in rows],
+                detail=["" if row % 5 else f"row {row}" for row in rows],
+            )
+
+
+def rows_of(batches):
+    found = []
+    for batch in batches:
+        inputs = iter(batch.inputs[:, 0, 0, 0].tolist())
+        for i, row in enumerate(batch.ids.tolist()):
+            ok = batch.status[i] == OK
+            found.append((row, int(batch.labels[i]), batch.detail[i], next(inputs) if ok else None))
+        assert next(inputs, None) is None
+    return found
+
+
+@pytest.mark.parametrize("room", [0, 7, 12, ROWS])  # of unreadable rows nothing is kept
+@pytest.mark.parametrize("batch_size", [1, 4, 50])
+def test_the_second_reading_gives_the_same_rows(room, batch_size):
+    source = Counting()
+    rows = DecodedRows(source, room * 3 * 2 * 2 * 4)
+    plain = rows_of(Counting().batches(batch_size))
+    assert rows_of(rows.batches(batch_size)) == plain
+    assert source.read == list(range(ROWS))
+    rows.settle()
+    for cut in ([(0, ROWS)], [(3, 11), (11, 12), (12, 12), (12, ROWS)]):
+        source.read.clear()
+        for start, stop in cut:
+            assert rows_of(rows.batches(5, start, stop)) == plain[start:stop]
+        assert all(row >= rows.rows_kept for row in source.read)
+    assert (rows.rows_kept == ROWS) == (room == ROWS)
+
+
+def test_an_interrupted_reading_goes_on_where_it_was():
+    source = Counting()
+    rows = DecodedRows(source, 1 << 20)
+    next(rows.batches(16))
+    assert rows.rows_kept == 16
+    assert [row for row, *_ in rows_of(rows.batches(16))] == list(range(ROWS))
+    assert sorted(source.read) == list(range(ROWS))
+
+
+def test_rows_outside_are_refused():
+    with pytest.raises(ValueError, match="outside"):
+        list(DecodedRows(Counting(), 0).batches(4, 0, ROWS + 1))

@@ -1,0 +1,77 @@
+"""`lc-engine select` hands its options to `select` as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from helpers.selection_tables import mapping
+from lc_engine.cli import main as cli
+from lc_engine.data.table import ScoreTable
+from lc_engine.selection import select
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROWS, KEEP = 200, 30
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> ScoreTable:
+    scores = mapping(0, ROWS)
+    lc = scores["lc"][::-1]  # so that lc and loss disagree, and an option not passed on shows
+    built = ScoreTable.from_arrays(
+        ids=scores["id"], labels=scores["label"], lc=lc, loss=scores["loss"],
+        lc_std=scores["lc_std"], status=["ok"] * ROWS, detail=[""] * ROWS, metadata={},
+    )  # fmt: skip
+    built.write(tmp_path / "scores.parquet")
+    return built
+
+
+def run(folder: Path, *more: str) -> int:
+    out = folder / "subset.npy"
+    command = ["select", str(folder / "scores.parquet"), "--keep", str(KEEP), "--out", str(out)]
+    return cli.run([*command, "--strategy", "hard", *more])
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments"),
+    [
+        (["--floor", "5"], {"floor": 5}),
+        (["--cap", "16"], {"cap": 16}),
+        (["--noise-guard", "0.2"], {"noise_guard": 0.2}),
+        (["--score", "lc"], {"score": "lc"}),
+        (
+            ["--floor", "3", "--cap", "20", "--noise-guard", "0.1", "--score", "lc"],
+            {"floor": 3, "cap": 20, "noise_guard": 0.1, "score": "lc"},
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_each_option_reaches_the_selection(
+    table: ScoreTable, tmp_path: Path, options: list[str], arguments: dict[str, object]
+) -> None:
+    assert run(tmp_path, *options) == 0
+    kept = np.load(tmp_path / "subset.npy")
+    np.testing.assert_array_equal(kept, select(table, KEEP, "hard", **arguments))
+    assert not np.array_equal(kept, select(table, KEEP, "hard"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--floor", "-1"], "--floor"),
+        (["--cap", "2"], "floor and cap allow"),
+        (["--noise-guard", "1.5"], "noise_guard must lie in [0, 1)"),
+        (["--score", "id"], "--score"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    table: ScoreTable, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str],
+    message: str,
+) -> None:  # fmt: skip
+    assert run(tmp_path, *options) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "subset.npy").exists()

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers.selection_tables import mapping, shuffled
+from lc_engine.data.table import ScoreTable
+from lc_engine.selection import select
+from lc_engine.selection.rows import hash_ids, read_rows
+
+
+def as_table(scores: dict[str, Any]) -> ScoreTable:
+    rows = len(scores["id"])
+    return ScoreTable.from_arrays(
+        ids=scores["id"],
+        labels=scores["label"],
+        lc=scores["lc"],
+        loss=scores["loss"],
+        lc_std=scores["lc_std"],
+        status=list(scores.get("status", ["ok"] * rows)),
+        detail=[""] * rows,
+        metadata={},
+    )
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_a_score_table_and_a_mapping_give_the_same(text: bool) -> None:
+    scores = mapping(1, 120)
+    if text:
+        scores["id"] = np.array([f"cats/{i}.png" for i in scores["id"]])
+    scores["status"] = np.where(np.arange(120) % 7 == 0, "unreadable", "ok")
+    kept = select(scores, 0.3, gamma=0.2)
+    np.testing.assert_array_equal(select(as_table(scores), 0.3, gamma=0.2).astype(kept.dtype), kept)
+    assert len(kept) == round(0.3 * (scores["status"] == "ok").sum()), "only ok rows count"
+    bad = scores["id"][scores["status"] != "ok"]
+    assert not np.isin(kept, bad).any()
+
+
+def test_a_bad_row_may_hold_anything() -> None:
+    scores = mapping(2, 30)
+    scores["status"] = np.array(["ok"] * 29 + ["non_finite"])
+    scores["loss"][29] = np.nan
+    scores["label"][29] = -1
+    assert len(select(scores, 1.0, "hard")) == 29
+    assert -1 not in read_rows(scores).names
+
+
+@pytest.mark.parametrize("ids", [np.arange(500), np.array([f"día/{i}" for i in range(500)])])
+def test_the_order_of_rows_is_that_of_their_ids_alone(ids: np.ndarray) -> None:
+    scores = mapping(3, 500) | {"id": ids}
+    rows = read_rows(scores)
+    other = read_rows(shuffled(scores, 1)[0])
+    np.testing.assert_array_equal(rows.ids, other.ids)
+    np.testing.assert_array_equal(rows.ids, ids[rows.positions])
+    # Mixed up: neighbours by id do not stay together.
+    assert abs(np.corrcoef(np.arange(500), rows.positions)[0, 1]) < 0.2
+
+
+def test_the_hash_does_not_depend_on_how_text_is_stored() -> None:
+    words = ["a", "ab", "", "déjà", "x" * 50, "a\x01"]
+    narrow = hash_ids(np.array(words))
+    wide = hash_ids(np.array(words, dtype="<U80"))
+    objects = hash_ids(np.array(words, dtype=object))
+    np.testing.assert_array_equal(narrow, wide)
+    np.testing.assert_array_equal(narrow, objects)
+    assert len(set(narrow.tolist())) == len(words)
+    # The values themselves are part of the contract: a subset must not change with a version.
+    assert hash_ids(np.array([0, 1])).tolist() == [16294208416658607535, 10451216379200822465]
+
+
+def test_groups_are_numbered_in_ascending_order() -> None:
+    for values in (
+        np.array([7, -2, 7, 40]),
+        np.array([7, -2, 7, 10**12]),
+        np.array([1.5, -2, 1.5, 9]),
+    ):
+        rows = read_rows({"id": np.arange(4), "part": values}, "part")
+        assert rows.names.tolist() == sorted(set(values.tolist()))
+        np.testing.assert_array_equal(rows.names[rows.groups], values[rows.positions])
+    words = np.array(["b", "a", "b", "c"], dtype=object)
+    rows = read_rows({"id": np.arange(4), "part": words}, "part")
+    assert rows.names.tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": [1, 2, 2]}, "holds 2 more than once"),
+        ({"id": ["b", "a", "b"]}, "holds 'b' more than once"),
+        ({"id": [1.0, 2.0, 3.0]}, "integers or text"),
+        ({"id": [[1], [2], [3]]}, "one-dimensional"),
+        ({"loss": [1.0, 2.0]}, 'column "loss" has 2 rows but "id" has 3'),
+        ({"loss": [1.0, float("nan"), 0.0]}, 'column "loss" is NaN at id 5'),
+        ({"status": ["bad", "bad", "bad"]}, "no row with status"),
+        ({"id": []}, "has 3 rows but"),
+    ],
+)
+def test_bad_tables_say_what_is_wrong(change: dict[str, Any], message: str) -> None:
+    scores: dict[str, Any] = {"id": [4, 5, 6], "label": [0, 1, 0], "loss": [1.0, 2.0, 3.0]}
+    with pytest.raises(ValueError, match=message):
+        select(scores | change, 1, "easy")
+
+
+def test_a_missing_column_is_named_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match='no column "loss"; it has id, label'):
+        select({"id": [1], "label": [0]}, 1, "easy")
+    with pytest.raises(ValueError, match='no column "shard"; it has id, label'):
+        select({"id": [1], "label": [0]}, 1, "random", by="shard")
+    with pytest.raises(ValueError, match='no column "id"'):
+        select({"label": [0]}, 1, "random")
+    with pytest.raises(ValueError, match='no column "shard"; it has id, label, lc'):
+        select(as_table(mapping(0, 5)), 1, "random", by="shard")

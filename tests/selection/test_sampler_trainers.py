@@ -1,0 +1,131 @@
+"""Other libraries' training loops take the sampler, the subset and the weights as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset, WeightedRandomSampler
+
+from helpers.selection_tables import mapping
+from lc_engine.selection import select
+from lc_engine.selection.sampler import FlexRandSampler, flexrand_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Lightning warns of torch's deprecations, of few workers and of seldom logging.
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore::UserWarning")
+
+ROWS, BUDGET, EPOCHS = 120, 24, 3
+
+
+class Watched(Dataset[dict[str, Tensor]]):
+    """Rows of two numbers and a label, and a note of every position read."""
+
+    def __init__(self) -> None:
+        self.scores = mapping(0, ROWS) | {"id": np.arange(ROWS)}
+        self.inputs = torch.randn(ROWS, 2, generator=torch.Generator().manual_seed(0))
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return ROWS
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        self.read.append(position)
+        label = torch.tensor(int(self.scores["label"][position]))
+        return {"inputs": self.inputs[position], "labels": label}
+
+    def epochs(self) -> list[list[int]]:
+        """Positions read, an epoch of BUDGET each."""
+        assert len(self.read) == EPOCHS * BUDGET
+        return [self.read[i : i + BUDGET] for i in range(0, len(self.read), BUDGET)]
+
+
+class Classifier(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 4)
+
+    def forward(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        logits = self.layer(inputs)
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+def train_by_hugging_face(data: Any, folder: Path, sampler: Sampler[int] | None = None) -> None:
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers comes with the extra [language]"
+    )
+
+    class Trainer(transformers.Trainer):
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            return super()._get_train_sampler(train_dataset) if sampler is None else sampler
+
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder), num_train_epochs=EPOCHS, per_device_train_batch_size=7,
+        use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True, logging_strategy="no",
+    )  # fmt: skip
+    Trainer(Classifier(), arguments, train_dataset=data).train()
+
+
+def train_by_lightning(data: Any, folder: Path, sampler: Sampler[int] | None = None) -> None:
+    lightning = pytest.importorskip(
+        "lightning.pytorch",
+        reason="lightning is in none of the project's extras: pip install lightning to run this",
+    )
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.classifier = Classifier()
+
+        def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+            loss: Tensor = self.classifier(**batch)["loss"]
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    loader = DataLoader(data, batch_size=7, sampler=sampler, shuffle=sampler is None)
+    lightning.Trainer(
+        max_epochs=EPOCHS, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+    ).fit(Module(), loader)  # fmt: skip
+
+
+LOOPS = pytest.mark.parametrize(
+    "train", [train_by_hugging_face, train_by_lightning], ids=["transformers", "lightning"]
+)
+
+
+@LOOPS
+def test_each_epoch_is_the_subset_that_set_epoch_promises(train: Any, tmp_path: Path) -> None:
+    data = Watched()
+    sampler = FlexRandSampler(data.scores, BUDGET, gamma=0.2, seed=3)
+    train(data, tmp_path, sampler)
+    promised = FlexRandSampler(data.scores, BUDGET, gamma=0.2, seed=3)
+    for epoch, seen in enumerate(data.epochs()):
+        promised.set_epoch(epoch)
+        assert seen == list(promised)
+    assert data.epochs()[0] != data.epochs()[1]
+
+
+@LOOPS
+def test_a_subset_is_all_that_is_read(train: Any, tmp_path: Path) -> None:
+    data = Watched()
+    kept = select(data.scores, BUDGET, gamma=0.2)
+    train(Subset(data, kept.tolist()), tmp_path)
+    assert all(sorted(seen) == kept.tolist() for seen in data.epochs())
+
+
+@LOOPS
+def test_rows_of_no_weight_are_never_read(train: Any, tmp_path: Path) -> None:
+    data = Watched()
+    data.scores["status"] = np.where(np.arange(ROWS) % 2 == 0, "unreadable", "ok")
+    weights = flexrand_weights(data.scores, BUDGET, gamma=0.2)
+    train(data, tmp_path, WeightedRandomSampler(weights.tolist(), BUDGET))
+    assert len(data.epochs()) == EPOCHS
+    assert all(position % 2 for position in data.read)
