@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
 from lc_engine.kernels import (
     apply_thresholds,
     config,
@@ -34,8 +37,6 @@ from lc_engine.kernels import (
 from lc_engine.kernels.dtypes import TRITON_DTYPES
 from lc_engine.kernels.layer import GELU, NONE, RELU
 from lc_engine.kernels.saliency import GIVEN, MAGNITUDE, RANDOM, WHOLE
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

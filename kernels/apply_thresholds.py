@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 import triton
 import triton.language as tl
+
 from lc_engine.kernels.dtypes import TRITON_DTYPES
 from lc_engine.kernels.saliency import GIVEN, MAGNITUDE, RANDOM, saliency, signed
 

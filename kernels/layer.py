@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+
 from lc_engine.kernels.saliency import WHOLE, saliency
 
 NONE = tl.constexpr(0)

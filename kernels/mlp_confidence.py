@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 import triton
 import triton.language as tl
+
 from lc_engine.kernels import config
 from lc_engine.kernels.bias import padded_bias
 from lc_engine.kernels.dtypes import TRITON_DTYPES
@@ -24,7 +25,6 @@ from lc_engine.kernels.masked_linear import masked_linear
 from lc_engine.kernels.online_softmax import close, take_in
 from lc_engine.kernels.path_sum import chunk_sums, empty_parts, path_sum
 from lc_engine.kernels.saliency import GIVEN, MAGNITUDE, RANDOM, signed
-
 from lc_engine.ops.contract import PathScores, interpreting
 
 if TYPE_CHECKING:

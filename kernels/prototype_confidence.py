@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import torch
 import triton
 import triton.language as tl
+
 from lc_engine.kernels import config
 from lc_engine.kernels.dtypes import TRITON_DTYPES
 from lc_engine.kernels.online_softmax import close, take_in
 from lc_engine.kernels.path_sum import chunk_sums, empty_parts, path_sum
-
 from lc_engine.ops.contract import PathScores, interpreting
 
 if TYPE_CHECKING:

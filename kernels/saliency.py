@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import triton
 import triton.language as tl
+
 from lc_engine.kernels.philox import uniform
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import triton
 import triton.language as tl
+
 from lc_engine.kernels import config
 from lc_engine.kernels.dtypes import TRITON_DTYPES
 from lc_engine.kernels.layer import layer_outputs

@@ -18,17 +18,16 @@ from typing import TYPE_CHECKING
 
 import torch
 import triton
-from lc_engine.kernels import config, work_model
 
 from benchmarks.gpu import operators
 from benchmarks.gpu.measure import Measurement, Roof, measure, measure_roof
+from lc_engine.kernels import config, work_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lc_engine.kernels.config import Target
-
     from benchmarks.gpu.operators import Contest
+    from lc_engine.kernels.config import Target
 
 COLUMNS = (
     "operator", "dtype", "provider", "median_ms", "p20_ms", "p80_ms", "peak_mib", "launches",

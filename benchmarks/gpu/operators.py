@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from lc_engine import ops
 from lc_engine.kernels import apply_thresholds as threshold_kernels
 from lc_engine.kernels import config, work_model
 from lc_engine.kernels import linear_confidence as linear_kernels
 from lc_engine.kernels import mlp_confidence as mlp_kernels
 from lc_engine.kernels import prototype_confidence as prototype_kernels
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
-
-from lc_engine import ops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

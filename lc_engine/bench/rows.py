@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lc_engine.data.readers.records import Records
 from lc_engine.data.readers.rows import RowSource
-from lc_engine.language.records import Records
 from lc_engine.language.source import InstructionSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lc_engine.data.batch import Batch, Source
+    from lc_engine.data.readers.records import Record
     from lc_engine.data.readers.rows import Load
-    from lc_engine.language.records import Record
 
 
 def some_rows(source: Source, rows: int) -> Source:

@@ -157,7 +157,7 @@ class ScoreConfig:
 
     def _scorer(self) -> Scorer | CausalLMScorer:
         from lc_engine.backbone.early_exits import Exits
-        from lc_engine.language.jsonl import SUFFIXES
+        from lc_engine.data.readers.jsonl import SUFFIXES
         from lc_engine.language.model import is_language_model
         from lc_engine.models.load import ModelSpec
         from lc_engine.path.deferred import MeasuredPath

@@ -12,8 +12,8 @@ import torch
 from lc_engine.data.batch import Source
 from lc_engine.data.locations import is_remote, to_path
 from lc_engine.data.readers.arrays import ArraySource, NpySource
+from lc_engine.data.readers.jsonl import SUFFIXES as JSON_LINES
 from lc_engine.data.readers.torch_dataset import DatasetSource
-from lc_engine.language.jsonl import SUFFIXES as JSON_LINES
 from lc_engine.language.template import Encoder
 
 if TYPE_CHECKING:

@@ -11,6 +11,13 @@ import torch
 
 from lc_engine.data.batch import NO_LABEL, Batch, row_ranges
 from lc_engine.data.readers.hf_datasets import is_saved, load
+from lc_engine.data.readers.jsonl import SUFFIXES, JsonLines
+from lc_engine.data.readers.records import (
+    DatasetRecords,
+    ListRecords,
+    ParquetRecords,
+    Records,
+)
 from lc_engine.language.formats import (
     Format,
     Message,
@@ -18,13 +25,6 @@ from lc_engine.language.formats import (
     check_format,
     conversation,
     detect,
-)
-from lc_engine.language.jsonl import SUFFIXES, JsonLines
-from lc_engine.language.records import (
-    DatasetRecords,
-    ListRecords,
-    ParquetRecords,
-    Records,
 )
 from lc_engine.language.template import Encoded
 

@@ -7,7 +7,6 @@ import shlex
 import numpy as np
 import pytest
 import torch
-from lc_engine.kernels import floors
 from safetensors.torch import save_file
 
 import lc_engine as lc
@@ -23,6 +22,7 @@ from lc_engine.bench.rows import some_rows
 from lc_engine.cli import main as cli
 from lc_engine.data.open import open_source
 from lc_engine.data.readers.arrays import ArraySource
+from lc_engine.kernels import floors
 
 MACHINE = Machine(1e9, 4e9, 1e9, 2, 2, "a processor", {"python": "3"})
 WIDTH, CLASSES, ROWS = 24, 5, 160

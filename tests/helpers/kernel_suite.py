@@ -12,6 +12,8 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+
 from lc_engine.kernels import apply_thresholds as threshold_kernels
 from lc_engine.kernels import config, philox
 from lc_engine.kernels import linear_confidence as linear_kernels
@@ -20,8 +22,6 @@ from lc_engine.kernels import mlp_confidence as mlp_kernels
 from lc_engine.kernels import prototype_confidence as prototype_kernels
 from lc_engine.kernels import token_nll as token_kernels
 from lc_engine.kernels.saliency import signed
-from torch import Tensor
-
 from lc_engine.ops import masked_linear
 from lc_engine.ops import philox as reference_philox
 from lc_engine.ops.token_nll import token_nll

@@ -14,6 +14,7 @@ if os.environ.get("TRITON_INTERPRET", "0") not in ("0", "", "false"):
     )
 
 import triton
+
 from lc_engine.kernels import aot, config
 
 pytestmark = pytest.mark.aot

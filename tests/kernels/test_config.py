@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from lc_engine.kernels import config
 from lc_engine.kernels.config import TARGETS, Tile
 

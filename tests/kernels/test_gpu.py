@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lc_engine.kernels import linear_confidence as linear_kernels
 from torch.autograd import DeviceType
 
 from helpers.kernel_suite import (
@@ -16,6 +15,7 @@ from helpers.kernel_suite import (
     ThresholdSuite,
     TokenSuite,
 )
+from lc_engine.kernels import linear_confidence as linear_kernels
 from lc_engine.ops import masked_linear
 from lc_engine.ops.contract import interpreting
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from lc_engine.kernels import config, work_model
 from lc_engine.kernels.config import Tile
 from lc_engine.kernels.floors import LAUNCHES, Launch, lines

@@ -10,14 +10,14 @@ import numpy as np
 
 from lc_engine.data.batch import NO_LABEL
 from lc_engine.data.readers.blocks import Block, BlockSource
+from lc_engine.data.readers.jsonl import JsonLines
 from lc_engine.language.formats import RowError
-from lc_engine.language.jsonl import JsonLines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from lc_engine.language.records import Record
+    from lc_engine.data.readers.records import Record
 
 # Rows that are looked at for one that tells the fields.
 _LOOKED_AT = 100

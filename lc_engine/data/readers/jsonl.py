@@ -13,8 +13,8 @@ import numpy as np
 
 from lc_engine._util.extras import require
 from lc_engine.data.readers.arrays import files_digest
+from lc_engine.data.readers.records import Record, Records
 from lc_engine.language.formats import INVALID_JSON, RowError
-from lc_engine.language.records import Record, Records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
