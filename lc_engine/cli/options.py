@@ -197,7 +197,7 @@ class ScoreConfig:
         begun = self.out / MANIFEST
         if begun.exists():
             path = LearningPath.from_dict(json.loads(begun.read_text(encoding="utf-8"))["path"])
-            if wanted.made(path):
+            if wanted.matches(path):
                 return path
         return wanted.measure(scorer, source)
 

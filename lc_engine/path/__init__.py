@@ -1,1 +1,1 @@
-"""Which capacities a model is seen at, and with which weights."""
+"""Learning paths: which capacities, with which weights."""

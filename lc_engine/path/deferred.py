@@ -1,26 +1,25 @@
-"""Paths that are measured on the data, as the command line writes them."""
+"""Deferred paths: texts such as "calibrated:8" whose capacities are measured on the data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lc_engine.path.learning_path import LearningPath
+from lc_engine.path.learning_path import SAMPLE_ROWS, LearningPath
 
 if TYPE_CHECKING:
-    from lc_engine.data.batch import Source
-    from lc_engine.scorer.scorer import Scorer
+    from lc_engine.path.learning_path import SampleScorer
 
 _FIT = "~fit"
 
 
 @dataclass(frozen=True)
 class MeasuredPath:
-    """What "calibrated:8" or "geometric:50:0.02~fit6" asks for.
+    """The request that "calibrated:8" or "geometric:50:0.02~fit6" stands for.
 
     Attributes:
-        whole: the path whose points are chosen among; None for a calibrated one.
-        points: how many there will be.
+        whole: the path whose points are chosen among; None for a calibrated path.
+        points: number of points.
     """
 
     whole: LearningPath | None
@@ -28,10 +27,10 @@ class MeasuredPath:
 
     @classmethod
     def parse(cls, text: str) -> MeasuredPath | None:
-        """Read a path that the data decide; None for every other.
+        """Return the request that a text stands for, None for a path that needs no data.
 
         Raises:
-            ValueError: the number of points is no number, or the path before it is not known.
+            ValueError: the number of points is not a number, or the path before it is unknown.
         """
         text = text.strip()
         fit = _FIT in text
@@ -45,13 +44,14 @@ class MeasuredPath:
             )
         return cls(LearningPath.parse(name) if fit else None, int(points))
 
-    def measure(self, scorer: Scorer, source: Source) -> LearningPath:
-        """Measure it with a scorer, whose own path does not matter."""
+    def measure(self, scorer: SampleScorer, data: Any) -> LearningPath:
+        """Return the path, measured with a scorer whose own path is not used."""
         if self.whole is None:
-            return LearningPath.calibrated(scorer, source, self.points)
-        return LearningPath.fitted(scorer.with_path(self.whole), source, self.points)
+            return LearningPath.calibrated(scorer, data, self.points)
+        log_probs = scorer.sample_log_probs(data, SAMPLE_ROWS, self.whole)
+        return self.whole.fitted_to(log_probs, self.points)
 
-    def made(self, path: LearningPath) -> bool:
-        """Tell whether a path is one that this made before."""
+    def matches(self, path: LearningPath) -> bool:
+        """Return whether a path is one that this text was measured to before."""
         name = "calibrated" if self.whole is None else f"{self.whole.name}{_FIT}{self.points}"
         return path.name == name and len(path) == self.points

@@ -1,4 +1,4 @@
-"""LearningPath: the capacities at which a model is looked at, and the weight of each.
+"""LearningPath: the capacities of a model's sub-models, and the weight of each in the mean.
 
 A learning path (arXiv 2402.05356, section 3) is K sub-models that keep a fraction r of the weights;
 learning complexity is the mean of a confidence over it. Its published form is a geometric sequence,
@@ -8,25 +8,49 @@ but the mean is an integral over capacity, which Gauss-Legendre nodes sample wit
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import numpy as np
 
 from lc_engine._util.digests import config_digest
+from lc_engine.path.calibrate import GRID, equal_steps
+from lc_engine.path.parse import FORMS, read
 from lc_engine.path.quadrature import clenshaw_curtis, gauss_legendre, gauss_of
+from lc_engine.path.subset import closest_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from lc_engine.scorer.scorer import Scorer
+    from numpy.typing import NDArray
 
-_FORMS = (
-    "geometric[:K[:step]], linear[:K[:lo[:hi]]], gauss[:K[:lo[:hi]]], "
-    "clenshaw_curtis[:K[:lo[:hi]]] or explicit:r1,r2,…, with ~n behind it for its n Gauss points "
-    '(such as "gauss:8" or "geometric:50:0.02~5")'
-)
+# Rows by which a path is measured, unless the caller says otherwise.
+SAMPLE_ROWS: Final = 256
 _SUM_TOLERANCE = 1e-9
+
+
+class SampleScorer(Protocol):
+    """What measures a path: a scorer that returns log p of a sample of rows."""
+
+    @property
+    def path(self) -> LearningPath:
+        """Its own path."""
+        ...
+
+    def sample_log_probs(
+        self, data: Any, samples: int, path: LearningPath | None = None
+    ) -> NDArray[np.float64]:
+        """Return log p (K, M) of evenly spaced rows of the data along a path.
+
+        Args:
+            data: what the scorer scores.
+            samples: most rows that are looked at.
+            path: the K capacities, by default the scorer's own.
+
+        Raises:
+            ValueError: the scorer's path is fixed by its model, or no row can be scored.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,8 +61,8 @@ class LearningPath:
         name: "geometric", "linear", "gauss", "explicit", …
         capacities: K fractions of the maskable weights kept, in (0, 1], descending.
         weights: K weights ω_k ≥ 0 whose sum is 1.
-        step: of a geometric path, the fraction of the remaining weights that goes at each step.
-        curve: of a calibrated path, the pairs (capacity, mean confidence) that it was made from.
+        step: of a geometric path, the fraction of the remaining weights removed at each step.
+        curve: of a calibrated path, the measured pairs (capacity, mean confidence).
 
     Raises:
         ValueError: naming the field that does not fit.
@@ -75,7 +99,7 @@ class LearningPath:
 
     @classmethod
     def geometric(cls, K: int = 50, step: float = 0.02) -> LearningPath:  # noqa: N803
-        """Make the published path: each step takes away `step` of what remains.
+        """Return the published path: each step takes away `step` of what remains.
 
         Its K capacities are (1 − step)^k from 1 down; the defaults, those of the released code of
         arXiv 2402.05356 v2, end at 0.372.
@@ -90,7 +114,7 @@ class LearningPath:
 
     @classmethod
     def linear(cls, K: int = 50, lo: float = 0.02, hi: float = 1.0) -> LearningPath:  # noqa: N803
-        """Make K evenly spaced capacities from `hi` down to `lo`, both included (K = 1: `hi`).
+        """Return K evenly spaced capacities from `hi` down to `lo`, both included (K = 1: `hi`).
 
         Raises:
             ValueError: K < 1, or not 0 < lo < hi ≤ 1.
@@ -101,7 +125,7 @@ class LearningPath:
 
     @classmethod
     def gauss(cls, K: int = 8, lo: float = 0.02, hi: float = 1.0) -> LearningPath:  # noqa: N803
-        """Make the K Gauss-Legendre nodes and weights of the mean over capacities [lo, hi].
+        """Return the K Gauss-Legendre nodes and weights of the mean over capacities [lo, hi].
 
         Exact for confidences that are polynomials in the capacity of degree 2K − 1 or less.
 
@@ -121,7 +145,7 @@ class LearningPath:
         hi: float = 1.0,
         spacing: Literal["linear", "log"] = "linear",
     ) -> LearningPath:
-        """Make the K Clenshaw-Curtis nodes and weights of the mean over capacities [lo, hi].
+        """Return the K Clenshaw-Curtis nodes and weights of the mean over capacities [lo, hi].
 
         Every second node is a rule of its own (see `levels`), so scores come with an estimate of
         their error, and a path can be made denser without losing what was computed.
@@ -147,31 +171,86 @@ class LearningPath:
     @classmethod
     def calibrated(
         cls,
-        scorer: Scorer,
+        scorer: SampleScorer,
         data: Any,
         K: int = 8,  # noqa: N803
-        samples: int = 256,
+        samples: int = SAMPLE_ROWS,
     ) -> LearningPath:
-        """Place K capacities where a model's confidence changes; see `calibration.calibrate`."""
-        from lc_engine.path.calibrate import calibrate
+        """Return K capacities at equal steps of a model's mean confidence, from the full model.
 
-        return calibrate(scorer, data, K, samples)
+        Args:
+            scorer: its model, masking and head are used, its path is not; it is not changed. A
+                head that learns from the data and has not yet learns from the sample.
+            data: what `open_source` takes.
+            K: number of points.
+            samples: rows that are looked at, evenly spaced.
+
+        Returns:
+            A path "calibrated" with equal weights and the measured curve, which is saved with the
+            scores.
+
+        Raises:
+            ValueError: K < 1; early exits, which have no capacity to choose; no row that can be
+                scored.
+        """
+        _check_points(K)
+        log_probs = scorer.sample_log_probs(data, samples, cls.explicit(GRID))
+        confidence = np.exp(log_probs).mean(1)
+        path = cls.explicit(equal_steps(np.array(GRID), confidence, K).tolist())
+        curve = tuple(zip(GRID, confidence.tolist(), strict=True))
+        return replace(path, name="calibrated", curve=curve)
 
     @classmethod
     def fitted(
         cls,
-        scorer: Scorer,
+        scorer: SampleScorer,
         data: Any,
         K: int = 8,  # noqa: N803
-        samples: int = 256,
+        samples: int = SAMPLE_ROWS,
     ) -> LearningPath:
-        """Choose K points of a scorer's path that stand for all; `representatives.represent`."""
-        from lc_engine.path.subset import represent
+        """Return K points of a scorer's path, and weights, that give its loss with few sub-models.
 
-        return represent(scorer, data, K, samples)
+        Args:
+            scorer: along the path whose points are chosen among; it is not changed. A head that
+                learns from the data and has not yet learns from the sample.
+            data: what `open_source` takes.
+            K: number of points, 1 to the scorer's.
+            samples: rows that are run through the whole path, evenly spaced.
+
+        Returns:
+            See `fitted_to`.
+
+        Raises:
+            ValueError: another K; early exits; no row that can be scored.
+        """
+        scorer.path._check_chosen(K)
+        return scorer.path.fitted_to(scorer.sample_log_probs(data, samples), K)
+
+    def fitted_to(self, log_probs: NDArray[np.float64], points: int) -> LearningPath:
+        """Return points of this path whose weighted mean of −log p is closest to that of all.
+
+        Args:
+            log_probs: (K, M) log p of M rows along this path.
+            points: 1 to K.
+
+        Returns:
+            A path of `points` of these capacities, with weights ≥ 0 that sum to 1; see
+            `subset.closest_mean`.
+
+        Raises:
+            ValueError: another number of points.
+        """
+        self._check_chosen(points)
+        chosen, weights = closest_mean(-log_probs.T, np.asarray(self.weights), points)
+        pairs = sorted(zip(chosen, weights, strict=True))
+        return LearningPath(
+            f"{self.name}~fit{points}",
+            tuple(self.capacities[k] for k, _ in pairs),
+            tuple(float(weight) for _, weight in pairs),
+        )
 
     def condensed(self, points: int) -> LearningPath:
-        """Give the Gauss points of this path's own mean: few sub-models in place of its many.
+        """Return the Gauss points of this path's own mean: few sub-models in place of its many.
 
         Exact for confidences that are polynomials of degree 2·points − 1 or less in the capacity,
         for a geometric path in its logarithm.
@@ -182,11 +261,10 @@ class LearningPath:
         Raises:
             ValueError: another number of points.
         """
-        if not 1 <= points <= len(self):
-            raise ValueError(f"points must lie in [1, {len(self)}], got {points}")
+        self._check_chosen(points)
         r, omega = np.array(self.capacities), np.array(self.weights)
-        u, place = np.unique(np.log(r) if self.step is not None else r, return_inverse=True)
-        mass = np.bincount(place, omega)
+        u, index = np.unique(np.log(r) if self.step is not None else r, return_inverse=True)
+        mass = np.bincount(index, omega)
         u, mass = u[mass > 0], mass[mass > 0]
         if points >= len(u):
             return self
@@ -198,11 +276,15 @@ class LearningPath:
             tuple((weights / weights.sum()).tolist()),
         )
 
+    def _check_chosen(self, points: int) -> None:
+        if not 1 <= points <= len(self):
+            raise ValueError(f"points must lie in [1, {len(self)}], got {points}")
+
     def levels(self) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
-        """Give the nested rules inside a Clenshaw-Curtis path, the coarsest first.
+        """Return the nested rules inside a Clenshaw-Curtis path, the coarsest first.
 
         Returns:
-            Pairs of places in `capacities` and their weights; the last is the path itself.
+            Pairs of indices into `capacities` and their weights; the last is the path itself.
 
         Raises:
             ValueError: a path that is not nested.
@@ -222,7 +304,7 @@ class LearningPath:
     def explicit(
         cls, capacities: Sequence[float], weights: Sequence[float] | None = None
     ) -> LearningPath:
-        """Make a path of given capacities, in any order; weights are scaled to sum to 1.
+        """Return a path of given capacities, in any order; weights are scaled to sum to 1.
 
         Args:
             capacities: K fractions in (0, 1].
@@ -254,28 +336,23 @@ class LearningPath:
         Raises:
             ValueError: naming the text and the forms there are.
         """
-        whole, _, points = text.strip().partition("~")
-        name, _, rest = whole.partition(":")
         try:
-            if points:
-                return cls.parse(whole).condensed(int(points))
-            if name == "explicit":
-                return cls.explicit([float(r) for r in rest.split(",")])
-            makers: dict[str, tuple[Callable[..., LearningPath], int]] = {
-                "geometric": (cls.geometric, 2),
-                "linear": (cls.linear, 3),
-                "gauss": (cls.gauss, 3),
-                "clenshaw_curtis": (cls.clenshaw_curtis, 3),
-            }
-            maker, most = makers[name]
-            fields = rest.split(":") if rest else []
-            if len(fields) > most:
-                raise ValueError(f"{len(fields)} numbers are too many")
-            return maker(*(int(f) for f in fields[:1]), *(float(f) for f in fields[1:]))
+            form, numbers, condensed = read(text)
+            if form == "explicit":
+                path = cls.explicit(numbers)
+            else:
+                factories: dict[str, Callable[..., LearningPath]] = {
+                    "geometric": cls.geometric,
+                    "linear": cls.linear,
+                    "gauss": cls.gauss,
+                    "clenshaw_curtis": cls.clenshaw_curtis,
+                }
+                path = factories[form](*numbers)
+            return path if condensed is None else path.condensed(condensed)
         except KeyError:
-            raise ValueError(f"path {text!r} is not known; write {_FORMS}") from None
+            raise ValueError(f"path {text!r} is not known; write {FORMS}") from None
         except ValueError as error:
-            raise ValueError(f"path {text!r}: {error}; write {_FORMS}") from None
+            raise ValueError(f"path {text!r}: {error}; write {FORMS}") from None
 
     def keep_counts(self, numel: int) -> list[int]:
         """Return how many of `numel` weights each sub-model keeps, descending.

@@ -1,4 +1,4 @@
-"""Nodes and weights of quadrature rules: where an integral over capacity is sampled."""
+"""Nodes and weights of quadrature rules for the mean over capacity."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 
 
 def gauss_legendre(points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give the Gauss-Legendre rule on [0, 1]: nodes descending, weights summing to 1."""
+    """Return the Gauss-Legendre rule on [0, 1]: nodes descending, weights summing to 1."""
     nodes, weights = np.polynomial.legendre.leggauss(points)
     return (nodes[::-1] + 1) / 2, weights[::-1] / 2
 
 
 def clenshaw_curtis(points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give the Clenshaw-Curtis rule on [0, 1]: nodes descending, weights summing to 1.
+    """Return the Clenshaw-Curtis rule on [0, 1]: nodes descending, weights summing to 1.
 
     The nodes of 2^m + 1 points are among those of 2^(m+1) + 1 (C. W. Clenshaw and A. R. Curtis,
     Numerische Mathematik 2, 1960).
@@ -29,7 +29,7 @@ def clenshaw_curtis(points: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gauss_of(values: np.ndarray, weights: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give the Gauss rule of a discrete mean Σ w_i f(u_i): exact for f of degree 2·points − 1.
+    """Return the Gauss rule of a discrete mean Σ w_i f(u_i): exact for f of degree 2·points − 1.
 
     By the Stieltjes procedure and the eigenvalues of the Jacobi matrix (W. Gautschi, "Orthogonal
     Polynomials", 2004, sections 2.2 and 3.1).

@@ -35,11 +35,13 @@ from lc_engine.ops.prototype_confidence import Logit
 from lc_engine.path.learning_path import LearningPath
 from lc_engine.scorer.adaptive import score_to_tolerance
 from lc_engine.scorer.prepared import Prepared
+from lc_engine.scorer.sampling import sample_log_probs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from lc_engine.backbone.interface import Views
@@ -271,6 +273,27 @@ class Scorer:
         twin.bank = None  # its rows were seen along the old path
         twin._prepared = twin._ready_head = None
         return twin
+
+    def sample_log_probs(
+        self, data: Any, samples: int, path: LearningPath | None = None
+    ) -> NDArray[np.float64]:
+        """Return log p (K, M) of evenly spaced rows of the data, to measure a path by.
+
+        Args:
+            data: what `open_source` takes.
+            samples: most rows that are read.
+            path: the K capacities, by default the scorer's own.
+
+        Raises:
+            ValueError: exits, whose points are theirs; no row that can be scored.
+        """
+        from lc_engine.data.open import open_source
+
+        if isinstance(self.masking, Exits):
+            raise ValueError("scorer: exits bring their own points; there is nothing to calibrate")
+        measured = self if path is None else self.with_path(path)
+        source = open_source(data, transform=self.transform)
+        return sample_log_probs(measured, source, samples)
 
     def use_bank(self, bank: Bank) -> Scorer:
         """Take the bank of a kNN head that was made before, in place of `fit`."""

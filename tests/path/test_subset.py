@@ -52,8 +52,8 @@ def test_no_exchange_of_one_point_comes_closer(seed):
         return np.var(values[:, columns] @ weights - values @ omega)
 
     chosen, weights = closest_mean(values, omega, 3)
-    for place, k in itertools.product(range(3), set(range(12)) - set(chosen)):
-        columns = [*chosen[:place], k, *chosen[place + 1 :]]
+    for index, k in itertools.product(range(3), set(range(12)) - set(chosen)):
+        columns = [*chosen[:index], k, *chosen[index + 1 :]]
         # The best weights of sum 1, of either sign: no worse than those that are allowed.
         gaps = values[:, columns] - values[:, columns].mean(0)
         gaps = gaps - (values @ omega - (values @ omega).mean())[:, None]
@@ -103,8 +103,8 @@ def test_measured_paths_are_read(text, points, name):
     assert wanted is not None
     assert wanted.points == points
     weights = (1 / points,) * points
-    assert wanted.made(LearningPath(name, (0.5,) * points, weights))
-    assert not wanted.made(LearningPath("gauss", (0.5,) * points, weights))
+    assert wanted.matches(LearningPath(name, (0.5,) * points, weights))
+    assert not wanted.matches(LearningPath("gauss", (0.5,) * points, weights))
 
 
 def test_other_paths_are_not_and_mistakes_are_said():

@@ -10,7 +10,6 @@ import lc_engine as lc
 from helpers.networks import Memory, Network, data
 from lc_engine import presets
 from lc_engine.backbone.early_exits import Exits
-from lc_engine.path.calibrate import place
 from lc_engine.path.learning_path import LearningPath
 from lc_engine.scorer.prepared import Prepared
 
@@ -88,16 +87,6 @@ def test_a_row_gets_the_points_that_its_tolerance_takes(head, tol):
         assert (points == 5).all()
     with pytest.raises(ValueError, match="holds no coarser rule"):
         lc.Scorer(Network(), path=LearningPath.gauss(), tol=tol)
-
-
-def test_points_are_placed_at_equal_steps_of_confidence():
-    curve = ((1.0, 0.9), (0.8, 0.9), (0.6, 0.5), (0.4, 0.1), (0.2, 0.12), (0.02, 0.1))
-    path = place(curve, 4)
-    np.testing.assert_allclose(path.capacities, [0.75, 0.65, 0.55, 0.45], atol=0.02)
-    assert path.weights == (0.25,) * 4
-    assert LearningPath.from_dict(path.to_dict()) == path
-    flat = place(((1.0, 0.7), (0.5, 0.7), (0.1, 0.7)), 3)
-    assert flat.capacities == (1.0, 0.55, 0.1)
 
 
 def test_calibration_measures_the_model(lite0, pictures):
