@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lc_engine.kernels.interpreter import interpreting
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -114,13 +116,13 @@ def precision(target: Target, compute: torch.dtype) -> str:
     return "tf32x3" if compute == torch.float32 and not target.amd else "ieee"
 
 
-def compute_dtype(a: Tensor, b: Tensor, interpreting: bool) -> torch.dtype:
+def compute_dtype(a: Tensor, b: Tensor) -> torch.dtype:
     """Return the dtype of the operands of a product of `a` and `b`.
 
     Two dtypes meet in float32, which holds both exactly. So does everything in the interpreter,
     whose bfloat16 arithmetic works on the raw bits.
     """
-    return a.dtype if a.dtype == b.dtype and not interpreting else torch.float32
+    return a.dtype if a.dtype == b.dtype and not interpreting() else torch.float32
 
 
 # Columns of a product tile (classes x sub-models) for eight and for two sub-models side by side:

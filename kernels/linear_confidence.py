@@ -23,7 +23,6 @@ from lc_engine.kernels.dtypes import TRITON_DTYPES
 from lc_engine.kernels.online_softmax import close, take_in
 from lc_engine.kernels.path_sum import chunk_sums, empty_parts, path_sum
 from lc_engine.kernels.saliency import GIVEN, MAGNITUDE, RANDOM, saliency, signed
-from lc_engine.ops.contract import PathScores, interpreting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -268,7 +267,7 @@ def linear_confidence(
     return_path: bool,
     *,
     splits: int | None = None,
-) -> PathScores:
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Score a batch under all sub-models of a prepared head.
 
     One launch; a second and tiny one adds up the path where rows alone do not fill the device.
@@ -280,6 +279,9 @@ def linear_confidence(
         path_weights: (K,) float64.
         return_path: whether to return log p (K, N) too.
         splits: over how many programs to deal out the path, by default `config.splits`.
+
+    Returns:
+        lc (N,), loss (N,) and log p (K, N) or None, all float32.
     """
     samples, depth = features.shape
     sub_models = head.thresholds.shape[0]
@@ -287,13 +289,13 @@ def linear_confidence(
     loss = torch.empty_like(lc)
     path = lc.new_empty((sub_models, samples)) if return_path else None
     if samples == 0:
-        return PathScores(lc, loss, path)
+        return lc, loss, path
     tile = head.tile
     target = config.target_of(features.device)
     blocks, chunks = triton.cdiv(samples, tile.rows), triton.cdiv(sub_models, tile.sub_models)
     splits = splits or config.splits(target, samples, tile.rows, chunks)
     parts = empty_parts(splits, chunks, lc)
-    compute = config.compute_dtype(features, head.weight, interpreting())
+    compute = config.compute_dtype(features, head.weight)
     _linear_confidence_kernel[(blocks, splits)](
         features,
         head.weight,
@@ -328,4 +330,4 @@ def linear_confidence(
     )
     if splits > 1:
         path_sum(parts, lc, loss)
-    return PathScores(lc, loss, path)
+    return lc, loss, path

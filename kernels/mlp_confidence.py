@@ -25,7 +25,6 @@ from lc_engine.kernels.masked_linear import masked_linear
 from lc_engine.kernels.online_softmax import close, take_in
 from lc_engine.kernels.path_sum import chunk_sums, empty_parts, path_sum
 from lc_engine.kernels.saliency import GIVEN, MAGNITUDE, RANDOM, signed
-from lc_engine.ops.contract import PathScores, interpreting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -224,7 +223,7 @@ def mlp_confidence(
     return_path: bool,
     *,
     splits: int | None = None,
-) -> PathScores:
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Score a batch under all sub-models of a prepared MLP head.
 
     One launch where the head has one hidden layer that fits the chip; else one more per layer that
@@ -238,13 +237,16 @@ def mlp_confidence(
         path_weights: (K,) float64.
         return_path: whether to return log p (K, N) too.
         splits: over how many programs to deal out the path, by default `config.splits`.
+
+    Returns:
+        lc (N,), loss (N,) and log p (K, N) or None, all float32.
     """
     samples = features.shape[0]
     sub_models = head.thresholds.shape[1]
     lc = features.new_empty((samples,), dtype=torch.float32)
     loss = torch.empty_like(lc)
     path = lc.new_empty((sub_models, samples)) if return_path else None
-    compute = config.compute_dtype(features, head.weights[0], interpreting())
+    compute = config.compute_dtype(features, head.weights[0])
     leading = len(head.weights) - (2 if head.fused else 1)
     rows = max(1, samples)
     if leading:
@@ -268,7 +270,7 @@ def mlp_confidence(
             compute,
             splits,
         )
-    return PathScores(lc, loss, path)
+    return lc, loss, path
 
 
 def _hidden_layer(x: Tensor, head: MLPHead, layer: int, compute: torch.dtype) -> Tensor:

@@ -21,7 +21,6 @@ from lc_engine.kernels import config
 from lc_engine.kernels.dtypes import TRITON_DTYPES
 from lc_engine.kernels.online_softmax import close, take_in
 from lc_engine.kernels.path_sum import chunk_sums, empty_parts, path_sum
-from lc_engine.ops.contract import PathScores, interpreting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -185,7 +184,7 @@ def prototype_confidence(
     min_distance: float,
     min_norm: float,
     splits: int | None = None,
-) -> PathScores:
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Score a batch under all sub-models.
 
     One launch; a second and tiny one adds up the path where rows alone do not fill the device.
@@ -199,6 +198,9 @@ def prototype_confidence(
         min_distance: distances below this count as this in 1/d.
         min_norm: norms below this count as this in the cosine.
         splits: over how many programs to deal out the path, by default `config.splits`.
+
+    Returns:
+        lc (N,), loss (N,) and log p (K, N) or None, all float32.
     """
     sub_models, samples, depth = features.shape
     classes = head.prototypes.shape[0]
@@ -206,12 +208,12 @@ def prototype_confidence(
     loss = torch.empty_like(lc)
     path = lc.new_empty((sub_models, samples)) if return_path else None
     if samples == 0:
-        return PathScores(lc, loss, path)
+        return lc, loss, path
     tile = head.tile
     target = config.target_of(features.device)
     splits = splits or config.splits(target, samples, tile.rows, sub_models)
     parts = empty_parts(splits, sub_models, lc)
-    compute = config.compute_dtype(features, head.prototypes, interpreting())
+    compute = config.compute_dtype(features, head.prototypes)
     _prototype_confidence_kernel[(triton.cdiv(samples, tile.rows), splits)](
         features,
         head.prototypes,
@@ -244,4 +246,4 @@ def prototype_confidence(
     )
     if splits > 1:
         path_sum(parts, lc, loss)
-    return PathScores(lc, loss, path)
+    return lc, loss, path

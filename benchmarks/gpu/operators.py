@@ -117,9 +117,9 @@ def _linear(
     for premasked in formulations:
         head = linear_kernels.prepare(w, None, t, None, None, premasked=premasked)
         name = "lc_engine pre-masked" if premasked else "lc_engine expanded"
-        contenders[name] = lambda head=head: (
-            linear_kernels.linear_confidence(x, head, y, omega, False).lc
-        )
+        contenders[name] = lambda head=head: linear_kernels.linear_confidence(
+            x, head, y, omega, False
+        )[0]
     premasked = formulations[-1]
     tile = config.linear(target, dtype.itemsize, classes, sub_models, premasked=premasked)
     work = work_model.linear(
@@ -173,7 +173,7 @@ def _prototype(
     def ours() -> Tensor:
         return prototype_kernels.prototype_confidence(
             z, head, y, omega, False, min_distance=1e-12, min_norm=1e-12
-        ).lc
+        )[0]
 
     tile = config.prototype(target, dtype.itemsize, cosine)
     work = work_model.prototype(
@@ -228,9 +228,9 @@ def _mlp(
         if fused and not on_chip:
             continue
         head = mlp_kernels.prepare(weights, [None, None], t, None, None, "relu", fused=fused)
-        contenders[f"lc_engine {name}"] = lambda head=head: (
-            mlp_kernels.mlp_confidence(x, head, y, omega, False).lc
-        )
+        contenders[f"lc_engine {name}"] = lambda head=head: mlp_kernels.mlp_confidence(
+            x, head, y, omega, False
+        )[0]
     tile = config.mlp(target, dtype.itemsize)
     work = work_model.mlp(samples, depth, width, classes, sub_models, dtype.itemsize, tile)
     name = f"mlp_confidence N={samples} D={depth} H={width} C={classes} K={sub_models}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 import warnings
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
+
+from lc_engine.kernels.interpreter import interpreting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,11 +64,6 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 def warn_once(message: str) -> None:
     """Warn of a fallback the first time that this text comes up."""
     warnings.warn(message, FallbackWarning, stacklevel=5)
-
-
-def interpreting() -> bool:
-    """Tell whether Triton kernels run in the interpreter, on tensors of the host."""
-    return os.environ.get("TRITON_INTERPRET", "0") not in ("0", "", "false")
 
 
 def resolve_backend(

@@ -145,10 +145,8 @@ class LinearPlan:
         if self._triton is not None:
             from lc_engine.kernels.linear_confidence import linear_confidence as launch
 
-            scores: PathScores = launch(
-                features, self._triton, labels, self.path_weights, return_path
-            )
-            return scores
+            scores = launch(features, self._triton, labels, self.path_weights, return_path)
+            return PathScores(*scores)
         if self.backend == "native":
             return contract.run_native(
                 self._prepare_native(features.dtype),

@@ -192,7 +192,7 @@ def _triton(
         seed=signed(seed or 0),
         stream=0,
         activation=ACTIVATIONS[activation],
-        compute=config.compute_dtype(x, weight, contract.interpreting()),
+        compute=config.compute_dtype(x, weight),
         tile=tile,
     )
     return out

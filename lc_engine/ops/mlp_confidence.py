@@ -171,10 +171,8 @@ class MLPPlan:
         if self._triton is not None:
             from lc_engine.kernels.mlp_confidence import mlp_confidence as launch
 
-            scores: PathScores = launch(
-                features, self._triton, labels, self.path_weights, return_path
-            )
-            return scores
+            scores = launch(features, self._triton, labels, self.path_weights, return_path)
+            return PathScores(*scores)
         if self._native is not None:
             return contract.run_native(
                 self._native, features, labels, self.path_weights, return_path

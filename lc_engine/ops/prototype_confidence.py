@@ -120,7 +120,7 @@ class PrototypePlan:
         if self._triton is not None:
             from lc_engine.kernels.prototype_confidence import prototype_confidence as launch
 
-            scores: PathScores = launch(
+            scores = launch(
                 features,
                 self._triton,
                 labels,
@@ -129,7 +129,7 @@ class PrototypePlan:
                 min_distance=MIN_DISTANCE,
                 min_norm=MIN_NORM,
             )
-            return scores
+            return PathScores(*scores)
         if self.backend == "native":
             return contract.run_native(self._native, features, labels, path_weights, return_path)
         log_probs = torch.stack([self._reference(one, labels) for one in features])

@@ -361,7 +361,7 @@ def _triton(
         entropy,
         source=WHOLE.value if thresholds is None else source_of(saliency, seed),
         seed=signed(seed or 0),
-        compute=config.compute_dtype(hidden, weight, contract.interpreting()),
+        compute=config.compute_dtype(hidden, weight),
         tile=tile,
     )
     return nll, entropy

@@ -185,7 +185,7 @@ class LinearSuite:
                 head = linear_kernels.prepare(
                     w, b, t.to(device), None, None, tile=TILE, premasked=premasked
                 )
-                paths.append(linear_kernels.linear_confidence(x, head, y, omega, True).log_probs)
+                paths.append(linear_kernels.linear_confidence(x, head, y, omega, True)[2])
         for path in paths:
             assert torch.equal(path, paths[0][:1].expand(6, -1))
 
@@ -229,20 +229,19 @@ class LinearSuite:
             # A device gives the same bits. The interpreter's products are those of the host's BLAS,
             # which on some processors round a row by where it lies in the tile.
             exact = {"rtol": 0, "atol": 0} if device == "cuda" else {"rtol": 1e-5, "atol": 1e-6}
-            torch.testing.assert_close(part.lc, whole.lc[rows], **exact)
-            torch.testing.assert_close(part.loss, whole.loss[rows], **exact)
-            torch.testing.assert_close(part.log_probs, whole.log_probs[:, rows], **exact)
+            for got, all_rows in zip(part, whole, strict=True):
+                torch.testing.assert_close(got, all_rows[..., rows], **exact)
 
     def test_nan_stays_in_its_row(self, device):
         x, w, b, y, t, omega = self.head(device, torch.float32, 13)
         head = linear_kernels.prepare(w, b, t, None, None, tile=TILE)
-        clean = linear_kernels.linear_confidence(x, head, y, omega, False)
+        clean, _, _ = linear_kernels.linear_confidence(x, head, y, omega, False)
         x[20, 3] = float("nan")
         lc, loss, _ = linear_kernels.linear_confidence(x, head, y, omega, False)
         others = torch.arange(len(x), device=device) != 20
         assert bool(lc[20].isnan())
         assert bool(loss[20].isnan())
-        assert torch.equal(lc[others], clean.lc[others])
+        assert torch.equal(lc[others], clean[others])
 
     def test_a_whole_tile_of_impossible_classes(self, device):
         x, w, b, y, t, omega = self.head(device, torch.float32, 14)
@@ -258,7 +257,7 @@ class LinearSuite:
         assert bool((path[:, 0] == -INFINITY).all())
         # An infinite loss with no weight is no loss.
         alone = torch.zeros_like(omega)
-        assert float(linear_kernels.linear_confidence(x, head, y, alone, False).loss[0]) == 0
+        assert float(linear_kernels.linear_confidence(x, head, y, alone, False)[1][0]) == 0
 
     def test_one_launch_and_none_for_nothing(self, device, monkeypatch):
         counted = CountedKernel(linear_kernels._linear_confidence_kernel)
@@ -343,7 +342,7 @@ class PrototypeSuite:
         z, mu, y = self.batch(device, torch.float32, 6)
         mu[:] = 0.0
         for logit in prototype_kernels.LOGITS:
-            lc = self.check(z, mu, y, logit).lc
+            lc, _, _ = self.check(z, mu, y, logit)
             assert torch.equal(lc, torch.full_like(lc, 1 / len(mu)))
 
     def test_without_labels(self, device):
@@ -455,7 +454,7 @@ class MLPSuite:
 
     def test_drop_all_is_uniform_exactly(self, device):
         x, weights, _, y, t = self.head(device, torch.float32, 7, (33, 30, 7))
-        lc = self.check(x, weights, [None, None], y, t + INFINITY).lc
+        lc, _, _ = self.check(x, weights, [None, None], y, t + INFINITY)
         assert torch.equal(lc, torch.full_like(lc, 1 / 7))
 
     def test_a_split_path_gives_the_same_bits(self, device):

@@ -105,14 +105,16 @@ def test_float32_products_keep_float32_digits(arch: str) -> None:
     assert config.precision(TARGETS[arch], torch.bfloat16) == "ieee"
 
 
-def test_operands_meet_in_a_dtype_that_holds_both() -> None:
+def test_operands_meet_in_a_dtype_that_holds_both(monkeypatch: pytest.MonkeyPatch) -> None:
     half, brain, single = (
         torch.zeros(1, dtype=d) for d in (torch.half, torch.bfloat16, torch.float)
     )
-    assert config.compute_dtype(brain, brain, False) == torch.bfloat16
-    assert config.compute_dtype(brain, half, False) == torch.float32
-    assert config.compute_dtype(half, single, False) == torch.float32
-    assert config.compute_dtype(brain, brain, True) == torch.float32
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    assert config.compute_dtype(brain, brain) == torch.bfloat16
+    assert config.compute_dtype(brain, half) == torch.float32
+    assert config.compute_dtype(half, single) == torch.float32
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert config.compute_dtype(brain, brain) == torch.float32
 
 
 def test_the_host_stands_for_one_unit_of_an_h100() -> None:

@@ -16,8 +16,8 @@ from helpers.kernel_suite import (
     TokenSuite,
 )
 from lc_engine.kernels import linear_confidence as linear_kernels
+from lc_engine.kernels.interpreter import interpreting
 from lc_engine.ops import masked_linear
-from lc_engine.ops.contract import interpreting
 
 pytestmark = [
     pytest.mark.gpu,
