@@ -25,8 +25,8 @@ from threadpoolctl import threadpool_limits
 
 from lc_engine._util.extras import require
 from lc_engine.selection import GammaChoice, choose_gamma, select
-from lc_engine.selection.gamma import CANDIDATES
-from lc_engine.selection.uncertainty import doubts, el2n_score
+from lc_engine.selection.auto_gamma.choice import CANDIDATES
+from lc_engine.selection.strategies.uncertainty import doubts, el2n_score
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 PER_CLASS = (3, 5, 10, 30, 100, 300)

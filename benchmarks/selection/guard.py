@@ -16,8 +16,8 @@ import torch
 from features import Features
 from tables import markdown
 
-from lc_engine.selection.guard import set_aside
-from lc_engine.selection.rows import read_rows
+from lc_engine.selection.eligible import read_rows
+from lc_engine.selection.noise_guard import set_aside
 
 SEEDS = range(5)
 SHARES = (0.1, 0.2)

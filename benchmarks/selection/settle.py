@@ -23,10 +23,10 @@ from tables import FEW, LOSS, markdown
 from threadpoolctl import threadpool_limits
 
 from lc_engine.selection import select
-from lc_engine.selection.flexrand import hardness
-from lc_engine.selection.gamma import CANDIDATES, FINALISTS
-from lc_engine.selection.prepare import prepare
-from lc_engine.selection.trial import FOLDS, Trial
+from lc_engine.selection.auto_gamma.choice import CANDIDATES, FINALISTS
+from lc_engine.selection.auto_gamma.cross_validation import FOLDS, Trial
+from lc_engine.selection.problem import prepare
+from lc_engine.selection.strategies.flexrand import hardness
 
 SEEDS = range(100, 106)
 DRAWS = 10

@@ -18,7 +18,7 @@ import numpy as np
 from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
 from lc_engine.data.table import ScoreTable
-from lc_engine.integrations.rows import check_positions
+from lc_engine.integrations.indices import check_positions
 from lc_engine.selection import select
 
 if TYPE_CHECKING:

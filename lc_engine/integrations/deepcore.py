@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lc_engine.integrations.rows import check_positions
+from lc_engine.integrations.indices import check_positions
 from lc_engine.selection import select
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 
 from lc_engine._util.extras import require
 from lc_engine.data.run.atomic_write import aside, flush
-from lc_engine.integrations.rows import check_chosen
+from lc_engine.integrations.indices import check_chosen
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

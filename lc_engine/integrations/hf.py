@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lc_engine._util.extras import require
-from lc_engine.integrations.rows import check_chosen, check_positions
+from lc_engine.integrations.indices import check_chosen, check_positions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,9 +18,9 @@ from lc_engine.data.wrap.subset import ChosenRows
 from lc_engine.path.learning_path import LearningPath
 from lc_engine.scoring.extend import path_columns
 from lc_engine.scoring.score import BATCH_ROWS, CACHE_BYTES, score
-from lc_engine.selection.draw import grouped_order
-from lc_engine.selection.flexrand import hardness, split_exactly
-from lc_engine.selection.prepare import prepare
+from lc_engine.selection.grouped import grouped_order
+from lc_engine.selection.problem import prepare
+from lc_engine.selection.strategies.flexrand import hardness, split_exactly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from lc_engine.data.protocols import Progress
     from lc_engine.scorer.scorer import Scorer
-    from lc_engine.selection.rows import Rows
+    from lc_engine.selection.eligible import Rows
 
 Strategy = Literal["easy", "hard", "flexrand"]
 _COLUMNS = ("lc", "loss", "lc_std")

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lc_engine.selection import coverage, ranked, uncertainty
-from lc_engine.selection import gamma as auto
-from lc_engine.selection.flexrand import flexrand
-from lc_engine.selection.prepare import prepare
+from lc_engine.selection.auto_gamma import choice as auto
+from lc_engine.selection.problem import prepare
+from lc_engine.selection.strategies import feature_space as coverage
+from lc_engine.selection.strategies import score_based as ranked
+from lc_engine.selection.strategies import uncertainty
+from lc_engine.selection.strategies.flexrand import flexrand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike, NDArray
 
+    from lc_engine.selection.auto_gamma.choice import GammaChoice
     from lc_engine.selection.budget import Bound
-    from lc_engine.selection.gamma import GammaChoice
-    from lc_engine.selection.rows import Rows, Scores
+    from lc_engine.selection.eligible import Rows, Scores
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ def select(
             all groups, or {value of `by`: int}.
         cap: greatest number kept per group, likewise.
         noise_guard: share of each group, hard under every sub-model, to set aside first
-            (see `lc_engine.selection.guard`); 0 keeps every row eligible.
+            (see `lc_engine.selection.noise_guard`); 0 keeps every row eligible.
         **options: of the strategy: `clusters` (easy_diverse), `bins` and `cutoff` (stratified).
 
     Returns:

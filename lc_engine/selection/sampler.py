@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.utils.data import Sampler
 
-from lc_engine.selection import draw, flexrand
+from lc_engine.selection import grouped as draw
 from lc_engine.selection.api import check_gamma, check_seed
-from lc_engine.selection.prepare import prepare
+from lc_engine.selection.problem import prepare
+from lc_engine.selection.strategies import flexrand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lc_engine.selection.budget import Bound
-    from lc_engine.selection.rows import Scores
+    from lc_engine.selection.eligible import Scores
 
 
 class FlexRandSampler(Sampler[int]):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from helpers.selection_tables import labels_of, mapping
 from lc_engine.selection import select
-from lc_engine.selection.flexrand import split
+from lc_engine.selection.strategies.flexrand import split
 
 GAMMA = st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1))
 

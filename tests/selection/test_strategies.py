@@ -9,8 +9,8 @@ import pytest
 
 from helpers.selection_tables import mapping
 from lc_engine.selection import select
-from lc_engine.selection.probe import softmax_probe, standardise
-from lc_engine.selection.uncertainty import doubts, el2n_score
+from lc_engine.selection.linear_probe import softmax_probe, standardise
+from lc_engine.selection.strategies.uncertainty import doubts, el2n_score
 
 
 def one_class(**columns: np.ndarray) -> dict[str, np.ndarray]:

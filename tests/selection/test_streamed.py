@@ -7,9 +7,11 @@ import pytest
 
 from helpers.selection_tables import labels_of, mapping
 from lc_engine.data.table import ScoreTable
-from lc_engine.selection import boundary, select, streamed
-from lc_engine.selection.boundary import ordered_bits
+from lc_engine.selection import select
+from lc_engine.selection.streamed import radix_select as boundary
+from lc_engine.selection.streamed import select as streamed
 from lc_engine.selection.streamed import select_streamed
+from lc_engine.selection.streamed.radix_select import ordered_bits
 
 
 def table_of(columns, ids=None):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from helpers.selection_tables import shuffled
-from lc_engine.selection import GammaChoice, choose_gamma, select, trial
-from lc_engine.selection.gamma import CANDIDATES
-from lc_engine.selection.trial import MAX_BUDGET
+from lc_engine.selection import GammaChoice, choose_gamma, select
+from lc_engine.selection.auto_gamma import cross_validation as trial
+from lc_engine.selection.auto_gamma.choice import CANDIDATES
+from lc_engine.selection.auto_gamma.cross_validation import MAX_BUDGET
 
 
 def flipped_blobs(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lc_engine.selection import draw
+from lc_engine.selection import grouped as draw
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lc_engine.selection.flexrand import hardness
-from lc_engine.selection.trial import FOLDS, Trial
+from lc_engine.selection.auto_gamma.cross_validation import FOLDS, Trial
+from lc_engine.selection.strategies.flexrand import hardness
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from lc_engine.selection.rows import Rows
+    from lc_engine.selection.eligible import Rows
 
 CANDIDATES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85)
 FIRST_DRAWS = 12  # subsets of every candidate …

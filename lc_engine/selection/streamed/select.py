@@ -20,11 +20,11 @@ import numpy as np
 from lc_engine._util.extras import require
 from lc_engine.data.table import ScoreTable
 from lc_engine.selection.api import check_gamma, check_seed
-from lc_engine.selection.boundary import Boundaries, Histogram, ordered_bits
+from lc_engine.selection.auto_gamma.choice import by_rule
 from lc_engine.selection.budget import apportion, bound_per_group, resolve_keep
-from lc_engine.selection.flexrand import split
-from lc_engine.selection.gamma import by_rule
-from lc_engine.selection.rows import hash_ids
+from lc_engine.selection.eligible import hash_ids
+from lc_engine.selection.strategies.flexrand import split
+from lc_engine.selection.streamed.radix_select import Boundaries, Histogram, ordered_bits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

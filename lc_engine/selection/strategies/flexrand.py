@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lc_engine.selection import draw
+from lc_engine.selection import grouped as draw
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lc_engine.selection.rows import Rows
+    from lc_engine.selection.eligible import Rows
 
 
 def flexrand(

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lc_engine.selection import draw
-from lc_engine.selection.flexrand import hardness
+from lc_engine.selection import grouped as draw
+from lc_engine.selection.strategies.flexrand import hardness
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lc_engine.selection.rows import Rows
+    from lc_engine.selection.eligible import Rows
 
 
 def easy(

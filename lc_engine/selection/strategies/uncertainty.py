@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lc_engine.selection import draw
-from lc_engine.selection.probe import softmax_probe, standardise
+from lc_engine.selection import grouped as draw
+from lc_engine.selection.linear_probe import softmax_probe, standardise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lc_engine.selection.rows import Rows
+    from lc_engine.selection.eligible import Rows
 
 EPOCHS = 20  # of the probe whose doubts are read
 EARLY_EPOCHS = 5  # of the probes that EL2N averages over …

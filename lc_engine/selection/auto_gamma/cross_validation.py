@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lc_engine.selection import draw
+from lc_engine.selection import grouped as draw
 from lc_engine.selection.budget import apportion
-from lc_engine.selection.flexrand import draw_ranked
-from lc_engine.selection.probe import principal_components, ridge_predict
+from lc_engine.selection.linear_probe import principal_components, ridge_predict
+from lc_engine.selection.strategies.flexrand import draw_ranked
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from lc_engine.selection.rows import Rows
+    from lc_engine.selection.eligible import Rows
 
 FOLDS = 4
 MAX_BUDGET = 2048  # rows of a trial subset

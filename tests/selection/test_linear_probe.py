@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lc_engine.selection.probe import (
+from lc_engine.selection.linear_probe import (
     principal_components,
     ridge_predict,
     softmax_probe,

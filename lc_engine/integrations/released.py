@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lc_engine.data.batch import OK
-from lc_engine.integrations.rows import check_positions
+from lc_engine.integrations.indices import check_positions
 from lc_engine.selection import select
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 from helpers.selection_tables import mapping, shuffled
 from lc_engine.data.table import ScoreTable
 from lc_engine.selection import select
-from lc_engine.selection.rows import hash_ids, read_rows
+from lc_engine.selection.eligible import hash_ids, read_rows
 
 
 def as_table(scores: dict[str, Any]) -> ScoreTable:

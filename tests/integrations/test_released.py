@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 import lc_engine as lc
 from lc_engine.integrations.deepcore import deepcore_method
-from lc_engine.integrations.research import read_released, write_ccs, write_less, write_released
+from lc_engine.integrations.released import read_released, write_ccs, write_less, write_released
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lc_engine._util.extras import require
-from lc_engine.selection import draw
+from lc_engine.selection import grouped as draw
 from lc_engine.selection.budget import apportion
-from lc_engine.selection.flexrand import hardness
+from lc_engine.selection.strategies.flexrand import hardness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from lc_engine.selection.rows import Rows
+    from lc_engine.selection.eligible import Rows
 
 _BATCH = 4096  # rows per k-means step: flat memory, however many rows there are
 

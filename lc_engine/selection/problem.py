@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lc_engine.selection.budget import apportion, bound_per_group, resolve_keep
-from lc_engine.selection.guard import set_aside
-from lc_engine.selection.rows import read_rows
+from lc_engine.selection.eligible import read_rows
+from lc_engine.selection.noise_guard import set_aside
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from lc_engine.selection.budget import Bound
-    from lc_engine.selection.rows import Rows, Scores
+    from lc_engine.selection.eligible import Rows, Scores
 
 
 def prepare(

@@ -1,0 +1,1 @@
+"""gamma="auto": FlexRand's split chosen without a fine-tuning run."""

@@ -1,0 +1,1 @@
+"""Selection strategies by name."""
