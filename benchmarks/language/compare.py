@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 import lc_engine as lc
+from lc_engine.bench.language_data import conversations, function_calls, smollm2
 from lc_engine.demo.language_compare import compare_language
-from lc_engine.demo.language_data import conversations, function_calls, smollm2
 
 FAMILIES = {
     "9 dropout rates": ("dropout", lc.LearningPath.linear(9, 0.1, 0.9)),

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 import lc_engine as lc
-from lc_engine.demo.language_data import conversations, smollm2
+from lc_engine.bench.language_data import conversations, smollm2
 from lc_engine.language.model import LanguageModelSpec
 from lc_engine.language.source import open_instructions
 

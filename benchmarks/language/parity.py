@@ -14,7 +14,7 @@ import argparse
 import numpy as np
 
 import lc_engine as lc
-from lc_engine.demo.language_data import conversations, smollm2
+from lc_engine.bench.language_data import conversations, smollm2
 from lc_engine.demo.language_loop import PlainLoop
 from lc_engine.language.model import LanguageModelSpec
 from lc_engine.language.scorer import CausalLMScorer

@@ -13,6 +13,7 @@ import torch
 
 from lc_engine.bench.images import picture_job
 from lc_engine.bench.language import language_job
+from lc_engine.bench.language_data import conversations, smollm2
 from lc_engine.bench.linear import linear_job
 from lc_engine.bench.machine import look_at_machine
 from lc_engine.bench.measure import measure
@@ -24,7 +25,6 @@ from lc_engine.data.readers.blocks import BlockSource
 from lc_engine.data.readers.rows import RowSource
 from lc_engine.data.run.atomic_write import write_aside
 from lc_engine.demo import digits
-from lc_engine.demo.language_data import conversations, smollm2
 from lc_engine.demo.settings import Settings
 from lc_engine.demo.training import Features, train_probe
 from lc_engine.language.model import LanguageModelSpec, is_language_model

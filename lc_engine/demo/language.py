@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lc_engine.bench.language_data import conversations, smollm2
 from lc_engine.data.run.atomic_write import write_aside
 from lc_engine.demo.language_compare import LanguageComparison, compare_language
-from lc_engine.demo.language_data import conversations, smollm2
 from lc_engine.language.model import LanguageModelSpec
 from lc_engine.language.scorer import CausalLMScorer
 from lc_engine.path.learning_path import LearningPath

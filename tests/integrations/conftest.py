@@ -6,7 +6,7 @@ import pytest
 @pytest.fixture(scope="session")
 def talk() -> list[dict[str, str]]:
     """120 real questions and answers: prompt and completion."""
-    from lc_engine.demo.language_data import conversations
+    from lc_engine.bench.language_data import conversations
 
     return conversations()[::7][:120]
 

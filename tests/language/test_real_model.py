@@ -7,7 +7,7 @@ import pytest
 
 import lc_engine as lc
 from helpers import tiny_language_model as tiny
-from lc_engine.demo.language_data import conversations, function_calls, smollm2
+from lc_engine.bench.language_data import conversations, function_calls, smollm2
 from lc_engine.language.model import LanguageModelSpec
 from lc_engine.language.source import open_instructions
 
