@@ -4,7 +4,7 @@
 
 The loop is what a user would write: float32, a row at a time, full logits, `log_softmax`, a forward
 per sub-model. Engine and loop take turns in one process; medians are reported, with the largest
-difference of any row's NLL under any sub-model. See `lc_engine.demo.language_compare`.
+difference of any row's NLL under any sub-model. See `benchmarks.language.engine_and_loop`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 import lc_engine as lc
+from benchmarks.language.engine_and_loop import compare_language
 from lc_engine.bench.language_data import conversations, function_calls, smollm2
-from lc_engine.demo.language_compare import compare_language
 
 FAMILIES = {
     "9 dropout rates": ("dropout", lc.LearningPath.linear(9, 0.1, 0.9)),

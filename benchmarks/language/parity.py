@@ -14,8 +14,8 @@ import argparse
 import numpy as np
 
 import lc_engine as lc
+from benchmarks.language.plain_loop import PlainLoop
 from lc_engine.bench.language_data import conversations, smollm2
-from lc_engine.demo.language_loop import PlainLoop
 from lc_engine.language.model import LanguageModelSpec
 from lc_engine.language.scorer import CausalLMScorer
 from lc_engine.language.source import open_instructions

@@ -74,9 +74,3 @@ def test_what_does_not_fit_ends_with_2(folder, data, tmp_path, capsys):
     missing = str(tmp_path / "none")
     assert cli.run(["score", "--model", missing, "--data", str(data), *out]) == 2
     assert f"model {missing} cannot be loaded as a causal language" in capsys.readouterr().err
-
-
-def test_the_demo_takes_the_language(tmp_path, capsys):
-    (tmp_path / "mine.txt").touch()
-    assert cli.run(["demo", "--language", "--out", str(tmp_path)]) == 2
-    assert "holds something else than an earlier demo" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lc_engine.demo.language_loop import PlainLoop
+from benchmarks.language.plain_loop import PlainLoop
 from lc_engine.language.model import LanguageModelSpec
 from lc_engine.language.scorer import CausalLMScorer
 from lc_engine.language.source import open_instructions
