@@ -20,7 +20,6 @@ from lc_engine.backbone.cuda_graphs import Graphs
 from lc_engine.backbone.dropout import InjectedDropout
 from lc_engine.backbone.dtypes import beside_int8
 from lc_engine.backbone.fast_layers import FastLayers, is_depthwise, taken
-from lc_engine.backbone.heap import kept_memory
 from lc_engine.backbone.passes.class_token import (
     attend_from_first_token,
     first_token_attention,
@@ -164,8 +163,7 @@ class WorkingCopy:
         if inputs.is_cuda:
             self._written = None  # a graph writes every sub-model itself
         kind = (run.__name__, tuple(points))
-        with kept_memory():
-            return self._graphs.run(kind, inputs, lambda held: self._in_turn(held, points, run))
+        return self._graphs.run(kind, inputs, lambda held: self._in_turn(held, points, run))
 
     def _in_turn(
         self, inputs: Tensor, points: Sequence[int], run: Callable[[Tensor], Tensor]
