@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from benchmarks import imports
 from helpers.pages import PAGES, PROGRAMS, ROOT, anchors, commands, links, spans
 from helpers.structure import FLOORS
 from lc_engine import ops
@@ -149,6 +151,10 @@ def wrong_script(words):
     for word in arguments:
         if word.startswith("--") and f'"{word}"' not in text and "benchmark" not in word:
             yield f"{scripts[0]} {word}"
+
+
+def test_the_modules_whose_import_is_timed_exist():
+    assert [name for name in imports.MODULES if importlib.util.find_spec(name) is None] == []
 
 
 def test_contributing_shows_the_floors():
