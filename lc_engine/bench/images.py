@@ -90,7 +90,7 @@ def picture_job(
     def engine(dtype: Precision | None) -> Callable[[Source, LearningPath], np.ndarray]:
         def run(rows: Source, path: LearningPath) -> np.ndarray:
             scorer = Scorer(model, path=path, logit=logit, temperature=temperature, dtype=dtype)
-            return scored(score(scorer, rows, batch_size=batch_size))
+            return scored(score(scorer, rows, batch_size=batch_size, progress=False))
 
         return run
 

@@ -60,7 +60,7 @@ def language_job(
     def engine(own: nn.Module) -> Run:
         def run(rows: Source, path: LearningPath) -> np.ndarray:
             scorer = CausalLMScorer(own, tokenizer, path=path, whole_model=False)
-            return scored(score(scorer, rows))
+            return scored(score(scorer, rows, progress=False))
 
         return run
 

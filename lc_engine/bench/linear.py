@@ -61,7 +61,7 @@ def linear_job(
 
     def engine(rows: Source, path: LearningPath) -> np.ndarray:
         scorer = Scorer(head, head="linear", path=path, masking=Masking(weights="head"))
-        return scored(score(scorer, rows, batch_size=batch_size))
+        return scored(score(scorer, rows, batch_size=batch_size, progress=False))
 
     features = len(source) * head.in_features
     compiled: LogProb = torch.compile(naive.masked_log_prob, dynamic=False)

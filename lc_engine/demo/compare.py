@@ -81,7 +81,8 @@ def compare_bodies(
         return ((batch.inputs, batch.labels) for batch in source.batches(settings.batch_size))
 
     def engine() -> Tensor:
-        table = score(prototype_scorer(model, settings), source, batch_size=settings.batch_size)
+        scorer = prototype_scorer(model, settings)
+        table = score(scorer, source, batch_size=settings.batch_size, progress=False)
         return torch.tensor(table.column("lc"))
 
     def loop() -> Tensor:

@@ -1,25 +1,37 @@
-"""Progress of a long job: a bar on a terminal, a log line now and then anywhere else."""
+"""Progress of a long job: a bar on a terminal, a line every ten seconds anywhere else."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from lc_engine._util.extras import require
+from lc_engine._util.extras import MissingExtraError, require
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import TracebackType
+
+    from lc_engine.data.protocols import Progress as Callback
 
 _log = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
     """What `lc_engine.score` takes as `progress`: called as progress(phase, rows done, rows).
+
+    A context manager. Off a terminal a thread sees to it that ten seconds do not pass without a
+    line, also in a phase that has no rows to count and between two calls.
+
+    Args:
+        line: prints a line.
+        every: seconds between two lines.
 
     Attributes:
         rate: rows per second of the last phase, None before its second batch. The first batch
@@ -27,29 +39,28 @@ class Progress:
         waiting: share of the time since then that the job waited for data, None before.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, line: Callable[[str], None] = _log.info, every: float = SECONDS_BETWEEN_LINES
+    ) -> None:
         self.rate: float | None = None
         self.waiting: float | None = None
+        self._line, self._every = line, every
         self._waited = 0.0
         self._phase = ""
+        self._rows: tuple[int, int] | None = None
         self._first = (0, 0.0)
         self._last_line = 0.0
         self._bar: Any = None
         self._task: Any = None
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._heartbeat = threading.Thread(target=self._beat, name="lc-progress", daemon=True)
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
-            rich = require("rich.progress", "cli")
-            console = require("rich.console", "cli").Console(stderr=True)
-            self._bar = rich.Progress(
-                rich.TextColumn("{task.description}"),
-                rich.BarColumn(),
-                rich.MofNCompleteColumn(),
-                rich.TextColumn("{task.fields[speed]}"),
-                rich.TimeRemainingColumn(),
-                console=console,
-            )
-            self._bar.start()
+        self._bar = _bar() if sys.stderr.isatty() else None
+        self.begin("opening model and data")
+        if self._bar is None:
+            self._heartbeat.start()
         return self
 
     def __exit__(
@@ -58,43 +69,124 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._ended.set()
         if self._bar is not None:
             self._bar.stop()
+        else:
+            self._heartbeat.join()
+
+    def begin(self, phase: str) -> None:
+        """Enter a phase whose rows are not counted, or not yet."""
+        with self._lock:
+            self._enter(phase, None)
 
     def waited(self, seconds: float) -> None:
-        """Take note that a batch was waited for."""
+        """Add the time that a batch was waited for."""
         self._waited += seconds
 
     def __call__(self, phase: str, done: int, rows: int) -> None:
-        """Take note that `done` of `rows` rows are through `phase`."""
+        """Record that `done` of `rows` rows are through `phase`."""
         now = time.monotonic()
-        if phase != self._phase:
-            self._phase, self._first, self._last_line, self.rate = phase, (done, now), now, None
-            self._waited, self.waiting = 0.0, None
+        with self._lock:
+            if phase != self._phase or self._rows is None:
+                self._enter(phase, (done, rows))
+            elif now > self._first[1]:
+                self._rows = (done, rows)
+                self.rate = (done - self._first[0]) / (now - self._first[1])
+                self.waiting = self._waited / (now - self._first[1])
             if self._bar is not None:
-                self._task = self._bar.add_task(phase, total=rows, speed="")
-        elif now > self._first[1]:
-            self.rate = (done - self._first[0]) / (now - self._first[1])
-            self.waiting = self._waited / (now - self._first[1])
+                speed = "" if self.rate is None else f"{self.rate:,.0f} rows/s, {self._waits()}"
+                self._bar.update(self._task, completed=done, speed=speed)
+            elif self.rate and now - self._last_line >= self._every:
+                self._last_line = now
+                self._line(self._with_rate(phase, done, rows, self.rate))
+
+    def _enter(self, phase: str, rows: tuple[int, int] | None) -> None:
+        now = time.monotonic()
         if self._bar is not None:
-            speed = "" if self.rate is None else f"{self.rate:,.0f} rows/s, {self._waits()}"
-            self._bar.update(self._task, completed=done, speed=speed)
-        elif self.rate and now - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            left = (rows - done) / self.rate
-            _log.info(
-                "%s: %s of %s rows, %s rows/s, %s left, %s, peak %s MiB",
-                phase,
-                f"{done:,}",
-                f"{rows:,}",
-                f"{self.rate:,.0f}",
-                duration(left),
-                self._waits(),
-                f"{peak_bytes() / 2**20:,.0f}",
-            )
+            if self._task is not None and self._rows is None:
+                self._bar.remove_task(self._task)
+            total = None if rows is None else rows[1]
+            self._task = self._bar.add_task(phase, total=total, speed="")
+        self._phase, self._rows = phase, rows
+        self._first = (rows[0] if rows else 0, now)
+        self._last_line = now
+        self._waited, self.rate, self.waiting = 0.0, None, None
+
+    def _beat(self) -> None:
+        """Print a line whenever there has been none for a while."""
+        pause = self._every
+        while not self._ended.wait(pause):
+            with self._lock:
+                now = time.monotonic()
+                pause = self._last_line + self._every - now
+                if pause <= 0:
+                    self._last_line, pause = now, self._every
+                    self._line(self._without_rate(duration(now - self._first[1])))
+
+    def _without_rate(self, so_far: str) -> str:
+        if self._rows is None:
+            return f"{self._phase}: {so_far} so far"
+        done, rows = self._rows
+        return f"{self._phase}: {done:,} of {rows:,} rows, {so_far} so far"
+
+    def _with_rate(self, phase: str, done: int, rows: int, rate: float) -> str:
+        return (
+            f"{phase}: {done:,} of {rows:,} rows, {rate:,.0f} rows/s, "
+            f"{duration((rows - done) / rate)} left, {self._waits()}, "
+            f"peak {peak_bytes() / 2**20:,.0f} MiB"
+        )
 
     def _waits(self) -> str:
         return f"{self.waiting or 0.0:.0%} waiting for data"
+
+
+@contextmanager
+def reporting(progress: Callback | Literal[False] | None) -> Iterator[Callback | None]:
+    """Yield what a job reports to.
+
+    Args:
+        progress: a callback, which is yielded as it is; False for none; None for a `Progress` on
+            stderr if that is a terminal or the output of a notebook, else for none.
+    """
+    if progress is None and (sys.stderr.isatty() or _in_notebook()):
+        with Progress(_to_stderr) as own:
+            yield own
+    else:
+        yield progress or None
+
+
+def _bar() -> Any:
+    """Return a bar that is running on stderr; None where there is none to be had."""
+    try:
+        rich = require("rich.progress", "cli")
+    except MissingExtraError:  # lc_engine.score in Python does without
+        return None
+    bar = rich.Progress(
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TextColumn("{task.fields[speed]}"),
+        rich.TimeElapsedColumn(),
+        rich.TimeRemainingColumn(),
+        console=require("rich.console", "cli").Console(stderr=True),
+    )
+    try:
+        bar.start()
+    except require("rich.errors", "cli").LiveError:  # a bar of the caller's is on this terminal
+        return None
+    return bar
+
+
+def _in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return hasattr(shell, "kernel")
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def peak_bytes() -> int:

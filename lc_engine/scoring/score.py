@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ import torch
 from lc_engine.data.protocols import OnDevice, Waiting
 from lc_engine.data.wrap.prefetch import on_device
 from lc_engine.scoring.oom_retry import Backoff, with_fewer_rows
+from lc_engine.scoring.progress import reporting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +46,7 @@ def score(
     shard_rows: int | None = None,
     return_path: bool = False,
     cache_bytes: int = CACHE_BYTES,
-    progress: Progress | None = None,
+    progress: Progress | Literal[False] | None = None,
 ) -> ScoreTable:
     """Score every row of a data set.
 
@@ -67,7 +68,8 @@ def score(
         cache_bytes: decoded pictures of the first reading that are kept for the second.
         progress: called after each batch as progress(phase, rows done, rows in all), phase
             "prototypes" or "scores"; one that has a method `waited` is told the seconds that each
-            batch was waited for.
+            batch was waited for. None prints a bar or lines on stderr in a terminal and in a
+            notebook, and nothing elsewhere; False prints nothing anywhere.
 
     Returns:
         The table, rows in the order of the data; that of an `out` is read as it is used.
@@ -75,6 +77,32 @@ def score(
     Raises:
         ValueError: data or model do not fit, or `out` holds another run; the text says what to do.
     """
+    with reporting(progress) as report:
+        return _score(
+            scorer,
+            data,
+            out,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            shard_rows=shard_rows,
+            return_path=return_path,
+            cache_bytes=cache_bytes,
+            progress=report,
+        )
+
+
+def _score(
+    scorer: RowScorer,
+    data: Any,
+    out: str | Path | None,
+    *,
+    batch_size: int | None,
+    num_workers: int | None,
+    shard_rows: int | None,
+    return_path: bool,
+    cache_bytes: int,
+    progress: Progress | None,
+) -> ScoreTable:
     from lc_engine.data.open import open_source
     from lc_engine.data.readers.rows import RowSource
     from lc_engine.data.wrap.cache import DecodedRows

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import io
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -19,7 +17,6 @@ from safetensors.torch import save_file
 from helpers.realdata import picture_files
 from lc_engine.cli import main as cli
 from lc_engine.data.table import ScoreTable
-from lc_engine.scoring.progress import Progress
 
 ROWS, WIDTH, CLASSES = 300, 12, 5
 
@@ -567,43 +564,3 @@ def test_version(capsys):
 
     assert cli.run(["--version"]) == 0
     assert capsys.readouterr().out == f"lc-engine {version('lc_engine')}\n"
-
-
-def test_progress_logs_now_and_then_where_there_is_no_terminal(monkeypatch, caplog):
-    now = [0.0]
-    monkeypatch.setattr("lc_engine.scoring.progress.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("lc_engine.scoring.progress.peak_bytes", lambda: 3 << 30)
-    caplog.set_level(logging.INFO, logger="lc_engine")
-    with Progress() as progress:
-        for i in range(1, 26):
-            progress.waited(0.25)
-            progress("scores", 1000 + 100 * i, 100_000)
-            now[0] += 1.0
-    assert progress.rate == pytest.approx(100)
-    assert progress.waiting == pytest.approx(0.25)
-    assert [record.getMessage() for record in caplog.records] == [
-        "scores: 2,100 of 100,000 rows, 100 rows/s, 0:16:19 left, "
-        "25% waiting for data, peak 3,072 MiB",
-        "scores: 3,100 of 100,000 rows, 100 rows/s, 0:16:09 left, "
-        "25% waiting for data, peak 3,072 MiB",
-    ]
-
-
-def test_progress_is_a_bar_on_a_terminal(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
-    with Progress() as progress:
-        for phase in ("prototypes", "scores"):
-            for done in (10, 20):
-                progress(phase, done, 20)
-                time.sleep(0.002)
-    shown = terminal.getvalue()
-    assert "prototypes" in shown
-    assert "20/20" in shown
-    assert "rows/s" in shown
