@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,9 +9,9 @@ import torch
 from lc_engine import ops
 from lc_engine.masking import Masking
 from lc_engine.models.classifier import AUTO, find_classifier
+from lc_engine.models.state import ModelState, run_to_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from torch import Tensor, nn
@@ -84,7 +83,7 @@ class Submodels:
         try:
             self.model.eval()
         except BaseException:
-            _finish(self._restore)
+            run_to_end(self._restore)
             raise
         return self
 
@@ -114,7 +113,7 @@ class Submodels:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _finish(self._restore)
+        run_to_end(self._restore)
 
     def _restore(self) -> None:
         if self._state is None:
@@ -124,52 +123,3 @@ class Submodels:
         self._state.put_back()
         self._state = None
         self._live, self._pristine, self._target = [], [], []
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Hold a module in evaluation mode; its buffers and training flags come back bit for bit."""
-    state = ModelState(model)
-    try:
-        model.eval()
-        yield
-    finally:
-        _finish(state.put_back)
-
-
-class ModelState:
-    """The training flags and buffers of a module, to be put back."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.flags = [(module, module.training) for module in model.modules()]
-        self.buffers = [
-            (module, dict(module._buffers)) for module in model.modules() if module._buffers
-        ]
-        self.values = [(buffer, buffer.clone()) for buffer in model.buffers() if buffer is not None]
-
-    def put_back_buffers(self) -> None:
-        """Give the buffers back their values, and drop those that came since."""
-        for module, buffers in self.buffers:
-            module._buffers.clear()
-            module._buffers.update(buffers)
-        for buffer, value in self.values:
-            buffer.data.copy_(value)
-
-    def put_back(self) -> None:
-        """Give everything back."""
-        for module, training in self.flags:
-            module.training = training
-        self.put_back_buffers()
-
-
-def _finish(restore: Callable[[], None]) -> None:
-    """Run a restoration to its end; Ctrl-C in the middle of it begins it again."""
-    interrupt: KeyboardInterrupt | None = None
-    while True:
-        try:
-            restore()
-            break
-        except KeyboardInterrupt as signal:
-            interrupt = signal
-    if interrupt is not None:
-        raise interrupt

@@ -7,8 +7,8 @@ import torch
 
 import lc_engine as lc
 from helpers.networks import Network, state
-from lc_engine import submodels as submodels_module
 from lc_engine.masking import Masking
+from lc_engine.models.state import ModelState
 from lc_engine.ops import philox
 from lc_engine.path.learning_path import LearningPath
 from lc_engine.submodels import Submodels
@@ -95,7 +95,7 @@ def test_a_buffer_that_the_forward_writes_is_put_back_before_each_sub_model():
 def test_ctrl_c_during_the_restoration_begins_it_again(monkeypatch):
     model = Network()
     before = state(model)
-    put_back, pressed = submodels_module.ModelState.put_back, []
+    put_back, pressed = ModelState.put_back, []
 
     def interrupted(self):
         if not pressed:
@@ -103,7 +103,7 @@ def test_ctrl_c_during_the_restoration_begins_it_again(monkeypatch):
             raise KeyboardInterrupt
         put_back(self)
 
-    monkeypatch.setattr(submodels_module.ModelState, "put_back", interrupted)
+    monkeypatch.setattr(ModelState, "put_back", interrupted)
     with pytest.raises(KeyboardInterrupt), Submodels(model, PATH) as submodels:
         submodels.at(3)
     assert pressed

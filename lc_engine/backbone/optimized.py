@@ -33,7 +33,7 @@ from lc_engine.backbone.passes.max_pool import fasten, poolings
 from lc_engine.backbone.passes.shared_prefix import SharedPrefix
 from lc_engine.backbone.passes.transformer_blocks import find_blocks
 from lc_engine.models.classifier import Tap
-from lc_engine.submodels import ModelState
+from lc_engine.models.state import ModelState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lc_engine.models.state import evaluating
 from lc_engine.ops import philox
-from lc_engine.submodels import Submodels, evaluating
+from lc_engine.submodels import Submodels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

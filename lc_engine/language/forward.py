@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lc_engine.language.batching import Group, Packed, Usage, count, pack
 from lc_engine.language.keys import PrefixKeys
-from lc_engine.submodels import evaluating
+from lc_engine.models.state import evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

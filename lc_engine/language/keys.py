@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lc_engine._util.extras import require
-from lc_engine.submodels import evaluating
+from lc_engine.models.state import evaluating
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -28,9 +28,9 @@ from lc_engine.language.model import LanguageModelSpec, window_of
 from lc_engine.language.source import InstructionSource
 from lc_engine.language.template import Encoder, Tokens
 from lc_engine.masking import Masking
+from lc_engine.models.state import evaluating
 from lc_engine.ops import PathScores
 from lc_engine.path.learning_path import LearningPath
-from lc_engine.submodels import evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
