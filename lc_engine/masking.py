@@ -7,7 +7,7 @@ the weight's index, or a given tensor; the masks of a path are nested by constru
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -59,6 +59,9 @@ class Masking:
     seed: int = 0
     saliency: Mapping[str, Tensor] | None = None
 
+    # Whether the sub-models have points of their own; see `Exits`.
+    brings_path: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         for name, value, known in (
             ("kind", self.kind, get_args(Kind)),
@@ -75,6 +78,21 @@ class Masking:
             raise ValueError(
                 'saliency must be given with kind="given", a tensor per masked weight, and only '
                 "then"
+            )
+
+    def check_head(self, head: str) -> None:
+        """Refuse a head that would see the same features K times.
+
+        Args:
+            head: "prototype", "linear" or "knn".
+
+        Raises:
+            ValueError: saying what to use.
+        """
+        if head != "linear" and self.weights == "head":
+            raise ValueError(
+                f'masking: weights="head" changes no feature, so a {head} head would see the '
+                'same model K times: use weights="body", or head="linear"'
             )
 
     def find(self, model: nn.Module, head: str | None) -> dict[str, nn.Parameter]:

@@ -1,22 +1,67 @@
-"""Submodels: one module, seen at the K capacities of a path; it comes back bit for bit."""
+"""The sub-models of a module: what all families share, and masks in the module itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from lc_engine import ops
+from lc_engine._util.digests import config_digest
 from lc_engine.masking import Masking
 from lc_engine.models.classifier import AUTO, find_classifier
 from lc_engine.models.state import ModelState, run_to_end
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from torch import Tensor, nn
 
+    from lc_engine.ops.contract import Saliency
     from lc_engine.path.learning_path import LearningPath
+
+
+class HeadMask(NamedTuple):
+    """How a head is masked: in sub-model k, weights with saliency s ≥ t_k stay.
+
+    Attributes:
+        thresholds: (K,) float64 t_k.
+        saliency: what is compared with it, as the operators take it; None for |w|.
+    """
+
+    thresholds: Tensor
+    saliency: Saliency
+
+    def at(self, k: int) -> HeadMask:
+        """Return the mask of sub-model k alone, K = 1."""
+        return HeadMask(self.thresholds[k : k + 1], self.saliency)
+
+
+class Family:
+    """The K sub-models of one model: by masks, by dropout or by early exits.
+
+    Attributes:
+        path: the K points.
+        weights: the masked weights by name; none where no weight is masked.
+    """
+
+    def __init__(self, path: LearningPath, weights: Mapping[str, Tensor]) -> None:
+        self.path = path
+        self.weights = weights
+
+    @property
+    def head_mask(self) -> HeadMask | None:
+        """The mask that is left to the head, None where the head is used as it is."""
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """Return which weights are masked, as JSON values."""
+        return {
+            "tensors": len(self.weights),
+            "numel": sum(weight.numel() for weight in self.weights.values()),
+            "names_digest": config_digest({"names": list(self.weights)}),
+        }
 
 
 class Submodels:

@@ -3,9 +3,9 @@
     sub-model k: x_i ↦ x_i [u_i ≥ ρ_k] / (1 − ρ_k)  before each layer, ρ_k = 1 − r_k
 
 (arXiv 2402.05356 v1, section 4, rates of 10 % to 90 %). The uniform numbers u_i are Philox numbers
-of the layer and the place in the input, not of the sample: a sub-model is one network, the same for
-all samples, so a row has the same score in any batch; and what falls out at one rate stays out at
-all higher ones, like a nested mask.
+of the layer and the index in the input, not of the sample: a sub-model is one network, the same for
+all samples, so a row has the same score in any batch; and an input dropped at one rate is dropped
+at all higher ones, like a nested mask.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class InjectedDropout:
-    """Drops inputs of given modules, at one rate at a time.
+    """Drops inputs of given modules, at a rate that can be changed.
 
     Args:
         modules: whose inputs are dropped; module i draws from Philox stream i.

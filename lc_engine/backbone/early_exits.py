@@ -1,4 +1,4 @@
-"""Layer exits: the sub-models of a network that is cut off after one block after the other.
+"""Early exits: sub-models that end after each block of a network.
 
 Sub-model of depth i of L: the network up to block i, its output pooled (arXiv 2402.05356 v1,
 section 3). One forward gives the features of all of them.
@@ -7,7 +7,7 @@ section 3). One forward gives the features of all of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Exits:
-    """Where a network is cut off; takes the place of a `Masking`.
+    """The blocks after which a network is cut off; takes the place of a `Masking`.
 
     Attributes:
         modules: names of modules in the order in which they run, such as ("layer1", "layer2");
@@ -35,17 +35,32 @@ class Exits:
 
     modules: tuple[str, ...] | None = None
 
+    # Whether the sub-models have points of their own, one per exit; see `path`.
+    brings_path: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if self.modules is not None and (
             not self.modules or len(set(self.modules)) < len(self.modules)
         ):
             raise ValueError(f"modules must name each exit once, got {self.modules}")
 
-    def find(self, model: nn.Module, head: str | None) -> tuple[str, ...]:
-        """Name the exits of a model.
+    def check_head(self, head: str) -> None:
+        """Refuse the model's own classifier, which fits the last exit only.
+
+        Args:
+            head: "prototype", "linear" or "knn".
 
         Raises:
-            ValueError: a module that the model has not, or no block found.
+            ValueError: saying what to use.
+        """
+        if head == "linear":
+            raise ValueError('head: exits have no classifier; use "prototype" or "knn"')
+
+    def find(self, model: nn.Module, head: str | None) -> tuple[str, ...]:
+        """Return the names of a model's exits.
+
+        Raises:
+            ValueError: a module that the model does not have, or no block found.
         """
         if self.modules is not None:
             known = dict(model.named_modules())
@@ -65,7 +80,7 @@ class Exits:
 
     @staticmethod
     def path(exits: int) -> LearningPath:
-        """Give the path of L exits: capacity (i + 1)/L of the depth, the deepest first."""
+        """Return the path of L exits: capacity (i + 1)/L of the depth, the deepest first."""
         depths = [(i + 1) / exits for i in reversed(range(exits))]
         return LearningPath("exits", tuple(depths), (1.0 / exits,) * exits)
 
@@ -75,7 +90,7 @@ class Exits:
 
 
 def _blocks(module: nn.Module, prefix: str, head: str | None) -> list[str]:
-    """List the blocks of a network: of each chain its members, or the chains inside them."""
+    """Return the blocks of a network: of each chain its members, or the chains inside them."""
     names: list[str] = []
     for name, child in module.named_children():
         full = f"{prefix}{name}"
@@ -93,7 +108,7 @@ def _blocks(module: nn.Module, prefix: str, head: str | None) -> list[str]:
 
 
 class ExitCopy:
-    """A copy of a model whose blocks' outputs are caught and pooled, all in one forward.
+    """A copy of a model whose blocks' outputs are captured and pooled in one forward.
 
     Args:
         model: any module; it is not changed.
@@ -112,20 +127,20 @@ class ExitCopy:
         self.tap = Tap(copied(model).to(dtype), classifier)
         self.widths: tuple[int, ...] = ()
         self._exits = tuple(exits)
-        self._caught: dict[str, Any] = {}
+        self._captured: dict[str, Any] = {}
         for name in exits:
-            self.tap.model.get_submodule(name).register_forward_hook(self._catch(name))
+            self.tap.model.get_submodule(name).register_forward_hook(self._capture(name))
 
-    def _catch(self, name: str) -> Any:
+    def _capture(self, name: str) -> Any:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
-            if name in self._caught:
+            if name in self._captured:
                 raise ValueError(f'module "{name}" runs twice in one forward: it is no exit')
-            self._caught[name] = output[0] if isinstance(output, tuple) else output
+            self._captured[name] = output[0] if isinstance(output, tuple) else output
 
         return hook
 
     def whole(self, inputs: Tensor) -> Tensor:
-        """Give the features of all exits side by side, the deepest first: (N, Σ D_i).
+        """Return the features of all exits side by side, the deepest first: (N, Σ D_i).
 
         Raises:
             ValueError: an exit did not run, or its output is not one that can be pooled.
@@ -133,7 +148,7 @@ class ExitCopy:
         return torch.cat([self._pooled(part) for part in cache_sized(inputs, self.dtype)])
 
     def features(self, inputs: Tensor, points: Sequence[int]) -> Sequence[Tensor]:
-        """Give the features (N, D_i) of exits, all from one forward."""
+        """Return the features (N, D_i) of exits, all from one forward."""
         every = torch.split(self.whole(inputs), list(self.widths), dim=1)
         return [every[k] for k in points]
 
@@ -142,15 +157,15 @@ class ExitCopy:
         raise ValueError('exits have no classifier of their own: use head="prototype" or "knn"')
 
     def _pooled(self, inputs: Tensor) -> Tensor:
-        self._caught = {}
+        self._captured = {}
         self.tap.run(inputs)
-        missing = [name for name in self._exits if name not in self._caught]
+        missing = [name for name in self._exits if name not in self._captured]
         if missing:
             raise ValueError(f'module "{missing[0]}" did not run: it is no exit')
         features = [
-            self.tap.pool(self._caught[name], len(inputs), f'output of "{name}"')
+            self.tap.pool(self._captured[name], len(inputs), f'output of "{name}"')
             for name in reversed(self._exits)
         ]
-        self._caught = {}
+        self._captured = {}
         self.widths = tuple(value.shape[1] for value in features)
         return torch.cat(features, dim=1)

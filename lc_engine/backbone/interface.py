@@ -1,4 +1,4 @@
-"""Views: how heads see the sub-models of a model, whatever family these are of."""
+"""Views: the interface through which heads run a model's sub-models."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ class Views(Protocol):
     """The K sub-models of a model.
 
     Attributes:
-        widths: D_k of each sub-model where they differ, else nothing.
+        widths: D_k of each sub-model where they differ, else empty.
     """
 
     widths: tuple[int, ...]
 
     def features(self, inputs: Tensor, points: Sequence[int]) -> Tensor | Sequence[Tensor]:
-        """Give the features (N, D_k) of inputs (N, …) for each of the sub-models `points`."""
+        """Return the features (N, D_k) of inputs (N, …) for each of the sub-models `points`."""
         ...
 
     def logits(self, inputs: Tensor, points: Sequence[int]) -> Tensor | Sequence[Tensor]:
-        """Give what the model's own classifier makes of them, (N, C) for each."""
+        """Return the logits (N, C) of the model's own classifier for each of them."""
         ...
 
     def whole(self, inputs: Tensor) -> Tensor:
-        """Give the features (N, D) of the model with all its weights."""
+        """Return the features (N, D) of the model with all its weights."""
         ...
 
 
 class OwnClassifier:
-    """A model that is nothing but its classifier: the inputs are the features.
+    """A model that is only its classifier: the inputs are the features.
 
     Args:
         tap: the model.
@@ -47,17 +47,17 @@ class OwnClassifier:
         self._tap = tap
 
     def features(self, inputs: Tensor, points: Sequence[int]) -> Sequence[Tensor]:
-        """Give the inputs."""
+        """Return the inputs, once per sub-model."""
         return [self.whole(inputs)] * len(points)
 
     def logits(self, inputs: Tensor, points: Sequence[int]) -> Sequence[Tensor]:
-        """Refuse: a masked classifier is the head's business, not the model's."""
+        """Refuse: a masked classifier is left to the head."""
         raise NotImplementedError
 
     def whole(self, inputs: Tensor) -> Tensor:
-        """Give the inputs, in the dtype of the classifier.
+        """Return the inputs, in the dtype of the classifier.
 
         Raises:
-            ValueError: they have not the width of the classifier.
+            ValueError: their width is not the classifier's.
         """
         return self._tap.features(inputs.to(self._tap.linear.weight.dtype))

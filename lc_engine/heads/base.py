@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from lc_engine.backbone.interface import Views
     from lc_engine.heads.memory_bank import Bank
     from lc_engine.heads.prototype import Prototypes
-    from lc_engine.masking import Masking
     from lc_engine.ops.prototype_confidence import Logit
+    from lc_engine.submodels import HeadMask
 
 
 @dataclass(frozen=True)
@@ -215,9 +215,7 @@ class MaskedLinearHead(LinearHead):
         views: the model.
         path_weights: (K,) ω_k.
         module: the classifier.
-        thresholds: (K,) of its weight.
-        masking: how they are compared.
-        name: of its weight.
+        mask: of its weight.
         dtype: that features and weight are multiplied in. The masks are those of the weight as
             it is.
     """
@@ -227,20 +225,17 @@ class MaskedLinearHead(LinearHead):
         views: Views,
         path_weights: Tensor,
         module: nn.Linear,
-        thresholds: Tensor,
-        masking: Masking,
-        name: str,
+        mask: HeadMask,
         dtype: torch.dtype,
     ) -> None:
         super().__init__(views, path_weights, module)
-        saliency = masking.operator_saliency({name: module.weight})
-        scores = saliency[0] if isinstance(saliency, list) else saliency
+        scores = mask.saliency
         if scores is None and dtype != module.weight.dtype:
             scores = module.weight.detach().abs()
         self._plan = LinearPlan(
             module.weight.to(dtype),
             module.bias,
-            thresholds,
+            mask.thresholds,
             path_weights=path_weights,
             saliency=scores,
         )

@@ -17,18 +17,20 @@ rate stays out at all higher ones.
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from lc_engine.models.state import evaluating
 from lc_engine.ops import philox
-from lc_engine.submodels import Submodels
+from lc_engine.submodels import Family, HeadMask, Submodels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from lc_engine.masking import Masking
     from lc_engine.ops.contract import Saliency
@@ -38,19 +40,45 @@ if TYPE_CHECKING:
 _POSITIONS: Final = 256
 
 
-class HeadMask(NamedTuple):
-    """How a sub-model's vocabulary head is masked: weights with saliency s ≥ t stay.
+class LanguageFamily(Family, ABC):
+    """Sub-models of a causal language model, made one after the other in the model itself.
 
-    Attributes:
-        threshold: (1,) float64 t.
-        saliency: what is compared with it, as `ops.token_nll` takes it; None for |w|.
+    Args:
+        model: a causal language model.
+        path: the K capacities.
+        weights: the masked weights by name.
     """
 
-    threshold: Tensor
-    saliency: Saliency
+    def __init__(self, model: nn.Module, path: LearningPath, weights: Mapping[str, Tensor]) -> None:
+        super().__init__(path, weights)
+        self.model = model
+
+    @abstractmethod
+    def in_use(self) -> AbstractContextManager[None]:
+        """Hold the model in evaluation mode, ready for `at`; it comes back bit for bit."""
+
+    @abstractmethod
+    def at(self, k: int) -> None:
+        """Make the model sub-model k."""
+
+    def begin_at(self, position: int) -> None:
+        """Say at what position of the rows the next forward begins; masks do not depend on it."""
+
+    def groups(self) -> list[list[int]]:
+        """Return the numbers of the sub-models, those that share one body together."""
+        return [[k] for k in range(len(self.path))]
 
 
-class MaskedFamily:
+def family_of(
+    model: nn.Module, head_name: str, path: LearningPath, masking: Masking
+) -> LanguageFamily:
+    """Return the sub-models of a model; see `MaskedFamily` and `DropoutFamily`."""
+    if masking.kind == "dropout":
+        return DropoutFamily(model, path, masking.seed)
+    return MaskedFamily(model, head_name, path, masking)
+
+
+class MaskedFamily(LanguageFamily):
     """Sub-models by masks: magnitude, random or given, over one layer or all.
 
     Args:
@@ -61,7 +89,6 @@ class MaskedFamily:
 
     Attributes:
         body: makes the body sub-model k; None where the head alone is masked, and all K share it.
-        masked: the masked weights by name.
 
     Raises:
         ValueError: see `Submodels`.
@@ -73,11 +100,8 @@ class MaskedFamily:
         head = model.get_submodule(head_name)
         choice = masking.weights
         with_head = choice(head_name, head) if callable(choice) else choice in ("head", "all")
-        self.model = model
-        self.path = path
         self.body: Submodels | None = None
-        self._head_thresholds: Tensor | None = None
-        self._head_saliency: Saliency = None
+        self._head_mask: HeadMask | None = None
         weights: dict[str, Tensor] = {}
         if choice != "head":
             body = dataclasses.replace(masking, weights=_Outside(masking, head_name))
@@ -88,11 +112,16 @@ class MaskedFamily:
             name = f"{head_name}.weight"
             weights[name] = model.get_parameter(name)
             thresholds = masking.thresholds(weights, path)
-            self._head_thresholds = thresholds[:, -1].contiguous()
             if self.body is not None:
                 self.body.thresholds = thresholds[:, :-1].contiguous()
-            self._head_saliency = _head_saliency(masking, weights, name)
-        self.masked = weights
+            saliency = _head_saliency(masking, weights, name)
+            self._head_mask = HeadMask(thresholds[:, -1].contiguous(), saliency)
+        super().__init__(model, path, weights)
+
+    @property
+    def head_mask(self) -> HeadMask | None:
+        """The vocabulary head's mask, None where it is whole."""
+        return self._head_mask
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -109,22 +138,12 @@ class MaskedFamily:
         if self.body is not None:
             self.body.at(k)
 
-    def begin_at(self, position: int) -> None:
-        """Say at what position of the rows the next forward begins; masks do not depend on it."""
-
-    def turns(self) -> list[list[int]]:
-        """Give the numbers of the sub-models, those that share one body together."""
-        every = list(range(len(self.path)))
-        return [every] if self.body is None else [[k] for k in every]
-
-    def head_mask(self, k: int) -> HeadMask | None:
-        """Give how the head of sub-model k is masked; None where it is whole."""
-        if self._head_thresholds is None:
-            return None
-        return HeadMask(self._head_thresholds[k : k + 1], self._head_saliency)
+    def groups(self) -> list[list[int]]:
+        """Return the numbers of the sub-models, those that share one body together."""
+        return [list(range(len(self.path)))] if self.body is None else super().groups()
 
 
-class DropoutFamily:
+class DropoutFamily(LanguageFamily):
     """Sub-models by dropout on every residual branch; see the module for the formula.
 
     Args:
@@ -137,15 +156,13 @@ class DropoutFamily:
     """
 
     def __init__(self, model: nn.Module, path: LearningPath, seed: int) -> None:
-        self.model = model
-        self.path = path
+        super().__init__(model, path, {})
         self.branches = residual_branches(model)
         self._seed = seed
         self._capacity = 1.0
         self._k = 0
         self._first = 0
         self._kept: dict[int, Tensor] = {}
-        self.masked: dict[str, Tensor] = {}
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -167,14 +184,6 @@ class DropoutFamily:
     def begin_at(self, position: int) -> None:
         """Say at what position of the rows the next forward begins."""
         self._first = position
-
-    def turns(self) -> list[list[int]]:
-        """Give the numbers of the sub-models, those that share one body together."""
-        return [[k] for k in range(len(self.path))]
-
-    def head_mask(self, k: int) -> HeadMask | None:
-        """Give None: dropout leaves the head whole."""
-        return None
 
     def _hook(self, stream: int) -> Any:
         def drop(_: nn.Module, __: Any, output: Any) -> Any:

@@ -14,7 +14,7 @@ from lc_engine.models.state import evaluating
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lc_engine.language.families import DropoutFamily, MaskedFamily
+    from lc_engine.language.families import LanguageFamily
     from lc_engine.language.heads import Scored, VocabularyHead
     from lc_engine.language.template import Tokens
 
@@ -63,7 +63,7 @@ class Forward:
         self,
         model: nn.Module,
         head: VocabularyHead,
-        family: MaskedFamily | DropoutFamily,
+        family: LanguageFamily,
         token_budget: int | None,
     ) -> None:
         self._model = model
@@ -126,5 +126,6 @@ class Forward:
             return [self._head.score_own(inputs, batch.positions, batch.targets, entropy)]
         hidden = self._head.decoder(**inputs)[0]
         wanted = hidden.flatten(0, 1)[batch.positions]
-        masks = [None if k is None else self._family.head_mask(k) for k in points]
-        return [self._head.score(wanted, batch.targets, mask, entropy) for mask in masks]
+        mask = self._family.head_mask
+        masks = [None if mask is None or k is None else mask.at(k) for k in points]
+        return [self._head.score(wanted, batch.targets, one, entropy) for one in masks]

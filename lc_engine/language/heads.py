@@ -13,7 +13,7 @@ from lc_engine import ops
 from lc_engine.ops.contract import FallbackWarning
 
 if TYPE_CHECKING:
-    from lc_engine.language.families import HeadMask
+    from lc_engine.submodels import HeadMask
 
 # Logits that are held at a time where a model computes its own.
 _OWN_LOGITS: Final = 1 << 24
@@ -92,12 +92,12 @@ class VocabularyHead:
         Args:
             hidden: (R, D) last hidden states of the positions before them.
             targets: (R,) the tokens.
-            mask: of the head; None leaves it whole.
+            mask: of the head, K = 1; None leaves it whole.
             entropy: whether to give the entropy of the predictions.
         """
         options: dict[str, Any] = {"bias": getattr(self.module, "bias", None)}
         if mask is not None:
-            options |= {"thresholds": mask.threshold, "saliency": mask.saliency}
+            options |= {"thresholds": mask.thresholds, "saliency": mask.saliency}
         weight = self.module.weight.detach()
         hidden = hidden.unsqueeze(0)
         if entropy:

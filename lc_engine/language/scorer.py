@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lc_engine._util.digests import config_digest, tensors_digest
+from lc_engine._util.digests import tensors_digest
 from lc_engine.data.batch import NON_FINITE, OK, Batch
 from lc_engine.data.protocols import RowScores
 from lc_engine.data.row_scores import spread
-from lc_engine.language.families import DropoutFamily, MaskedFamily
+from lc_engine.language.families import family_of
 from lc_engine.language.forward import Forward
 from lc_engine.language.heads import VocabularyHead
 from lc_engine.language.model import LanguageModelSpec, window_of
@@ -227,7 +227,7 @@ class CausalLMScorer:
         wanted = self.whole_model or self.ifd
         whole: Means | None = None
         with family.in_use():
-            for points in family.turns():
+            for points in family.groups():
                 family.at(points[0])
                 entropy = self.whole_model and full in points
                 found = forward.means(packed, points, entropy=entropy)
@@ -247,18 +247,12 @@ class CausalLMScorer:
     def describe(self) -> dict[str, Any]:
         """Return all that the scores depend on but the data, as JSON values with digests."""
         ready = self._load()
-        masked = ready.family.masked
         spec = self.spec
         named = spec.to_dict() if isinstance(spec, LanguageModelSpec) else type(spec).__qualname__
         return {
             "model": named,
             "model_digest": ready.digest,
-            "masking": self.masking.to_dict()
-            | {
-                "tensors": len(masked),
-                "numel": sum(weight.numel() for weight in masked.values()),
-                "names_digest": config_digest({"names": list(masked)}),
-            },
+            "masking": self.masking.to_dict() | ready.family.describe(),
             "path": self.path.to_dict(),
             "head": {
                 "kind": "lm",
@@ -288,12 +282,8 @@ class _Ready:
             chat_template=scorer.chat_template,
             turns=scorer.turns,
         )
-        self.family: MaskedFamily | DropoutFamily
-        if scorer.masking.kind == "dropout":
-            self.family = DropoutFamily(self.model, scorer.path, scorer.masking.seed)
-        else:
-            self.family = MaskedFamily(self.model, head.name, scorer.path, scorer.masking)
-        if self.family.head_mask(0) is not None and not head.linear:
+        self.family = family_of(self.model, head.name, scorer.path, scorer.masking)
+        if self.family.head_mask is not None and not head.linear:
             raise ValueError(
                 f"masking: the head of {type(self.model).__name__} is more than a linear map and "
                 'cannot be masked: use weights="body"'

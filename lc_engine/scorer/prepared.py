@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from lc_engine._util.digests import config_digest
-from lc_engine.backbone.dtypes import DTYPES, MEASURED, Precision, beside_int8, check_int8
-from lc_engine.backbone.early_exits import ExitCopy, Exits
-from lc_engine.backbone.interface import OwnClassifier
-from lc_engine.backbone.optimized import WorkingCopy
+from lc_engine.backbone.dtypes import DTYPES, MEASURED, Precision, beside_int8
+from lc_engine.backbone.families import family_of
 from lc_engine.heads.base import Head, LinearHead, MaskedLinearHead
 from lc_engine.models.classifier import Tap
 from lc_engine.ops import contract
@@ -19,6 +16,7 @@ from lc_engine.ops import contract
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from lc_engine.backbone.early_exits import Exits
     from lc_engine.backbone.interface import Views
     from lc_engine.masking import Masking
     from lc_engine.path.learning_path import LearningPath
@@ -37,13 +35,13 @@ class Prepared:
         path: the capacities; exits bring their own.
 
     Attributes:
-        path: the capacities.
         tap: the model and its classifier.
+        family: its sub-models.
         dtype: the model's own.
         device: where it is.
 
     Raises:
-        ValueError: see `Masking.find`, `Masking.thresholds`, `Exits.find` and `find_classifier`.
+        ValueError: see `family_of` and `find_classifier`.
     """
 
     def __init__(
@@ -54,18 +52,9 @@ class Prepared:
         path: LearningPath,
     ) -> None:
         self.tap = Tap(model, classifier)
-        self.path = path
-        self._masking = masking
+        self.family = family_of(masking, self.tap, path)
         self._views: dict[torch.dtype, Views] = {}
-        self._exits: tuple[str, ...] = ()
-        self._weights: dict[str, nn.Parameter] = {}
-        if isinstance(masking, Exits):
-            self._exits = masking.find(model, self.tap.name)
-            self.path = masking.path(len(self._exits))
-        else:
-            self._weights = masking.find(model, self.tap.name)
-            self._thresholds = masking.thresholds(self._weights, path)
-        first = next(iter([*self._weights.values(), *model.parameters()]), None)
+        first = next(iter([*self.family.weights.values(), *model.parameters()]), None)
         self.dtype = torch.float32 if first is None else first.dtype
         self.device = torch.device("cpu") if first is None else first.device
         self._tensors = [*model.parameters(), *model.buffers()]
@@ -89,33 +78,11 @@ class Prepared:
             dtype: that they compute in; torch.int8 for layers, see `WorkingCopy`.
 
         Raises:
-            ValueError: the model has no layers that can be multiplied in 8 bits, or see
-                `check_int8`.
+            ValueError: see `BackboneFamily.views`.
         """
         if dtype not in self._views:
-            self._views = {dtype: self._make(inputs, dtype)}
+            self._views = {dtype: self.family.views(inputs, dtype)}
         return self._views[dtype]
-
-    def _make(self, inputs: Tensor, dtype: torch.dtype) -> Views:
-        if dtype == torch.int8:
-            if isinstance(self._masking, Exits) or self.tap.name == "":
-                raise ValueError(
-                    'dtype: "int8" is for masked layers before a classifier: use "auto"'
-                )
-            check_int8(self.device)
-        if isinstance(self._masking, Exits):
-            return ExitCopy(self.tap.model, self._exits, self.tap.name, dtype)
-        if self.tap.name == "":
-            return OwnClassifier(self.tap)
-        return WorkingCopy(
-            self.tap.model,
-            self._weights,
-            self._thresholds,
-            self._masking,
-            self.tap.name,
-            dtype,
-            inputs,
-        )
 
     def faster_dtype(self, inputs: Tensor) -> Precision:
         """Choose the faster dtype, by measuring it on these inputs (N, …), on a CPU on up to 8."""
@@ -139,34 +106,14 @@ class Prepared:
             dtype: that a masked classifier is multiplied in.
 
         Raises:
-            ValueError: the model's classifier is not a Linear module, or the model is nothing
-                else and is not masked.
+            ValueError: the model's classifier is not a Linear module.
         """
-        module = self.tap.linear
+        module, mask = self.tap.linear, self.family.head_mask
+        if mask is None:
+            return LinearHead(views, path_weights, module)
         if dtype == torch.int8:
             dtype = beside_int8()
-        names = [name for name, weight in self._weights.items() if weight is module.weight]
-        if names and len(self._weights) == 1 and not isinstance(self._masking, Exits):
-            if self._masking.kind != "dropout":
-                thresholds = self._thresholds[:, 0]
-                return MaskedLinearHead(
-                    views, path_weights, module, thresholds, self._masking, names[0], dtype
-                )
-            if self.tap.name == "":
-                raise ValueError(
-                    'masking: kind="dropout" needs a model with layers before its classifier'
-                )
-        return LinearHead(views, path_weights, module)
-
-    def described(self) -> dict[str, Any]:
-        """Return which weights or exits were found, as JSON values."""
-        if self._exits:
-            return {"modules": list(self._exits)}
-        return {
-            "tensors": len(self._weights),
-            "numel": sum(weight.numel() for weight in self._weights.values()),
-            "names_digest": config_digest({"names": list(self._weights)}),
-        }
+        return MaskedLinearHead(views, path_weights, module, mask, dtype)
 
 
 def _seconds(views: Views, inputs: Tensor) -> float:

@@ -17,7 +17,6 @@ from torch import nn
 
 from lc_engine._util.digests import tensors_digest
 from lc_engine.backbone.dtypes import DTYPES, Precision
-from lc_engine.backbone.early_exits import Exits
 from lc_engine.data.batch import BAD_LABEL, NON_FINITE, OK, Batch
 from lc_engine.data.mostly import Mostly
 from lc_engine.data.protocols import RowScores
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from lc_engine.backbone.early_exits import Exits
     from lc_engine.backbone.interface import Views
     from lc_engine.data.batch import Source
     from lc_engine.data.protocols import Progress
@@ -122,16 +122,9 @@ class Scorer:
             raise ValueError(f"dtype must be one of {get_args(Precision)} or None, got {dtype!r}")
         self.head: HeadKind = head
         self.masking = Masking() if masking is None else masking
-        if isinstance(self.masking, Exits):
-            if path is not None:
-                raise ValueError("path: exits bring their own, one point each; leave it out")
-            if head == "linear":
-                raise ValueError('head: exits have no classifier; use "prototype" or "knn"')
-        elif head != "linear" and self.masking.weights == "head":
-            raise ValueError(
-                f'masking: weights="head" changes no feature, so a {head} head would see the '
-                'same model K times: use weights="body", or head="linear"'
-            )
+        if self.masking.brings_path and path is not None:
+            raise ValueError("path: exits bring their own, one point each; leave it out")
+        self.masking.check_head(head)
         self._path = LearningPath.gauss() if path is None else path
         if tol is not None:
             if not tol > 0:
@@ -208,7 +201,7 @@ class Scorer:
     @property
     def path(self) -> LearningPath:
         """The K capacities; of exits, known once the model is loaded."""
-        return self._prepare().path if isinstance(self.masking, Exits) else self._path
+        return self._prepare().family.path if self.masking.brings_path else self._path
 
     def fit(
         self, source: Source, *, batch_size: int = 256, progress: Progress | None = None
@@ -265,7 +258,7 @@ class Scorer:
             ValueError: exits, which bring their own; a path that does not suit `tol`.
         """
         twin = self._twin()
-        if isinstance(self.masking, Exits):
+        if self.masking.brings_path:
             raise ValueError("path: exits bring their own, one point each")
         if self.tol is not None:
             path.levels()
@@ -289,7 +282,7 @@ class Scorer:
         """
         from lc_engine.data.open import open_source
 
-        if isinstance(self.masking, Exits):
+        if self.masking.brings_path:
             raise ValueError("scorer: exits bring their own points; there is nothing to calibrate")
         measured = self if path is None else self.with_path(path)
         source = open_source(data, transform=self.transform)
@@ -515,7 +508,7 @@ class Scorer:
         described = {
             "model": spec.to_dict() if isinstance(spec, ModelSpec) else type(spec).__qualname__,
             "model_digest": tensors_digest(self.model.state_dict().items()),
-            "masking": self.masking.to_dict() | prepared.described(),
+            "masking": self.masking.to_dict() | prepared.family.describe(),
             "path": self.path.to_dict(),
             "head": head,
             "dtype": own if self.dtype is None else self.dtype,

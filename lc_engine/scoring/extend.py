@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine._util.differences import differences
-from lc_engine.backbone.early_exits import Exits
 from lc_engine.data.batch import OK
 from lc_engine.data.table import ScoreTable
 from lc_engine.path.learning_path import LearningPath
@@ -47,7 +46,7 @@ def extend(
             data; exits or a geometric path, whose sub-models are counted step by step.
     """
     path = scorer.path
-    if isinstance(scorer.masking, Exits) or path.step is not None:
+    if scorer.masking.brings_path or path.step is not None:
         raise ValueError(
             "path: exits and a geometric path cannot be extended: use LearningPath.clenshaw_curtis"
         )

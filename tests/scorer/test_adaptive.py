@@ -160,7 +160,7 @@ def test_parity_makes_one_number_of_a_transformer():
         quirk.prototypes.means[:, 0], torch.stack([want[y == c].mean() for c in (0, 1)]),
         rtol=1e-4, atol=1e-5,
     )  # fmt: skip
-    names = set(right._prepare()._weights)
+    names = set(right._prepare().family.weights)
     assert not any("patch_embed" in name or name.startswith("head") for name in names)
     with pytest.raises(ValueError, match="parity"):
         presets.dlc2025(
