@@ -13,7 +13,6 @@ import numpy as np
 from benchmarks.language.plain_loop import PlainLoop
 from lc_engine.language.model import LanguageModelSpec
 from lc_engine.language.scorer import CausalLMScorer
-from lc_engine.language.source import open_instructions
 from lc_engine.masking import Masking
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def compare_language(
         )
         for dtype in ("float32", "auto")
     }
-    batch = next(open_instructions(rows, scorers["float32"].transform).batches(len(rows)))
+    batch = next(scorers["float32"].transform.open_source(rows).batches(len(rows)))
     loop = PlainLoop(LanguageModelSpec(str(folder), "float32").load()[0], path, kind)
     ways: dict[str, Callable[[], Tensor]] = {
         dtype: functools.partial(_nll, scorer, batch) for dtype, scorer in scorers.items()

@@ -23,7 +23,6 @@ from torch import nn
 import lc_engine as lc
 from lc_engine.bench.language_data import conversations, smollm2
 from lc_engine.language.model import LanguageModelSpec
-from lc_engine.language.source import open_instructions
 
 HELD_OUT, KEEP, SEEDS = 150, 0.1, 3
 BATCH, RATE, WARM_UP = 8, 5e-4, 5
@@ -105,7 +104,7 @@ def main() -> None:
     table = lc.score(scorer, pool)
     print(f"scored {len(pool)} rows in {time.perf_counter() - began:.0f} s", flush=True)
     held, learn = (
-        next(open_instructions(rows, scorer.transform).batches(len(rows))).inputs
+        next(scorer.transform.open_source(rows).batches(len(rows))).inputs
         for rows in ([every[i] for i in np.sort(order[:HELD_OUT])], pool)
     )
     held.sort(key=lambda row: len(row.ids))

@@ -18,7 +18,6 @@ from benchmarks.language.plain_loop import PlainLoop
 from lc_engine.bench.language_data import conversations, smollm2
 from lc_engine.language.model import LanguageModelSpec
 from lc_engine.language.scorer import CausalLMScorer
-from lc_engine.language.source import open_instructions
 
 
 def main() -> None:
@@ -34,7 +33,7 @@ def main() -> None:
         scorer = CausalLMScorer(
             model, tokenizer, path=path, masking=lc.Masking("dropout"), whole_model=False
         )
-        source = open_instructions([rows[i] for i in chosen], scorer.transform)
+        source = scorer.transform.open_source([rows[i] for i in chosen])
         batch = next(source.batches(asked.rows))
         log_probs = scorer.score_rows(batch).scores.log_probs
         assert log_probs is not None

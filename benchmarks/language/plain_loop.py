@@ -13,7 +13,7 @@ from lc_engine.ops import philox
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lc_engine.language.template import Tokens
+    from lc_engine.language.tokens import Tokens
     from lc_engine.path.learning_path import LearningPath
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lc_engine.data.batch import Source
-    from lc_engine.language.template import Tokens
+    from lc_engine.language.tokens import Tokens
     from lc_engine.path.learning_path import LearningPath
 
     Run = Callable[[Source, LearningPath], np.ndarray]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,17 +14,25 @@ from lc_engine.data.locations import is_remote, to_path
 from lc_engine.data.readers.arrays import ArraySource, NpySource
 from lc_engine.data.readers.jsonl import SUFFIXES as JSON_LINES
 from lc_engine.data.readers.torch_dataset import DatasetSource
-from lc_engine.language.template import Encoder
 
 if TYPE_CHECKING:
     from lc_engine.data.readers.rows import Transform
+
+
+@runtime_checkable
+class SourceOpener(Protocol):
+    """A transform that opens data itself: those of a language model, which reads conversations."""
+
+    def open_source(self, data: Any, form: str | None = None) -> Source:
+        """Open the data, in a format that is named or detected."""
+        ...
 
 
 def open_source(
     data: Any,
     *,
     labels: str | os.PathLike[str] | None = None,
-    transform: Transform | Encoder | None = None,
+    transform: Transform | SourceOpener | None = None,
     num_workers: int | None = None,
     feature_column: str | None = None,
     label_column: str | None = None,
@@ -45,11 +53,11 @@ def open_source(
             a `.tar` of pictures (WebDataset) or a folder of them;
             a URL that fsspec knows, of `.parquet` or `.tar`, a file or a folder;
             any other torch data set of (input, label) pairs, map-style or iterable;
-            with an `Encoder` as transform, an instruction set (see `open_instructions`);
+            with the transform of a language model, an instruction set;
             a source, which is returned as it is.
         labels: the `.npy` file of integer labels that belongs to a `.npy` file of features.
-        transform: turns a picture (RGB, PIL) into the model's input tensor, or is the `Encoder`
-            of a language model; features and tensors are used as they are.
+        transform: from an image (RGB, PIL) to the model's input tensor, or the `transform` of a
+            language scorer; features and tensors are used as they are.
         num_workers: threads that decode pictures; None takes one per processor, and one for a
             torch data set whose code may not stand several (see `DatasetSource`).
         feature_column: the picture or feature column, where the data have columns.
@@ -63,14 +71,12 @@ def open_source(
         FileNotFoundError: there is nothing at the path.
         ValueError: data of an unknown kind, or whose form does not fit; the text says what to do.
     """
-    if isinstance(transform, Encoder):
+    if isinstance(transform, SourceOpener):
         if isinstance(data, Source):
             return data
         if labels is not None or feature_column is not None or label_column is not None:
-            raise ValueError("labels and columns are for pictures and features, not for texts")
-        from lc_engine.language.source import open_instructions
-
-        return open_instructions(data, transform, form)
+            raise ValueError("labels and columns are for images and features, not for texts")
+        return transform.open_source(data, form)
     if form is not None:
         raise ValueError("form is for the instruction sets that a language model scores")
     if isinstance(data, str | os.PathLike) or is_remote(data):

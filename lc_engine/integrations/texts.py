@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lc_engine.language.model import LanguageModelSpec
 from lc_engine.language.scorer import CausalLMScorer
-from lc_engine.language.source import open_instructions
 from lc_engine.path.learning_path import LearningPath
 
 if TYPE_CHECKING:
@@ -44,5 +43,5 @@ class TextScorer:
         Raises:
             ValueError: the form of the rows cannot be told.
         """
-        source = open_instructions(rows, self.scorer.transform, self.form)
+        source = self.scorer.transform.open_source(rows, self.form)
         return self.scorer.score_rows(next(iter(source.batches(len(rows)))))

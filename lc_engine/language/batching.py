@@ -18,7 +18,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lc_engine.language.template import Tokens
+    from lc_engine.language.tokens import Tokens
 
 # Rows are of one group if this many first tokens are the same.
 _KEY_TOKENS: Final = 16

@@ -1,20 +1,21 @@
-"""Rows of instruction sets as conversations: the forms in which such sets are published."""
+"""From a row's fields to a conversation, in each format that instruction sets are published in."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, get_args
+
+from lc_engine.data.readers.records import RowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 Format = Literal["alpaca", "sharegpt", "messages", "prompt_completion"]
 
-INVALID_JSON: Final = "invalid_json"
 MISSING_FIELD: Final = "missing_field"
 UNKNOWN_ROLE: Final = "unknown_role"
 
-# What each form calls the speakers, and what chat templates call them.
+# The speakers' names in each format, and the roles of chat templates.
 _ROLES: Final = {
     "system": "system",
     "developer": "system",
@@ -38,19 +39,11 @@ class Message(NamedTuple):
     content: str
 
 
-class RowError(ValueError):
-    """A row that is no conversation: its status, and a sentence that says what is wrong."""
-
-    def __init__(self, status: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-
-
 def detect(row: Any) -> Format:
-    """Tell the form of a row by the names of its fields.
+    """Return the format of a row, detected from the names of its fields.
 
     Raises:
-        ValueError: the fields are of no known form; the text lists them and the forms.
+        ValueError: the fields are of no known format; the text lists them and the formats.
     """
     names = list(row) if isinstance(row, Mapping) else []
     if "messages" in names:
@@ -62,51 +55,49 @@ def detect(row: Any) -> Format:
     if "prompt" in names and any(name in names for name in _ANSWER):
         return "prompt_completion"
     raise ValueError(
-        f"the rows have the fields {', '.join(map(str, names)) or 'none'}, which is no form that "
-        "is known: instruction and output (alpaca), conversations with from and value "
+        f"the rows have the fields {', '.join(map(str, names)) or 'none'}, which match no known "
+        "format: instruction and output (alpaca), conversations with from and value "
         "(sharegpt), messages with role and content (messages), or prompt and completion or "
         "response (prompt_completion)"
     )
 
 
-def check_format(name: str | None) -> None:
-    """Refuse a name that is no form.
+def check_format(name: str | None) -> Format | None:
+    """Return the name of a format, or None for None.
 
     Raises:
-        ValueError: listing those there are.
+        ValueError: not a format; the text lists them.
     """
     if name is not None and name not in get_args(Format):
         raise ValueError(f"form must be one of {', '.join(get_args(Format))}, got {name!r}")
+    return cast("Format | None", name)
 
 
 def conversation(row: Any, form: Format) -> list[Message]:
-    """Read one row.
+    """Return the turns of one row, in order.
 
     Args:
         row: the fields by name.
-        form: how they are to be read.
-
-    Returns:
-        The turns, in order.
+        form: the row's format.
 
     Raises:
         RowError: "missing_field" or "unknown_role".
     """
     if not isinstance(row, Mapping):
-        raise RowError(MISSING_FIELD, f"a row must be an object, this is a {type(row).__name__}")
+        raise RowError(MISSING_FIELD, f"a row must be an object, got {type(row).__name__}")
     return _READERS[form](row)
 
 
 def _alpaca(row: Mapping[str, Any]) -> list[Message]:
-    asked = _text(row, ("instruction",))
-    more = row.get("input")
-    if more is not None and not isinstance(more, str):
-        raise RowError(MISSING_FIELD, f"input must be a text, got {type(more).__name__}")
-    if more and more.strip():
-        asked = f"{asked}\n\n{more}"
+    instruction = _text(row, ("instruction",))
+    context = row.get("input")
+    if context is not None and not isinstance(context, str):
+        raise RowError(MISSING_FIELD, f"input must be a text, got {type(context).__name__}")
+    if context and context.strip():
+        instruction = f"{instruction}\n\n{context}"
     return [
         *_system(row),
-        Message("user", asked),
+        Message("user", instruction),
         Message("assistant", _text(row, ("output",))),
     ]
 
@@ -138,47 +129,48 @@ _READERS: Final[dict[str, Callable[[Mapping[str, Any]], list[Message]]]] = {
 
 
 def _system(row: Mapping[str, Any]) -> list[Message]:
-    """Give the system text that some forms keep in a field of its own."""
-    said = row.get("system")
-    return [Message("system", said)] if isinstance(said, str) and said.strip() else []
+    """Return the system message that some formats keep in a field of its own."""
+    text = row.get("system")
+    return [Message("system", text)] if isinstance(text, str) and text.strip() else []
 
 
-def _turns(turns: Any, where: str) -> list[Message]:
-    found = []
+def _turns(turns: Any, field: str) -> list[Message]:
+    messages = []
     for number, turn in enumerate(turns):
-        place = f"{where}[{number}]"
+        where = f"{field}[{number}]"
         if not isinstance(turn, Mapping):
-            raise RowError(MISSING_FIELD, f"{place} must have the fields role and content")
-        speaker = turn[_present(turn, _SPEAKER, place)]
+            raise RowError(MISSING_FIELD, f"{where} must have the fields role and content")
+        speaker = turn[_present(turn, _SPEAKER, where)]
         role = _ROLES.get(speaker) if isinstance(speaker, str) else None
         if role is None:
             raise RowError(
-                UNKNOWN_ROLE, f"{place} has role {speaker!r:.40}; known are {', '.join(_ROLES)}"
+                UNKNOWN_ROLE, f"{where} has role {speaker!r:.40}; known are {', '.join(_ROLES)}"
             )
-        found.append(Message(role, _text(turn, _TEXT, place)))
-    if not found:
-        raise RowError(MISSING_FIELD, f"{where} has no turns")
-    return found
+        messages.append(Message(role, _text(turn, _TEXT, where)))
+    if not messages:
+        raise RowError(MISSING_FIELD, f"{field} has no turns")
+    return messages
 
 
-def _present(row: Mapping[str, Any], names: Collection[str], place: str = "the row") -> str:
+def _present(row: Mapping[str, Any], names: Collection[str], where: str = "the row") -> str:
+    """Return the first of these names that the row has a value for."""
     for name in names:
         if row.get(name) is not None:
             return name
     raise RowError(
         MISSING_FIELD,
-        f"{place} lacks {' or '.join(names)}; it has {', '.join(map(str, row)) or 'no fields'}",
+        f"{where} lacks {' or '.join(names)}; it has {', '.join(map(str, row)) or 'no fields'}",
     )
 
 
-def _text(row: Mapping[str, Any], names: Collection[str], place: str = "the row") -> str:
-    name = _present(row, names, place)
+def _text(row: Mapping[str, Any], names: Collection[str], where: str = "the row") -> str:
+    name = _present(row, names, where)
     value = row[name]
     if isinstance(value, (list, tuple)) and all(_is_text_part(part) for part in value):
         return "".join(part["text"] for part in value)
     if not isinstance(value, str):
         raise RowError(
-            MISSING_FIELD, f"{name} of {place} must be a text, got {type(value).__name__}"
+            MISSING_FIELD, f"{name} of {where} must be a text, got {type(value).__name__}"
         )
     return value
 

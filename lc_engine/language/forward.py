@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lc_engine.language.families import LanguageFamily
     from lc_engine.language.heads import Scored, VocabularyHead
-    from lc_engine.language.template import Tokens
+    from lc_engine.language.tokens import Tokens
 
 # Most tokens of a batch, and the tokens that a forward costs besides those that go through it. A
 # CPU is as fast with this many as with more, and its caches hold them. SmolLM2 in bfloat16 on two

@@ -26,7 +26,8 @@ from lc_engine.language.forward import Forward
 from lc_engine.language.heads import VocabularyHead
 from lc_engine.language.model import LanguageModelSpec, window_of
 from lc_engine.language.source import InstructionSource
-from lc_engine.language.template import Encoder, Tokens
+from lc_engine.language.template import Encoder
+from lc_engine.language.tokens import Tokens
 from lc_engine.masking import Masking
 from lc_engine.models.state import evaluating
 from lc_engine.ops import PathScores

@@ -1,10 +1,10 @@
-"""Instruction sets as a source: every row tokenised once, with its status."""
+"""Instruction sets as a source: every row tokenized once, with its status."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -17,24 +17,30 @@ from lc_engine.data.readers.records import (
     ListRecords,
     ParquetRecords,
     Records,
+    RowError,
 )
 from lc_engine.language.formats import (
     Format,
     Message,
-    RowError,
     check_format,
     conversation,
     detect,
 )
-from lc_engine.language.template import Encoded
+from lc_engine.language.tokens import Encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from lc_engine.language.template import Encoder
+# Rows that are searched for one whose fields tell the format.
+_SEARCHED_ROWS = 100
 
-# Rows that are looked at for one whose fields tell the format.
-_LOOKED_AT = 100
+
+class ConversationEncoder(Protocol):
+    """What tokenizes conversations; see `Encoder`."""
+
+    def encode(self, conversations: Sequence[Sequence[Message]]) -> list[Encoded]:
+        """Return the tokens or the status of each conversation."""
+        ...
 
 
 class InstructionSource:
@@ -42,11 +48,12 @@ class InstructionSource:
 
     Args:
         records: the rows.
-        encoder: what tokenises them.
-        form: of the rows; None tells it from the fields of the first row that is an object.
+        encoder: tokenizes them.
+        form: format of the rows; None detects it from the fields of the first row that is an
+            object.
 
     Raises:
-        ValueError: the form cannot be told, or is no form.
+        ValueError: an unknown format, or one that cannot be detected.
     """
 
     classes = None
@@ -54,12 +61,14 @@ class InstructionSource:
     batch_rows = 512
     shard_rows = 8192
 
-    def __init__(self, records: Records, encoder: Encoder, form: Format | None = None) -> None:
-        check_format(form)
+    def __init__(
+        self, records: Records, encoder: ConversationEncoder, form: str | None = None
+    ) -> None:
+        named = check_format(form)
         self.records = records
         self.encoder = encoder
-        self.named = form is not None
-        self.form: Format = form or _detected(records)
+        self.named = named is not None
+        self.form: Format = named or _detected(records)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -70,7 +79,7 @@ class InstructionSource:
         return self.records.digest()
 
     def describe(self) -> dict[str, Any]:
-        """Return the kind, the number of rows, and the form and how it is known."""
+        """Return the kind, the number of rows, the format and how it is known."""
         return self.records.describe() | {
             "form": self.form,
             "form_is": "named" if self.named else "detected",
@@ -94,7 +103,7 @@ class InstructionSource:
                 labels=torch.full((len(cut),), NO_LABEL, dtype=torch.int64),
                 status=[row.status for row in rows],
                 detail=[
-                    f"{record.place}: {row.detail}" if row.detail else ""
+                    f"{record.where}: {row.detail}" if row.detail else ""
                     for record, row in zip(read, rows, strict=True)
                 ],
             )
@@ -116,26 +125,18 @@ class InstructionSource:
             return error
 
 
-def open_instructions(data: Any, encoder: Encoder, form: str | None = None) -> InstructionSource:
-    """Open an instruction set.
+def open_records(data: Any) -> Records:
+    """Open the rows of an instruction set.
 
     Args:
         data: a `.jsonl` (also `.gz`, `.zst`), `.json` (one list) or `.parquet` file, a folder of
             Parquet files, a folder written by `datasets.Dataset.save_to_disk`, a
             `datasets.Dataset`, or a list of rows (the fields of each by name).
-        encoder: what tokenises the conversations.
-        form: "alpaca", "sharegpt", "messages" or "prompt_completion"; None tells it from the
-            fields.
 
     Raises:
-        FileNotFoundError: there is nothing at the path.
-        ValueError: data of an unknown kind or form.
+        FileNotFoundError: the path does not exist.
+        ValueError: data of an unknown kind.
     """
-    check_format(form)
-    return InstructionSource(_open(data), encoder, form)  # type: ignore[arg-type]
-
-
-def _open(data: Any) -> Records:
     if isinstance(data, str | os.PathLike):
         return _open_path(Path(data))
     if isinstance(data, list):
@@ -143,12 +144,12 @@ def _open(data: Any) -> Records:
     if type(data).__module__.partition(".")[0] == "datasets" and hasattr(data, "with_format"):
         if isinstance(data, dict):
             raise ValueError(
-                f"data holds the splits {', '.join(data)}; give one of them: data[{min(data)!r}]"
+                f"data holds the splits {', '.join(data)}; pass one of them: data[{min(data)!r}]"
             )
         return DatasetRecords(data)
     raise ValueError(
-        f"data: a {type(data).__name__} is no instruction set; give a .jsonl, .json or .parquet "
-        "file, a datasets.Dataset or a list of rows"
+        f"data: a {type(data).__name__} is not an instruction set; pass a .jsonl, .json or "
+        ".parquet file, a datasets.Dataset or a list of rows"
     )
 
 
@@ -165,23 +166,23 @@ def _open_path(path: Path) -> Records:
     if path.is_dir() and is_saved(path):
         return DatasetRecords(load(path))
     raise ValueError(
-        f"data: {path} is no instruction set that is known; known are "
+        f"data: {path} is not a known kind of instruction set; known are "
         f"{', '.join(SUFFIXES)}, .json (one list), .parquet, and a folder saved by datasets"
     )
 
 
 def _detected(records: Records) -> Format:
-    """Tell the form of the rows from the first one that is an object."""
-    complaint: ValueError | None = None
-    for record in records.read(0, min(len(records), _LOOKED_AT)):
+    """Return the format of the first row that is an object of a known format."""
+    first: ValueError | None = None
+    for record in records.read(0, min(len(records), _SEARCHED_ROWS)):
         if isinstance(record.fields, dict):
             try:
                 return detect(record.fields)
             except ValueError as error:
-                complaint = complaint or error
-    if complaint is not None:
-        raise complaint
+                first = first or error
+    if first is not None:
+        raise first
     raise ValueError(
-        f"none of the first {_LOOKED_AT} rows is a JSON object, so the form of the rows cannot be "
-        "told: name it with form="
+        f"none of the first {_SEARCHED_ROWS} rows is a JSON object, so the format of the rows "
+        "cannot be detected: name it with form="
     )

@@ -1,10 +1,10 @@
-"""From a conversation to token ids and the positions of the response.
+"""From conversations to token ids and a mask of the response tokens.
 
-The response is what the assistant says and nothing that the chat template puts around it. Its place
-in the rendered text is known by construction: the template is rendered once with marks in place
-of the texts, and the texts are put where the marks came out. The tokenizer then sees the whole
-text; where one of its tokens would reach over the border of a response, the text is cut there, so
-that every token belongs to one side.
+The response is the assistant's text, without what the chat template puts around it. Its position in
+the rendered text is known by construction: the template is rendered once with marks in place of the
+texts, and the texts are substituted for the marks. The tokenizer then encodes the whole text; where
+a token would straddle the boundary of a response, the text is cut there, so that every token lies
+on one side.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ import numpy as np
 
 from lc_engine._util.digests import config_digest
 from lc_engine.data.batch import OK, UNREADABLE
+from lc_engine.language.formats import check_format
+from lc_engine.language.source import InstructionSource, open_records
+from lc_engine.language.tokens import Encoded, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,44 +39,24 @@ PLAIN_TEMPLATE: Final = (
     "{% else %}{{ message['content'] }}{% endif %}"
     "{% if not loop.last %}{{ '\\n\\n' }}{% endif %}{% endfor %}"
 )
-# Private-use characters: no template looks for them, and no data should hold them.
+# Private-use characters: templates do not test for them, and data should not hold them.
 _MARK: Final = "\ue000{}\ue001"
 _MARKS: Final = re.compile("\ue000([0-9]+)\ue001")
 
 
-class Tokens(NamedTuple):
-    """One conversation as a model reads it.
-
-    Attributes:
-        ids: (T,) int64 token ids, up to the last that is to be predicted.
-        response: (T,) bool, which of them are to be predicted; never the first.
-    """
-
-    ids: np.ndarray
-    response: np.ndarray
-
-
-class Encoded(NamedTuple):
-    """Tokens, or the status of a row that has none; `detail` also says what was cut away."""
-
-    tokens: Tokens | None
-    status: str
-    detail: str
-
-
 class Encoder:
-    """Turns conversations into tokens; what `open_source` takes as `transform` for texts.
+    """Encodes conversations; the transform that `open_source` takes for instruction sets.
 
     Args:
-        tokenizer: a fast tokenizer of `transformers` (it must give character offsets).
-        window: most tokens that a row may have. A longer row loses its end, so the start of its
-            response stays; one without room for any of its response is "too_long".
+        tokenizer: a fast tokenizer of `transformers` (one with character offsets).
+        window: most tokens of a row. A longer row is truncated at its end, so the start of its
+            response stays; one whose response begins after the window is "too_long".
         chat_template: Jinja text in place of the tokenizer's own. Without either, the headings
-            of Alpaca's prompt stand before the turns.
-        turns: "all" assistant turns count, or the "last" alone.
+            of Alpaca's prompt precede the turns.
+        turns: "all" assistant turns count, or only the "last".
 
     Raises:
-        ValueError: a tokenizer without offsets, or an argument that does not fit.
+        ValueError: a tokenizer without offsets, or an invalid argument.
     """
 
     def __init__(
@@ -86,8 +69,8 @@ class Encoder:
     ) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise ValueError(
-                f"tokenizer: {type(tokenizer).__name__} gives no character offsets: use the fast "
-                "tokenizer (tokenizer.json) of the model"
+                f"tokenizer: {type(tokenizer).__name__} has no character offsets: use the model's "
+                "fast tokenizer (tokenizer.json)"
             )
         if window < 2:
             raise ValueError(f"window must be at least 2 tokens, got {window}")
@@ -102,43 +85,57 @@ class Encoder:
         self.template: str = chat_template or own or PLAIN_TEMPLATE
         self._skeletons: dict[tuple[str, ...], list[str]] = {}
 
+    def open_source(self, data: Any, form: str | None = None) -> InstructionSource:
+        """Open an instruction set.
+
+        Args:
+            data: see `open_records`.
+            form: "alpaca", "sharegpt", "messages" or "prompt_completion"; None detects it from
+                the fields.
+
+        Raises:
+            FileNotFoundError: the path does not exist.
+            ValueError: data of an unknown kind or format.
+        """
+        check_format(form)
+        return InstructionSource(open_records(data), self, form)
+
     def encode(self, conversations: Sequence[Sequence[Message]]) -> list[Encoded]:
-        """Encode conversations; what is wrong with one is said in its status."""
-        placed = [self._place(conversation) for conversation in conversations]
-        good = [item for item in placed if isinstance(item, _Text)]
-        tokens = iter(self._tokenise(good))
-        return [self._fit(next(tokens)) if isinstance(item, _Text) else item for item in placed]
+        """Encode conversations; the status of each says what is wrong with it."""
+        rendered = [self._rendered(conversation) for conversation in conversations]
+        good = [item for item in rendered if isinstance(item, _Text)]
+        tokens = iter(self._tokenized(good))
+        return [self._fitted(next(tokens)) if isinstance(r, _Text) else r for r in rendered]
 
     def describe(self) -> dict[str, Any]:
-        """Return what the token ids depend on but the data, as JSON."""
-        words = sorted(self.tokenizer.get_vocab().items(), key=lambda pair: pair[1])
-        core = getattr(self.tokenizer, "backend_tokenizer", None)
-        rules = core.to_str() if core is not None else ""
+        """Return what the token ids depend on besides the data, as JSON."""
+        vocabulary = sorted(self.tokenizer.get_vocab().items(), key=lambda pair: pair[1])
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        rules = backend.to_str() if backend is not None else ""
         return {
-            "tokenizer_digest": hashlib.sha256(f"{words}{rules}".encode()).hexdigest(),
+            "tokenizer_digest": hashlib.sha256(f"{vocabulary}{rules}".encode()).hexdigest(),
             "template_digest": config_digest({"template": self.template}),
             "template": "plain" if self.template == PLAIN_TEMPLATE else "chat",
             "window": self.window,
             "turns": self.turns,
         }
 
-    def _place(self, conversation: Sequence[Message]) -> _Text | Encoded:
-        """Render a conversation, and find its responses in the text."""
+    def _rendered(self, conversation: Sequence[Message]) -> _Text | Encoded:
+        """Render a conversation, and locate its responses in the text."""
         wanted = [i for i, message in enumerate(conversation) if message.role == "assistant"]
         if self.turns == "last":
             wanted = wanted[-1:]
         wanted = [i for i in wanted if conversation[i].content.strip()]
         if not wanted:
-            return Encoded(None, EMPTY_RESPONSE, "the assistant says nothing")
+            return Encoded(None, EMPTY_RESPONSE, "no assistant turn has any text")
         try:
             pieces = self._skeleton(tuple(message.role for message in conversation))
-            messages = [message._asdict() for message in conversation]
-            rendered = self._render(messages)
+            rendered = self._render([message._asdict() for message in conversation])
         except Exception as error:  # a template is a program, and may raise anything
             reason = " ".join(str(error).split()) or type(error).__name__
-            return Encoded(None, UNREADABLE, f"the chat template refuses the row: {reason}")
+            return Encoded(None, UNREADABLE, f"the chat template rejects the row: {reason}")
         if not _is_text(rendered):
-            return Encoded(None, UNREADABLE, "half of a surrogate pair is in it, which is no text")
+            return Encoded(None, UNREADABLE, "the text holds half of a surrogate pair")
         raw = [message.content for message in conversation]
         for texts in (raw, [text.strip() for text in raw]):
             parts = [pieces[0]]
@@ -154,7 +151,7 @@ class Encoder:
         )
 
     def _skeleton(self, roles: tuple[str, ...]) -> list[str]:
-        """Give what the template writes before, between and after the texts of these speakers."""
+        """Return what the template writes before, between and after texts of these roles."""
         if roles not in self._skeletons:
             marked = [{"role": role, "content": _MARK.format(i)} for i, role in enumerate(roles)]
             pieces = _MARKS.split(self._render(marked))
@@ -170,28 +167,28 @@ class Encoder:
         assert isinstance(rendered, str)
         return rendered
 
-    def _tokenise(self, texts: list[_Text]) -> list[Tokens]:
+    def _tokenized(self, texts: list[_Text]) -> list[Tokens]:
         if not texts:
             return []
-        found: list[Tokens] = []
+        rows: list[Tokens] = []
         for text, (ids, offsets) in zip(
             texts, self._ids([text.text for text in texts]), strict=True
         ):
             cuts = _straddled(offsets, text.responses)
             if cuts:
                 ids, offsets = self._cut(text.text, cuts)
-            found.append(Tokens(ids, _inside(offsets, text.responses)))
-        return found
+            rows.append(Tokens(ids, _inside(offsets, text.responses)))
+        return rows
 
     def _cut(self, text: str, cuts: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Tokenise the parts of a text one by one."""
+        """Tokenize the parts of a text one by one."""
         starts = [0, *cuts]
         parts = self._ids([text[a:b] for a, b in zip(starts, [*cuts, len(text)], strict=True)])
-        moved = [offsets + start for start, (_, offsets) in zip(starts, parts, strict=True)]
-        return np.concatenate([ids for ids, _ in parts]), np.concatenate(moved)
+        shifted = [offsets + start for start, (_, offsets) in zip(starts, parts, strict=True)]
+        return np.concatenate([ids for ids, _ in parts]), np.concatenate(shifted)
 
     def _ids(self, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Give the token ids (T,) and the character offsets (T, 2) of each text."""
+        """Return the token ids (T,) and the character offsets (T, 2) of each text."""
         encoded = self.tokenizer(
             texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
@@ -200,30 +197,30 @@ class Encoder:
             for ids, spans in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         ]
 
-    def _fit(self, tokens: Tokens) -> Encoded:
-        """Bring a row into the window, from its end."""
+    def _fitted(self, tokens: Tokens) -> Encoded:
+        """Truncate a row to the window."""
         ids, response = tokens
-        # Nothing stands before the first token that it could be predicted from.
+        # The first token has no context to be predicted from.
         response[:1] = False
-        asked = int(response.sum())
+        total = int(response.sum())
         kept = int(response[: self.window].sum())
-        if not asked:
+        if not total:
             return Encoded(None, EMPTY_RESPONSE, "the response has no token")
         if not kept:
             first = int(response.argmax())
             return Encoded(
                 None,
                 TOO_LONG,
-                f"{first} tokens stand before the response, the window has {self.window}",
+                f"{first} tokens precede the response, the window has {self.window}",
             )
-        detail = "" if kept == asked else f"truncated: {kept} of {asked} response tokens are scored"
-        # What follows the last response token, the end of its turn at least, has no say in it.
+        detail = "" if kept == total else f"truncated: {kept} of {total} response tokens are scored"
+        # A causal model never sees what follows the last target.
         stop = int(np.flatnonzero(response[: self.window])[-1]) + 1
         return Encoded(Tokens(ids[:stop], response[:stop]), OK, detail)
 
 
 def _is_text(text: str) -> bool:
-    """Tell whether a text can be encoded; an escape of JSON can bring half a pair."""
+    """Return whether a text can be encoded as UTF-8: a JSON escape may be half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -232,19 +229,21 @@ def _is_text(text: str) -> bool:
 
 
 class _Text(NamedTuple):
+    """A rendered conversation, and the spans [start, stop) of its responses in characters."""
+
     text: str
     responses: list[tuple[int, int]]
 
 
 def _straddled(offsets: np.ndarray, responses: list[tuple[int, int]]) -> list[int]:
-    """Find the borders of responses that lie inside a token."""
-    borders = np.array(responses, dtype=np.int64).reshape(-1, 1)
-    inside = (offsets[:, 0] < borders) & (borders < offsets[:, 1])
-    return sorted({int(border) for border in borders[inside.any(1), 0]})
+    """Return the boundaries of responses that lie inside a token."""
+    boundaries = np.array(responses, dtype=np.int64).reshape(-1, 1)
+    inside = (offsets[:, 0] < boundaries) & (boundaries < offsets[:, 1])
+    return sorted({int(boundary) for boundary in boundaries[inside.any(1), 0]})
 
 
 def _inside(offsets: np.ndarray, responses: list[tuple[int, int]]) -> np.ndarray:
-    """Tell which tokens lie in a response; an empty token lies nowhere."""
+    """Return which tokens (T,) lie in a response; an empty token never does."""
     starts, stops = offsets[:, 0], offsets[:, 1]
     within = np.zeros(len(offsets), dtype=bool)
     for first, last in responses:

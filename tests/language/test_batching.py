@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lc_engine.language.batching import _cuts, count, pack
-from lc_engine.language.template import Tokens
+from lc_engine.language.tokens import Tokens
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,9 @@ import torch
 
 import lc_engine as lc
 from helpers import tiny_language_model as tiny
+from lc_engine.data.open import open_source
 from lc_engine.data.readers.arrays import ArraySource
 from lc_engine.language.model import LanguageModelSpec, fast_dtype, is_language_model
-from lc_engine.language.source import open_instructions
 
 PATH = lc.LearningPath.explicit([0.9, 0.5])
 NUMBERS = ("lc", "loss", "lc_std", "perplexity", "entropy")
@@ -114,7 +114,7 @@ def test_a_set_without_a_scorable_row_has_a_table():
     assert table.status_counts() == {"ok": 0, "empty_response": 3}
     assert np.isnan(table.column("lc")).all()
     assert {"perplexity", "entropy", "ifd", "token_count"} <= set(table.column_names)
-    assert len(lc.score(scorer_of(), open_instructions([], scorer_of().transform, "alpaca"))) == 0
+    assert len(lc.score(scorer_of(), scorer_of().transform.open_source([], "alpaca"))) == 0
 
 
 def test_a_folder_is_loaded_when_needed_and_pickles_without_its_model(folder, rows):
@@ -203,8 +203,8 @@ def test_arguments_that_do_not_fit(rows):
     source = ArraySource(torch.ones(2, 3), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="scores instruction sets, and this source is a ArrayS"):
         lc.score(scorer_of(), source)
-    with pytest.raises(ValueError, match="labels and columns are for pictures"):
-        lc.data.sources.open_source(rows, labels="y.npy", transform=scorer_of().transform)
+    with pytest.raises(ValueError, match="labels and columns are for images"):
+        open_source(rows, labels="y.npy", transform=scorer_of().transform)
 
 
 def test_the_default_paths_are_the_papers():

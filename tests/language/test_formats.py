@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from lc_engine.language.formats import Message, RowError, check_format, conversation, detect
+from lc_engine.data.readers.records import RowError
+from lc_engine.language.formats import Message, check_format, conversation, detect
 
 ASKED = [Message("user", "2 + 2?"), Message("assistant", "4")]
 SYSTEM = [Message("system", "Be brief."), *ASKED]
@@ -62,13 +63,13 @@ CASES = {
 
 
 @pytest.mark.parametrize(("form", "row", "turns"), CASES.values(), ids=CASES)
-def test_every_form_is_told_and_read(form, row, turns):
+def test_every_format_is_detected_and_read(form, row, turns):
     assert detect(row) == form
     assert conversation(row, form) == turns
 
 
 BAD = {
-    "no object": ("alpaca", ["2 + 2?"], "missing_field", "must be an object, this is a list"),
+    "not an object": ("alpaca", ["2 + 2?"], "missing_field", "must be an object, got list"),
     "no field": ("alpaca", {"instruction": "?"}, "missing_field", "the row lacks output; it has"),
     "empty": ("messages", {}, "missing_field", "it has no fields"),
     "null": ("alpaca", {"instruction": "?", "output": None}, "missing_field", "lacks output"),
@@ -85,7 +86,7 @@ BAD = {
         "input must be a text, got int",
     ),
     "no turns": ("messages", {"messages": []}, "missing_field", "messages has no turns"),
-    "no list": ("messages", {"messages": "hi"}, "missing_field", "must be a list of turns"),
+    "not a list": ("messages", {"messages": "hi"}, "missing_field", "must be a list of turns"),
     "a turn that is a text": (
         "messages",
         {"messages": ["hi"]},
@@ -108,14 +109,14 @@ BAD = {
 
 
 @pytest.mark.parametrize(("form", "row", "status", "says"), BAD.values(), ids=BAD)
-def test_what_is_wrong_with_a_row_is_said(form, row, status, says):
+def test_a_bad_row_says_what_is_wrong(form, row, status, says):
     with pytest.raises(RowError, match=says) as caught:
         conversation(row, form)
     assert caught.value.status == status
 
 
-def test_an_unknown_form_is_refused():
-    with pytest.raises(ValueError, match="fields text, which is no form that is known"):
+def test_an_unknown_format_is_refused():
+    with pytest.raises(ValueError, match="fields text, which match no known format"):
         detect({"text": "a b c"})
     with pytest.raises(ValueError, match="form must be one of alpaca, sharegpt"):
         check_format("parrot")

@@ -8,7 +8,6 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, Mistral
 import lc_engine as lc
 from helpers import tiny_language_model as tiny
 from lc_engine.language.scorer import CausalLMScorer
-from lc_engine.language.source import open_instructions
 from lc_engine.ops.contract import FallbackWarning
 
 # Logits of about 20 in float32 carry 2e-6 of rounding, which a mean NLL inherits.
@@ -22,7 +21,7 @@ def rows():
 
 
 def batch_of(rows, scorer):
-    return next(open_instructions(rows, scorer.transform).batches(len(rows)))
+    return next(scorer.transform.open_source(rows).batches(len(rows)))
 
 
 def scored(rows, model=None, **options):

@@ -9,7 +9,6 @@ import lc_engine as lc
 from helpers import tiny_language_model as tiny
 from lc_engine.bench.language_data import conversations, function_calls, smollm2
 from lc_engine.language.model import LanguageModelSpec
-from lc_engine.language.source import open_instructions
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def test_the_nll_is_the_plain_loops(loaded, kind):
     masking = lc.Masking(kind, scope="layer", seed=1)
     scorer = lc.Scorer.for_causal_lm(model, tokenizer, path=path, masking=masking)
     rows = [*conversations()[:90:30], *function_calls()[:1]]
-    batch = next(open_instructions(rows, scorer.transform).batches(len(rows)))
+    batch = next(scorer.transform.open_source(rows).batches(len(rows)))
     table = lc.score(scorer, rows, return_path=True)
     nll = tiny.PlainLoop(model, path.capacities, kind, seed=1).nll(batch.inputs).numpy()
     np.testing.assert_allclose(table.column("path_log_probs").T, -nll, atol=1e-4)

@@ -26,7 +26,7 @@ def encode(messages, **options):
 
 
 def responses(made, row):
-    """The texts of the runs of response tokens."""
+    """The text of each run of response tokens."""
     ids, mask = row.tokens
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
     return [made.tokenizer.decode(ids[a:b]) for a, b in edges.reshape(-1, 2)]
@@ -40,19 +40,19 @@ def test_the_response_is_what_the_assistant_says(turns, found):
     assert row.status == "ok"
     assert responses(made, row) == found
     whole = made.tokenizer.apply_chat_template([m._asdict() for m in TALK], tokenize=False)
-    # The row ends with the last response: what follows has no say in it.
+    # The row ends with the last response: a causal model never sees what follows.
     assert whole.startswith(made.tokenizer.decode(row.tokens.ids))
     assert row.tokens.response[-1]
 
 
 @pytest.mark.parametrize("said", ["\nhello", "hello\n", "\n\nll\n", "é漢", " in", "a"])
-def test_no_token_straddles_the_border(said):
+def test_no_token_straddles_the_boundary(said):
     """In this vocabulary "\\n\\n" is a token, and the template has "\\n" before the response."""
     made, row = encode([Message("user", "hello"), Message("assistant", said)])
     assert responses(made, row) == [said]
 
 
-def test_text_is_tokenised_whole_where_no_token_straddles():
+def test_text_is_tokenized_whole_where_no_token_straddles():
     made, row = encode(TALK)
     whole = made.tokenizer.apply_chat_template([m._asdict() for m in TALK], tokenize=False)
     ids = made.tokenizer(whole, add_special_tokens=False)["input_ids"]
@@ -71,7 +71,7 @@ def test_a_template_may_strip_texts_and_add_a_system_text():
     assert made.tokenizer.decode(row.tokens.ids) == "be kind [user]hello[assistant]in"
 
 
-def test_without_a_template_alpacas_headings_are_used():
+def test_without_a_template_it_is_alpacas_headings():
     made, row = encode(TALK[:3], template=None)
     assert responses(made, row) == ["hello there"]
     text = made.tokenizer.decode(row.tokens.ids)
@@ -79,7 +79,7 @@ def test_without_a_template_alpacas_headings_are_used():
     assert made.describe()["template"] == "plain"
 
 
-def test_the_end_of_a_long_row_is_cut():
+def test_a_long_row_is_truncated():
     _, whole = encode(TALK)
     first = int(whole.tokens.response.argmax())
     _, row = encode(TALK, window=first + 3)
@@ -93,14 +93,14 @@ def test_the_end_of_a_long_row_is_cut():
     assert len(row.tokens.ids) == end
     _, row = encode(TALK, window=first)
     assert (row.tokens, row.status) == (None, "too_long")
-    assert row.detail == f"{first} tokens stand before the response, the window has {first}"
+    assert row.detail == f"{first} tokens precede the response, the window has {first}"
 
 
 @pytest.mark.parametrize("said", ["", "  \n"])
-def test_an_empty_response_is_said(said):
+def test_an_empty_response_has_a_status_of_its_own(said):
     _, row = encode([Message("user", "hello"), Message("assistant", said)])
-    assert row == (None, "empty_response", "the assistant says nothing")
-    # One that says something beside it still counts.
+    assert row == (None, "empty_response", "no assistant turn has any text")
+    # Another turn that has text still counts.
     made, row = encode(
         [Message("assistant", said), Message("user", "?"), Message("assistant", "a")]
     )
@@ -112,16 +112,16 @@ def test_no_assistant_is_an_empty_response():
     assert row.status == "empty_response"
 
 
-def test_a_response_that_is_the_first_token_has_nothing_before_it():
+def test_the_first_token_is_never_a_target():
     _, row = encode([Message("assistant", "a")], template="{{ messages[0]['content'] }}")
     assert row == (None, "empty_response", "the response has no token")
 
 
-REFUSALS = {
-    "refusing": (
+REJECTED = {
+    "rejecting": (
         "{{ raise_exception('users first') }}",
         "a",
-        "the chat template refuses the row: users first",
+        "the chat template rejects the row: users first",
     ),
     "dropping": ("{{ messages[0]['content'] }}", "a", "it does not write every turn"),
     "changing": (
@@ -133,8 +133,8 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize(("template", "said", "says"), REFUSALS.values(), ids=REFUSALS)
-def test_what_the_template_cannot_do_is_said_of_the_row(template, said, says):
+@pytest.mark.parametrize(("template", "said", "says"), REJECTED.values(), ids=REJECTED)
+def test_a_row_that_the_template_cannot_render_is_unreadable(template, said, says):
     _, row = encode([Message("user", "hello"), Message("assistant", said)], template=template)
     assert (row.tokens, row.status) == (None, "unreadable")
     assert says in row.detail
@@ -144,7 +144,7 @@ def test_arguments_that_do_not_fit():
     class Slow:
         is_fast = False
 
-    with pytest.raises(ValueError, match="Slow gives no character offsets"):
+    with pytest.raises(ValueError, match="Slow has no character offsets"):
         Encoder(Slow(), window=10)
     with pytest.raises(ValueError, match="window must be at least 2"):
         encoder(window=1)

@@ -1,4 +1,4 @@
-"""JSON Lines, plain or compressed: where every row begins, and what is wrong with a line."""
+"""JSON Lines, plain or compressed: an index of the lines, read by ranges of rows."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import numpy as np
 
 from lc_engine._util.extras import require
 from lc_engine.data.readers.arrays import files_digest
-from lc_engine.data.readers.records import Record, Records
-from lc_engine.language.formats import INVALID_JSON, RowError
+from lc_engine.data.readers.records import Record, Records, RowError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# What `JsonLines` reads, by the end of the file's name.
+# Endings of the file names that `JsonLines` reads.
 SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson")
+INVALID_JSON: Final = "invalid_json"
 _SKIPPED_BYTES: Final = 1 << 20
 
 
 class JsonLines(Records):
-    """A file with a JSON object per line; lines of nothing but white space are no rows.
+    """A file with a JSON value per line; blank lines are not rows.
 
     Args:
         path: one of `SUFFIXES`. A compressed file is read from its start for every range.
@@ -64,7 +64,7 @@ class JsonLines(Records):
         return self.path.open("rb")
 
     def __len__(self) -> int:
-        """Return the number of lines that hold something."""
+        """Return the number of lines that are not blank."""
         return len(self._lines)
 
     def read(self, start: int, stop: int) -> Iterator[Record]:
@@ -78,7 +78,7 @@ class JsonLines(Records):
                 yield Record(_parsed(line), f"line {number}")
 
     def digest(self) -> str:
-        """Hash the name, size and time of change of the file."""
+        """Hash the name, size and modification time of the file."""
         return files_digest([self.path])
 
     def describe(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class JsonLines(Records):
 
 
 def _skip(opened: Any, position: int) -> None:
-    """Go to a position of a file that may not seek."""
+    """Advance to a position of a file that may not be seekable."""
     if opened.seekable():
         opened.seek(position)
         return
@@ -98,7 +98,7 @@ def _skip(opened: Any, position: int) -> None:
 def _parsed(line: bytes) -> Any | RowError:
     try:
         return json.loads(line)
-    except ValueError as error:  # also bytes that are no UTF-8
+    except ValueError as error:  # includes invalid UTF-8
         return RowError(INVALID_JSON, f"not JSON: {error}")
     except RecursionError:
-        return RowError(INVALID_JSON, "not JSON that can be read: nested too deeply")
+        return RowError(INVALID_JSON, "not JSON that can be parsed: nested too deeply")

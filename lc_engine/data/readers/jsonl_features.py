@@ -11,7 +11,7 @@ import numpy as np
 from lc_engine.data.batch import NO_LABEL
 from lc_engine.data.readers.blocks import Block, BlockSource
 from lc_engine.data.readers.jsonl import JsonLines
-from lc_engine.language.formats import RowError
+from lc_engine.data.readers.records import RowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,13 +70,13 @@ class JsonFeatures(BlockSource):
         for i, record in enumerate(records):
             if not isinstance(record.fields, dict):
                 wrong = record.fields if isinstance(record.fields, RowError) else "no JSON object"
-                unreadable[i] = f"{record.place}: {wrong}"
+                unreadable[i] = f"{record.where}: {wrong}"
                 continue
             labels[i] = _integer(record.fields.get(self.label))
             values = _numbers(record.fields.get(self.feature))
             if values is None or len(values) != self.width:
                 unreadable[i] = (
-                    f"{record.place}: {self.feature!r} must be a list of {self.width} numbers"
+                    f"{record.where}: {self.feature!r} must be a list of {self.width} numbers"
                 )
             else:
                 features[i] = values

@@ -1,8 +1,4 @@
-"""Readers of text rows: a JSON list, Parquet, `datasets`, and a list in memory.
-
-A reader gives, for a range of rows, the rows in order: the fields by name, or what is wrong. A row
-that cannot be read keeps its place.
-"""
+"""Rows as mappings of fields: a JSON list, Parquet, `datasets` or a list in memory, by ranges."""
 
 from __future__ import annotations
 
@@ -16,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lc_engine._util.extras import require
 from lc_engine.data.batch import UNREADABLE
 from lc_engine.data.readers.arrays import files_digest
-from lc_engine.language.formats import RowError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,15 +20,28 @@ if TYPE_CHECKING:
 _CHUNK_ROWS = 1024
 
 
+class RowError(ValueError):
+    """A row that cannot be used: its status, and as text what is wrong with it."""
+
+    def __init__(self, status: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
 class Record(NamedTuple):
-    """One row: its fields or what is wrong, and where it stands for a person to find it."""
+    """One row.
+
+    Attributes:
+        fields: the values by name, or why the row cannot be read.
+        where: "line 4" or "row 3", for error messages.
+    """
 
     fields: Any | RowError
-    place: str
+    where: str
 
 
 class Records(ABC):
-    """Text rows of known number."""
+    """A known number of records; one that cannot be read still takes its index."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -92,13 +100,13 @@ class ListRecords(Records):
             yield Record(self.rows[number], f"row {number}")
 
     def digest(self) -> str:
-        """Hash the file's name, size and time of change; without a file, all rows."""
+        """Hash the file's name, size and modification time; without a file, all rows."""
         if self.path is not None:
             return files_digest([self.path])
-        seen = hashlib.sha256()
+        digest = hashlib.sha256()
         for row in self.rows:
-            seen.update(json.dumps(row, sort_keys=True, default=repr).encode() + b"\n")
-        return seen.hexdigest()
+            digest.update(json.dumps(row, sort_keys=True, default=repr).encode() + b"\n")
+        return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """Return the kind and the number of rows."""
@@ -106,7 +114,7 @@ class ListRecords(Records):
 
 
 class ParquetRecords(Records):
-    """The rows of Parquet files, in the order of their names.
+    """The rows of Parquet files, sorted by name.
 
     Args:
         path: a file, or a folder of `*.parquet`.
@@ -142,15 +150,15 @@ class ParquetRecords(Records):
         yield from islice(rows, skipped, skipped + stop - start)
 
     def _read(self, group: int) -> Iterator[Record]:
-        """Read a row group; what cannot be decoded of it is unreadable, row by row."""
+        """Read a row group; rows of it that cannot be decoded are unreadable, one by one."""
         pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
         path, index, rows = self._groups[group]
         number = self._starts[group]
         end = number + rows
         try:
             with parquet.ParquetFile(path, page_checksum_verification=True) as opened:
-                for piece in opened.iter_batches(_CHUNK_ROWS, row_groups=[index]):
-                    for fields in piece.to_pylist():
+                for chunk in opened.iter_batches(_CHUNK_ROWS, row_groups=[index]):
+                    for fields in chunk.to_pylist():
                         yield Record(fields, f"row {number}")
                         number += 1
         except (pa.ArrowException, OSError) as error:
@@ -161,7 +169,7 @@ class ParquetRecords(Records):
                 yield Record(RowError(UNREADABLE, reason), f"row {row}")
 
     def digest(self) -> str:
-        """Hash the name, size and time of change of every file."""
+        """Hash the name, size and modification time of every file."""
         return files_digest(self.paths)
 
     def describe(self) -> dict[str, Any]:
@@ -186,16 +194,16 @@ class DatasetRecords(Records):
     def read(self, start: int, stop: int) -> Iterator[Record]:
         """Read rows [start, stop); see `Records.read`."""
         for first in range(start, stop, _CHUNK_ROWS):
-            piece = self.dataset[first : min(first + _CHUNK_ROWS, stop)]
-            for number, fields in enumerate(piece.to_pylist(), first):
+            chunk = self.dataset[first : min(first + _CHUNK_ROWS, stop)]
+            for number, fields in enumerate(chunk.to_pylist(), first):
                 yield Record(fields, f"row {number}")
 
     def digest(self) -> str:
-        """Hash the rows; the fingerprint that `datasets` keeps is random after some operations."""
-        seen = hashlib.sha256()
+        """Hash the rows: the fingerprint of `datasets` is random after some operations."""
+        digest = hashlib.sha256()
         for record in self.read(0, len(self)):
-            seen.update(json.dumps(record.fields, sort_keys=True, default=repr).encode() + b"\n")
-        return seen.hexdigest()
+            digest.update(json.dumps(record.fields, sort_keys=True, default=repr).encode() + b"\n")
+        return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """Return the kind and the number of rows."""

@@ -1,0 +1,28 @@
+"""A conversation as token ids, with a mask of the response."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Tokens(NamedTuple):
+    """One conversation as a model reads it.
+
+    Attributes:
+        ids: (T,) int64 token ids, up to the last target.
+        response: (T,) bool, which of them are targets; never the first.
+    """
+
+    ids: np.ndarray
+    response: np.ndarray
+
+
+class Encoded(NamedTuple):
+    """Tokens, or the status of a row without any; `detail` also says what was truncated."""
+
+    tokens: Tokens | None
+    status: str
+    detail: str
