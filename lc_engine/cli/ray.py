@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lc_engine._util.extras import require
-from lc_engine.data.table import PART_PATTERN, ScoreTable
+from lc_engine.data.table import ScoreTable
+from lc_engine.data.table_files import PART_PATTERN
 
 if TYPE_CHECKING:
     from pathlib import Path

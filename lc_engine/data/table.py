@@ -12,17 +12,21 @@ from lc_engine._util.differences import differences
 from lc_engine._util.extras import require
 from lc_engine.data import batch
 from lc_engine.data.mostly import Mostly
+from lc_engine.data.table_files import (
+    METADATA_KEY,
+    VERSION,
+    TableFiles,
+    finished_parts,
+    table_metadata,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
-VERSION = 1
 DIRECTION = {"lc": "high = easy", "loss": "high = hard"}
-PART_PATTERN = "part-*-of-*.parquet"
 
-_KEY = b"lc_engine"
 _FLOATS = ("lc", "loss", "lc_std")
 
 
@@ -34,39 +38,28 @@ class ScoreTable:
     not "ok" has no scores: null in Arrow, NaN from `column`.
 
     Args:
-        table: a table with those columns whose schema carries the metadata (see `from_arrays`).
+        table: a table with those columns whose schema carries the metadata (see `from_arrays`), or
+            files of one (see `read`).
 
     Raises:
-        ValueError: a column is missing, or the table was not written by lc_engine.
+        ValueError: a column is missing, or lc_engine did not write the table.
     """
 
-    def __init__(self, table: pa.Table) -> None:
-        missing = {"id", "label", *_FLOATS, "status", "detail"} - set(table.column_names)
-        if missing:
-            raise ValueError(
-                f"not a score table: column {', '.join(sorted(missing))} is missing; it has "
-                f"{', '.join(table.column_names)}"
-            )
-        encoded = (table.schema.metadata or {}).get(_KEY)
-        if encoded is None:
-            raise ValueError("not a score table: its schema carries no lc_engine metadata")
-        self.metadata: dict[str, Any] = json.loads(encoded)
-        if self.metadata.get("version") != VERSION:
-            raise ValueError(
-                f"the score table has version {self.metadata.get('version')}, this lc_engine "
-                f"reads version {VERSION}"
-            )
-        self._table = table
+    def __init__(self, table: pa.Table | TableFiles) -> None:
+        self.metadata: dict[str, Any] = table_metadata(table.schema)
+        self._stored = table
 
     @property
     def table(self) -> pa.Table:
-        """All rows, as Arrow."""
-        return self._table
+        """All rows, as Arrow; those of files are read at the first use, and kept."""
+        if isinstance(self._stored, TableFiles):
+            self._stored = self._stored.select(self.column_names)
+        return self._stored
 
     @property
     def column_names(self) -> list[str]:
         """Names of the columns."""
-        return list(self._table.column_names)
+        return list(self._stored.schema.names)
 
     @classmethod
     def from_arrays(
@@ -83,7 +76,7 @@ class ScoreTable:
         path_log_probs: np.ndarray | None = None,
         extra: Mapping[str, np.ndarray] | None = None,
     ) -> ScoreTable:
-        """Build a table of N rows.
+        """Return a table of N rows.
 
         Args:
             ids: (N,) int64 or strings.
@@ -93,7 +86,7 @@ class ScoreTable:
             loss: see `lc`.
             lc_std: see `lc`.
             status: N of "ok", "unreadable", "bad_label", "non_finite", …
-            detail: N sentences, "" where the row is ok.
+            detail: N sentences, "" where the status is "ok".
             metadata: model_digest, masking, path, head, data_digest, dtype; the version and the
                 directions of the scores are added.
             path_log_probs: (N, K) float32 log p_k, or None.
@@ -117,7 +110,9 @@ class ScoreTable:
         columns["status"], columns["detail"] = _texts(status), _texts(detail)
         described = {"version": VERSION, "direction": DIRECTION, **metadata}
         return cls(
-            pa.table(columns).replace_schema_metadata({_KEY: json.dumps(described, sort_keys=True)})
+            pa.table(columns).replace_schema_metadata(
+                {METADATA_KEY: json.dumps(described, sort_keys=True)}
+            )
         )
 
     @classmethod
@@ -125,24 +120,19 @@ class ScoreTable:
         """Open a Parquet file, or the folder of a finished run; columns are read when asked for.
 
         Raises:
-            FileNotFoundError: there is nothing at `path`.
+            FileNotFoundError: the path does not exist.
             ValueError: a folder without parts, with some of its parts missing, or with parts of
                 different runs; a file that is not a score table.
         """
-        from lc_engine.data.stored_table import StoredTable
-
-        path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"no score table at {path}: the file or folder does not exist")
-        return StoredTable(_parts(path))
+        return cls(TableFiles(finished_parts(Path(path))))
 
     @classmethod
     def concat(cls, tables: Sequence[ScoreTable]) -> ScoreTable:
-        """Append tables of one run.
+        """Return the rows of tables of one run, in order.
 
         Raises:
-            ValueError: no table at all, or tables whose model, masking, path, head, data or dtype
-                differ; the text names what differs.
+            ValueError: no table, or tables whose model, masking, path, head, data or dtype differ;
+                the text names the difference.
         """
         if not tables:
             raise ValueError("tables must hold at least one score table")
@@ -166,51 +156,51 @@ class ScoreTable:
             self.table,
             path,
             compression="zstd",
-            use_dictionary=["label", "status", "detail"],  # the others hardly repeat
+            use_dictionary=["label", "status", "detail"],  # other columns rarely repeat values
             column_encoding={"id": "DELTA_BINARY_PACKED"} if numbered else None,
             write_page_checksum=True,
         )
 
     def __len__(self) -> int:
         """Return the number of rows, scored or not."""
-        return int(self.table.num_rows)
+        return int(self._stored.num_rows)
 
     def column(self, name: str) -> np.ndarray:
         """Return one column: (N,), or (N, K) for `path_log_probs`; NaN where there is no score.
 
         Raises:
-            ValueError: there is no such column; the text lists those there are.
+            ValueError: an unknown column; the text lists the columns.
         """
         if name not in self.column_names:
             raise ValueError(
                 f"the score table has no column {name!r}; it has {', '.join(self.column_names)}"
             )
-        column = self._arrow(name).combine_chunks()
+        column = self._stored.select([name]).column(name).combine_chunks()
         if name != "path_log_probs":
             return np.asarray(column.to_numpy(zero_copy_only=False))
         valid = np.asarray(column.is_valid())
-        numbers = column.flatten().to_numpy(zero_copy_only=False)
+        values = column.flatten().to_numpy(zero_copy_only=False)
         scored = int(valid.sum())
-        path = np.full((len(self), len(numbers) // max(scored, 1)), np.nan, dtype=np.float32)
-        path[valid] = numbers.reshape(scored, -1) if scored else 0
+        path = np.full((len(self), len(values) // max(scored, 1)), np.nan, dtype=np.float32)
+        path[valid] = values.reshape(scored, -1) if scored else 0
         return path
 
-    def _arrow(self, name: str) -> pa.ChunkedArray:
-        return self.table.column(name)
-
     def bad_rows(self, limit: int) -> list[tuple[Any, str, str]]:
-        """Give (id, status, detail) of the first rows whose status is not "ok"."""
-        found: list[tuple[Any, str, str]] = []
-        for part in self.pieces("id", "status", "detail"):
-            if len(found) < limit:
+        """Return (id, status, detail) of the first rows whose status is not "ok"."""
+        rows: list[tuple[Any, str, str]] = []
+        for chunk in self.pieces("id", "status", "detail"):
+            if len(rows) < limit:
                 compute = require("pyarrow.compute", "table")
-                bad = part.filter(compute.not_equal(part.column("status"), batch.OK))
-                found += [tuple(row.values()) for row in bad.slice(0, limit).to_pylist()]
-        return found[:limit]
+                bad = chunk.filter(compute.not_equal(chunk.column("status"), batch.OK))
+                rows += [tuple(row.values()) for row in bad.slice(0, limit).to_pylist()]
+        return rows[:limit]
 
     def pieces(self, *names: str) -> Iterator[pa.Table]:
-        """Give some columns, a piece of the table at a time."""
-        yield self.table.select(list(names))
+        """Return some columns, a piece of the table at a time."""
+        if isinstance(self._stored, TableFiles):
+            yield from self._stored.chunks(list(names))
+        else:
+            yield self._stored.select(list(names))
 
     def only(self, ids: np.ndarray) -> ScoreTable:
         """Return the rows with these ids, in the order of the table."""
@@ -220,27 +210,11 @@ class ScoreTable:
 
     def status_counts(self) -> dict[str, int]:
         """Return how many rows have each status, "ok" first."""
-        found: dict[str, int] = {}
-        for part in self.pieces("status"):
-            for pair in part.column("status").value_counts().to_pylist():
-                found[pair["values"]] = found.get(pair["values"], 0) + pair["counts"]
-        return {batch.OK: found.pop(batch.OK, 0), **found}
-
-
-def _parts(path: Path) -> list[Path]:
-    """List the files of a table, having checked that a folder holds a finished run."""
-    if path.is_file():
-        return [path]
-    parts = sorted(path.glob(PART_PATTERN))
-    if not parts:
-        raise ValueError(f"{path} holds no scores: there is no {PART_PATTERN} in it")
-    total = int(parts[0].stem.rpartition("-")[2])
-    if len(parts) != total:
-        raise ValueError(
-            f"{path} holds {len(parts)} of {total} parts: the run has not finished; "
-            "start it again with the same arguments and it continues"
-        )
-    return parts
+        counts: dict[str, int] = {}
+        for chunk in self.pieces("status"):
+            for pair in chunk.column("status").value_counts().to_pylist():
+                counts[pair["values"]] = counts.get(pair["values"], 0) + pair["counts"]
+        return {batch.OK: counts.pop(batch.OK, 0), **counts}
 
 
 def _texts(texts: Mostly) -> pa.Array:
@@ -251,10 +225,10 @@ def _texts(texts: Mostly) -> pa.Array:
 
 
 def _lists(rows: np.ndarray, bad: np.ndarray) -> pa.Array:
-    """Make a list column of (N, K) values, null where `bad`."""
+    """Return a list column of (N, K) values, null where `bad`."""
     pa = require("pyarrow", "table")
     lengths = np.where(bad, 0, rows.shape[1])
-    # A null offset marks a null list, which takes no values.
+    # A null offset marks a null list, which holds no values.
     offsets = pa.array(
         np.concatenate([[0], np.cumsum(lengths)]), pa.int32(), mask=np.append(bad, False)
     )

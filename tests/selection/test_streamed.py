@@ -106,7 +106,7 @@ def test_neither_the_order_of_the_rows_nor_the_files_matter(tmp_path, monkeypatc
         some = {name: column[rows] for name, column in other.items()}
         name = f"part-{part:05d}-of-00003.parquet"
         table_of(some, ids[order][rows]).write(tmp_path / name)
-    monkeypatch.setattr("lc_engine.data.stored_table._PIECE_ROWS", 64)
+    monkeypatch.setattr("lc_engine.data.table_files._CHUNK_ROWS", 64)
     np.testing.assert_array_equal(select_streamed(tmp_path, 0.31, strategy, seed=1), whole)
 
 

@@ -17,7 +17,8 @@ from lc_engine._util.differences import differences
 from lc_engine._util.extras import require
 from lc_engine.data.run.atomic_write import aside, flush, publish_first
 from lc_engine.data.run.leases import Leases
-from lc_engine.data.table import PART_PATTERN, ScoreTable
+from lc_engine.data.table import ScoreTable
+from lc_engine.data.table_files import PART_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
