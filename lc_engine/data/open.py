@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,15 @@ class SourceOpener(Protocol):
     def open_source(self, data: Any, form: str | None = None) -> Source:
         """Open the data, in a format that is named or detected."""
         ...
+
+
+class Opening(TypedDict, total=False):
+    """Arguments of `open_source` that `lc_engine.score` passes on."""
+
+    labels: str | os.PathLike[str] | None
+    feature_column: str | None
+    label_column: str | None
+    form: str | None
 
 
 def open_source(

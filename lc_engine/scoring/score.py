@@ -7,11 +7,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import torch
 
+from lc_engine._util.digests import config_digest
 from lc_engine.data.protocols import OnDevice, Waiting
 from lc_engine.data.wrap.prefetch import on_device
 from lc_engine.scoring.oom_retry import Backoff, with_fewer_rows
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lc_engine.data.batch import Batch, Source
+    from lc_engine.data.open import Opening
     from lc_engine.data.protocols import Progress, RowScorer, RowScores
     from lc_engine.data.run.ledger import Ledger, Shard
     from lc_engine.data.table import ScoreTable
@@ -41,12 +43,14 @@ def score(
     data: Any,
     out: str | Path | None = None,
     *,
+    ids: Sequence[str] | Sequence[int] | np.ndarray | None = None,
     batch_size: int | None = None,
     num_workers: int | None = None,
     shard_rows: int | None = None,
     return_path: bool = False,
     cache_bytes: int = CACHE_BYTES,
     progress: Progress | Literal[False] | None = None,
+    **opening: Unpack[Opening],
 ) -> ScoreTable:
     """Score every row of a data set.
 
@@ -56,10 +60,12 @@ def score(
 
     Args:
         scorer: what to score with.
-        data: what `lc_engine.data.open.open_source` takes; call that yourself for its options.
+        data: what `lc_engine.data.open.open_source` takes.
         out: a folder. Shards of the table are written there as they are done, and a run that was
             killed continues where it was; processes that are given the same folder share the
             shards, and each returns when all are done. None keeps the table in memory.
+        ids: N distinct strings or integers for the column `id`; None takes those of the data: paths
+            relative to their folder, else row numbers.
         batch_size: rows that go through the model at a time; None takes what suits the data.
             Where memory runs out the rest goes on with half as many.
         num_workers: threads that decode pictures; None takes one per processor.
@@ -70,6 +76,7 @@ def score(
             "prototypes" or "scores"; one that has a method `waited` is told the seconds that each
             batch was waited for. None prints a bar or lines on stderr in a terminal and in a
             notebook, and nothing elsewhere; False prints nothing anywhere.
+        **opening: `labels`, `feature_column`, `label_column` and `form`, as in `open_source`.
 
     Returns:
         The table, rows in the order of the data; that of an `out` is read as it is used.
@@ -77,13 +84,17 @@ def score(
     Raises:
         ValueError: data or model do not fit, or `out` holds another run; the text says what to do.
     """
+    from lc_engine.data.open import open_source
+
     with reporting(progress) as report:
+        transform = getattr(scorer, "transform", None)
+        source = open_source(data, transform=transform, num_workers=num_workers, **opening)
         return _score(
             scorer,
-            data,
+            source,
             out,
+            ids=None if ids is None else _checked_ids(ids, len(source)),
             batch_size=batch_size,
-            num_workers=num_workers,
             shard_rows=shard_rows,
             return_path=return_path,
             cache_bytes=cache_bytes,
@@ -91,24 +102,33 @@ def score(
         )
 
 
+def _checked_ids(ids: Sequence[str] | Sequence[int] | np.ndarray, rows: int) -> np.ndarray:
+    found = np.asarray(ids)
+    if found.shape != (rows,) or found.dtype.kind not in "iuUO":
+        raise ValueError(
+            f"ids must be {rows} strings or integers, one per row; got shape {found.shape} of "
+            f"{found.dtype}"
+        )
+    if len(np.unique(found)) < rows:
+        raise ValueError("ids must be distinct, but some rows have the same")
+    return found.astype(np.int64) if found.dtype.kind in "iu" else found.astype(str)
+
+
 def _score(
     scorer: RowScorer,
-    data: Any,
+    source: Source,
     out: str | Path | None,
     *,
+    ids: np.ndarray | None,
     batch_size: int | None,
-    num_workers: int | None,
     shard_rows: int | None,
     return_path: bool,
     cache_bytes: int,
     progress: Progress | None,
 ) -> ScoreTable:
-    from lc_engine.data.open import open_source
     from lc_engine.data.readers.rows import RowSource
     from lc_engine.data.wrap.cache import DecodedRows
 
-    transform = getattr(scorer, "transform", None)
-    source = open_source(data, transform=transform, num_workers=num_workers)
     scorer.check(source)
     at_a_time = getattr(source, "batch_rows", BATCH_ROWS) if batch_size is None else batch_size
 
@@ -122,7 +142,7 @@ def _score(
         if isinstance(read, DecodedRows):
             read.settle()
         metadata = ready.describe() | {"data_digest": source.digest()}
-        return _Run(ready, read, metadata, at_a_time, return_path, progress)
+        return _Run(ready, read, ids, metadata, at_a_time, return_path, progress)
 
     if out is None:
         return begin(None).rows(0, len(source)).table()
@@ -136,6 +156,8 @@ def _score(
         "path_log_probs": return_path,
         "lc_engine": version("lc_engine"),
     }
+    if ids is not None:
+        manifest["ids_digest"] = config_digest({"ids": ids.tolist()})
     ledger = Ledger(out, manifest, len(source), shard_rows)
     _work_off(ledger, begin)
     return ledger.table()
@@ -171,6 +193,7 @@ class _Run:
 
     scorer: RowScorer
     source: Source
+    ids: np.ndarray | None
     metadata: dict[str, Any]
     batch_size: int
     return_path: bool
@@ -183,7 +206,8 @@ class _Run:
     def rows(self, start: int, stop: int) -> _ScoredRows:
         """Score rows [start, stop)."""
         points = len(self.scorer.path) if self.return_path else None
-        found = _ScoredRows(self.metadata, stop - start, points)
+        ids = None if self.ids is None else self.ids[start:stop]
+        found = _ScoredRows(self.metadata, ids, stop - start, points)
         for batch in self._arriving(start, stop):
             for piece, scores in self.backoff.score(batch):
                 found.add(piece, scores)
@@ -210,8 +234,11 @@ class _Run:
 class _ScoredRows:
     """Columns of the rows of a shard, filled batch by batch."""
 
-    def __init__(self, metadata: dict[str, Any], rows: int, points: int | None) -> None:
+    def __init__(
+        self, metadata: dict[str, Any], ids: np.ndarray | None, rows: int, points: int | None
+    ) -> None:
         self._metadata = metadata
+        self._given_ids = ids
         self._filled = 0
         self._ids: list[np.ndarray] = []
         self._labels = np.empty(rows, np.int64)
@@ -245,8 +272,9 @@ class _ScoredRows:
         from lc_engine.data.table import ScoreTable
 
         lc, loss, lc_std = self._scores
+        ids = np.concatenate(self._ids) if self._ids else np.empty(0, np.int64)
         return ScoreTable.from_arrays(
-            ids=np.concatenate(self._ids) if self._ids else np.empty(0, np.int64),
+            ids=ids if self._given_ids is None else self._given_ids,
             labels=self._labels,
             lc=lc,
             loss=loss,

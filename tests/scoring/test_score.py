@@ -43,7 +43,7 @@ print("finished", flush=True)
 
 
 def child(folder, out):
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).parents[1])
     return subprocess.Popen(
         [sys.executable, "-c", CHILD, here, str(folder), str(out)], stdout=subprocess.PIPE
     )
@@ -144,3 +144,39 @@ def test_a_parquet_file_is_decoded_once_over_all_shards(tmp_path, monkeypatch):
     decoded.clear()
     lc.score(scorer(), source, tmp_path / "out", shard_rows=10)
     assert decoded == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_ids_of_the_caller(tmp_path, named):
+    x, y = write_features(tmp_path)
+    ids = [f"row {i}" for i in range(ROWS)] if named else np.arange(ROWS, dtype=np.int32)[::-1]
+    own = lc.score(scorer(), (x, y))
+    for out in (None, tmp_path / "out"):
+        table = lc.score(scorer(), (x, y), out, ids=ids, batch_size=64, shard_rows=100)
+        assert table.column("id").tolist() == list(ids)
+        np.testing.assert_array_equal(table.column("lc"), own.column("lc"))
+    with pytest.raises(ValueError, match="ids_digest"):
+        lc.score(scorer(), (x, y), tmp_path / "out", ids=ids[::-1], shard_rows=100)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (["a"] * 3, f"ids must be {ROWS} strings or integers"),
+        (np.zeros(ROWS, np.int64), "ids must be distinct"),
+        (np.arange(ROWS) / 2, "of float64"),
+    ],
+)
+def test_ids_that_do_not_fit(tmp_path, ids, message):
+    with pytest.raises(ValueError, match=message):
+        lc.score(scorer(), write_features(tmp_path), ids=ids)
+
+
+def test_what_opens_the_data_goes_through_score(tmp_path):
+    x, y = write_features(tmp_path)
+    np.save(tmp_path / "other_x.npy", x)
+    np.save(tmp_path / "other_y.npy", y)
+    table = lc.score(scorer(), tmp_path / "other_x.npy", labels=tmp_path / "other_y.npy")
+    np.testing.assert_array_equal(table.column("lc"), lc.score(scorer(), (x, y)).column("lc"))
+    with pytest.raises(ValueError, match="form is for the instruction sets"):
+        lc.score(scorer(), (x, y), form="alpaca")
