@@ -26,12 +26,13 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import prune
 
 from lc_engine.models.classifier import find_classifier
-from lc_engine.ops import PathScores
+from lc_engine.ops import contract
 from lc_engine.ops.prototype_confidence import MIN_DISTANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from lc_engine.ops import PathScores
     from lc_engine.path.learning_path import LearningPath
 
     # Reads and decodes the data set from its start: batches of (inputs, labels).
@@ -252,5 +253,5 @@ class _Judge:
 
 def _mean_over(path: LearningPath, log_probs: list[Tensor]) -> PathScores:
     stacked = torch.stack(log_probs)
-    omega = torch.tensor(path.weights, dtype=stacked.dtype, device=stacked.device).unsqueeze(1)
-    return PathScores((omega * stacked.exp()).sum(0), -(omega * stacked).sum(0), stacked)
+    omega = torch.tensor(path.weights, device=stacked.device)
+    return contract.finish(stacked, omega, return_path=True)

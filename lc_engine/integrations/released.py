@@ -15,6 +15,7 @@ import torch
 
 from lc_engine.data.batch import OK
 from lc_engine.integrations.indices import check_positions
+from lc_engine.path.reduction import reduce_path
 from lc_engine.selection import select
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def read_released(folder: str | Path, labels: np.ndarray) -> dict[str, np.ndarra
             f"{folder}: ls.npy has shape {loss.shape}, lss.npy {each.shape} and labels "
             f"{np.shape(labels)}; they must be (N,), (K, N) and (N,)"
         )
-    lc = np.exp(-each.astype(np.float64)).mean(0)
+    lc = reduce_path(-each.astype(np.float64), [1 / len(each)] * len(each)).lc
     return {"id": np.arange(len(loss)), "label": np.asarray(labels), "loss": loss, "lc": lc}
 
 

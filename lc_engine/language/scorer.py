@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lc_engine._util.digests import tensors_digest
 from lc_engine.data.batch import NON_FINITE, OK, Batch
 from lc_engine.data.protocols import RowScores
-from lc_engine.data.row_scores import spread
+from lc_engine.data.row_scores import scatter
 from lc_engine.language.families import family_of
 from lc_engine.language.forward import Forward
 from lc_engine.language.heads import VocabularyHead
@@ -32,6 +32,7 @@ from lc_engine.masking import Masking
 from lc_engine.models.state import evaluating
 from lc_engine.ops import PathScores
 from lc_engine.path.learning_path import LearningPath
+from lc_engine.path.reduction import reduce_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -195,12 +196,9 @@ class CausalLMScorer:
         scores = self._columns(ready, rows)
         log_probs = torch.full((len(self.path), len(batch)), torch.nan, dtype=torch.float64)
         log_probs[:, ok] = -scores.pop("nll")
-        extra = {name: spread(values.double(), ok, len(batch)) for name, values in scores.items()}
-        omega = torch.tensor(self.path.weights, dtype=torch.float64).unsqueeze(1)
-        p = log_probs.exp()
-        lc = (omega * p).sum(0)
-        loss = -(omega * log_probs).sum(0)
-        lc_std = (omega * (p - lc).square()).sum(0).sqrt()
+        extra = {name: scatter(values.double(), ok, len(batch)) for name, values in scores.items()}
+        reduced = reduce_path(log_probs.numpy(), self.path.weights)
+        lc, loss, lc_std = (torch.from_numpy(column) for column in reduced)
         finite = torch.stack([lc, loss, lc_std, *extra.values()]).isfinite().all(0)
         for i in ok[~finite[ok]].tolist():
             status[i], detail[i] = NON_FINITE, "the model's output is not finite for this row"

@@ -20,7 +20,7 @@ from lc_engine.backbone.dtypes import DTYPES, Precision
 from lc_engine.data.batch import BAD_LABEL, NON_FINITE, OK, Batch
 from lc_engine.data.mostly import Mostly
 from lc_engine.data.protocols import RowScores
-from lc_engine.data.row_scores import Scored, columns, spread
+from lc_engine.data.row_scores import Scored, columns, scatter
 from lc_engine.data.run.atomic_write import publish_first
 from lc_engine.heads.base import Head, KNNHead, PrototypeHead, Rows
 from lc_engine.heads.fit import class_means, neighbours
@@ -366,9 +366,9 @@ class Scorer:
                 part.masked_fill(lost, torch.nan) for part in (found.columns, found.log_probs)
             )
             found = Scored(columns, log_probs, found.extra)
-        lc, loss, lc_std = spread(found.columns, rows, len(batch))
-        scores = PathScores(lc, loss, spread(found.log_probs, rows, len(batch)))
-        extra = {name: spread(part, rows, len(batch)) for name, part in found.extra.items()}
+        lc, loss, lc_std = scatter(found.columns, rows, len(batch))
+        scores = PathScores(lc, loss, scatter(found.log_probs, rows, len(batch)))
+        extra = {name: scatter(part, rows, len(batch)) for name, part in found.extra.items()}
         return RowScores(scores, lc_std, status, detail, extra)
 
     def _no_rows(self) -> Scored:
@@ -380,9 +380,7 @@ class Scorer:
     def _score_known(self, head: Head, rows: Rows) -> Scored:
         if self.tol is None:
             return Scored(*columns(head.score(rows), self.path), {})
-        found = score_to_tolerance(head, rows, self.path, self.tol)
-        extra = {"error": found.error.float().cpu(), "points": found.points.cpu()}
-        return Scored(found.columns.float().cpu(), found.log_probs.cpu(), extra)
+        return score_to_tolerance(head, rows, self.path, self.tol)
 
     @property
     def input_device(self) -> torch.device:

@@ -10,13 +10,11 @@ from lc_engine._util.differences import differences
 from lc_engine.data.batch import OK
 from lc_engine.data.table import ScoreTable
 from lc_engine.path.learning_path import LearningPath
+from lc_engine.path.reduction import reduce_path
 from lc_engine.scoring.score import score
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from lc_engine.scorer.scorer import Scorer
 
@@ -68,7 +66,7 @@ def extend(
     held = dict(zip(old.capacities, earlier.column("path_log_probs").T, strict=True))
     held |= dict(zip(new, added.column("path_log_probs").T, strict=False))
     log_probs = np.stack([held[r] for r in path.capacities], axis=1)
-    lc, loss, lc_std = path_columns(log_probs, path.weights)
+    lc, loss, lc_std = reduce_path(log_probs.T.astype(np.float64), path.weights)
     was, now = earlier.column("status"), added.column("status")
     lost = was != OK
     return ScoreTable.from_arrays(
@@ -82,18 +80,6 @@ def extend(
         metadata=added.metadata | {"path": path.to_dict()},
         path_log_probs=log_probs,
     )
-
-
-def path_columns(
-    log_probs: NDArray[np.float32], weights: Sequence[float]
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Make lc, loss and lc_std (N,) of log p (N, K) and ω (K,)."""
-    omega = np.asarray(weights)
-    log_p = log_probs.astype(np.float64)
-    p = np.exp(log_p)
-    lc = p @ omega
-    spread = np.sqrt(np.square(p - lc[:, None]) @ omega)
-    return lc.astype(np.float32), -(log_p @ omega).astype(np.float32), spread.astype(np.float32)
 
 
 def _check_same(earlier: ScoreTable, added: ScoreTable) -> None:

@@ -16,7 +16,7 @@ from lc_engine.data.table import ScoreTable
 from lc_engine.data.wrap.cache import DecodedRows
 from lc_engine.data.wrap.subset import ChosenRows
 from lc_engine.path.learning_path import LearningPath
-from lc_engine.scoring.extend import path_columns
+from lc_engine.path.reduction import reduce_path
 from lc_engine.scoring.score import BATCH_ROWS, CACHE_BYTES, score
 from lc_engine.selection.grouped import grouped_order
 from lc_engine.selection.problem import prepare
@@ -149,7 +149,7 @@ class _Found:
         for k, values in zip(new, table.column("path_log_probs").T, strict=True):
             self._log_probs[rows, k] = values
         before = self._columns[self._score_column][rows]
-        scored = path_columns(self._log_probs[rows][:, places], weights)
+        scored = reduce_path(self._log_probs[rows][:, places].T.astype(np.float64), weights)
         for name, values in zip(_COLUMNS, scored, strict=True):
             self._columns[name][rows] = values
         change = np.abs(self._columns[self._score_column][rows] - before)
