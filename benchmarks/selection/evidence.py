@@ -25,8 +25,8 @@ from threadpoolctl import threadpool_limits
 
 from lc_engine._util.extras import require
 from lc_engine.selection import GammaChoice, choose_gamma, select
-from lc_engine.selection.auto_gamma.choice import CANDIDATES
-from lc_engine.selection.strategies.uncertainty import doubts, el2n_score
+from lc_engine.selection.auto_gamma.constants import CANDIDATES
+from lc_engine.selection.strategies.uncertainty import el2n_scores, uncertainty_scores
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 PER_CLASS = (3, 5, 10, 30, 100, 300)
@@ -51,8 +51,8 @@ class Run:
             self.features, self.labels, source.at(1.0, "test"), source.images.test_labels
         )
         rng = np.random.default_rng(seed)
-        self.uncertain = doubts(self.features, self.labels, rng)
-        self.uncertain["el2n"] = el2n_score(self.features, self.labels, rng)
+        self.uncertain = uncertainty_scores(self.features, self.labels, rng)
+        self.uncertain["el2n"] = el2n_scores(self.features, self.labels, rng)
 
     def rows(self, keep: str, budget: int) -> list[dict[str, Any]]:
         table = self.scores["calibrated"]

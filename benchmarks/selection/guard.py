@@ -16,8 +16,8 @@ import torch
 from features import Features
 from tables import markdown
 
-from lc_engine.selection.eligible import read_rows
-from lc_engine.selection.noise_guard import set_aside
+from lc_engine.selection.eligible import read_eligible_rows
+from lc_engine.selection.noise_guard import drop_suspected_noise
 
 SEEDS = range(5)
 SHARES = (0.1, 0.2)
@@ -41,10 +41,10 @@ def main() -> None:
             alone = table | {"lc_std": np.zeros(len(wrong))}
             for i, share in enumerate(SHARES):
                 for j, columns in enumerate((table, alone)):
-                    rows = read_rows(columns)
-                    stay = set_aside(rows, np.zeros(len(rows.names), dtype=np.int64), share)
-                    gone = np.setdiff1d(rows.ids, stay.ids)
-                    found[seed, i, j] = wrong[gone].mean()
+                    rows = read_eligible_rows(columns)
+                    none = np.zeros(len(rows.group_names), dtype=np.int64)
+                    remaining = drop_suspected_noise(rows, none, share)
+                    found[seed, i, j] = wrong[np.setdiff1d(rows.ids, remaining.ids)].mean()
         for i, share in enumerate(SHARES):
             figures = [f"{100 * value:.0f} %" for value in found[:, i].mean(0)]
             lines.append([backbone, f"{100 * share:.0f} %", *figures])

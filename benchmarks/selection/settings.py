@@ -41,7 +41,7 @@ ALL = (
     Setting("lite0", "fashion", "plain"),
 )
 # The MNIST network has seen the digits, so it never appears with them above: that pair and folds
-# of the training images are where `gamma.RULE` and the constants of the trial were settled.
+# of the training images are where `lc_engine/selection/auto_gamma/constants.py` was settled.
 
 
 class Draw(NamedTuple):

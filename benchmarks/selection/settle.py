@@ -23,10 +23,9 @@ from tables import FEW, LOSS, markdown
 from threadpoolctl import threadpool_limits
 
 from lc_engine.selection import select
-from lc_engine.selection.auto_gamma.choice import CANDIDATES, FINALISTS
-from lc_engine.selection.auto_gamma.cross_validation import FOLDS, Trial
+from lc_engine.selection.auto_gamma.constants import CANDIDATES, FINALISTS, FOLDS
+from lc_engine.selection.auto_gamma.cross_validation import CrossValidation
 from lc_engine.selection.problem import prepare
-from lc_engine.selection.strategies.flexrand import hardness
 
 SEEDS = range(100, 106)
 DRAWS = 10
@@ -64,11 +63,11 @@ def cells(source: Features, setting: settings.Setting, seed: int) -> list[dict[s
     judge = Judge(features[drawn.rows], drawn.labels, features[held], labels[held])
     found = []
     for keep, budget in budgets(len(drawn.rows), len(np.unique(drawn.labels))):
-        rows, counts = prepare(table, budget, by="label", floor=None, cap=None, noise_guard=0.0)
+        problem = prepare(table, budget, by="label", floor=None, cap=None, noise_guard=0.0)
         rng = np.random.default_rng(seed)
-        trial = Trial(rows, counts, hardness(rows, "loss"), features[drawn.rows], rng)
+        trial = CrossValidation(problem, problem.rows.hardness("loss"), features[drawn.rows], rng)
         draws = range(max(rule[1] for rule in RULES))
-        base = trial.run(0.0, draws)
+        base = trial.accuracy(0.0, draws)
         subsets = [
             select(table, budget, gamma=gamma, seed=DRAWS * seed + draw)
             for gamma in (0.0, *CANDIDATES)
@@ -79,7 +78,7 @@ def cells(source: Features, setting: settings.Setting, seed: int) -> list[dict[s
             {
                 "cell": (setting, keep),
                 "per_class": budget / len(np.unique(drawn.labels)),
-                "gains": {gamma: trial.run(gamma, draws) - base for gamma in CANDIDATES},
+                "gains": {gamma: trial.accuracy(gamma, draws) - base for gamma in CANDIDATES},
                 "held_out": dict(zip((0.0, *CANDIDATES), accuracy - accuracy[0], strict=True)),
             }
         )

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from lc_engine._util.extras import require
-from lc_engine.selection.auto_gamma.choice import CANDIDATES
+from lc_engine.selection.auto_gamma.constants import CANDIDATES
 
 FEW = 30  # rows a class up to which the gain is promised
 LOSS = 0.3  # points below random that gamma="auto" must not fall

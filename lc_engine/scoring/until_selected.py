@@ -18,9 +18,9 @@ from lc_engine.data.wrap.subset import ChosenRows
 from lc_engine.path.learning_path import LearningPath
 from lc_engine.path.reduction import reduce_path
 from lc_engine.scoring.score import BATCH_ROWS, CACHE_BYTES, score
-from lc_engine.selection.grouped import grouped_order
+from lc_engine.selection.grouped import argsort_within_groups
 from lc_engine.selection.problem import prepare
-from lc_engine.selection.strategies.flexrand import hardness, split_exactly
+from lc_engine.selection.strategies.flexrand import easy_pool_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from lc_engine.data.protocols import Progress
     from lc_engine.scorer.scorer import Scorer
-    from lc_engine.selection.eligible import Rows
+    from lc_engine.selection.eligible import EligibleRows
 
 Strategy = Literal["easy", "hard", "flexrand"]
 _COLUMNS = ("lc", "loss", "lc_std")
@@ -156,7 +156,7 @@ class _Found:
         self.error[rows] = np.where(np.isnan(change), np.inf, change)
         self._points[rows] = len(places)
 
-    def prepared(self, keep: float, by: str | None) -> tuple[Rows, NDArray[np.int64]]:
+    def prepared(self, keep: float, by: str | None) -> tuple[EligibleRows, NDArray[np.int64]]:
         """Give the rows as selection sees them, their ids being row numbers, and the budgets."""
         assert self._first is not None
         status = np.where(self._lost, NON_FINITE, OK)
@@ -186,7 +186,7 @@ class _Found:
 
 
 def _sure(
-    rows: Rows,
+    rows: EligibleRows,
     counts: NDArray[np.int64],
     strategy: Strategy,
     gamma: float,
@@ -195,19 +195,19 @@ def _sure(
     factor: float,
 ) -> NDArray[np.bool_]:
     """Tell of each row (N,) whether its score lies `factor` errors from its group's border."""
-    hard = hardness(rows, score_column)
-    sizes = rows.sizes
+    hard = rows.hardness(score_column)
+    sizes = rows.group_sizes
     easier = {
         "easy": counts,
         "hard": sizes - counts,
-        "flexrand": split_exactly(sizes, counts, gamma)[0],
+        "flexrand": easy_pool_sizes(sizes, gamma),
     }[strategy]
-    order = np.split(grouped_order(hard, rows.groups), np.cumsum(sizes)[:-1])
+    order = np.split(argsort_within_groups(hard, rows.groups), np.cumsum(sizes)[:-1])
     border, usual = np.full(len(sizes), np.inf), np.zeros(len(sizes))
     for g, (members, below) in enumerate(zip(order, easier, strict=True)):
         if 0 < below < sizes[g]:  # else all its rows are on one side
             border[g] = (float(hard[members[below - 1]]) + float(hard[members[below]])) / 2
-            usual[g] = np.median(error[rows.positions[members]])
-    spread = np.maximum(error[rows.positions], usual[rows.groups])
+            usual[g] = np.median(error[rows.indices[members]])
+    spread = np.maximum(error[rows.indices], usual[rows.groups])
     sure: NDArray[np.bool_] = np.abs(hard - border[rows.groups]) >= factor * spread
     return sure

@@ -1,4 +1,4 @@
-"""How many rows to keep, and how many of them from each group: exact to the row."""
+"""The number of rows to keep, in all and of each group, exact to the row."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ if TYPE_CHECKING:
 
 
 def resolve_keep(keep: float, total: int) -> int:
-    """Turn `keep` into a number of rows.
+    """Return the number of rows to keep.
 
     Args:
-        keep: a float in (0, 1] is a fraction, and gives round(keep · total); an int ≥ 1 is a
-            count. So 1 keeps one row and 1.0 keeps them all.
-        total: N, the rows that can be kept.
+        keep: a float in (0, 1] is a fraction: round(keep · total); an int ≥ 1 is a count. So 1
+            keeps one row and 1.0 all of them.
+        total: N, the eligible rows.
 
     Raises:
-        ValueError: a bool, a value out of range, a count above N, a fraction that rounds to no
-            row at all.
+        ValueError: a bool, a value out of range, a count above N, a fraction that rounds to zero.
     """
     if isinstance(keep, (bool, np.bool_)):
         raise ValueError("keep must be a fraction or a count, not a bool")
@@ -43,6 +42,29 @@ def resolve_keep(keep: float, total: int) -> int:
     return budget
 
 
+def allocate(
+    sizes: NDArray[np.int64], names: NDArray[Any], keep: float, *, floor: Bound, cap: Bound
+) -> NDArray[np.int64]:
+    """Return the number of rows to keep of each group: (G,).
+
+    Args:
+        sizes: (G,) eligible rows of each group.
+        names: (G,) the groups' names, which `floor` and `cap` may refer to.
+        keep: a float in (0, 1] is a fraction, an int a count.
+        floor: least number kept per group.
+        cap: greatest number kept per group.
+
+    Raises:
+        ValueError: an invalid `keep`, `floor` or `cap`, or bounds that the budget cannot meet.
+    """
+    return apportion(
+        sizes,
+        resolve_keep(keep, int(sizes.sum())),
+        floor=bound_per_group("floor", floor, names),
+        cap=bound_per_group("cap", cap, names),
+    )
+
+
 def apportion(
     sizes: NDArray[np.int64],
     budget: int,
@@ -50,13 +72,13 @@ def apportion(
     floor: NDArray[np.int64] | None = None,
     cap: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """Share a budget over groups in proportion to their sizes, by largest remainders.
+    """Return a budget's shares for groups in proportion to their sizes, by largest remainders.
 
     Args:
         sizes: (G,) rows of each group.
         budget: rows to keep in all, at most Σ sizes.
-        floor: (G,) least number of rows per group; by default 1 for every non-empty group where
-            the budget is as large as their number, else 0.
+        floor: (G,) least number of rows per group; by default 1 for every non-empty group if the
+            budget is at least their number, else 0.
         cap: (G,) greatest number per group; by default the group's size.
 
     Returns:
@@ -91,23 +113,23 @@ def apportion(
     counts = np.where(free, 0, np.rint(share)).astype(np.int64)
     left = budget - int(counts.sum())
     if free.any():
-        # Integers from here on: the quotas of the free groups, rounded down, then the remainders.
+        # In integers: the quotas of the free groups, rounded down, and their remainders.
         quota = left * sizes[free]
         counts[free] = np.clip(quota // sizes[free].sum(), low[free], high[free])
     remainder = np.zeros(len(sizes))
     if free.any():
         remainder[free] = (quota % sizes[free].sum()) / sizes[free].sum()
-    return _settle(counts, budget, low, high, remainder)
+    return _distribute_remainder(counts, budget, low, high, remainder)
 
 
-def _settle(
+def _distribute_remainder(
     counts: NDArray[np.int64],
     budget: int,
     low: NDArray[np.int64],
     high: NDArray[np.int64],
     remainder: NDArray[np.float64],
 ) -> NDArray[np.int64]:
-    """Hand out what rounding left over, largest remainders first (ties: the earlier group)."""
+    """Return counts that sum to the budget, by largest remainders (ties: the earlier group)."""
     counts = counts.copy()
     while (left := budget - int(counts.sum())) != 0:
         step = 1 if left > 0 else -1
@@ -118,7 +140,7 @@ def _settle(
 
 
 def bound_per_group(name: str, bound: Bound, names: NDArray[Any]) -> NDArray[np.int64] | None:
-    """Spread a floor or cap over the groups: (G,) or None if there is none.
+    """Return a floor or cap for every group: (G,), or None if there is none.
 
     Args:
         name: "floor" or "cap", for errors.
@@ -126,7 +148,7 @@ def bound_per_group(name: str, bound: Bound, names: NDArray[Any]) -> NDArray[np.
         names: (G,) the groups' names.
 
     Raises:
-        ValueError: a negative number, or a group that is not there.
+        ValueError: a negative number, or an unknown group.
     """
     if bound is None:
         return None

@@ -1,4 +1,4 @@
-"""Linear classifiers on features: what selection uses where it needs a model of its own."""
+"""Linear classifiers on features, for the strategies and the trial that need a model."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_RATE, _MOMENTUM, _BATCH = 0.5, 0.9, 128
-_RIDGE = 0.3  # of the mean squared length of a centred row
+_LEARNING_RATE, _MOMENTUM, _BATCH = 0.5, 0.9, 128
+_RIDGE = 0.3  # of the mean squared norm of a centered row
 
 
-def standardise(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Centre features (N, D) and scale them so that the mean squared length of a row is 1."""
-    centred = features - features.mean(0)
-    scale = np.sqrt(np.mean(np.square(centred).sum(1)))
-    return np.asarray(centred / max(float(scale), 1e-12), dtype=np.float32)
+def standardize(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return features (N, D), centered and scaled to a mean squared row norm of 1."""
+    centered = features - features.mean(0)
+    scale = np.sqrt(np.mean(np.square(centered).sum(1)))
+    return np.asarray(centered / max(float(scale), 1e-12), dtype=np.float32)
 
 
-def softmax_probe(
+def train_softmax_probe(
     features: NDArray[np.float32],
     labels: NDArray[np.intp],
     classes: int,
     epochs: int,
     rng: np.random.Generator,
 ) -> Iterator[NDArray[np.float32]]:
-    """Train multinomial logistic regression by SGD and give its view of the rows as it learns.
+    """Train multinomial logistic regression by SGD from zero weights.
 
-    Momentum 0.9, batches of 128, a step of 0.5 (rows are standardised, so it suits any feature
-    scale), from zero weights: one setting, never tuned.
+    Momentum 0.9, batches of 128, learning rate 0.5: one untuned setting, which suits any feature
+    scale as rows are standardized.
 
     Args:
-        features: (N, D), standardised.
+        features: (N, D), standardized.
         labels: (N,) in [0, classes).
         classes: C.
         epochs: passes over the rows.
@@ -46,14 +46,16 @@ def softmax_probe(
     """
     samples, width = features.shape
     weight = np.zeros((width + 1, classes), dtype=np.float32)
-    speed = np.zeros_like(weight)
+    velocity = np.zeros_like(weight)
     inputs = np.concatenate([features, np.ones((samples, 1), dtype=np.float32)], 1)
     for _ in range(epochs):
         for batch in np.array_split(rng.permutation(samples), max(1, samples // _BATCH)):
             error = _softmax(inputs[batch] @ weight)
             error[np.arange(len(batch)), labels[batch]] -= 1
-            speed = _MOMENTUM * speed - _RATE * (inputs[batch].T @ error) / len(batch)
-            weight += speed
+            velocity = _MOMENTUM * velocity - _LEARNING_RATE * (inputs[batch].T @ error) / len(
+                batch
+            )
+            weight += velocity
         yield _softmax(inputs @ weight)
 
 
@@ -68,25 +70,25 @@ def ridge_predict(
     classes: int,
     queries: NDArray[np.float32],
 ) -> NDArray[np.intp]:
-    """Fit a ridge classifier in closed form and predict: features (n, D) -> classes (m,).
+    """Fit a ridge classifier in closed form and return its classes (M,) of queries (M, D).
 
-    One-hot regression with an intercept. The penalty is a share of the mean squared length of the
-    centred rows, so it does not depend on the scale of the features.
+    One-hot regression with an intercept. The penalty is relative to the mean squared norm of the
+    centered rows, so it does not depend on the scale of the features.
     """
     mean = features.mean(0)
-    centred = features - mean
+    centered = features - mean
     targets = np.eye(classes, dtype=np.float32)[labels]
-    samples, width = centred.shape
-    # Centring the targets would change nothing: the rows of `centred` sum to zero.
+    samples, width = centered.shape
+    # The targets need no centering: the rows of `centered` sum to zero.
     if samples <= width:
-        weight = centred.T @ np.linalg.solve(_penalised(centred @ centred.T, samples), targets)
+        weight = centered.T @ np.linalg.solve(_add_ridge(centered @ centered.T, samples), targets)
     else:
-        weight = np.linalg.solve(_penalised(centred.T @ centred, samples), centred.T @ targets)
+        weight = np.linalg.solve(_add_ridge(centered.T @ centered, samples), centered.T @ targets)
     return np.asarray((queries @ weight + (targets.mean(0) - mean @ weight)).argmax(1))
 
 
-def _penalised(gram: NDArray[np.float32], samples: int) -> NDArray[np.float32]:
-    """Add the ridge to a Gram matrix, in place; its trace is the rows' squared length."""
+def _add_ridge(gram: NDArray[np.float32], samples: int) -> NDArray[np.float32]:
+    """Add the ridge to a Gram matrix, in place; its trace is the sum of squared row norms."""
     gram.flat[:: len(gram) + 1] += max(_RIDGE * float(np.trace(gram)) / samples, 1e-12)
     return gram
 
@@ -94,9 +96,10 @@ def _penalised(gram: NDArray[np.float32], samples: int) -> NDArray[np.float32]:
 def principal_components(
     features: NDArray[np.float32], width: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Project features (N, D) on their first principal components: (N, at most `width`).
+    """Return features (N, D) projected on their first principal components: (N, ≤ width).
 
-    They are those of 8·width rows drawn at random. Features no wider than that stay as they are.
+    The components are those of 8·width rows drawn at random. Features of D ≤ width stay as they
+    are.
     """
     if features.shape[1] <= width:
         return features

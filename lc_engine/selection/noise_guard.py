@@ -1,4 +1,4 @@
-"""The noise guard: set aside rows that look like wrong labels before anything is chosen."""
+"""The noise guard: drop likely label errors before selecting."""
 
 from __future__ import annotations
 
@@ -6,28 +6,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lc_engine.selection import grouped as draw
+from lc_engine.selection.grouped import smallest_per_group
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lc_engine.selection.eligible import Rows
+    from lc_engine.selection.eligible import EligibleRows
 
 
-def set_aside(rows: Rows, counts: NDArray[np.int64], share: float) -> Rows:
-    """Drop the rows of each group that no sub-model believes in: hard, and stable over the path.
+def drop_suspected_noise(
+    rows: EligibleRows, counts: NDArray[np.int64], share: float
+) -> EligibleRows:
+    """Return the rows without those of lowest lc + lc_std in each group.
 
-    Rows are ordered by lc + lc_std, the confidence that the kinder half of the path has in the
-    label. A hard but learnable row is believed by some sub-models (large lc_std); a wrong label
-    by none.
+    lc + lc_std is high where at least some sub-models are confident in the label: a hard but
+    learnable row has a large lc_std, a wrong label low confidence under every sub-model.
 
     Args:
-        rows: the rows to choose from.
+        rows: the eligible rows.
         counts: (G,) rows that will be kept of each group.
-        share: largest part of each group to drop, in [0, 1); less where the budget needs the rows.
-
-    Returns:
-        The rows that stay.
+        share: share of each group to drop, in [0, 1); less where the budget needs the rows.
 
     Raises:
         ValueError: a share out of range, or no column "lc" or "lc_std".
@@ -36,7 +34,7 @@ def set_aside(rows: Rows, counts: NDArray[np.int64], share: float) -> Rows:
         raise ValueError(f"noise_guard must lie in [0, 1), got {share}")
     if share == 0.0:
         return rows
-    belief = rows.numbers("lc") + rows.numbers("lc_std")
-    dropped = np.floor(share * rows.sizes).astype(np.int64)
-    stay = np.maximum(counts, rows.sizes - dropped)
-    return rows.take(np.sort(draw.first(-belief, rows.groups, stay)))
+    confidence = rows.score("lc") + rows.score("lc_std")
+    dropped = np.floor(share * rows.group_sizes).astype(np.int64)
+    remaining = np.maximum(counts, rows.group_sizes - dropped)
+    return rows.take(np.sort(smallest_per_group(-confidence, rows.groups, remaining)))

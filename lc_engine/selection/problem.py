@@ -1,25 +1,49 @@
-"""What every selection starts with: the rows to choose from, and how many to keep of each group."""
+"""What every strategy gets: the eligible rows and how many of them to keep of each group."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from lc_engine.selection.budget import apportion, bound_per_group, resolve_keep
-from lc_engine.selection.eligible import read_rows
-from lc_engine.selection.noise_guard import set_aside
+import numpy as np
+
+from lc_engine.selection.budget import allocate
+from lc_engine.selection.eligible import read_eligible_rows
+from lc_engine.selection.noise_guard import drop_suspected_noise
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from lc_engine.selection.budget import Bound
-    from lc_engine.selection.eligible import Rows, Scores
+    from lc_engine.selection.columns import Scores
+    from lc_engine.selection.eligible import EligibleRows
+
+
+class Problem(NamedTuple):
+    """Keep counts[g] rows of each group g.
+
+    Attributes:
+        rows: N rows in G groups.
+        counts: (G,) rows to keep of each group.
+    """
+
+    rows: EligibleRows
+    counts: NDArray[np.int64]
+
+    def members(self) -> Iterator[tuple[NDArray[np.intp], int]]:
+        """Yield the row indices of each group that keeps any, and the number that it keeps."""
+        order = np.argsort(self.rows.groups, kind="stable")
+        by_group = np.split(order, np.cumsum(self.rows.group_sizes)[:-1])
+        for members, count in zip(by_group, self.counts.tolist(), strict=True):
+            if count:
+                yield members, count
 
 
 def prepare(
     scores: Scores, keep: float, *, by: str | None, floor: Bound, cap: Bound, noise_guard: float
-) -> tuple[Rows, NDArray[np.int64]]:
-    """Read the rows, share the budget over their groups and set aside what the guard distrusts.
+) -> Problem:
+    """Return the eligible rows, without suspected noise, and the budget of each group.
 
     Args:
         scores: a ScoreTable or a mapping of columns.
@@ -29,17 +53,9 @@ def prepare(
         cap: greatest number kept per group.
         noise_guard: largest share of each group to set aside, in [0, 1).
 
-    Returns:
-        The rows that may be kept, and the number (G,) to keep of each group.
-
     Raises:
-        ValueError: naming the argument, column or row that does not fit.
+        ValueError: naming the invalid argument, column or row.
     """
-    rows = read_rows(scores, by)
-    counts = apportion(
-        rows.sizes,
-        resolve_keep(keep, len(rows)),
-        floor=bound_per_group("floor", floor, rows.names),
-        cap=bound_per_group("cap", cap, rows.names),
-    )
-    return set_aside(rows, counts, noise_guard), counts
+    rows = read_eligible_rows(scores, by)
+    counts = allocate(rows.group_sizes, rows.group_names, keep, floor=floor, cap=cap)
+    return Problem(drop_suspected_noise(rows, counts, noise_guard), counts)

@@ -1,4 +1,4 @@
-"""Selection inside a training loop: a FlexRand subset drawn anew each epoch, and row weights."""
+"""Samplers for training loops: another FlexRand subset each epoch, or a weight per row."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.utils.data import Sampler
 
-from lc_engine.selection import grouped as draw
-from lc_engine.selection.api import check_gamma, check_seed
+from lc_engine.selection.arguments import check_gamma, check_seed
+from lc_engine.selection.grouped import rank_within_groups
 from lc_engine.selection.problem import prepare
-from lc_engine.selection.strategies import flexrand
+from lc_engine.selection.strategies.flexrand import (
+    easy_pool_sizes,
+    expected_easy_counts,
+    per_pool,
+    pool_of_rows,
+    sample_pools,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,29 +24,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lc_engine.selection.budget import Bound
-    from lc_engine.selection.eligible import Scores
+    from lc_engine.selection.columns import Scores
 
 
 class FlexRandSampler(Sampler[int]):
-    """Positions of a FlexRand subset, in random order, another one each epoch.
+    """Row indices of a FlexRand subset in random order, another subset each epoch.
 
-    Every epoch visits exactly the budget; over the epochs all rows of both pools get their turn.
-    Call `set_epoch` before each epoch, as for torch's DistributedSampler; Lightning and the
-    loaders of Hugging Face's Trainer do it themselves. Without it every epoch is the same subset.
+    Every epoch has exactly the budget's number of rows; over the epochs every row of both pools is
+    drawn. Call `set_epoch` before each epoch, as for torch's DistributedSampler; Lightning and the
+    loaders of Hugging Face's Trainer do so themselves. Without it every epoch is the same subset.
 
     Args:
-        scores: a ScoreTable or a mapping of columns; ids must be the data set's positions.
+        scores: a ScoreTable or a mapping of columns; ids must be row indices of the data set.
         keep: a float in (0, 1] is a fraction, an int a count.
-        gamma: FlexRand's split in [0, 1]; for a choice made once, see `choose_gamma`.
+        gamma: FlexRand's split in [0, 1]; to choose one, see `choose_gamma`.
         by: the column whose values share the budget, or None.
         seed: of the draws; epoch e draws from (seed, e).
         score: "loss" or "lc".
         floor: least number per group; see `select`.
         cap: greatest number per group.
-        noise_guard: share of each group to set aside; see `select`.
+        noise_guard: share of each group to drop first; see `select`.
 
     Raises:
-        ValueError: naming the argument or column that does not fit.
+        ValueError: naming the invalid argument or column.
     """
 
     def __init__(
@@ -62,18 +68,17 @@ class FlexRandSampler(Sampler[int]):
         )
         if rows.ids.dtype.kind not in "iu" or int(rows.ids.min()) < 0:
             raise ValueError(
-                'column "id" must hold the positions of the rows in the data set: a sampler gives '
-                "these to the loader"
+                'column "id" must hold the row indices of the data set, which a sampler yields'
             )
-        self._ids, self._groups, self._sizes = rows.ids, rows.groups, rows.sizes
-        self._rank = draw.ranks(flexrand.hardness(rows, score), rows.groups, rows.sizes)
+        self._ids, self._groups, self._sizes = rows.ids, rows.groups, rows.group_sizes
+        self._rank = rank_within_groups(rows.hardness(score), rows.groups, rows.group_sizes)
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next iteration is, from 0."""
+        """Set the epoch of the next iteration, from 0."""
         self._epoch = epoch
 
     def subset(self) -> NDArray[np.int64]:
-        """Give this epoch's ids, ascending."""
+        """Return this epoch's ids, ascending."""
         return np.sort(self._draw(np.random.default_rng([self._seed, self._epoch])))
 
     def __iter__(self) -> Iterator[int]:
@@ -81,13 +86,11 @@ class FlexRandSampler(Sampler[int]):
         return iter(rng.permutation(np.sort(self._draw(rng))).tolist())
 
     def __len__(self) -> int:
-        """Return the rows of one epoch: the budget."""
+        """Return the number of rows of one epoch: the budget."""
         return int(self._counts.sum())
 
     def _draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        kept = flexrand.draw_ranked(
-            self._rank, self._groups, self._sizes, self._counts, self._gamma, rng
-        )
+        kept = sample_pools(self._rank, self._groups, self._sizes, self._counts, self._gamma, rng)
         return np.asarray(self._ids[kept], dtype=np.int64)
 
 
@@ -102,9 +105,9 @@ def flexrand_weights(
     cap: Bound = None,
     noise_guard: float = 0.0,
 ) -> NDArray[np.float64]:
-    """Give each row's chance to be in a FlexRand subset, for samplers that take weights.
+    """Return each row's probability of being in a FlexRand subset, for weighted samplers.
 
-    `torch.utils.data.WeightedRandomSampler(weights, num_samples=round(weights.sum()))` then sees
+    `torch.utils.data.WeightedRandomSampler(weights, num_samples=round(weights.sum()))` then draws
     easy and hard rows as often as FlexRand does, but with replacement.
 
     Args:
@@ -115,21 +118,23 @@ def flexrand_weights(
         score: "loss" or "lc".
         floor: least number per group; see `select`.
         cap: greatest number per group.
-        noise_guard: share of each group to set aside; see `select`.
+        noise_guard: share of each group to drop first; see `select`.
 
     Returns:
-        (rows of `scores`,) in the order of the table, 0 for rows set aside or of another status
+        (rows of `scores`,) in the order of the table, 0 for rows dropped or of another status
         than "ok"; the sum is the budget.
 
     Raises:
-        ValueError: naming the argument or column that does not fit.
+        ValueError: naming the invalid argument or column.
     """
     rows, counts = prepare(scores, keep, by=by, floor=floor, cap=cap, noise_guard=noise_guard)
-    pool, easy = flexrand.split_exactly(rows.sizes, counts, check_gamma(gamma))
-    rank = draw.ranks(flexrand.hardness(rows, score), rows.groups, rows.sizes)
-    cells = flexrand.pool_cells(rank, rows.groups, pool)
-    budget = np.stack([easy, counts - easy], 1).reshape(-1)
-    size = np.stack([pool, rows.sizes - pool], 1).reshape(-1)
+    sizes = rows.group_sizes
+    easy = expected_easy_counts(sizes, counts, check_gamma(gamma))
+    easy_sizes = easy_pool_sizes(sizes, gamma)
+    pools = pool_of_rows(
+        rank_within_groups(rows.hardness(score), rows.groups, sizes), rows.groups, easy_sizes
+    )
+    probability = per_pool(easy, counts) / np.maximum(per_pool(easy_sizes, sizes), 1)
     weights = np.zeros(rows.total)
-    weights[rows.positions] = (budget / np.maximum(size, 1))[cells]
+    weights[rows.indices] = probability[pools]
     return weights

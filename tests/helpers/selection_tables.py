@@ -1,4 +1,4 @@
-"""Score tables for the tests of selection."""
+"""Random scores for the tests of selection: as columns and as a score table."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from lc_engine.data.table import ScoreTable
 
-def mapping(seed: int, samples: int, groups: int = 4, *, ties: bool = False) -> dict[str, Any]:
+
+def random_columns(
+    seed: int, samples: int, groups: int = 4, *, ties: bool = False
+) -> dict[str, Any]:
     """Columns of `samples` rows over `groups` uneven classes; ids in random order."""
     rng = np.random.default_rng(seed)
     share = rng.dirichlet(np.ones(groups))
@@ -24,13 +28,28 @@ def mapping(seed: int, samples: int, groups: int = 4, *, ties: bool = False) -> 
     }
 
 
-def shuffled(scores: dict[str, Any], seed: int, *also: np.ndarray) -> tuple[Any, ...]:
+def as_table(columns: dict[str, Any]) -> ScoreTable:
+    """The columns as a score table; rows have status "ok" unless there is a column "status"."""
+    status = list(columns.get("status", ["ok"] * len(columns["id"])))
+    return ScoreTable.from_arrays(
+        ids=np.asarray(columns["id"]),
+        labels=columns["label"],
+        lc=columns["lc"],
+        loss=columns["loss"],
+        lc_std=columns["lc_std"],
+        status=status,
+        detail=["" if one == "ok" else "why" for one in status],
+        metadata={},
+    )
+
+
+def shuffled(columns: dict[str, Any], seed: int, *also: np.ndarray) -> tuple[Any, ...]:
     """The same rows in another order, and arrays beside them likewise."""
-    order = np.random.default_rng(seed).permutation(len(scores["id"]))
-    return ({k: np.asarray(v)[order] for k, v in scores.items()}, *(a[order] for a in also))
+    order = np.random.default_rng(seed).permutation(len(columns["id"]))
+    return ({k: np.asarray(v)[order] for k, v in columns.items()}, *(a[order] for a in also))
 
 
-def labels_of(scores: dict[str, Any], ids: np.ndarray) -> np.ndarray:
+def labels_of(columns: dict[str, Any], ids: np.ndarray) -> np.ndarray:
     """Labels of the ids kept."""
-    where = dict(zip(scores["id"].tolist(), scores["label"].tolist(), strict=True))
-    return np.array([where[i] for i in ids.tolist()])
+    by_id = dict(zip(columns["id"].tolist(), columns["label"].tolist(), strict=True))
+    return np.array([by_id[i] for i in ids.tolist()])

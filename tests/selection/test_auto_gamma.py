@@ -8,28 +8,27 @@ import pytest
 
 from helpers.selection_tables import shuffled
 from lc_engine.selection import GammaChoice, choose_gamma, select
-from lc_engine.selection.auto_gamma import cross_validation as trial
-from lc_engine.selection.auto_gamma.choice import CANDIDATES
-from lc_engine.selection.auto_gamma.cross_validation import MAX_BUDGET
+from lc_engine.selection.auto_gamma import cross_validation
+from lc_engine.selection.auto_gamma.constants import CANDIDATES, MAX_BUDGET, MAX_VALIDATION
 
 
 def flipped_blobs(
-    seed: int, samples: int, classes: int, width: int = 8, flipped: float = 0.3, spread: float = 1.0
+    seed: int, samples: int, classes: int, width: int = 8, flipped: float = 0.3
 ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     """Blobs with some labels flipped, a loss that is high where they are, and the flags."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, classes, samples)
-    centres = 3 * np.random.default_rng(99).standard_normal((classes, width))
-    features = centres[truth] + spread * rng.standard_normal((samples, width))
+    centers = 3 * np.random.default_rng(99).standard_normal((classes, width))
+    features = centers[truth] + rng.standard_normal((samples, width))
     wrong = rng.random(samples) < flipped
     labels = np.where(wrong, (truth + rng.integers(1, classes, samples)) % classes, truth)
-    loss = np.linalg.norm(features - centres[labels], axis=1)
+    loss = np.linalg.norm(features - centers[labels], axis=1)
     scores = {"id": rng.permutation(samples), "label": labels, "loss": loss}
     return scores, features.astype(np.float32), wrong
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_wrong_labels_and_few_rows_call_for_the_easy_side(seed: int) -> None:
+def test_wrong_labels_and_few_rows_favor_easy_rows(seed: int) -> None:
     scores, features, wrong = flipped_blobs(seed, 1500, 4)
     choice = choose_gamma(scores, 12, features=features, seed=seed)
     assert 0 < choice.gamma <= 0.35
@@ -46,7 +45,7 @@ def test_wrong_labels_and_few_rows_call_for_the_easy_side(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_score_of_noise_is_left_alone_or_does_no_harm(seed: int) -> None:
+def test_a_score_of_pure_noise_shows_no_gain(seed: int) -> None:
     scores, features, _ = flipped_blobs(seed, 1200, 3, flipped=0.0)
     scores["loss"] = np.random.default_rng(seed).random(1200)
     choice = choose_gamma(scores, 600, features=features, seed=seed)
@@ -54,7 +53,7 @@ def test_a_score_of_noise_is_left_alone_or_does_no_harm(seed: int) -> None:
     assert max(abs(mean) for mean, _ in choice.gains.values()) < 3
 
 
-def test_the_choice_is_blind_to_row_order() -> None:
+def test_the_choice_does_not_depend_on_row_order() -> None:
     scores, features, _ = flipped_blobs(0, 500, 3)
     mixed, moved = shuffled(scores, 1, features)
     a = choose_gamma(scores, 15, features=features, seed=4)
@@ -71,18 +70,18 @@ def test_the_trial_stays_small(
     scores, features, _ = flipped_blobs(0, samples, classes)
     seen: list[tuple[int, int]] = []
 
-    def watch(x: np.ndarray, y: np.ndarray, c: int, queries: np.ndarray) -> np.ndarray:
+    def record(x: np.ndarray, y: np.ndarray, c: int, queries: np.ndarray) -> np.ndarray:
         seen.append((len(x), len(queries)))
         return np.zeros(len(queries), dtype=np.intp)
 
-    monkeypatch.setattr(trial, "ridge_predict", watch)
+    monkeypatch.setattr(cross_validation, "ridge_predict", record)
     choice = choose_gamma(scores, keep, features=features)
     assert choice.random, "a classifier that learns nothing shows no gain"
     fitted = {n for n, _ in seen}
     assert max(fitted) <= MAX_BUDGET
-    assert max(m for _, m in seen) <= 1024
+    assert max(m for _, m in seen) <= MAX_VALIDATION
     if keep == 4:
-        assert fitted == {4}, "a small budget is tried as it is"
+        assert fitted == {4}, "a small budget is not changed"
 
 
 def test_the_choice_is_that_of_select_with_the_same_arguments(
@@ -103,7 +102,7 @@ def test_the_choice_is_that_of_select_with_the_same_arguments(
         assert choose_gamma(scores, 60, features=features, **less).gains != choice.gains
 
 
-def test_without_features_the_rule_looks_at_the_rows_per_group() -> None:
+def test_without_features_the_rule_reads_the_rows_per_group() -> None:
     scores, _, _ = flipped_blobs(0, 4000, 4)
     chosen = [choose_gamma(scores, keep).gamma for keep in (12, 60, 160, 2000)]
     assert chosen == [0.1, 0.2, 0.35, 0.0]
@@ -113,7 +112,7 @@ def test_without_features_the_rule_looks_at_the_rows_per_group() -> None:
     assert "30 rows are too few" in choice.reason
 
 
-def test_a_single_class_cannot_be_tried() -> None:
+def test_a_single_class_has_no_trial() -> None:
     scores = {"id": np.arange(60), "label": np.zeros(60, int), "loss": np.arange(60.0)}
     choice = choose_gamma(scores, 6, features=np.random.default_rng(0).random((60, 2)))
     assert choice.random

@@ -1,4 +1,4 @@
-"""`lc-engine select` hands its options to `select` as they are."""
+"""`lc-engine select` passes its options to `select` unchanged."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from helpers.selection_tables import mapping
+from helpers.selection_tables import as_table, random_columns
 from lc_engine.cli import main as cli
-from lc_engine.data.table import ScoreTable
 from lc_engine.selection import select
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from lc_engine.data.table import ScoreTable
 
 ROWS, KEEP = 200, 30
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> ScoreTable:
-    scores = mapping(0, ROWS)
-    lc = scores["lc"][::-1]  # so that lc and loss disagree, and an option not passed on shows
-    built = ScoreTable.from_arrays(
-        ids=scores["id"], labels=scores["label"], lc=lc, loss=scores["loss"],
-        lc_std=scores["lc_std"], status=["ok"] * ROWS, detail=[""] * ROWS, metadata={},
-    )  # fmt: skip
-    built.write(tmp_path / "scores.parquet")
-    return built
+    columns = random_columns(0, ROWS)
+    columns["lc"] = columns["lc"][::-1]  # lc and loss disagree, so that a lost option shows
+    table = as_table(columns)
+    table.write(tmp_path / "scores.parquet")
+    return table
 
 
 def run(folder: Path, *more: str) -> int:
@@ -68,7 +66,7 @@ def test_each_option_reaches_the_selection(
         (["--score", "id"], "--score"),
     ],
 )
-def test_what_does_not_fit_is_named(
+def test_the_invalid_option_is_named(
     table: ScoreTable, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str],
     message: str,
 ) -> None:  # fmt: skip

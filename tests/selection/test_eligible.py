@@ -5,29 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.selection_tables import mapping, shuffled
-from lc_engine.data.table import ScoreTable
+from helpers.selection_tables import as_table, random_columns, shuffled
 from lc_engine.selection import select
-from lc_engine.selection.eligible import hash_ids, read_rows
-
-
-def as_table(scores: dict[str, Any]) -> ScoreTable:
-    rows = len(scores["id"])
-    return ScoreTable.from_arrays(
-        ids=scores["id"],
-        labels=scores["label"],
-        lc=scores["lc"],
-        loss=scores["loss"],
-        lc_std=scores["lc_std"],
-        status=list(scores.get("status", ["ok"] * rows)),
-        detail=[""] * rows,
-        metadata={},
-    )
+from lc_engine.selection.eligible import read_eligible_rows
+from lc_engine.selection.id_hash import hash_ids
 
 
 @pytest.mark.parametrize("text", [False, True])
 def test_a_score_table_and_a_mapping_give_the_same(text: bool) -> None:
-    scores = mapping(1, 120)
+    scores = random_columns(1, 120)
     if text:
         scores["id"] = np.array([f"cats/{i}.png" for i in scores["id"]])
     scores["status"] = np.where(np.arange(120) % 7 == 0, "unreadable", "ok")
@@ -39,23 +25,23 @@ def test_a_score_table_and_a_mapping_give_the_same(text: bool) -> None:
 
 
 def test_a_bad_row_may_hold_anything() -> None:
-    scores = mapping(2, 30)
+    scores = random_columns(2, 30)
     scores["status"] = np.array(["ok"] * 29 + ["non_finite"])
     scores["loss"][29] = np.nan
     scores["label"][29] = -1
     assert len(select(scores, 1.0, "hard")) == 29
-    assert -1 not in read_rows(scores).names
+    assert -1 not in read_eligible_rows(scores).group_names
 
 
 @pytest.mark.parametrize("ids", [np.arange(500), np.array([f"día/{i}" for i in range(500)])])
 def test_the_order_of_rows_is_that_of_their_ids_alone(ids: np.ndarray) -> None:
-    scores = mapping(3, 500) | {"id": ids}
-    rows = read_rows(scores)
-    other = read_rows(shuffled(scores, 1)[0])
+    scores = random_columns(3, 500) | {"id": ids}
+    rows = read_eligible_rows(scores)
+    other = read_eligible_rows(shuffled(scores, 1)[0])
     np.testing.assert_array_equal(rows.ids, other.ids)
-    np.testing.assert_array_equal(rows.ids, ids[rows.positions])
+    np.testing.assert_array_equal(rows.ids, ids[rows.indices])
     # Mixed up: neighbours by id do not stay together.
-    assert abs(np.corrcoef(np.arange(500), rows.positions)[0, 1]) < 0.2
+    assert abs(np.corrcoef(np.arange(500), rows.indices)[0, 1]) < 0.2
 
 
 def test_the_hash_does_not_depend_on_how_text_is_stored() -> None:
@@ -76,12 +62,12 @@ def test_groups_are_numbered_in_ascending_order() -> None:
         np.array([7, -2, 7, 10**12]),
         np.array([1.5, -2, 1.5, 9]),
     ):
-        rows = read_rows({"id": np.arange(4), "part": values}, "part")
-        assert rows.names.tolist() == sorted(set(values.tolist()))
-        np.testing.assert_array_equal(rows.names[rows.groups], values[rows.positions])
+        rows = read_eligible_rows({"id": np.arange(4), "part": values}, "part")
+        assert rows.group_names.tolist() == sorted(set(values.tolist()))
+        np.testing.assert_array_equal(rows.group_names[rows.groups], values[rows.indices])
     words = np.array(["b", "a", "b", "c"], dtype=object)
-    rows = read_rows({"id": np.arange(4), "part": words}, "part")
-    assert rows.names.tolist() == ["a", "b", "c"]
+    rows = read_eligible_rows({"id": np.arange(4), "part": words}, "part")
+    assert rows.group_names.tolist() == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -111,4 +97,4 @@ def test_a_missing_column_is_named_with_those_there_are() -> None:
     with pytest.raises(ValueError, match='no column "id"'):
         select({"label": [0]}, 1, "random")
     with pytest.raises(ValueError, match='no column "shard"; it has id, label, lc'):
-        select(as_table(mapping(0, 5)), 1, "random", by="shard")
+        select(as_table(random_columns(0, 5)), 1, "random", by="shard")

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.selection_tables import labels_of, mapping
+from helpers.selection_tables import labels_of, random_columns
 from lc_engine.selection import select
-from lc_engine.selection.strategies.flexrand import split
+from lc_engine.selection.problem import prepare
+from lc_engine.selection.strategies.flexrand import easy_counts, easy_pool_sizes, flexrand
 
 GAMMA = st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1))
 
@@ -23,7 +24,7 @@ GAMMA = st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1))
 def test_the_count_is_exact(
     samples: int, keep: float, gamma: float, groups: int, seed: int
 ) -> None:
-    scores = mapping(seed, samples, groups)
+    scores = random_columns(seed, samples, groups)
     expected = round(keep * samples) if isinstance(keep, float) else keep
     if not 1 <= expected <= samples:
         return
@@ -41,12 +42,12 @@ def test_the_count_is_exact(
 def test_the_split_is_the_papers(sizes: list[int], gamma: float, data: st.DataObject) -> None:
     n = np.array(sizes)
     k = np.array([data.draw(st.integers(0, size)) for size in sizes])
-    pool, easy = split(n, k, gamma, np.random.default_rng(0))
+    pool, easy = easy_pool_sizes(n, gamma), easy_counts(n, k, gamma, np.random.default_rng(0))
     assert ((pool >= 0) & (pool <= n)).all()
     assert ((easy >= 0) & (easy <= pool)).all()
     assert ((k - easy >= 0) & (k - easy <= n - pool)).all()
-    # e = min(γ, β/2) of the class, or β − min(1 − γ, β/2) above one half, to within a row; the
-    # pools' own rounding may cost a second one.
+    # e = min(γ, β/2) of the class, or β − min(1 − γ, β/2) for γ > ½, to within a row; the rounding
+    # of the pools may add another.
     wanted = (
         np.minimum(gamma * n, k / 2) if gamma <= 0.5 else k - np.minimum((1 - gamma) * n, k / 2)
     )
@@ -54,9 +55,9 @@ def test_the_split_is_the_papers(sizes: list[int], gamma: float, data: st.DataOb
 
 
 def test_the_easy_part_is_exact_over_the_classes() -> None:
-    # One row per class: half of the classes give an easy one, where rounding each would give none.
-    _, easy = split(np.full(10, 100), np.ones(10, dtype=np.int64), 0.2, np.random.default_rng(0))
-    assert easy.sum() == 5
+    # One row per class: easy in half of the classes, where rounding each would give none.
+    sizes, counts = np.full(10, 100), np.ones(10, dtype=np.int64)
+    assert easy_counts(sizes, counts, 0.2, np.random.default_rng(0)).sum() == 5
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -65,14 +66,19 @@ def test_rows_come_from_the_pools_uniformly(seed: int) -> None:
     rng = np.random.default_rng(seed)
     hard = rng.permutation(n)
     scores = {"id": np.arange(n), "label": np.zeros(n, int), "loss": hard}
+    problem = prepare(scores, keep, by="label", floor=None, cap=None, noise_guard=0.0)
     draws = np.zeros(n)
     runs = 600
     for run in range(runs):
-        draws[hard[select(scores, keep, gamma=gamma, seed=1000 * seed + run)]] += 1
+        draw_rng = np.random.default_rng(1000 * seed + run)
+        kept = problem.rows.ids[flexrand(problem, draw_rng, score="loss", gamma=gamma)]
+        draws[hard[kept]] += 1
+    last = select(scores, keep, gamma=gamma, seed=1000 * seed + runs - 1)
+    np.testing.assert_array_equal(np.sort(kept), last)
     easy, difficult = draws[:25] / runs, draws[25:] / runs
     assert easy.sum() == pytest.approx(10), "half of the budget is easy"
     assert difficult.sum() == pytest.approx(10)
-    # Each row's rate is a binomial mean: five standard deviations of it.
+    # Each row's rate is a binomial mean: within five standard deviations.
     for rates, pool in ((easy, 25), (difficult, 75)):
         rate = 10 / pool
         assert np.abs(rates - rate).max() < 5 * np.sqrt(rate * (1 - rate) / runs)
@@ -80,7 +86,7 @@ def test_rows_come_from_the_pools_uniformly(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_one_pool_is_the_random_draw(seed: int) -> None:
-    scores = mapping(seed, 90, 7)
+    scores = random_columns(seed, 90, 7)
     random = select(scores, 0.3, "random", seed=seed)
     for gamma in (0.0, 1.0):
         np.testing.assert_array_equal(select(scores, 0.3, gamma=gamma, seed=seed), random)
@@ -108,4 +114,4 @@ def test_lc_and_loss_point_opposite_ways() -> None:
 @pytest.mark.parametrize("gamma", [-0.1, 1.1, float("nan"), "best", True])
 def test_a_gamma_out_of_range_is_refused(gamma: object) -> None:
     with pytest.raises(ValueError, match="gamma"):
-        select(mapping(0, 20), 5, gamma=gamma)  # type: ignore[arg-type]
+        select(random_columns(0, 20), 5, gamma=gamma)  # type: ignore[arg-type]

@@ -6,8 +6,8 @@ import pytest
 from lc_engine.selection.linear_probe import (
     principal_components,
     ridge_predict,
-    softmax_probe,
-    standardise,
+    standardize,
+    train_softmax_probe,
 )
 
 
@@ -16,10 +16,10 @@ def test_ridge_is_least_squares_with_a_penalty(samples: int, width: int) -> None
     rng = np.random.default_rng(samples)
     x, queries = rng.standard_normal((samples, width)), rng.standard_normal((20, width))
     y = rng.integers(0, 3, samples)
-    centred = x - x.mean(0)
-    scale = max(np.sqrt((centred**2).sum(1).mean()), 1e-12)
+    centered = x - x.mean(0)
+    scale = max(np.sqrt((centered**2).sum(1).mean()), 1e-12)
     onehot = np.eye(3)[y]
-    stacked = np.vstack([centred / scale, np.sqrt(0.3) * np.eye(width)])
+    stacked = np.vstack([centered / scale, np.sqrt(0.3) * np.eye(width)])
     targets = np.vstack([onehot - onehot.mean(0), np.zeros((width, 3))])
     weight = np.linalg.lstsq(stacked, targets, rcond=None)[0]
     expected = ((queries - x.mean(0)) / scale @ weight + onehot.mean(0)).argmax(1)
@@ -34,16 +34,16 @@ def test_reduction_keeps_distances(rank: int) -> None:
     small = principal_components(x, 128, rng)
     assert small.shape[1] <= 128
 
-    def gaps(rows: np.ndarray) -> np.ndarray:
+    def distances(rows: np.ndarray) -> np.ndarray:
         return np.linalg.norm(rows[:, None] - rows[None], axis=2)
 
-    np.testing.assert_allclose(gaps(small), gaps(x), rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(distances(small), distances(x), rtol=1e-3, atol=1e-2)
 
 
-def test_the_probe_learns_what_is_linear() -> None:
+def test_the_probe_learns_linear_classes() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 300)
     features = (1000 * (np.eye(4)[labels] + 0.1 * rng.standard_normal((300, 4)))).astype(np.float32)
-    *_, p = softmax_probe(standardise(features), labels, 4, 20, rng)
+    *_, p = train_softmax_probe(standardize(features), labels, 4, 20, rng)
     assert (p.argmax(1) == labels).mean() > 0.98, "whatever the scale of the features"
     np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)

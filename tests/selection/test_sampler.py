@@ -5,18 +5,18 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Subset, TensorDataset, WeightedRandomSampler
 
-from helpers.selection_tables import labels_of, mapping
+from helpers.selection_tables import labels_of, random_columns
 from lc_engine.selection import select
 from lc_engine.selection.sampler import FlexRandSampler, flexrand_weights
 
 
-def positions(seed: int = 0, samples: int = 200) -> dict[str, np.ndarray]:
-    return mapping(seed, samples) | {"id": np.arange(samples)}
+def indexed_columns(seed: int = 0, samples: int = 200) -> dict[str, np.ndarray]:
+    return random_columns(seed, samples) | {"id": np.arange(samples)}
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_each_epoch_draws_the_whole_budget_anew(seed: int) -> None:
-    scores = positions(seed)
+    scores = indexed_columns(seed)
     sampler = FlexRandSampler(scores, 0.2, gamma=0.3, seed=seed)
     assert len(sampler) == 40
     epochs = []
@@ -30,11 +30,11 @@ def test_each_epoch_draws_the_whole_budget_anew(seed: int) -> None:
         epochs.append(frozenset(drawn))
     assert len(set(epochs)) == 4
     sampler.set_epoch(1)
-    assert frozenset(sampler) == epochs[1], "an epoch can be gone back to"
+    assert frozenset(sampler) == epochs[1], "epochs can be repeated"
 
 
 def test_the_epochs_reach_both_pools_evenly() -> None:
-    scores = positions(1, 100)
+    scores = indexed_columns(1, 100)
     scores["label"] = np.zeros(100, int)
     sampler = FlexRandSampler(scores, 20, gamma=0.25)
     seen = np.zeros(100)
@@ -47,7 +47,7 @@ def test_the_epochs_reach_both_pools_evenly() -> None:
 
 
 def test_weights_are_those_of_the_sampler_with_the_same_bounds() -> None:
-    scores = positions(2, 120)
+    scores = indexed_columns(2, 120)
     bounds = {"floor": {0: 12}, "cap": {1: 3}, "noise_guard": 0.2}
     sampler = FlexRandSampler(scores, 30, gamma=0.25, **bounds)
     weights = flexrand_weights(scores, 30, gamma=0.25, **bounds)
@@ -57,12 +57,12 @@ def test_weights_are_those_of_the_sampler_with_the_same_bounds() -> None:
         sampler.set_epoch(epoch)
         seen[sampler.subset()] += 1 / 400
     assert np.abs(seen - weights).max() < 5 * np.sqrt(0.25 / 400)
-    assert not seen[weights == 0].any(), "what is set aside is never drawn"
+    assert not seen[weights == 0].any(), "dropped rows are never drawn"
     assert (weights == 0).sum() >= 0.1 * 120
 
 
-def test_loaders_take_it_as_it_is() -> None:
-    scores = positions()
+def test_loaders_take_the_sampler_the_subset_and_the_weights() -> None:
+    scores = indexed_columns()
     data = TensorDataset(torch.arange(200))
     sampler = FlexRandSampler(scores, 50, gamma=0.1, noise_guard=0.1, floor=5)
     seen = torch.cat([batch for (batch,) in DataLoader(data, batch_size=16, sampler=sampler)])
@@ -76,8 +76,8 @@ def test_loaders_take_it_as_it_is() -> None:
     assert len(list(weighted)) == 50
 
 
-def test_rows_that_were_not_scored_weigh_nothing() -> None:
-    scores = positions()
+def test_rows_without_a_score_have_no_weight() -> None:
+    scores = indexed_columns()
     scores["status"] = np.where(np.arange(200) < 20, "unreadable", "ok")
     weights = flexrand_weights(scores, 30, gamma=0.7)
     assert not weights[:20].any()
@@ -85,9 +85,9 @@ def test_rows_that_were_not_scored_weigh_nothing() -> None:
     assert min(FlexRandSampler(scores, 30, gamma=0.7)) >= 20
 
 
-def test_positions_are_needed() -> None:
-    scores = positions() | {"id": np.array([f"{i}.png" for i in range(200)])}
-    with pytest.raises(ValueError, match="positions of the rows"):
+def test_ids_must_be_row_indices() -> None:
+    scores = indexed_columns() | {"id": np.array([f"{i}.png" for i in range(200)])}
+    with pytest.raises(ValueError, match="row indices of the data set"):
         FlexRandSampler(scores, 0.2, gamma=0.3)
     with pytest.raises(ValueError, match="gamma"):
-        FlexRandSampler(positions(), 0.2, gamma=2.0)
+        FlexRandSampler(indexed_columns(), 0.2, gamma=2.0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, WeightedRandomSampler
 
-from helpers.selection_tables import mapping
+from helpers.selection_tables import random_columns
 from lc_engine.selection import select
 from lc_engine.selection.sampler import FlexRandSampler, flexrand_weights
 
@@ -27,7 +27,7 @@ class Watched(Dataset[dict[str, Tensor]]):
     """Rows of two numbers and a label, and a note of every position read."""
 
     def __init__(self) -> None:
-        self.scores = mapping(0, ROWS) | {"id": np.arange(ROWS)}
+        self.scores = random_columns(0, ROWS) | {"id": np.arange(ROWS)}
         self.inputs = torch.randn(ROWS, 2, generator=torch.Generator().manual_seed(0))
         self.read: list[int] = []
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import inspect
 import logging
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,29 +11,77 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lc_engine as lc
-from helpers.selection_tables import labels_of, mapping, shuffled
-from lc_engine.selection import STRATEGIES, select
+from helpers.selection_tables import labels_of, random_columns, shuffled
+from lc_engine.selection import STRATEGIES, select, strategies
 
-FEATURES = {"easy_diverse", "el2n", "entropy", "herding", "kcenter", "least_confidence", "margin",
-            "moderate"}  # fmt: skip
+# Every strategy: the arguments of `select` that it reads, and its own options with their defaults.
+TABLE: dict[str, tuple[set[str], dict[str, object]]] = {
+    "easy": ({"score"}, {}),
+    "easy_diverse": ({"score", "features"}, {"clusters": 16}),
+    "el2n": ({"features"}, {}),
+    "entropy": ({"features"}, {}),
+    "flexrand": ({"score", "gamma"}, {}),
+    "hard": ({"score"}, {}),
+    "herding": ({"features"}, {}),
+    "kcenter": ({"features"}, {}),
+    "least_confidence": ({"features"}, {}),
+    "margin": ({"features"}, {}),
+    "moderate": ({"features"}, {}),
+    "random": (set(), {}),
+    "stratified": ({"score"}, {"bins": 50, "cutoff": 0.1}),
+}
+FEATURES = {name for name, (reads, _) in TABLE.items() if "features" in reads}
+DOCS = Path(__file__).parents[2] / "docs" / "selection.md"
+
+
+def test_the_table_of_strategies_and_options_is_complete() -> None:
+    found = {}
+    for name, function in STRATEGIES.items():
+        keywords = {
+            p.name: p.default
+            for p in inspect.signature(function).parameters.values()
+            if p.kind is p.KEYWORD_ONLY
+        }
+        options = {k: v for k, v in keywords.items() if v is not inspect.Parameter.empty}
+        found[name] = (keywords.keys() - options.keys(), options)
+        assert strategies.options(name) == list(options)
+    assert found == TABLE
+
+
+def test_the_docs_name_every_strategy_once() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    table = text[text.index("| strategy |") : text.index("`noise_guard")]
+    first_cells = [line.split("|")[1] for line in table.splitlines()[2:] if line.startswith("|")]
+    assert sorted(re.findall(r"`(\w+)`", " ".join(first_cells))) == sorted(STRATEGIES)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "option", "value"),
+    [(name, option, value) for name, (_, own) in TABLE.items() for option, value in own.items()],
+)
+def test_an_option_has_its_default(strategy: str, option: str, value: object) -> None:
+    scores = random_columns(1, 120, 3)
+    features = features_of(scores)
+    given = select(scores, 40, strategy, features=features, **{option: value})
+    np.testing.assert_array_equal(given, select(scores, 40, strategy, features=features))
 
 
 def features_of(scores: dict[str, np.ndarray], width: int = 5) -> np.ndarray:
     """Two blobs per class, so that there is something to cluster."""
     rng = np.random.default_rng(0)
-    centres = 3 * rng.standard_normal((2 * (scores["label"].max() + 1), width))
+    centers = 3 * rng.standard_normal((2 * (scores["label"].max() + 1), width))
     which = 2 * scores["label"] + rng.integers(0, 2, len(scores["label"]))
-    return (centres[which] + rng.standard_normal((len(which), width))).astype(np.float32)
+    return (centers[which] + rng.standard_normal((len(which), width))).astype(np.float32)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @settings(max_examples=15, deadline=None)
 @given(samples=st.integers(8, 90), keep=st.floats(0.07, 1), seed=st.integers(0, 3))
-def test_every_strategy_is_exact_and_blind_to_row_order(
+def test_every_strategy_is_exact_and_does_not_depend_on_row_order(
     strategy: str, samples: int, keep: float, seed: int
 ) -> None:
-    scores = mapping(seed, samples, 3, ties=True)
-    scores["label"][:2] = 0, 1  # an uncertainty needs two classes
+    scores = random_columns(seed, samples, 3, ties=True)
+    scores["label"][:2] = 0, 1  # uncertainty needs two classes
     features = features_of(scores) if strategy in FEATURES else None
     kept = select(scores, keep, strategy, seed=seed, features=features)
     assert len(np.unique(kept)) == round(keep * samples)
@@ -51,7 +102,7 @@ def test_every_strategy_is_exact_and_blind_to_row_order(
 
 @pytest.mark.parametrize("strategy", ["random", "flexrand", "stratified"])
 def test_another_seed_draws_another_subset(strategy: str) -> None:
-    scores = mapping(0, 300)
+    scores = random_columns(0, 300)
     gamma = {"gamma": 0.3} if strategy == "flexrand" else {}
     assert not np.array_equal(
         select(scores, 0.3, strategy, seed=0, **gamma),
@@ -61,7 +112,7 @@ def test_another_seed_draws_another_subset(strategy: str) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_each_group_gets_its_share_of_any_column(seed: int) -> None:
-    scores = mapping(seed, 400, 5)
+    scores = random_columns(seed, 400, 5)
     scores["source"] = np.random.default_rng(seed).choice(["web", "book", "code"], 400)
     where = dict(zip(scores["id"].tolist(), scores["source"], strict=True))
     kept = select(scores, 0.25, "hard", by="source")
@@ -74,7 +125,7 @@ def test_each_group_gets_its_share_of_any_column(seed: int) -> None:
 
 
 def test_floors_and_caps_reach_the_groups_they_name() -> None:
-    scores = mapping(0, 300, 3)
+    scores = random_columns(0, 300, 3)
     scores["label"] = np.repeat([0, 1, 2], [260, 30, 10])
     kept = labels_of(scores, select(scores, 60, "random", floor={2: 8}, cap={0: 30}))
     counts = np.bincount(kept, minlength=3)
@@ -83,12 +134,12 @@ def test_floors_and_caps_reach_the_groups_they_name() -> None:
     assert counts[2] >= 8
 
 
-def test_the_noise_guard_sets_the_unbelieved_aside() -> None:
+def test_the_noise_guard_drops_suspected_noise() -> None:
     n = 200
     rng = np.random.default_rng(0)
     lc_, std = rng.uniform(0.3, 0.9, n), rng.uniform(0.05, 0.2, n)
-    lc_[:20], std[:20] = 0.02, 0.01  # wrong labels: no sub-model believes them
-    lc_[20:40], std[20:40] = 0.05, 0.4  # hard, but some sub-models do
+    lc_[:20], std[:20] = 0.02, 0.01  # wrong labels: no sub-model is confident
+    lc_[20:40], std[20:40] = 0.05, 0.4  # hard, but some sub-models are
     scores = {"id": np.arange(n), "label": np.zeros(n, int), "lc": lc_, "loss": -np.log(lc_),
               "lc_std": std}  # fmt: skip
     assert set(range(20)) <= set(select(scores, 40, "hard").tolist())
@@ -100,20 +151,20 @@ def test_the_noise_guard_sets_the_unbelieved_aside() -> None:
         select(scores, 40, noise_guard=1.0)
 
 
-def test_auto_says_what_it_chose(caplog: pytest.LogCaptureFixture) -> None:
-    scores = mapping(0, 4000)
+def test_auto_logs_its_choice(caplog: pytest.LogCaptureFixture) -> None:
+    scores = random_columns(0, 4000)
     with caplog.at_level(logging.INFO, logger="lc_engine.selection"):
         few = select(scores, 20, seed=1)
         many = select(scores, 0.5, seed=1)
     assert "chose gamma 0.1" in caplog.messages[0]
     assert "chose random per group" in caplog.messages[1]
-    assert caplog.records[1].levelname == "WARNING", "not doing what was asked for is said aloud"
+    assert caplog.records[1].levelname == "WARNING", "random is not what was asked for"
     np.testing.assert_array_equal(few, select(scores, 20, gamma=0.1, seed=1))
     np.testing.assert_array_equal(many, select(scores, 0.5, gamma=0.0, seed=1))
 
 
-def test_the_package_is_the_function_too() -> None:
-    scores = mapping(0, 30)
+def test_lc_select_is_this_function() -> None:
+    scores = random_columns(0, 30)
     np.testing.assert_array_equal(lc.select(scores, 5, gamma=0.1), select(scores, 5, gamma=0.1))
 
 
@@ -137,11 +188,11 @@ def test_the_package_is_the_function_too() -> None:
 )
 def test_wrong_arguments_are_named(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        select(mapping(0, 50), 10, **arguments)  # type: ignore[arg-type]
+        select(random_columns(0, 50), 10, **arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("strategy", ["entropy", "margin", "least_confidence"])
 def test_a_single_class_has_no_uncertainty(strategy: str) -> None:
-    scores = mapping(0, 20, 1)
+    scores = random_columns(0, 20, 1)
     with pytest.raises(ValueError, match="two classes"):
         select(scores, 5, strategy, features=np.ones((20, 2)))

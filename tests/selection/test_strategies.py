@@ -1,4 +1,4 @@
-"""Each strategy against its definition, written out slowly."""
+"""Each strategy against a slow implementation of its definition."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from helpers.selection_tables import mapping
+from helpers.selection_tables import random_columns
 from lc_engine.selection import select
-from lc_engine.selection.linear_probe import softmax_probe, standardise
-from lc_engine.selection.strategies.uncertainty import doubts, el2n_score
+from lc_engine.selection.linear_probe import standardize, train_softmax_probe
+from lc_engine.selection.strategies.uncertainty import el2n_scores, uncertainty_scores
 
 
 def one_class(**columns: np.ndarray) -> dict[str, np.ndarray]:
@@ -20,7 +20,7 @@ def one_class(**columns: np.ndarray) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_easy_and_hard_are_the_ends(seed: int) -> None:
-    scores = mapping(seed, 100, 3)
+    scores = random_columns(seed, 100, 3)
     for strategy, sign in (("easy", 1), ("hard", -1)):
         kept = set(select(scores, 30, strategy).tolist())
         for label in np.unique(scores["label"]):
@@ -44,7 +44,7 @@ def test_stratified_covers_the_range_evenly(seed: int) -> None:
     budget, bins, cutoff = 60, 10, 0.1
     kept = loss[select(one_class(loss=loss), budget, "stratified", bins=bins, cutoff=cutoff)]
     stay = np.sort(loss)[:180]
-    assert kept.max() <= stay[-1], "the hardest tenth is cut off"
+    assert kept.max() <= stay[-1], "the hardest 10 % are cut off"
     edges = np.linspace(stay[0], stay[-1], bins + 1)
     there = np.histogram(stay, edges)[0]
     taken = np.histogram(kept, edges)[0]
@@ -59,7 +59,7 @@ def test_a_cutoff_gives_way_to_the_budget() -> None:
     assert kept.tolist() == list(range(48))
 
 
-def test_moderate_keeps_what_is_nearest_to_the_median_distance() -> None:
+def test_moderate_keeps_rows_nearest_to_the_median_distance() -> None:
     rng = np.random.default_rng(0)
     features = rng.standard_normal((41, 3)).astype(np.float32)
     distance = np.linalg.norm(features - features.mean(0), axis=1)
@@ -81,7 +81,7 @@ def test_herding_follows_the_mean(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_kcenter_goes_where_it_is_farthest(seed: int) -> None:
+def test_kcenter_takes_the_farthest_row(seed: int) -> None:
     features = np.random.default_rng(seed).standard_normal((40, 3))
     scores = one_class(loss=features[:, 0])
     first = int(select(scores, 1, "kcenter", features=features, seed=seed)[0])
@@ -93,7 +93,7 @@ def test_kcenter_goes_where_it_is_farthest(seed: int) -> None:
     assert kept.tolist() == sorted(chosen)
 
 
-def test_kcenter_and_easy_diverse_survive_rows_that_are_all_alike() -> None:
+def test_kcenter_and_easy_diverse_accept_identical_rows() -> None:
     features = np.ones((20, 3))
     scores = one_class(loss=np.arange(20.0))
     assert len(select(scores, 15, "kcenter", features=features)) == 15
@@ -127,17 +127,17 @@ def test_uncertain_rows_lie_between_the_classes(seed: int) -> None:
     assert set(range(10)) <= set(wrong.tolist()), "EL2N is largest where the label is wrong"
 
 
-def test_doubts_are_functions_of_the_probabilities() -> None:
+def test_uncertainty_scores_are_functions_of_the_probabilities() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 60)
     features = rng.standard_normal((60, 4)).astype(np.float32)
-    *_, p = softmax_probe(standardise(features), labels, 3, 20, np.random.default_rng(5))
-    found = doubts(features, labels, np.random.default_rng(5))
+    *_, p = train_softmax_probe(standardize(features), labels, 3, 20, np.random.default_rng(5))
+    found = uncertainty_scores(features, labels, np.random.default_rng(5))
     ordered = np.sort(p, axis=1)
     np.testing.assert_allclose(found["entropy"], -(p * np.log(p)).sum(1), rtol=1e-5)
     np.testing.assert_allclose(found["margin"], ordered[:, -2] - ordered[:, -1], atol=1e-6)
     np.testing.assert_allclose(found["least_confidence"], -ordered[:, -1])
-    error = el2n_score(features, labels, np.random.default_rng(5))
+    error = el2n_scores(features, labels, np.random.default_rng(5))
     assert error.shape == (60,)
     assert ((error >= 0) & (error <= 2**0.5)).all()
 

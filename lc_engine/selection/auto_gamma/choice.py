@@ -1,43 +1,36 @@
-"""gamma="auto": choose FlexRand's split without a fine-tuning run.
-
-With features: for a handful of γ, draw subsets as FlexRand would, fit a closed-form classifier
-(ridge regression on the features) to each, and compare its accuracy on a validation fold of the
-training rows with that of random subsets of the same size and the same fold. Everything is capped
-(rows, width, subsets), so the cost does not grow with the data set. Without features: a rule on the
-budget per group, learnt on data sets other than those it was tested on (docs/selection.md).
-
-Both answer γ = 0, the random draw per group, where the split cannot be shown to help.
-"""
+"""The choice of γ, by a trial on features or by a rule."""
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lc_engine.selection.auto_gamma.cross_validation import FOLDS, Trial
-from lc_engine.selection.strategies.flexrand import hardness
+from lc_engine.selection.auto_gamma.constants import (
+    CANDIDATES,
+    FINALISTS,
+    FIRST_DRAWS,
+    FOLDS,
+    MIN_TRIAL_ROWS,
+    MORE_DRAWS,
+    RULE,
+)
+from lc_engine.selection.auto_gamma.cross_validation import CrossValidation
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from lc_engine.selection.eligible import Rows
+    from lc_engine.selection.problem import Problem
 
-CANDIDATES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85)
-FIRST_DRAWS = 12  # subsets of every candidate …
-MORE_DRAWS = 24  # … and of the FINALISTS best ones; both multiples of FOLDS
-FINALISTS = 2
-TOO_FEW = 40  # rows that no validation fold is worth taking from
-
-# (rows per group below which it holds, γ); above the last, random.
-RULE = ((8.0, 0.1), (20.0, 0.2), (50.0, 0.35))
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class GammaChoice:
-    """What gamma="auto" chose, why, and what that cost.
+    """The γ that gamma="auto" chose, why, and at what cost.
 
     Attributes:
         gamma: γ for FlexRand; 0 is the random draw per group.
@@ -54,7 +47,7 @@ class GammaChoice:
 
     @property
     def random(self) -> bool:
-        """Whether the choice is not to interfere: draw at random from each group."""
+        """Whether the choice is to draw at random from each group."""
         return self.gamma == 0.0
 
     def __str__(self) -> str:
@@ -63,41 +56,36 @@ class GammaChoice:
         trial = f" [gain over random by gamma, points: {gains}]" if gains else ""
         return f"gamma=auto chose {chosen}: {self.reason} ({self.seconds:.2f} s){trial}"
 
+    def log(self) -> None:
+        """Log the choice; one of random is a warning, as it is not what was asked for."""
+        _log.log(logging.WARNING if self.random else logging.INFO, "%s", self)
+
 
 def choose(
-    rows: Rows,
-    counts: NDArray[np.int64],
-    *,
-    score: str = "loss",
-    features: ArrayLike | None = None,
-    seed: int = 0,
+    problem: Problem, *, score: str = "loss", features: ArrayLike | None = None, seed: int = 0
 ) -> GammaChoice:
-    """Choose γ for a budget.
+    """Return the γ for a budget, with its reason, evidence and cost.
 
     Args:
-        rows: the rows to choose from.
-        counts: (G,) rows to keep of each group.
+        problem: rows and budgets.
         score: "loss" or "lc".
-        features: (rows of the score table, D); only a bounded sample is read, so a memory map
-            will do. None: the rule decides.
+        features: (rows of the score table, D), of which a bounded sample is read; None: the rule
+            decides.
         seed: of the trial's subsets.
 
-    Returns:
-        The choice, with its reason, its evidence and its cost.
-
     Raises:
-        ValueError: features that do not fit, or no label column beside features.
+        ValueError: features of another shape or not finite, or no label column beside features.
     """
     started = time.perf_counter()
     if features is None:
-        choice = by_rule(counts)
+        choice = by_rule(problem.counts)
     else:
-        choice = _by_trial(rows, counts, hardness(rows, score), features, seed)
+        choice = _by_trial(problem, problem.rows.hardness(score), features, seed)
     return GammaChoice(choice.gamma, choice.reason, choice.gains, time.perf_counter() - started)
 
 
 def by_rule(counts: NDArray[np.int64]) -> GammaChoice:
-    """Choose γ by the number of rows (G,) to keep of each group alone."""
+    """Return the γ for the number of rows (G,) to keep of each group."""
     share = float(counts[counts > 0].mean())
     for bound, gamma in RULE:
         if share < bound:
@@ -108,26 +96,22 @@ def by_rule(counts: NDArray[np.int64]) -> GammaChoice:
 
 
 def _by_trial(
-    rows: Rows,
-    counts: NDArray[np.int64],
-    hard: NDArray[np.float32],
-    features: ArrayLike,
-    seed: int,
+    problem: Problem, hardness: NDArray[np.float32], features: ArrayLike, seed: int
 ) -> GammaChoice:
-    rng = np.random.default_rng(seed)
-    if len(rows) < TOO_FEW:
-        choice = by_rule(counts)
-        return GammaChoice(choice.gamma, f"{len(rows)} rows are too few to try on; {choice.reason}")
-    trial = Trial(rows, counts, hard, features, rng)
+    rows = len(problem.rows)
+    if rows < MIN_TRIAL_ROWS:
+        choice = by_rule(problem.counts)
+        return GammaChoice(choice.gamma, f"{rows} rows are too few for a trial; {choice.reason}")
+    trial = CrossValidation(problem, hardness, features, np.random.default_rng(seed))
     if trial.classes < 2:
-        return GammaChoice(0.0, "fewer than two classes have rows to try on")
-    accuracy = {gamma: trial.run(gamma, range(FIRST_DRAWS)) for gamma in (0.0, *CANDIDATES)}
+        return GammaChoice(0.0, "fewer than two classes have rows for a trial")
+    accuracy = {gamma: trial.accuracy(gamma, range(FIRST_DRAWS)) for gamma in (0.0, *CANDIDATES)}
     first = {gamma: accuracy[gamma] - accuracy[0.0] for gamma in CANDIDATES}
     finalists = sorted(CANDIDATES, key=lambda gamma: -first[gamma].mean())[:FINALISTS]
     more = range(FIRST_DRAWS, FIRST_DRAWS + MORE_DRAWS)
-    base = trial.run(0.0, more)
+    base = trial.accuracy(0.0, more)
     gains = {
-        gamma: np.concatenate([first[gamma], trial.run(gamma, more) - base])
+        gamma: np.concatenate([first[gamma], trial.accuracy(gamma, more) - base])
         if gamma in finalists
         else first[gamma]
         for gamma in CANDIDATES
@@ -141,10 +125,10 @@ def _by_trial(
 
 
 def _over_folds(gain: NDArray[np.float64]) -> tuple[float, float]:
-    """Give the mean of the draws' gains and its standard error over the folds, in points.
+    """Return the mean of the draws' gains and its standard error over the folds, in points.
 
-    Draws of one fold share its validation rows, and with them the luck of what these are: taken as
-    independent they would look surer than they are.
+    Over folds, since draws of one fold share its validation rows: an error over draws would be too
+    small.
     """
     folds = 100 * gain.reshape(-1, FOLDS).mean(0)
     return float(folds.mean()), float(folds.std(ddof=1) / FOLDS**0.5)

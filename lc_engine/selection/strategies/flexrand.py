@@ -1,57 +1,46 @@
-"""FlexRand: random inside an easy and a hard pool, with the border between them to be chosen.
+"""FlexRand: random draws from an easy and a hard pool, split at an adjustable border.
 
 "Exploring Learning Complexity for Efficient Downstream Dataset Pruning" (arXiv 2402.05356 v2/v3)
-and its released code. Rows of a group are sorted by hardness; the first γ·n are the easy pool, the
-others the hard one. The smaller pool gives half of what is kept, or all it has if that is less;
-the larger gives the rest. γ = 0 and γ = 1 leave one pool: the random draw per group, and with the
-same seed the very rows that the strategy "random" draws.
+and its released code. The rows of a group are sorted by hardness; the first γ·n are the easy pool,
+the others the hard pool. The smaller pool supplies half of the rows kept, or all that it has; the
+larger supplies the rest. With γ = 0 or γ = 1 there is one pool, and the rows are those that the
+strategy "random" draws with the same seed.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lc_engine.selection import grouped as draw
+from lc_engine.selection.grouped import rank_within_groups, sample_per_group
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lc_engine.selection.eligible import Rows
+    from lc_engine.selection.problem import Problem
 
 
 def flexrand(
-    rows: Rows, counts: NDArray[np.int64], rng: np.random.Generator, *, score: str, gamma: float
+    problem: Problem, rng: np.random.Generator, *, score: str, gamma: float
 ) -> NDArray[np.intp]:
-    """Draw FlexRand's subset: counts[g] rows of each group g.
+    """Keep half from the easy pool and half from the hard one, random inside each.
 
     Args:
-        rows: the rows to choose from.
-        counts: (G,) rows to keep of each group.
+        problem: rows and budgets.
         rng: source of the draw.
-        score: "loss" or "lc", the column that says what is hard.
-        gamma: γ in [0, 1], the share of a group that is its easy pool.
+        score: "loss" or "lc", the column that ranks rows.
+        gamma: γ in [0, 1], the easy pool's share of a group.
 
     Returns:
-        Indices into `rows`, Σ counts of them.
+        Indices into the rows, Σ counts of them.
     """
-    return draw_pools(hardness(rows, score), rows.groups, rows.sizes, counts, gamma, rng)
+    rows, counts = problem
+    rank = rank_within_groups(rows.hardness(score), rows.groups, rows.group_sizes)
+    return sample_pools(rank, rows.groups, rows.group_sizes, counts, gamma, rng)
 
 
-def draw_pools(
-    hard: NDArray[np.float32],
-    groups: NDArray[np.intp],
-    sizes: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    gamma: float,
-    rng: np.random.Generator,
-) -> NDArray[np.intp]:
-    """Draw from the pools, given how hard each row is (N,): see `flexrand`."""
-    return draw_ranked(draw.ranks(hard, groups, sizes), groups, sizes, counts, gamma, rng)
-
-
-def draw_ranked(
+def sample_pools(
     rank: NDArray[np.int64],
     groups: NDArray[np.intp],
     sizes: NDArray[np.int64],
@@ -59,80 +48,70 @@ def draw_ranked(
     gamma: float,
     rng: np.random.Generator,
 ) -> NDArray[np.intp]:
-    """Draw from the pools, given each row's place in its group (N,), 0 for the easiest."""
-    # Ties from a stream of their own: with one pool, what is drawn is then what "random" draws.
-    pool, easy = split(sizes, counts, gamma, rng.spawn(1)[0])
-    cells = pool_cells(rank, groups, pool)
-    return draw.uniform(cells, np.stack([easy, counts - easy], 1).reshape(-1), rng)
+    """Return rows drawn from the pools, given each row's rank in its group (N,), 0 the easiest."""
+    # Ties have a stream of their own, so that one pool is drawn from as by "random".
+    easy = easy_counts(sizes, counts, gamma, rng.spawn(1)[0])
+    pools = pool_of_rows(rank, groups, easy_pool_sizes(sizes, gamma))
+    return sample_per_group(pools, per_pool(easy, counts), rng)
 
 
-def pool_cells(
-    rank: NDArray[np.int64], groups: NDArray[np.intp], pool: NDArray[np.int64]
+def pool_of_rows(
+    rank: NDArray[np.int64], groups: NDArray[np.intp], easy_sizes: NDArray[np.int64]
 ) -> NDArray[np.intp]:
-    """Number the pools: (N,) 2·group for a row of the easy pool, 2·group + 1 for a hard one."""
-    return 2 * groups + (rank >= pool[groups])
+    """Return the pool of each row (N,): 2·group for the easy pool, 2·group + 1 for the hard one."""
+    return 2 * groups + (rank >= easy_sizes[groups])
 
 
-def split(
-    sizes: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    gamma: float,
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split each group's rows and its budget into an easy and a hard part, in whole rows.
+def per_pool(easy: NDArray[Any], total: NDArray[Any]) -> NDArray[Any]:
+    """Return a number per pool (2G,), numbered as by `pool_of_rows`, from easy and total (G,)."""
+    return np.stack([easy, total - easy], 1).reshape(-1)
 
-    The easy part is rounded up or down so that its sum over the groups is the nearest integer to
-    the exact one (largest remainders, ties drawn): rounding each group by itself would leave a
-    budget of one row per class always hard, or always easy.
+
+def easy_pool_sizes(sizes: NDArray[np.int64], gamma: float) -> NDArray[np.int64]:
+    """Return the rows (G,) in the easy pool of each group of n = sizes (G,) rows: about γ·n."""
+    pool: NDArray[np.int64] = np.rint(gamma * sizes).astype(np.int64)
+    if 0.0 < gamma < 1.0:  # neither pool is empty in a group of two rows or more
+        least = np.minimum(1, sizes // 2)
+        pool = np.clip(pool, least, sizes - least)
+    return pool
+
+
+def easy_counts(
+    sizes: NDArray[np.int64], counts: NDArray[np.int64], gamma: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return the rows (G,) to draw from the easy pool of each group.
+
+    The expected counts are rounded so that their sum is the nearest integer to the exact sum
+    (largest remainders, ties drawn): rounded by itself, a budget of one row per class would always
+    be hard, or always easy.
 
     Args:
         sizes: (G,) n, rows of each group.
         counts: (G,) k, rows to keep of each.
         gamma: γ in [0, 1].
-        rng: draws which of equal remainders are rounded up.
-
-    Returns:
-        (G,) rows in the easy pool and (G,) rows to draw from it.
+        rng: decides which of equal remainders are rounded up.
     """
-    pool, exact = split_exactly(sizes, counts, gamma)
+    exact = expected_easy_counts(sizes, counts, gamma)
     easy = np.floor(exact).astype(np.int64)
     remainder = exact - easy
     up = round(float(remainder.sum()))
-    # Rounded, so that remainders equal but for the last bits of a float are a tie.
+    # Rounded to 9 digits, so that remainders equal up to float error are ties.
     chosen = np.lexsort((rng.random(len(easy)), -np.round(remainder, 9)))[:up]
     easy[chosen] += 1
-    return pool, easy
+    return easy
 
 
-def split_exactly(
+def expected_easy_counts(
     sizes: NDArray[np.int64], counts: NDArray[np.int64], gamma: float
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Split as `split` does, the budget's easy part before it is rounded.
+) -> NDArray[np.float64]:
+    """Return the expected number (G,) of rows to draw from the easy pool.
 
     It is min(γ·n, k/2) for γ ≤ ½ and k − min((1 − γ)·n, k/2) above, as far as the pools allow.
-
-    Returns:
-        (G,) rows in the easy pool and (G,) the expected number of rows to draw from it.
     """
-    pool = np.rint(gamma * sizes).astype(np.int64)
-    if 0.0 < gamma < 1.0:  # a pool that exists has a row wherever there are two to share
-        least = np.minimum(1, sizes // 2)
-        pool = np.clip(pool, least, sizes - least)
+    pool = easy_pool_sizes(sizes, gamma)
     if gamma <= 0.5:
         easy = np.minimum(gamma * sizes, counts / 2)
     else:
         easy = counts - np.minimum((1 - gamma) * sizes, counts / 2)
-    return pool, np.clip(easy, np.maximum(0, counts - (sizes - pool)), np.minimum(pool, counts))
-
-
-def hardness(rows: Rows, score: str) -> NDArray[np.float32]:
-    """Give how hard each row is (N,), high = hard, from the column "loss" or "lc".
-
-    Raises:
-        ValueError: another column.
-    """
-    if score == "loss":
-        return rows.numbers("loss")
-    if score == "lc":
-        return -rows.numbers("lc")
-    raise ValueError(f'score must be "loss" (high = hard) or "lc" (high = easy), got {score!r}')
+    least, most = np.maximum(0, counts - (sizes - pool)), np.minimum(pool, counts)
+    return np.asarray(np.clip(easy, least, most))

@@ -1,5 +1,14 @@
-"""Selection from a score table that does not fit in memory."""
+"""Selection from a score table that does not fit in memory, in two passes over its files.
 
-from lc_engine.selection.streamed.select import select_streamed
+The first pass counts rows by group and by score. That gives the budget of each group and the score
+at which its easy rows end, up to the rows of one histogram bin. The second pass sorts those few and
+samples: in each pool the rows with the smallest random keys (a hash of id and seed) are kept. The
+largest key kept is known beforehand to within a narrow band, so nearly every row is decided as it
+is read.
 
-__all__ = ["select_streamed"]
+Memory: 16 bytes per row kept, and under a gigabyte besides.
+"""
+
+from lc_engine.selection.streamed.select import STREAMED, select_streamed
+
+__all__ = ["STREAMED", "select_streamed"]

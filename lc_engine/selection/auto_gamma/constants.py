@@ -1,0 +1,21 @@
+"""The constants of gamma="auto", settled on held-out training rows.
+
+python benchmarks/selection/settle.py --cache DIR measures them again.
+"""
+
+CANDIDATES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85)  # γ
+FINALISTS = 2  # candidates that get MORE_DRAWS
+FIRST_DRAWS, MORE_DRAWS = 12, 24  # subsets of each; multiples of FOLDS
+FOLDS = 4
+MIN_TRIAL_ROWS = 40  # with fewer rows the rule decides
+
+# (rows per group below which it holds, γ); above the last, random.
+RULE = ((8.0, 0.1), (20.0, 0.2), (50.0, 0.35))
+
+# The size of the trial.
+MAX_BUDGET = 2048  # rows of a subset
+MIN_GROUPS = 10  # groups kept at least, if there are as many
+MIN_SHARE = 0.1  # share of the data kept below which the best γ does not depend on it
+MIN_ROWS = 4096  # rows, validation included, if there are as many
+MAX_VALIDATION = 1024
+WIDTH = 128  # principal components of the features
