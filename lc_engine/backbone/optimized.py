@@ -19,7 +19,6 @@ from lc_engine import ops
 from lc_engine.backbone.cuda_graphs import Graphs
 from lc_engine.backbone.dropout import InjectedDropout
 from lc_engine.backbone.dtypes import beside_int8
-from lc_engine.backbone.fast_layers import FastLayers, is_depthwise, taken
 from lc_engine.backbone.passes.class_token import (
     attend_from_first_token,
     first_token_attention,
@@ -27,6 +26,7 @@ from lc_engine.backbone.passes.class_token import (
     run_on_first_token,
 )
 from lc_engine.backbone.passes.cpu_attention import fast_attention
+from lc_engine.backbone.passes.fast_layers import FastLayers, is_depthwise, taken
 from lc_engine.backbone.passes.fold_batch_norm import fold_batch_norms
 from lc_engine.backbone.passes.fuse_activations import fuse_activations, fuse_chains
 from lc_engine.backbone.passes.max_pool import fasten, poolings

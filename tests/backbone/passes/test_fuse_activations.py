@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lc_engine.backbone.fast_layers import FastLayers
+from lc_engine.backbone.passes.fast_layers import FastLayers
 from lc_engine.backbone.passes.fold_batch_norm import fold_batch_norms
 from lc_engine.backbone.passes.fuse_activations import activation_of, fuse_activations
 from lc_engine.masking import Masking

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lc_engine.backbone import layer_kernels as layer_forms
-from lc_engine.backbone.fast_layers import FastLayers
+from lc_engine.backbone.passes.fast_layers import FastLayers
 from lc_engine.masking import Masking
 from lc_engine.models.classifier import AUTO
 from lc_engine.ops import SparseLayerPlan, WinogradPlan, contract

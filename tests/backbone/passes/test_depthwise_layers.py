@@ -7,7 +7,7 @@ import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
-from lc_engine.backbone.fast_layers import FastLayers, is_depthwise
+from lc_engine.backbone.passes.fast_layers import FastLayers, is_depthwise
 from lc_engine.masking import Masking
 from lc_engine.models.classifier import AUTO
 from lc_engine.ops import contract
