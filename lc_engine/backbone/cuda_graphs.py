@@ -1,8 +1,7 @@
-"""Graphs: on a GPU, all forwards over a batch are launched at once, as a CUDA graph.
+"""CUDA graphs: on a GPU, all forwards over a batch are launched at once.
 
-K forwards of a network are thousands of launches, and where batches are small these take longer
-than what they launch. A graph is captured from them once and replayed for every batch of the same
-shape.
+K forwards of a network are thousands of launches, which for small batches take longer than the
+kernels. A graph is captured once and replayed for every batch of the same shape.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from lc_engine.backbone import tuning
 from lc_engine.ops import contract
 
 if TYPE_CHECKING:
@@ -18,12 +18,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-# Each keeps the memory that its forwards need.
-_MOST = 4
 
-
-class Captured(NamedTuple):
-    """A graph, the tensors that it reads and writes, and what else it needs to stay where it is."""
+class CapturedGraph(NamedTuple):
+    """A graph, its input and output, and what else must keep its address."""
 
     replay: Callable[[], None]
     inputs: Tensor
@@ -32,27 +29,27 @@ class Captured(NamedTuple):
 
 
 class Graphs:
-    """Runs a function of a batch, on a GPU through a graph of it.
+    """Runs a function of a batch, on a GPU through a CUDA graph of it.
 
-    The first batch of a shape runs as it is, which also compiles kernels and lets libraries choose
+    The first batch of a shape runs eagerly, which also compiles kernels and lets libraries choose
     theirs; the second is captured. What cannot be captured (a forward that waits for the device)
-    runs as it is, which is said once.
+    runs eagerly, with one warning.
 
     Args:
-        name: of the model, for that message.
+        name: of the model, for that warning.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._seen: set[Hashable] = set()
-        self._captured: dict[Hashable, Captured] = {}
+        self._captured: dict[Hashable, CapturedGraph] = {}
         self._refused = False
 
     def run(self, kind: Hashable, inputs: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """Give compute(inputs).
+        """Return compute(inputs).
 
         Args:
-            kind: the same for functions that do the same.
+            kind: equal for functions that compute the same.
             inputs: (N, …).
             compute: a function of tensors on one device that depends on nothing that changes.
         """
@@ -60,7 +57,7 @@ class Graphs:
             return compute(inputs)
         key = (kind, inputs.shape, inputs.dtype)
         if key not in self._captured:
-            if key not in self._seen or len(self._captured) == _MOST:
+            if key not in self._seen or len(self._captured) == tuning.CUDA_GRAPHS:
                 self._seen.add(key)
                 return compute(inputs)
             try:
@@ -82,7 +79,7 @@ def _on_gpu(inputs: Tensor) -> bool:
     return inputs.is_cuda
 
 
-def _capture(compute: Callable[[Tensor], Tensor], inputs: Tensor) -> Captured:
+def _capture(compute: Callable[[Tensor], Tensor], inputs: Tensor) -> CapturedGraph:
     from lc_engine.kernels.apply_thresholds import tables_kept
 
     held = inputs.clone()
@@ -90,4 +87,4 @@ def _capture(compute: Callable[[Tensor], Tensor], inputs: Tensor) -> Captured:
     # Other threads may go on to read data into pinned memory.
     with tables_kept() as tables, torch.cuda.graph(graph, capture_error_mode="thread_local"):
         output = compute(held)
-    return Captured(graph.replay, held, output, tables)
+    return CapturedGraph(graph.replay, held, output, tables)

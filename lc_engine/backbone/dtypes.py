@@ -1,4 +1,4 @@
-"""Precision: what the sub-models of a model of pictures compute in."""
+"""Dtypes that the sub-models of an image model compute in."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from lc_engine.ops import contract
 
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
-# What "auto" chooses from: 8 bits change a ranking more, so they are for those who ask for them.
+# What "auto" chooses from: int8 changes a ranking more, so it is for those who ask for it.
 MEASURED: Final[tuple[Precision, ...]] = ("float32", "bfloat16")
 
 
 def check_int8(device: torch.device) -> None:
-    """Check that layers can be multiplied in 8 bits there; say once if that is slow.
+    """Check that a device multiplies in int8; warn once if it is slow.
 
     Raises:
         ValueError: the device is no CPU, or the C++ core was not built.
@@ -35,7 +35,7 @@ def check_int8(device: torch.device) -> None:
         )
 
 
-def beside_int8() -> torch.dtype:
-    """Give the dtype of all that is not multiplied in 8 bits, on a CPU."""
+def unquantized_dtype() -> torch.dtype:
+    """Return the dtype of all that is not int8 in a copy that multiplies in int8."""
     fast = contract.multiplies_bfloat16(torch.device("cpu"))
     return torch.bfloat16 if fast else torch.float32

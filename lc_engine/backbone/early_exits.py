@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lc_engine.backbone.optimized import cache_sized, copied
+from lc_engine.backbone.model_copy import copied
+from lc_engine.backbone.split_batch import split_batch
 from lc_engine.models.classifier import Tap
 from lc_engine.path.learning_path import LearningPath
 
@@ -145,7 +146,7 @@ class ExitCopy:
         Raises:
             ValueError: an exit did not run, or its output is not one that can be pooled.
         """
-        return torch.cat([self._pooled(part) for part in cache_sized(inputs, self.dtype)])
+        return torch.cat([self._pooled(part) for part in split_batch(inputs, self.dtype)])
 
     def features(self, inputs: Tensor, points: Sequence[int]) -> Sequence[Tensor]:
         """Return the features (N, D_i) of exits, all from one forward."""

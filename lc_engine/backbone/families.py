@@ -11,7 +11,7 @@ from torch import nn
 from lc_engine.backbone.dtypes import check_int8
 from lc_engine.backbone.early_exits import ExitCopy, Exits
 from lc_engine.backbone.interface import OwnClassifier
-from lc_engine.backbone.optimized import WorkingCopy
+from lc_engine.backbone.optimized import OptimizedCopy
 from lc_engine.submodels import Family, HeadMask
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class BackboneFamily(Family, ABC):
 
         Args:
             example: (N, …) inputs of the shape that they will get, on the model's device.
-            dtype: that they compute in; torch.int8 for layers, see `WorkingCopy`.
+            dtype: that they compute in; torch.int8 for layers, see `OptimizedCopy`.
 
         Raises:
             ValueError: the model has no layers that can be multiplied in int8, or see
@@ -75,7 +75,7 @@ class MaskedFamily(BackboneFamily):
             _check_int8(example.device, has_layers=self._tap.name != "")
         if self._tap.name == "":
             return OwnClassifier(self._tap)
-        return WorkingCopy(
+        return OptimizedCopy(
             self._tap.model,
             self.weights,
             self._thresholds,

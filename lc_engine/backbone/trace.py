@@ -1,93 +1,21 @@
-"""Watching a model's forward: which module alone takes what another gives, and what is called."""
+"""What a forward calls, and whether two forwards return the same."""
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch.utils.hooks import RemovableHandle
-
-Named = tuple[str, Any]
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # Relative to the largest number in the output; changes that only round differently stay below 1e-5.
 _TOLERANCE = 1e-3
 
 
-def sole_takers(model: nn.Module, example: Tensor) -> list[tuple[Named, Named]]:
-    """Find the modules whose output goes into one other module only, seen in one forward.
-
-    Watched are modules without children, and norms. Those that give back what they got, such as
-    `nn.Identity`, are looked through, and a tensor that was written to in between is another one.
-    What is done with a tensor outside of modules is not seen.
-
-    Args:
-        model: in evaluation mode.
-        example: (N, …) inputs, a few rows.
-
-    Returns:
-        Pairs of (name, module): who gives, and who takes; each of them ran once.
-    """
-    giver: dict[tuple[int, int], Named] = {}
-    takers: dict[tuple[int, int], list[Named]] = {}
-    calls: Counter[nn.Module] = Counter()
-    taken: dict[nn.Module, list[tuple[int, int]]] = {}
-    alive: list[Tensor] = []  # so that no two tensors have one id
-
-    def watch(name: str, module: nn.Module) -> list[RemovableHandle]:
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-            alive.extend(tensors)
-            taken[module] = [_content(value) for value in tensors]
-
-        def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            calls[module] += 1
-            if isinstance(output, Tensor):
-                if _content(output) in taken[module]:
-                    return
-                alive.append(output)
-                giver[_content(output)] = (name, module)
-            for content in taken[module]:
-                takers.setdefault(content, []).append((name, module))
-
-        return [
-            module.register_forward_pre_hook(before, with_kwargs=True),
-            module.register_forward_hook(after),
-        ]
-
-    handles = [
-        handle
-        for name, module in model.named_modules()
-        if isinstance(module, NORMS) or not any(module.children())
-        for handle in watch(name, module)
-    ]
-    try:
-        # Tensors of inference mode do not tell whether they were written to.
-        with torch.inference_mode(False), torch.no_grad():
-            model(example.clone())
-    finally:
-        for handle in handles:
-            handle.remove()
-    return [
-        (one, takers[content][0])
-        for content, one in giver.items()
-        if len(takers.get(content, [])) == 1 and calls[one[1]] == calls[takers[content][0][1]] == 1
-    ]
-
-
-def _content(tensor: Tensor) -> tuple[int, int]:
-    """Tell a tensor from others, and from itself once it was written to."""
-    return id(tensor), 0 if tensor.is_inference() else tensor._version
-
-
-class Calls(TorchFunctionMode):
-    """Runs every function of torch's that is called while it is entered: `call` may be another."""
+class TorchCalls(TorchFunctionMode):
+    """Runs every torch function that is called in its context through `call`."""
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a function."""
@@ -103,8 +31,8 @@ class Calls(TorchFunctionMode):
         return self.call(func, args, kwargs or {})
 
 
-class ForwardCalls(Calls):
-    """Is told of a model's modules too, as their forwards begin and end.
+class ForwardCalls(TorchCalls):
+    """Sees the beginning and end of each module's forward too.
 
     Args:
         model: whose modules are meant.
@@ -115,12 +43,12 @@ class ForwardCalls(Calls):
         self._model = model
 
     def begins(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """Be told that a forward begins."""
+        """Called before a forward."""
 
     def ends(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
-        """Be told that it ends: what it got and gave."""
+        """Called after a forward."""
 
     def __enter__(self) -> Self:
         self._handles = [
@@ -140,18 +68,8 @@ class ForwardCalls(Calls):
             handle.remove()
 
 
-def class_name(module: nn.Module) -> str:
-    """Name a module's class with where it comes from, for classes that are not torch's."""
-    return f"{type(module).__module__}.{type(module).__qualname__}"
-
-
-def hooked(module: nn.Module) -> bool:
-    """Tell whether something looks at what goes into a module or comes out of it."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
 def tensors_of(output: Any) -> list[Tensor]:
-    """List the tensors that a model gave."""
+    """Return the tensors in a model's output."""
     if isinstance(output, Tensor):
         return [output]
     values = output.values() if hasattr(output, "values") else output
@@ -159,7 +77,7 @@ def tensors_of(output: Any) -> list[Tensor]:
 
 
 def alike(found: list[Tensor], expected: list[Tensor]) -> bool:
-    """Tell whether tensors are the same up to rounding."""
+    """Return whether tensors are the same up to rounding."""
     return len(found) == len(expected) and all(
         a.shape == b.shape and bool((a - b).abs().max() <= _TOLERANCE * (b.abs().max() + 1e-30))
         for a, b in zip(found, expected, strict=True)

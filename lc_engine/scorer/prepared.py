@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lc_engine.backbone.dtypes import DTYPES, MEASURED, Precision, beside_int8
+from lc_engine.backbone.dtypes import DTYPES, MEASURED, Precision, unquantized_dtype
 from lc_engine.backbone.families import family_of
 from lc_engine.heads.base import Head, LinearHead, MaskedLinearHead
 from lc_engine.models.classifier import Tap
@@ -75,7 +75,7 @@ class Prepared:
 
         Args:
             inputs: (N, …) of the shape that they will get, on the model's device.
-            dtype: that they compute in; torch.int8 for layers, see `WorkingCopy`.
+            dtype: that they compute in; torch.int8 for layers, see `OptimizedCopy`.
 
         Raises:
             ValueError: see `BackboneFamily.views`.
@@ -112,7 +112,7 @@ class Prepared:
         if mask is None:
             return LinearHead(views, path_weights, module)
         if dtype == torch.int8:
-            dtype = beside_int8()
+            dtype = unquantized_dtype()
         return MaskedLinearHead(views, path_weights, module, mask, dtype)
 
 

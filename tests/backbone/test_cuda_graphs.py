@@ -1,4 +1,4 @@
-"""All forwards over a batch as one CUDA graph: when it is captured, and what it is given."""
+"""All forwards over a batch as one CUDA graph: when it is captured, and what it returns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import timm
 import torch
 
 from lc_engine.backbone import cuda_graphs as graphs
-from lc_engine.backbone.cuda_graphs import Captured, Graphs
+from lc_engine.backbone.cuda_graphs import CapturedGraph, Graphs
 from lc_engine.masking import Masking
 from lc_engine.models.classifier import AUTO
 from lc_engine.ops import FallbackWarning
@@ -17,7 +17,7 @@ from lc_engine.scorer.prepared import Prepared
 
 @pytest.fixture
 def captures(monkeypatch):
-    """Stands in for a GPU: a replay computes what was captured from where the inputs lie."""
+    """A stand-in for a GPU: a replay computes from the captured inputs."""
     captured = []
 
     def capture(compute, inputs):
@@ -28,7 +28,7 @@ def captures(monkeypatch):
             output.copy_(compute(held))
 
         captured.append(held.shape)
-        return Captured(replay, held, output)
+        return CapturedGraph(replay, held, output)
 
     monkeypatch.setattr(graphs, "_on_gpu", lambda inputs: True)
     monkeypatch.setattr(graphs, "_capture", capture)
@@ -52,7 +52,7 @@ def test_the_second_batch_of_a_shape_is_captured_and_the_third_replayed(captures
     assert captures == [(3, 4)]  # other shapes and functions are new
 
 
-def test_no_more_graphs_are_kept_than_there_is_room_for(captures):
+def test_the_number_of_graphs_is_bounded(captures):
     run = Graphs("Net")
     for rows in range(1, 10):
         for _ in range(3):
@@ -60,7 +60,7 @@ def test_no_more_graphs_are_kept_than_there_is_room_for(captures):
     assert captures == [(1,), (2,), (3,), (4,)]
 
 
-def test_what_cannot_be_captured_runs_as_it_is_and_says_so_once(monkeypatch, captures):
+def test_what_cannot_be_captured_runs_eagerly_and_warns_once(monkeypatch, captures):
     def refuse(compute, inputs):
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
@@ -80,7 +80,7 @@ def test_on_a_cpu_nothing_is_captured():
 
 
 def features(device, dtype):
-    """Give features of three batches, by graphs where there are any, and by none."""
+    """Return features of three batches, through graphs where there are any, and without."""
     torch.manual_seed(0)
     model = timm.create_model("resnet18", num_classes=10, zero_init_last=False).eval().to(device)
     path = LearningPath.explicit([1.0, 0.5, 0.1])
@@ -90,10 +90,10 @@ def features(device, dtype):
         copy = views.views(batches[0], dtype)
         found = [copy.features(x, range(3)) for x in batches]
         assert torch.equal(copy.whole(batches[0]), copy.features(batches[0], [0])[0])
-        return found, [copy._in_turn(x, range(3), copy.tap.features) for x in batches]
+        return found, [copy._run_each(x, range(3), copy.tap.features) for x in batches]
 
 
-def test_a_working_copy_gives_the_same_through_a_graph(captures):
+def test_an_optimized_copy_returns_the_same_through_a_graph(captures):
     for through, without in zip(*features("cpu", torch.float32), strict=True):
         torch.testing.assert_close(through, without)
     assert captures == [(4, 3, 32, 32)]
@@ -102,6 +102,6 @@ def test_a_working_copy_gives_the_same_through_a_graph(captures):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA or ROCm device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_working_copy_gives_the_same_through_a_graph_of_a_gpu(dtype):
+def test_an_optimized_copy_returns_the_same_through_a_graph_of_a_gpu(dtype):
     for through, without in zip(*features("cuda", dtype), strict=True):
         torch.testing.assert_close(through, without, rtol=1e-2, atol=1e-2)

@@ -1,4 +1,4 @@
-"""dtype="int8": layers of a working copy multiplied in 8 bits, and two of them as one."""
+"""dtype="int8": layers that multiply in int8, two of them in one call."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 import lc_engine as lc
-from lc_engine.backbone.dtypes import beside_int8, check_int8
-from lc_engine.backbone.passes.fuse_activations import fuse_activations, fuse_chains
+from lc_engine.backbone.dtypes import check_int8, unquantized_dtype
 from lc_engine.ops import (
     FallbackWarning,
     Int8ConvolutionPlan,
@@ -25,7 +24,7 @@ needs_core = pytest.mark.skipif(contract.native() is None, reason="the C++ core 
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[int, ...]]]:
-    """Note the weights' shapes of each plan in 8 bits."""
+    """The weight shapes of each int8 plan."""
     shapes: list[list[tuple[int, ...]]] = []
 
     class Noted(Int8LinearPlan):
@@ -52,13 +51,13 @@ def distance(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 
 @needs_core
-def test_a_transformer_is_close_to_float32_and_its_mlps_are_one(made) -> None:
+def test_a_transformer_is_close_to_float32_and_its_mlps_run_in_one_call(made) -> None:
     model, x = vit(), torch.randn(9, 3, 96, 96)
     with torch.inference_mode():
         exact = views(model, x, torch.float32).features(x, range(3))
         assert not made
         copy = views(model, x, torch.int8)
-        assert copy.dtype == beside_int8()
+        assert copy.dtype == unquantized_dtype()
         found = copy.features(x, range(3))
         assert torch.equal(copy.features(x, range(3)), found)
     for k in range(2):
@@ -79,14 +78,14 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
 
 
 @needs_core
-def test_convolutions_of_one_pixel_are_linear_layers(made) -> None:
+def test_pointwise_convolutions_are_linear_layers(made) -> None:
     torch.manual_seed(0)
     model = timm.create_model("efficientnet_lite0", num_classes=5).eval()
     x = torch.randn(4, 3, 96, 96)
     with torch.inference_mode():
         exact = views(model, x, torch.float32).features(x, [0])
         found = views(model, x, torch.int8).features(x, [0])
-    assert len(made) >= 8  # those over fewer pixels are not worth it
+    assert len(made) >= 8  # over fewer pixels int8 is slower
     assert all(len(shapes) == 1 for shapes in made)
     assert distance(found, exact) < 0.1
 
@@ -123,7 +122,7 @@ def test_convolutions_are_direct_or_by_winograds_method(monkeypatch: pytest.Monk
 
 
 @needs_core
-def test_injected_dropout_drops_between_the_layers_of_an_mlp(made) -> None:
+def test_dropout_between_the_layers_of_an_mlp(made) -> None:
     model, x = vit(2), torch.randn(9, 3, 96, 96)
     masking = lc.Masking("dropout")
     with torch.inference_mode():
@@ -134,7 +133,7 @@ def test_injected_dropout_drops_between_the_layers_of_an_mlp(made) -> None:
 
 
 @needs_core
-def test_real_pictures_rank_as_in_float32(lite0, pictures) -> None:
+def test_real_images_rank_as_in_float32(lite0, pictures) -> None:
     x, labels = pictures
     losses = {}
     for dtype in ("float32", "int8"):
@@ -146,62 +145,7 @@ def test_real_pictures_rank_as_in_float32(lite0, pictures) -> None:
     assert scorer.describe()["dtype"] == "int8"
 
 
-class Chain(nn.Module):
-    """Two linear layers, with what a test asks between them."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self.kind = kind
-        self.norm = nn.LayerNorm(6)
-        self.one, self.act, self.two = nn.Linear(6, 9), nn.GELU(), nn.Linear(9, 6)
-        self.drop = nn.Dropout(0.5)
-        self.three = nn.Linear(6, 6)
-
-    def forward(self, x):
-        start = self.norm(x) if "norm" in self.kind else x
-        y = self.drop(self.act(self.one(start)))
-        if self.kind == "functional":
-            y = y * 2
-        z = self.two(y)
-        if self.kind == "used elsewhere":
-            return z + y[..., :6]
-        if self.kind == "three":
-            return self.three(z)
-        return z + (start if self.kind == "norm used elsewhere" else x)
-
-
-@pytest.mark.parametrize(
-    ("kind", "found"),
-    [
-        ("plain", [("one", "two")]),
-        ("functional", []),
-        ("used elsewhere", []),
-        ("three", [("one", "two")]),
-        ("norm", [("norm", "one"), ("one", "two")]),
-        ("norm used elsewhere", []),
-    ],
-)
-def test_chains(kind: str, found: list[tuple[str, str]]) -> None:
-    torch.manual_seed(0)
-    model, x = Chain(kind).eval(), torch.randn(4, 5, 6)
-    layers = [model.one, model.two, model.three]
-    want = model(x)
-    activations = fuse_activations(model, x, layers)
-    chains = fuse_chains(model, x, layers, activations)
-    names = {module: name for name, module in model.named_modules()}
-    assert [(names[first], names[second]) for second, first in chains.items()] == found
-    for layer, activation in activations.items():
-        layer.register_forward_hook(lambda _, __, y, activation=activation: activation(y))
-    torch.testing.assert_close(model(x), want)  # the model is as it was
-
-
-def test_a_chain_is_not_made_across_a_hook() -> None:
-    model, x = Chain("plain").eval(), torch.randn(4, 5, 6)
-    model.one.register_forward_hook(lambda *_: None)
-    assert fuse_chains(model, x, [model.one, model.two], {}) == {}
-
-
-def test_where_it_cannot_be_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_where_int8_is_not_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     x, labels = torch.randn(4, 3, 96, 96), torch.arange(4)
     with pytest.raises(ValueError, match='"int8" is for masked layers before a classifier'):
         lc.score(lc.Scorer(vit(), masking=lc.Exits(), dtype="int8"), (x, labels))
@@ -214,7 +158,7 @@ def test_where_it_cannot_be_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         check_int8(torch.device("cpu"))
 
 
-def test_a_processor_without_such_products_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_processor_without_int8_products_warns_once(monkeypatch: pytest.MonkeyPatch) -> None:
     class Core:
         @staticmethod
         def multiplies_int8() -> bool:

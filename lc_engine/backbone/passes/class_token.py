@@ -1,8 +1,4 @@
-"""First token: what a classifier sees of a transformer's last layers is all that is computed.
-
-Classifiers of class tokens get one token of the last block. What its layers and its attention make
-of the others is thrown away, which is a fifteenth of a forward of 12 blocks.
-"""
+"""Compute only the first token in the last layers of a transformer with a class token."""
 
 from __future__ import annotations
 
@@ -12,106 +8,85 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from lc_engine.backbone.trace import Calls, ForwardCalls, hooked
+from lc_engine.backbone.consumers import hooked
+from lc_engine.backbone.trace import ForwardCalls, TorchCalls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable
 
-    Run = Callable[[], Tensor]
+    from lc_engine.backbone.model_copy import ModelCopy
+
+    Forward = Callable[..., Any]
 
 
-def first_token_layers(
-    model: nn.Module, run: Run, modules: Collection[nn.Module]
-) -> list[nn.Linear]:
-    """Find the last linear layers of which only the first token's output is seen.
+def apply(copy: ModelCopy) -> bool:
+    """Find the last layers, and the last attention, of which the classifier sees the first token.
 
-    From the last layer backwards, outputs of the other tokens are made NaN. As long as that leaves
-    no trace in the features, no number of theirs got there.
-
-    Args:
-        model: in evaluation mode. One with hooks, which may look at any token, is left alone.
-        run: gives its features (N, D) of a few rows.
-        modules: of the model, to choose from.
+    From the last layer backwards, the other tokens of an output are set to NaN: as long as the
+    features stay the same, they do not depend on these. Layers and attention must run once. Sets
+    `copy.first_token`, which fast_layers applies, and removes the blocks with such a layer from
+    `copy.blocks`. A model with hooks, which may see any token, stays as it is.
 
     Returns:
-        Linear layers over (N, tokens, D), the last one first; no layer of a model whose features
-        see other tokens, or whose own features are not finite.
+        Whether there are such layers.
     """
-    ran: list[nn.Linear] = []
-
-    def note(layer: Any, _: object, output: Tensor) -> None:
-        if output.dim() == 3 and output.shape[1] > 1:
-            ran.append(layer)
-
-    linear = [module for module in modules if isinstance(module, nn.Linear)]
-    if not linear or any(hooked(module) for module in model.modules()):
-        return []
-    handles = [layer.register_forward_hook(note) for layer in linear]
-    found: list[nn.Linear] = []
+    producers = copy.producers.values()
+    linear: set[nn.Module] = {
+        module
+        for module in copy.masked
+        if isinstance(module, nn.Linear) and module not in producers
+    }
+    if not linear or any(hooked(module) for module in copy.model.modules()):
+        return False
     with torch.no_grad():
-        try:
-            expected = run()
-        finally:
-            for handle in handles:
-                handle.remove()
-        handles = []
-        try:
-            for layer in reversed(ran):
-                handles.append(layer.register_forward_hook(lambda *given: _spoilt(given[2])))
-                if ran.count(layer) > 1 or not torch.equal(run(), expected):
-                    break
-                found.append(layer)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with _Trace(copy.model, linear) as trace:
+            expected = copy.tap.features(copy.example)
+        copy.first_token = _layers(copy, trace.layers, expected)
+        changed: set[nn.Module] = set(copy.first_token)
+        if changed and trace.attention and trace.attention.count(trace.attention[-1]) == 1:
+            with _Trace(copy.model, linear, spoiled_call=len(trace.attention)):
+                same = torch.equal(copy.tap.features(copy.example), expected)
+            if same:
+                module = trace.attention[-1]
+                module.forward = _with_first_query(module.forward)
+                changed.add(module)
+    copy.blocks = [block for block in copy.blocks if changed.isdisjoint(block.module.modules())]
+    return bool(changed)
+
+
+def on_first_token(forward: Forward) -> Forward:
+    """Return the forward of a layer for the first of (N, tokens, D), with zeros for the others."""
+
+    def first(input: Tensor) -> Any:  # noqa: A002 - some models name it, as torch does
+        if input.dim() != 3:
+            return forward(input)
+        token = forward(input[:, :1])
+        output = token.new_zeros(len(input), input.shape[1], token.shape[2])
+        output[:, :1] = token
+        return output
+
+    return first
+
+
+def _layers(copy: ModelCopy, ran: list[nn.Module], expected: Tensor) -> list[nn.Module]:
+    """Return the last layers of which only the first token is seen, the last one first."""
+    handles = []
+    found: list[nn.Module] = []
+    try:
+        for layer in reversed(ran):
+            handles.append(layer.register_forward_hook(lambda *call: _spoiled(call[2])))
+            if ran.count(layer) > 1:
+                break
+            if not torch.equal(copy.tap.features(copy.example), expected):
+                break
+            found.append(layer)
+    finally:
+        for handle in handles:
+            handle.remove()
     return found
 
 
-def first_token_attention(model: nn.Module, run: Run) -> list[nn.Module]:
-    """Find the module that asks for the last attention, if only its first token's is seen.
-
-    Args:
-        model: as `first_token_layers` has it.
-        run: the same.
-
-    Returns:
-        The innermost module whose forward calls `scaled_dot_product_attention` last, if it does so
-        once; or nothing.
-    """
-    with torch.no_grad(), _Callers(model) as seen:
-        expected = run()
-    if not seen.callers or seen.callers.count(seen.callers[-1]) > 1:
-        return []
-    with torch.no_grad(), _Callers(model, spoils=len(seen.callers)):
-        same = torch.equal(run(), expected)
-    return seen.callers[-1:] if same else []
-
-
-def run_on_first_token(layers: Iterable[nn.Module]) -> None:
-    """Change layers to compute the first token's output, and to give zeros for the others."""
-    for layer in layers:
-        layer.forward = _on_first_token(layer.forward)
-
-
-def attend_from_first_token(modules: Iterable[nn.Module]) -> None:
-    """Do the same with the attention that modules ask for."""
-    for module in modules:
-        module.forward = _with_first_query(module.forward)
-
-
-def _on_first_token(forward: Callable[..., Any]) -> Callable[..., Any]:
-    def of_one(input: Tensor) -> Any:  # noqa: A002 - some models name it, as torch does
-        if input.dim() != 3:
-            return forward(input)
-        first = forward(input[:, :1])
-        every = first.new_zeros(len(input), input.shape[1], first.shape[2])
-        every[:, :1] = first
-        return every
-
-    return of_one
-
-
-def _with_first_query(forward: Callable[..., Any]) -> Callable[..., Any]:
+def _with_first_query(forward: Forward) -> Forward:
     def attending(*args: Any, **kwargs: Any) -> Any:
         with _FirstQuery():
             return forward(*args, **kwargs)
@@ -119,11 +94,11 @@ def _with_first_query(forward: Callable[..., Any]) -> Callable[..., Any]:
     return attending
 
 
-class _FirstQuery(Calls):
-    """Gives what the first query attends to, and zeros for others, while it is entered."""
+class _FirstQuery(TorchCalls):
+    """Computes the attention of the first query, with zeros for the others."""
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        # A mask has rows for all queries, and the first of causal ones would be another.
+        # A mask has rows for all queries, and the first causal one would be another.
         plain = kwargs.get("attn_mask") is None and not kwargs.get("is_causal")
         if func is not scaled_dot_product_attention or len(args) != 3 or not plain:
             return func(*args, **kwargs)
@@ -132,43 +107,50 @@ class _FirstQuery(Calls):
             return func(*args, **kwargs)
         first = func(query[..., :1, :], *others, **kwargs)
         batch, heads, tokens = query.shape[:3]
-        # As models want it next: the heads of a token side by side.
-        every = first.new_zeros(batch, tokens, heads, first.shape[3]).transpose(1, 2)
-        every[:, :, :1] = first
-        return every
+        # In the layout that models need next: the heads of a token side by side.
+        output = first.new_zeros(batch, tokens, heads, first.shape[3]).transpose(1, 2)
+        output[:, :, :1] = first
+        return output
 
 
-class _Callers(ForwardCalls):
-    """Notes which module asks for attention, and may spoil what others than the first query get.
+class _Trace(ForwardCalls):
+    """Records the linear layers over tokens that run, and the modules that call attention.
 
     Args:
         model: whose modules are meant.
-        spoils: number of the call that is spoilt, counted from 1.
+        linear: those to record.
+        spoiled_call: number of the attention call whose output is spoiled, counted from 1.
     """
 
-    def __init__(self, model: nn.Module, spoils: int = 0) -> None:
+    def __init__(self, model: nn.Module, linear: set[nn.Module], spoiled_call: int = 0) -> None:
         super().__init__(model)
-        self.callers: list[nn.Module] = []
-        self._spoils = spoils
-        self._within: list[nn.Module] = []
+        self.layers: list[nn.Module] = []
+        self.attention: list[nn.Module] = []
+        self._linear = linear
+        self._spoiled_call = spoiled_call
+        self._inside: list[nn.Module] = []
 
     def begins(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        self._within.append(module)
+        self._inside.append(module)
 
-    def ends(self, *_: object) -> None:
-        self._within.pop()
+    def ends(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        self._inside.pop()
+        if module in self._linear and output.dim() == 3 and output.shape[1] > 1:
+            self.layers.append(module)
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        found = func(*args, **kwargs)
+        output = func(*args, **kwargs)
         if func is scaled_dot_product_attention:
-            self.callers.append(self._within[-1])
-            if len(self.callers) == self._spoils:
-                return _spoilt(found)
-        return found
+            self.attention.append(self._inside[-1])
+            if len(self.attention) == self._spoiled_call:
+                return _spoiled(output)
+        return output
 
 
-def _spoilt(tokens: Tensor) -> Tensor:
-    """Copy (…, tokens, D) with NaN in all but the first of them."""
-    spoilt = tokens.clone()
-    spoilt[..., 1:, :] = torch.nan
-    return spoilt
+def _spoiled(tokens: Tensor) -> Tensor:
+    """Return a copy of (…, tokens, D) with NaN in all tokens but the first."""
+    spoiled = tokens.clone()
+    spoiled[..., 1:, :] = torch.nan
+    return spoiled

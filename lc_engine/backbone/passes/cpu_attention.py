@@ -1,12 +1,11 @@
-"""Attention of a working copy: torch's calls for it run through `ops.attention` where they may.
+"""Run torch's attention calls on a CPU through `ops.attention`.
 
-Models ask for attention by `torch.nn.functional.scaled_dot_product_attention`, those of timm and
-Hugging Face among them, or hold `torch.nn.MultiheadAttention`: to step in there serves them all.
+Models call `torch.nn.functional.scaled_dot_product_attention`, those of timm and Hugging Face among
+them, or hold `torch.nn.MultiheadAttention`: both are intercepted.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,54 +13,54 @@ from torch import Tensor
 from torch.nn import functional
 
 from lc_engine import ops
-from lc_engine.backbone.trace import Calls
-from lc_engine.ops import contract
+from lc_engine.backbone.recognize import KERNEL_DTYPES, has_vectors
+from lc_engine.backbone.trace import TorchCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
-    Context = AbstractContextManager[Any]
-
-_DTYPES = (torch.float32, torch.bfloat16)
+    from lc_engine.backbone.model_copy import ModelCopy
 
 
-def fast_attention(forward: Callable[[], Any], device: torch.device) -> Callable[[], Context]:
-    """Run a model's forward, and give the context that its other forwards are best run in.
+def apply(copy: ModelCopy) -> bool:
+    """Set `copy.attention` to `FastAttention` if the model calls attention on a CPU.
 
-    Every call of torch costs a little more in such a context: a model without attention gets an
-    empty one.
+    A context costs every torch call a little: a model without attention gets an empty one.
+
+    Returns:
+        Whether it was set.
+
+    Raises:
+        ValueError: the model cannot take inputs of that shape.
     """
-    core = contract.native()
-    # The baseline, without a vector's FMA, is slower than torch.
-    if device.type != "cpu" or core is None or core.cpu_isa() == "baseline":
-        forward()
-        return nullcontext
-    with _Seen() as seen:
-        forward()
-    return FastAttention if seen.attention else nullcontext
+    with _Trace() as trace:
+        copy.tap.run(copy.example)
+    if trace.attention and copy.example.device.type == "cpu" and has_vectors():
+        copy.attention = FastAttention
+        return True
+    return False
 
 
-class _Seen(Calls):
-    """Sees whether attention is asked for, while it is entered."""
+class _Trace(TorchCalls):
+    """Sees whether attention is called."""
 
     attention = False
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self.attention |= func in _OURS
+        self.attention |= func in _REPLACEMENTS
         return func(*args, **kwargs)
 
 
-class FastAttention(Calls):
-    """Runs attention in float32 or bfloat16 on a CPU through `ops.attention`, while it is entered.
+class FastAttention(TorchCalls):
+    """Runs attention in float32 or bfloat16 on a CPU through `ops.attention`.
 
-    Calls with a mask, with dropout, causal ones and those that a gradient goes through are torch's.
+    Calls with a mask, dropout, causal order or gradients stay torch's.
     """
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run attention through the operator where it may, and all else as it is."""
-        if func in _OURS:
-            found = _OURS[func](*args, **kwargs)
+        """Run attention through the operator where it fits, and all else as it is."""
+        if func in _REPLACEMENTS:
+            found = _REPLACEMENTS[func](*args, **kwargs)
             if found is not None:
                 return found
         return func(*args, **kwargs)
@@ -114,14 +113,16 @@ def _multi_head(
 ) -> tuple[Tensor, None] | None:
     """Run self-attention of (tokens, batch, dims).
 
-    The module's own fast path is closed while any mode is entered, so this is not left to torch.
+    Inside a torch function mode `nn.MultiheadAttention` does not take its own fast path.
     """
     if query is not key or key is not value or query.dim() != 3 or not len(query):
         return None
-    given = (bias_k, bias_v, key_padding_mask, attn_mask, others.get("static_k"))
+    options = (bias_k, bias_v, key_padding_mask, attn_mask, others.get("static_k"))
     if need_weights or use_separate_proj_weight or add_zero_attn or in_proj_weight is None:
         return None
-    if any(one is not None for one in given) or others.get("is_causal") or (training and dropout_p):
+    if any(option is not None for option in options) or others.get("is_causal"):
+        return None
+    if training and dropout_p:
         return None
     if not _plain(query, in_proj_weight, out_proj_weight):
         return None
@@ -132,9 +133,9 @@ def _multi_head(
 
 
 def _plain(*tensors: Tensor) -> bool:
-    """Tell whether tensors are of one dtype that our attention is faster in, without gradients."""
+    """Return whether tensors are plain, on the CPU, of one kernel dtype and without gradients."""
     dtype, tracked = tensors[0].dtype, torch.is_grad_enabled()
-    return dtype in _DTYPES and all(
+    return dtype in KERNEL_DTYPES and all(
         type(tensor) in (Tensor, torch.nn.Parameter)
         and tensor.dtype == dtype
         and tensor.is_cpu
@@ -143,7 +144,7 @@ def _plain(*tensors: Tensor) -> bool:
     )
 
 
-_OURS: dict[Callable[..., Any], Callable[..., Any]] = {
+_REPLACEMENTS: dict[Callable[..., Any], Callable[..., Any]] = {
     functional.scaled_dot_product_attention: _scaled_dot_product,
     functional.multi_head_attention_forward: _multi_head,
 }

@@ -1,7 +1,7 @@
-"""Layers: those of a working copy, each in the form that is fastest for the weights it has.
+"""Run each masked layer with the kernel that is fastest for its present weights.
 
-Which forms there are is in `layer_forms`. The activation that alone gets a layer's output is
-applied by the layer, in each of its forms.
+Which kernels there are is in `layer_kernels`. Layers apply the activations that were fused into
+them, and do the work of their producers and of whole blocks where int8 is fastest for all of them.
 """
 
 from __future__ import annotations
@@ -14,177 +14,166 @@ from torch import Tensor, nn
 
 from lc_engine import ops
 from lc_engine.backbone.layer_kernels import (
-    DTYPES,
-    OF_PLANS,
-    depthwise,
-    form_of,
-    in_form,
-    pads_same,
-    then,
+    PLAN_ACTIVATIONS,
+    build,
+    build_depthwise,
+    fastest_kernel,
+    followed_by,
 )
-from lc_engine.backbone.passes.fuse_activations import activation_of, is_row_norm, passed_on
-from lc_engine.backbone.passes.transformer_blocks import is_alone
-from lc_engine.ops import contract
+from lc_engine.backbone.passes.class_token import on_first_token
+from lc_engine.backbone.passes.fuse_mlp import pass_through
+from lc_engine.backbone.passes.transformer_blocks import takes_tokens_only
+from lc_engine.backbone.recognize import activation_of, is_depthwise, is_layer_norm
 from lc_engine.ops.int8_linear import InputNorm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from lc_engine.backbone.passes.fuse_activations import Activation
-    from lc_engine.backbone.passes.transformer_blocks import Block
+    from lc_engine.backbone.model_copy import Block, ModelCopy
+    from lc_engine.backbone.recognize import Activation
     from lc_engine.ops.pixels import PlanActivation
 
-    Layer = Callable[..., Any]
+    Forward = Callable[..., Any]
 
 
-class FastLayers:
-    """Changes the forward of linear layers and convolutions to the fastest form, per sub-model.
+def apply(copy: ModelCopy) -> bool:
+    """Replace the forward of `copy.layers`, their producers, `copy.blocks` and `copy.first_token`.
 
-    Args:
-        modules: with the weights that are masked, of a copy: they are changed for good. Those of
-            other kinds stay as they are.
-        activations: by module, the activation that it applies to its outputs, of those that
-            `taken` gives.
-        chains: by module, the norm or layer before it, which leaves its work to it
-            (`fuse_chains`).
-        blocks: that run as one where all of their layers are multiplied in 8 bits.
-        int8: multiply linear layers, and convolutions without groups, in 8 bits.
+    A forward builds its kernel when it first runs, and keeps it in `copy.kernels`.
+
+    Returns:
+        Whether there are any.
     """
+    forwards = _Forwards(copy)
+    layers = {
+        module: forwards.depthwise(module) if is_depthwise(module) else forwards.layer(module)
+        for module in copy.layers
+    }
+    for module, forward in layers.items():
+        module.forward = forward
+    for second, first in copy.producers.items():
+        if not is_layer_norm(first):
+            second.forward = forwards.pair(first, second, layers[first], layers[second])
+        first.forward = pass_through
+    for block in copy.blocks:
+        block.module.forward = forwards.block(block)
+    for layer in copy.first_token:
+        layer.forward = on_first_token(layer.forward)
+    return bool(layers)
 
-    def __init__(
-        self,
-        modules: Sequence[nn.Module],
-        activations: Mapping[nn.Module, nn.Module] | None = None,
-        chains: Mapping[nn.Module, nn.Module] | None = None,
-        blocks: Sequence[Block] = (),
-        *,
-        int8: bool = False,
-    ) -> None:
-        self._int8 = int8
-        self._plans: dict[nn.Module, Layer] = {}
-        self._joint: dict[nn.Module, Layer] = {}
+
+class _Forwards:
+    """Returns forwards that choose a kernel when they first run with the present weights."""
+
+    def __init__(self, copy: ModelCopy) -> None:
+        self._int8 = copy.int8
+        self._kernels = copy.kernels
         self._activations = {
-            module: activation_of(activation) for module, activation in (activations or {}).items()
+            module: activation_of(activation) for module, activation in copy.activations.items()
         }
-        chains = chains or {}
-        self._norms = {layer: norm for layer, norm in chains.items() if is_row_norm(norm)}
-        layers = {
-            module: self._each_channel(module)
-            if is_depthwise(module)
-            else self._choosing(module, module.forward)
-            for module in taken(modules)
-        }
-        for module, layer in layers.items():
-            module.forward = layer
-        for second, first in chains.items():
-            if second not in self._norms:
-                second.forward = self._joining(first, second, layers)
-            first.forward = passed_on
-        for block in blocks:
-            block.module.forward = self._whole(block, block.module.forward)
+        self._norms = {layer: norm for layer, norm in copy.producers.items() if is_layer_norm(norm)}
 
-    def rewritten(self) -> None:
-        """Say that the modules have other weights than before."""
-        self._plans.clear()
-        self._joint.clear()
-
-    def _choosing(self, module: nn.Module, torchs: Layer) -> Layer:
-        """Give the forward of a layer that chooses its form."""
+    def layer(self, module: nn.Module) -> Forward:
+        """Return the forward of a layer, with the norm before it."""
         activation = self._activations.get(module)
         norm = self._norms.get(module)
         normed = nn.Identity() if norm is None else norm.forward
-        dense = then(torchs, activation)
+        dense = followed_by(module.forward, activation)
 
         def forward(input: Tensor) -> Any:  # noqa: A002 - some models name it, as torch does
-            if not _spreads(module, input):
+            if not _has_many_rows(module, input):
                 return dense(normed(input))
-            if module not in self._plans:
-                self._plans[module] = ready(input)
-            return self._plans[module](input)
+            if module not in self._kernels:
+                self._kernels[module] = kernel(input)
+            return self._kernels[module](input)
 
-        def ready(input: Tensor) -> Layer:  # noqa: A002
-            form = form_of(module, input, self._int8)
-            if norm is not None and form == "int8" and activation in OF_PLANS:
-                return _in_8_bits([module], [activation], norm)
-            layer = dense if form == "dense" else in_form(form, module, input, activation)
+        def kernel(x: Tensor) -> Forward:
+            fastest = fastest_kernel(module, x, self._int8)
+            if norm is not None and fastest == "int8" and activation in PLAN_ACTIVATIONS:
+                return _int8_plan([module], [activation], norm)
+            layer = dense if fastest == "dense" else build(fastest, module, x, activation)
             return layer if norm is None else lambda x: layer(normed(x))
 
         return forward
 
-    def _each_channel(self, module: nn.Module) -> Layer:
-        """Give the forward of a depthwise convolution, which has one form only."""
+    def depthwise(self, module: nn.Module) -> Forward:
+        """Return the forward of a depthwise convolution, which has one kernel only."""
         activation = self._activations.get(module)
 
         def forward(input: Tensor) -> Any:  # noqa: A002
-            if module not in self._plans:
-                self._plans[module] = depthwise(module, activation)
-            return self._plans[module](input)
+            if module not in self._kernels:
+                self._kernels[module] = build_depthwise(module, activation)
+            return self._kernels[module](input)
 
         return forward
 
-    def _joining(
-        self, first: nn.Module, second: nn.Module, layers: Mapping[nn.Module, Layer]
-    ) -> Layer:
-        """Give the forward of two layers that are one where both are multiplied in 8 bits."""
+    def pair(
+        self, first: nn.Module, second: nn.Module, run_first: Forward, run_second: Forward
+    ) -> Forward:
+        """Return the forward of two linear layers, in one call if int8 is fastest for both."""
         pair = (first, second)
         activations = [self._activations.get(layer) for layer in pair]
 
-        def in_turn(input: Tensor) -> Any:  # noqa: A002
-            return layers[second](layers[first](input))
+        def one_by_one(x: Tensor) -> Any:
+            return run_second(run_first(x))
 
         def forward(input: Tensor) -> Any:  # noqa: A002
-            if not _spreads(first, input):
-                return in_turn(input)
-            if second not in self._joint:
-                # The forms depend on how many rows there are, which are as many for both.
-                joins = self._all_in_8_bits(pair, input)
-                joins = joins and all(activation in OF_PLANS for activation in activations)
-                self._joint[second] = (
-                    _in_8_bits(pair, activations, self._norms.get(first)) if joins else in_turn
+            if not _has_many_rows(first, input):
+                return one_by_one(input)
+            if pair not in self._kernels:
+                # Kernels depend on the number of rows, which is the same for both layers.
+                joins = self._all_int8(pair, input)
+                joins = joins and all(activation in PLAN_ACTIVATIONS for activation in activations)
+                self._kernels[pair] = (
+                    _int8_plan(pair, activations, self._norms.get(first)) if joins else one_by_one
                 )
-            return self._joint[second](input)
+            return self._kernels[pair](input)
 
         return forward
 
-    def _all_in_8_bits(self, layers: Sequence[nn.Module], x: Tensor) -> bool:
-        """Tell whether 8 bits are the fastest form of all these layers, for as many rows."""
-        return all(form_of(layer, x, self._int8) == "int8" for layer in layers)
-
-    def _whole(self, block: Block, in_turn: Layer) -> Layer:
-        """Give the forward of a block that runs as one where it may."""
+    def block(self, block: Block) -> Forward:
+        """Return the forward of a block, in one call if int8 is fastest for all of its layers."""
+        one_by_one = block.module.forward
         mlp = [self._activations.get(layer) for layer in block.mlp]
-        may = all(activation in OF_PLANS for activation in mlp)
-        may = may and self._activations.keys().isdisjoint((*block.qkv, block.projection))
+        joins = all(activation in PLAN_ACTIVATIONS for activation in mlp)
+        joins = joins and self._activations.keys().isdisjoint((*block.qkv, block.projection))
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            if not (may and is_alone(args, kwargs) and _spreads(block.projection, args[0])):
-                return in_turn(*args, **kwargs)
+            if not (
+                joins
+                and takes_tokens_only(args, kwargs)
+                and _has_many_rows(block.projection, args[0])
+            ):
+                return one_by_one(*args, **kwargs)
             x = args[0]
-            if block.module not in self._joint:
-                joins = len(x) >= torch.get_num_threads()  # which take a sample each
-                joins = joins and self._all_in_8_bits(block.layers, x)
-                self._joint[block.module] = ready() if joins else in_turn
-            return self._joint[block.module](x)
+            if block.module not in self._kernels:
+                # Each thread takes whole samples.
+                whole = len(x) >= torch.get_num_threads() and self._all_int8(block.layers, x)
+                self._kernels[block.module] = plan() if whole else one_by_one
+            return self._kernels[block.module](x)
 
-        def ready() -> Layer:
-            (first, second), (one, two) = block.mlp, block.gammas
+        def plan() -> Forward:
+            (first, second), (gamma_1, gamma_2) = block.mlp, block.gammas
             return ops.TransformerBlockPlan(
-                _in_8_bits([_side_by_side(block.qkv)], [None], block.norms[0]),
-                _in_8_bits([_scaled(block.projection, one)], [None], None),
-                _in_8_bits([first, _scaled(second, two)], mlp, block.norms[1]),
+                _int8_plan([_concatenated(block.qkv)], [None], block.norms[0]),
+                _int8_plan([_scaled(block.projection, gamma_1)], [None], None),
+                _int8_plan([first, _scaled(second, gamma_2)], mlp, block.norms[1]),
                 *block.attention,
             )
 
         return forward
 
+    def _all_int8(self, layers: Sequence[nn.Module], x: Tensor) -> bool:
+        """Return whether int8 is the fastest kernel of all these layers, for as many rows."""
+        return all(fastest_kernel(layer, x, self._int8) == "int8" for layer in layers)
 
-def _spreads(module: Any, x: Tensor) -> bool:
-    """Tell whether a layer has other forms than torch's for such inputs."""
-    # One row per sample gives lists nothing to spread their cost over.
+
+def _has_many_rows(module: Any, x: Tensor) -> bool:
+    """Return whether kernels other than torch's suit an input: not for one row per sample."""
     return x.dim() >= 3 and x.dtype == module.weight.dtype
 
 
-def _in_8_bits(
+def _int8_plan(
     layers: Sequence[Any], activations: Sequence[Activation | None], norm: Any
 ) -> ops.Int8LinearPlan:
     return ops.Int8LinearPlan(
@@ -195,8 +184,8 @@ def _in_8_bits(
     )
 
 
-def _side_by_side(layers: Sequence[nn.Linear]) -> Any:
-    """Join layers over the same inputs in one that gives all of their outputs."""
+def _concatenated(layers: Sequence[nn.Linear]) -> Any:
+    """Return one layer with the outputs of layers over the same inputs, side by side."""
     if len(layers) == 1:
         return layers[0]
     weights: list[Tensor] = [layer.weight for layer in layers]
@@ -207,48 +196,9 @@ def _side_by_side(layers: Sequence[nn.Linear]) -> Any:
     return SimpleNamespace(weight=torch.cat(weights), bias=torch.cat(biases))
 
 
-def _scaled(layer: Any, by: Tensor | None) -> Any:
-    """Give a layer whose outputs are multiplied by a number each."""
-    if by is None:
+def _scaled(layer: Any, gamma: Tensor | None) -> Any:
+    """Return a layer whose outputs are multiplied by γ (D,)."""
+    if gamma is None:
         return layer
-    bias = None if layer.bias is None else layer.bias * by
-    return SimpleNamespace(weight=layer.weight * by[:, None], bias=bias)
-
-
-def taken(modules: Sequence[nn.Module], dtype: torch.dtype | None = None) -> list[nn.Module]:
-    """List the modules that `FastLayers` changes, once they have that dtype (None: as they are)."""
-    if contract.native() is None:
-        return []
-    return [module for module in modules if _fits(module, dtype)]
-
-
-def is_depthwise(module: Any) -> bool:
-    """Tell whether a module convolves each channel by itself, and `layer_forms.depthwise` can.
-
-    Its weights stay float32, whatever its inputs are.
-    """
-    core = contract.native()
-    # The baseline was not measured.
-    if core is None or core.cpu_isa() == "baseline" or not isinstance(module, nn.Conv2d):
-        return False
-    one_by_one = module.groups == module.in_channels == module.out_channels > 1
-    return one_by_one and (_as_torch(module) or pads_same(module))
-
-
-def _as_torch(module: nn.Conv2d) -> bool:
-    return (
-        type(module).forward is nn.Conv2d.forward
-        and module.padding_mode == "zeros"
-        and not isinstance(module.padding, str)
-    )
-
-
-def _fits(module: nn.Module, dtype: torch.dtype | None) -> bool:
-    forward, weight = type(module).forward, getattr(module, "weight", None)
-    if not isinstance(weight, Tensor) or weight.device.type != "cpu":
-        return False
-    if (dtype or weight.dtype) not in DTYPES:
-        return False
-    if forward is nn.Linear.forward or is_depthwise(module):
-        return True
-    return isinstance(module, nn.Conv2d) and _as_torch(module)
+    bias = None if layer.bias is None else layer.bias * gamma
+    return SimpleNamespace(weight=layer.weight * gamma[:, None], bias=bias)

@@ -1,75 +1,58 @@
-"""Max poolings of a working copy: through `ops.max_pool`, with the ReLU before them after them.
-
-The largest of numbers whose negative ones became 0 is the largest of the numbers, or 0: there are
-fewer to look at after the pooling.
-"""
+"""Run max poolings through `ops.max_pool`, with the ReLU that was fused into them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
 
 from lc_engine import ops
-from lc_engine.ops import contract
+from lc_engine.backbone import tuning
+from lc_engine.backbone.recognize import KERNEL_DTYPES, is_max_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
 
+    from torch import Tensor
+
+    from lc_engine.backbone.model_copy import ModelCopy
     from lc_engine.ops.pixels import Pair
 
-_DTYPES = (torch.float32, torch.bfloat16)
-# Channels that no vector is left over for; others are faster in torch.
-_CHANNELS = 16
 
+def apply(copy: ModelCopy) -> bool:
+    """Replace the forward of the max poolings that `is_max_pool` accepts.
 
-def poolings(model: nn.Module) -> list[nn.Module]:
-    """List the modules of a model that `fasten` takes."""
-    core = contract.native()
-    # The baseline, without vectors of its own for bfloat16, was not measured.
-    if core is None or core.cpu_isa() == "baseline":
-        return []
-    return [module for module in model.modules() if _fits(module)]
-
-
-def fasten(modules: Sequence[nn.Module], with_relu: Collection[nn.Module] = ()) -> None:
-    """Change the forward of poolings, for good.
-
-    Args:
-        modules: as `poolings` gives them.
-        with_relu: those that make 0 of what is negative.
+    Returns:
+        Whether there are any.
     """
-    for module in modules:
-        module.forward = _choosing(module, module.forward, module in with_relu)
+    found = [module for module in copy.model.modules() if is_max_pool(module)]
+    for module in found:
+        module.forward = _pooling(module, module.forward, relu=module in copy.activations)
+    return bool(found)
 
 
-def _fits(module: nn.Module) -> bool:
-    return (
-        isinstance(module, nn.MaxPool2d)
-        and type(module).forward is nn.MaxPool2d.forward
-        and _pair(module.dilation) == (1, 1)
-        and not module.ceil_mode
-        and not module.return_indices
-    )
+def _pooling(
+    module: Any, torch_forward: Callable[[Tensor], Tensor], *, relu: bool
+) -> Callable[..., Tensor]:
+    window = [_pair(size) for size in (module.kernel_size, module.stride, module.padding)]
 
-
-def _choosing(module: Any, torchs: Callable[[Tensor], Tensor], relu: bool) -> Callable[..., Tensor]:
-    window = tuple(_pair(size) for size in (module.kernel_size, module.stride, module.padding))
-
-    def forward(input: Tensor) -> Tensor:  # noqa: A002 - as torch names it
-        if (
-            input.dim() == 4
-            and input.device.type == "cpu"
-            and input.dtype in _DTYPES
-            and input.shape[1] % _CHANNELS == 0
-            and input.is_contiguous(memory_format=torch.channels_last)
-        ):
+    def forward(input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        if _fits(input):
             return ops.max_pool(input, *window, relu=relu)
-        found = torchs(input)
-        return found.relu_() if relu else found
+        pooled = torch_forward(input)
+        return pooled.relu_() if relu else pooled
 
     return forward
+
+
+def _fits(x: Tensor) -> bool:
+    return (
+        x.dim() == 4
+        and x.device.type == "cpu"
+        and x.dtype in KERNEL_DTYPES
+        and x.shape[1] % tuning.MAX_POOL_CHANNELS == 0
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
 def _pair(size: int | Sequence[int]) -> Pair:

@@ -1,105 +1,63 @@
-"""Blocks: those of a transformer that can run as one, found by what they compute.
+"""Find transformer blocks that can run in one call, by what they compute.
 
 A block whose layers run one after the other writes what lies between them for a whole batch, which
-fits no cache: to run whole saves a quarter of ViT-Tiny's time in 8 bits.
+fits no cache.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from itertools import islice, permutations
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from lc_engine.backbone.passes.fuse_activations import is_row_norm
-from lc_engine.backbone.trace import ForwardCalls, alike, hooked
+from lc_engine.backbone.consumers import hooked
+from lc_engine.backbone.model_copy import Attention, Block
+from lc_engine.backbone.recognize import is_layer_norm
+from lc_engine.backbone.trace import ForwardCalls, alike
 from lc_engine.ops.attention import checked_scale
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from lc_engine.backbone.model_copy import ModelCopy
 
 
-class Attention(NamedTuple):
-    """A call for attention: over how many heads, and the scale of its scores."""
+def apply(copy: ModelCopy) -> bool:
+    """Find the blocks of a model that multiplies in int8, in one forward.
 
-    heads: int
-    scale: float
-
-
-class Block(NamedTuple):
-    """A block x → h + γ₂ mlp(h), h = x + γ₁ projection(attention(qkv(x))), norms before the layers.
-
-    Attributes:
-        module: that computes it from one tensor (N, T, D).
-        norms: before queries, keys and values, and before the MLP.
-        qkv: one layer that gives queries, keys and values, or three.
-        projection: of what attention gives.
-        mlp: two layers.
-        scales: modules whose parameters γ₁ and γ₂ (D,) are (LayerScale, arXiv 2103.17239), or None.
-        attention: between qkv and projection.
-    """
-
-    module: nn.Module
-    norms: tuple[nn.LayerNorm, nn.LayerNorm]
-    qkv: tuple[nn.Linear, ...]
-    projection: nn.Linear
-    mlp: tuple[nn.Linear, nn.Linear]
-    scales: tuple[nn.Module | None, nn.Module | None]
-    attention: Attention
-
-    @property
-    def layers(self) -> tuple[nn.Linear, ...]:
-        """The linear layers."""
-        return *self.qkv, self.projection, *self.mlp
-
-    @property
-    def gammas(self) -> list[Tensor | None]:
-        """γ₁ and γ₂, None for ones."""
-        return [None if scale is None else next(scale.parameters()) for scale in self.scales]
-
-
-def find_blocks(
-    model: nn.Module, run: Callable[[], Any], layers: Collection[nn.Module]
-) -> list[Block]:
-    """Find the blocks of a model in one forward.
-
-    A module is one if nothing else with weights ran in it, and if it adds to its input what the
-    formula of `Block` adds.
-
-    Args:
-        model: in evaluation mode, after `fuse_activations`.
-        run: its forward over a few rows.
-        layers: linear ones that may be part of a block.
+    A module is a block if nothing else with weights ran in it, if it adds to its input what the
+    formula of `Block` adds, if it ran once, and if none of its modules has hooks. Sets
+    `copy.blocks`, which fast_layers applies.
 
     Returns:
-        Blocks without hooks on any of their modules, each of which ran once.
+        Whether there are blocks.
     """
-    if not any(isinstance(layer, nn.Linear) for layer in layers):
-        return []
-    with torch.no_grad(), _Watch(model) as watch:
-        run()
-    blocks: list[Block] = []
-    for module, ran in watch.inside.items():
-        if watch.calls[module] > 1 or any(map(hooked, module.modules())):
+    if not copy.int8 or copy.dropout:
+        return False
+    if not any(isinstance(layer, nn.Linear) for layer in copy.layers):
+        return False
+    with torch.no_grad(), _Trace(copy.model) as trace:
+        copy.tap.run(copy.example)
+    for module, ran in trace.inside.items():
+        if trace.calls[module] > 1 or any(map(hooked, module.modules())):
             continue
-        x, found = watch.seen[module]
+        x, output = trace.seen[module]
         with torch.no_grad():
             same = (
                 block
-                for block in _candidates(module, ran, layers)
-                if alike([_added(block, x)], [found - x])
+                for block in _candidates(module, ran, copy)
+                if alike([_added(block, x)], [output - x])
             )
-            blocks.extend(islice(same, 1))
-    return blocks
+            copy.blocks.extend(islice(same, 1))
+    return bool(copy.blocks)
 
 
-def _candidates(
-    module: nn.Module, ran: list[Any], layers: Collection[nn.Module]
-) -> Iterator[Block]:
-    """Read the blocks that a module may be from what ran in it, in order."""
+def _candidates(module: nn.Module, ran: list[Any], copy: ModelCopy) -> Iterator[Block]:
+    """Yield the blocks that a module may be, from what ran in it, in order."""
     calls = [i for i, one in enumerate(ran) if isinstance(one, Attention)]
     if len(calls) != 1 or calls[0] not in (2, 4):
         return
@@ -114,10 +72,10 @@ def _candidates(
     else:
         return
     linear = [*qkv, projection, hidden, output]
-    if not all(isinstance(layer, nn.Linear) and layer in layers for layer in linear):
+    if not all(isinstance(layer, nn.Linear) and layer in copy.layers for layer in linear):
         return
     width = (qkv[0].in_features,)
-    if not all(is_row_norm(one) and one.normalized_shape == width for one in (norm, second)):
+    if not all(is_layer_norm(one) and one.normalized_shape == width for one in (norm, second)):
         return
     if sum(layer.out_features for layer in qkv) != 3 * projection.in_features:
         return
@@ -147,8 +105,8 @@ def _added(block: Block, x: Tensor) -> Tensor:
     return added + hidden
 
 
-class _Watch(ForwardCalls):
-    """Notes what runs inside of each module, while it is entered: modules with weights, attention.
+class _Trace(ForwardCalls):
+    """Records what runs inside each module: modules with weights, and attention.
 
     Args:
         model: whose modules are meant.
@@ -173,20 +131,20 @@ class _Watch(ForwardCalls):
         if next(module.children(), None) is None:
             if next(module.parameters(), None) is not None:
                 self._ran.append(module)
-        elif is_alone(args, kwargs) and getattr(output, "shape", None) == args[0].shape:
+        elif takes_tokens_only(args, kwargs) and getattr(output, "shape", None) == args[0].shape:
             self.inside[module] = self._ran[began:]
             self.seen[module] = args[0], output
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func is scaled_dot_product_attention and args and args[0].dim() == 4:
             query, scale = args[0], kwargs.get("scale")
-            if scale is None or scale > 0:  # as `ops.attention` takes it
+            if scale is None or scale > 0:  # what `ops.attention` accepts
                 self._ran.append(Attention(query.shape[1], checked_scale(scale, query.shape[-1])))
         return func(*args, **kwargs)
 
 
-def is_alone(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Tell whether a call gives one tensor (N, T, D), and no mask or other choice beside it."""
+def takes_tokens_only(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Return whether a call has one argument, a tensor (N, T, D): no mask, no option."""
     others = (*args[1:], *kwargs.values())
     return (
         bool(args)

@@ -1,4 +1,4 @@
-"""Of the last layers, what the classifier sees alone is computed."""
+"""The last layers compute only the token that the classifier sees."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from torch.nn import functional
 
 import lc_engine as lc
 from lc_engine import ops
-from lc_engine.backbone.passes.class_token import (
-    attend_from_first_token,
-    first_token_attention,
-    first_token_layers,
-    run_on_first_token,
-)
+from lc_engine.backbone.model_copy import ModelCopy
+from lc_engine.backbone.passes import class_token
+from lc_engine.backbone.passes.class_token import on_first_token
 from lc_engine.models.classifier import Tap
 from lc_engine.ops import contract
 from lc_engine.scorer.prepared import Prepared
@@ -25,7 +22,7 @@ PATH = lc.LearningPath.explicit([1.0, 0.6, 0.3])
 
 
 class Tokens(nn.Module):
-    """Two linear layers over tokens, with what a test asks before the classifier."""
+    """Two linear layers over tokens, with variants before the classifier."""
 
     def __init__(self, seen: str) -> None:
         super().__init__()
@@ -59,48 +56,49 @@ class Tokens(nn.Module):
         ("twice", []),
     ],
 )
-def test_found_are_the_last_layers_whose_other_tokens_go_nowhere(
-    seen: str, names: list[str]
-) -> None:
+def test_the_last_layers_whose_other_tokens_are_not_seen(seen: str, names: list[str]) -> None:
     torch.manual_seed(0)
     model, x = Tokens(seen).eval(), torch.randn(4, 5, 6)
-    tap = Tap(model)
     with torch.no_grad():
         want = model(x)
-    found = first_token_layers(model, lambda: tap.features(x[:2]), [model.one, model.two])
+    rewritten = ModelCopy(model, x[:2], masked=[model.one, model.two], classifier="head")
+    assert class_token.apply(rewritten) == bool(names)
+    found = rewritten.first_token
     assert [name for name, module in model.named_modules() if module in found] == names[::-1]
     rows: list[tuple[int, ...]] = []
     for layer in found:
         inner = layer.forward
         layer.forward = lambda y, inner=inner: rows.append(tuple(y.shape)) or inner(y)
-    run_on_first_token(found)
+        layer.forward = on_first_token(layer.forward)
     with torch.no_grad():
         torch.testing.assert_close(model(x), want)
     assert rows == [(4, 1, 6)] * len(names)
 
 
-def test_a_model_with_hooks_or_one_token_is_left_alone() -> None:
+def test_a_model_with_hooks_or_one_token_stays() -> None:
     torch.manual_seed(0)
     model = Tokens("first").eval()
-    tap, layers = Tap(model), [model.one, model.two]
-    assert not first_token_layers(model, lambda: tap.features(torch.randn(2, 1, 6)), layers)
+    layers = [model.one, model.two]
+    assert not class_token.apply(ModelCopy(model, torch.randn(2, 1, 6), masked=layers))
     model.one.register_forward_hook(lambda *_: None)
-    assert not first_token_layers(model, lambda: tap.features(torch.randn(2, 5, 6)), layers)
+    assert not class_token.apply(ModelCopy(model, torch.randn(2, 5, 6), masked=layers))
 
 
 class Attending(nn.Module):
-    """Attention without weights of its own, as a test asks for it."""
+    """Attention and a linear layer, with variants."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        self.kind, self.inner, self.head = kind, nn.Identity(), nn.Linear(6, 3)
+        self.kind, self.inner = kind, nn.Identity()
+        self.out, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
 
     def forward(self, x):
         x = self.inner(x).unsqueeze(1)  # of one head
         y = functional.scaled_dot_product_attention(x, x, x, is_causal=self.kind == "causal")
         if self.kind == "twice":
             y = functional.scaled_dot_product_attention(y, y, y)
-        return self.head(y[:, 0].mean(1) if self.kind == "mean" else y[:, 0, 0])
+        y = self.out(y[:, 0])
+        return self.head(y.mean(1) if self.kind == "mean" else y[:, 0])
 
 
 @pytest.mark.parametrize(
@@ -112,9 +110,9 @@ def test_attention_of_the_first_token(kind: str, found: bool) -> None:
     model = nn.Sequential(nn.Linear(6, 6), inner)
     with torch.no_grad():
         want = model(x)
-        modules = first_token_attention(model, lambda: model(x[:2]))
-        assert modules == ([inner] if found else [])
-        attend_from_first_token(modules)
+        rewritten = ModelCopy(model, x[:2], masked=[model[0], inner.out])
+        assert class_token.apply(rewritten) == (kind != "mean")
+        assert ("forward" in vars(inner)) == found
         torch.testing.assert_close(model(x), want)
 
 

@@ -1,9 +1,8 @@
-"""In the working copy, models' calls for attention run through ours where they may."""
+"""Calls of attention run through `ops.attention` where they fit."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import partial
 
 import pytest
 import timm
@@ -12,7 +11,9 @@ from torch import nn
 from torch.nn import functional
 
 from lc_engine import ops
-from lc_engine.backbone.passes.cpu_attention import FastAttention, fast_attention
+from lc_engine.backbone.model_copy import ModelCopy
+from lc_engine.backbone.passes import PASSES, cpu_attention
+from lc_engine.backbone.passes.cpu_attention import FastAttention
 from lc_engine.masking import Masking
 from lc_engine.models.classifier import AUTO
 from lc_engine.ops import contract
@@ -26,7 +27,7 @@ DTYPES = [torch.float32, torch.bfloat16]
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The shapes of the queries that ran through ours."""
+    """The shapes of the queries that ran through `ops.attention`."""
     found, real = [], ops.attention
 
     def counted(query, *others):
@@ -39,13 +40,13 @@ def calls(monkeypatch):
 
 @pytest.fixture
 def vector_core(monkeypatch):
-    """What the baseline leaves to torch is used with it too."""
+    """Uses `ops.attention` with the baseline too, which leaves it to torch."""
 
-    def enter(forward, _):
-        forward()
-        return FastAttention
+    def apply(copy):
+        copy.attention = FastAttention
+        return True
 
-    monkeypatch.setattr("lc_engine.backbone.optimized.fast_attention", enter)
+    monkeypatch.setitem(PASSES, "cpu_attention", apply)
 
 
 def close(found, wanted, dtype):
@@ -56,7 +57,7 @@ def close(found, wanted, dtype):
 
 @pytest.mark.usefixtures("vector_core")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_vit_gives_what_it_gives_with_torch_s_attention(calls, dtype):
+def test_a_vit_as_with_torch_s_attention(calls, dtype):
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10, depth=3).eval()
     x = torch.randn(3, 3, 64, 64)
@@ -81,7 +82,7 @@ def test_multi_head_attention(calls, dtype, batch_first):
             found, weights = module(x, x, x, need_weights=False)
             assert calls == [(2, 3, 17, 20) if batch_first else (17, 3, 2, 20)]
             assert weights is None
-            # What else it can be asked for is torch's.
+            # Other calls are torch's.
             others = [
                 module(x, x, x)[0],
                 module(x, x + 1, x, need_weights=False)[0],
@@ -150,18 +151,26 @@ def test_where_it_is_entered(monkeypatch):
             return self.isa
 
     ran = []
-    x = torch.randn(2, 3, 4, 8)
+
+    class Net(nn.Module):
+        def __init__(self, attends):
+            super().__init__()
+            self.attends = attends
+
+        def forward(self, x):
+            ran.append(x)
+            return functional.scaled_dot_product_attention(x, x, x) if self.attends else x
 
     def context(device="cpu", attends=True):
-        def forward():
-            ran.append(functional.scaled_dot_product_attention(x, x, x) if attends else x.sum())
-
-        return fast_attention(forward, torch.device(device))
+        rewritten = ModelCopy(Net(attends), torch.ones(2, 3, 4, 8, device=device))
+        found = cpu_attention.apply(rewritten)
+        assert found == (rewritten.attention is FastAttention)
+        return rewritten.attention
 
     monkeypatch.setattr(contract, "native", Core)
     assert context() is FastAttention
     assert context(attends=False) is nullcontext
-    assert context("cuda") is nullcontext
+    assert context("meta") is nullcontext
     monkeypatch.setattr(Core, "isa", "baseline")
     assert context() is nullcontext
     monkeypatch.setattr(contract, "native", lambda: None)
@@ -169,12 +178,20 @@ def test_where_it_is_entered(monkeypatch):
     assert len(ran) == 5
 
 
-def test_modules_of_torch_are_seen_to_attend():
-    layer = nn.TransformerEncoderLayer(16, 2, batch_first=True).eval()
+class SelfAttention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x):
+        return self.inner(x, x, x)[0]
+
+
+def test_attention_of_torch_s_modules_is_seen():
+    layer = nn.TransformerEncoderLayer(16, 2, batch_first=True)
     with torch.inference_mode():
-        for module in (layer, layer.self_attn):
-            x = torch.randn(2, 5, 16)
-            given = (x, x, x) if module is layer.self_attn else (x,)
-            found = fast_attention(partial(module, *given), torch.device("cpu"))
-            vectors = contract.native() is not None and contract.native().cpu_isa() != "baseline"
-            assert found is (FastAttention if vectors else nullcontext)
+        for module in (layer, SelfAttention()):
+            rewritten = ModelCopy(module.eval(), torch.randn(2, 5, 16))
+            vectors = contract.native().cpu_isa() != "baseline"
+            assert cpu_attention.apply(rewritten) == vectors
+            assert rewritten.attention is (FastAttention if vectors else nullcontext)

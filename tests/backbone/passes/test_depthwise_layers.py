@@ -1,4 +1,4 @@
-"""Depthwise convolutions of a working copy: float32 weights, whatever the copy computes in."""
+"""Depthwise convolutions: float32 weights, whatever the copy computes in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
-from lc_engine.backbone.passes.fast_layers import FastLayers, is_depthwise
+from lc_engine.backbone.model_copy import ModelCopy
+from lc_engine.backbone.passes import fast_layers
+from lc_engine.backbone.recognize import is_depthwise
 from lc_engine.masking import Masking
 from lc_engine.models.classifier import AUTO
 from lc_engine.ops import contract
@@ -30,7 +32,7 @@ def test_a_compact_network_keeps_its_digits(lite0, pictures, dtype):
     with torch.inference_mode():
         copy = Prepared(lite0, AUTO, Masking(), PATH).views(x, dtype)
         found = copy.features(x, range(2)).float()
-        depthwise = [module for module in copy._model.modules() if is_depthwise(module)]
+        depthwise = [module for module in copy.tap.model.modules() if is_depthwise(module)]
         wanted = []
         with Submodels(lite0, PATH) as submodels:
             for k in range(2):
@@ -58,7 +60,8 @@ def test_a_layer_and_its_activation(layer, activation):
     with torch.inference_mode():
         wanted = layer(x) if activation is None else activation(layer(x))
         one = wanted[0]
-        FastLayers([layer], {} if activation is None else {layer: activation})
+        activations = {} if activation is None else {layer: activation}
+        fast_layers.apply(ModelCopy(layer, x, layers=[layer], activations=activations))
         torch.testing.assert_close(layer(x), wanted, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(layer(x[0]), one, rtol=1e-5, atol=1e-5)
     del layer.forward
@@ -77,5 +80,5 @@ def test_a_layer_and_its_activation(layer, activation):
     ],
     ids=str,
 )
-def test_what_is_none(layer):
+def test_not_depthwise(layer):
     assert not is_depthwise(layer)

@@ -1,4 +1,4 @@
-"""Layers of the working copy run through lists of few weights, or fewer multiplications."""
+"""Layers run through the kernel that is fastest for their weights."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import timm
 import torch
 from torch import nn
 
-from lc_engine.backbone import layer_kernels as layer_forms
-from lc_engine.backbone.passes.fast_layers import FastLayers
+from lc_engine.backbone import layer_kernels
+from lc_engine.backbone.model_copy import ModelCopy
+from lc_engine.backbone.passes import fast_layers
+from lc_engine.backbone.recognize import has_kernel
 from lc_engine.masking import Masking
 from lc_engine.models.classifier import AUTO
 from lc_engine.ops import SparseLayerPlan, WinogradPlan, contract
@@ -24,7 +26,7 @@ PATH = LearningPath.explicit([1.0, 0.4, 0.1])
 
 
 class Counted(SparseLayerPlan):
-    """Counts what is run through lists."""
+    """Counts the calls of sparse kernels."""
 
     calls = 0
 
@@ -34,7 +36,7 @@ class Counted(SparseLayerPlan):
 
 
 class CountedWinograd(WinogradPlan):
-    """Counts what is convolved by fewer multiplications."""
+    """Counts the calls of Winograd's method."""
 
     calls = 0
 
@@ -64,6 +66,14 @@ def network(name: str) -> nn.Module:
     return timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10, depth=3).eval()
 
 
+def rewritten(layer: nn.Module, dtype: torch.dtype) -> ModelCopy:
+    """Give a layer its kernels, if it has any."""
+    layers = [layer] if has_kernel(layer, dtype) else []
+    made = ModelCopy(layer, torch.zeros(()), layers=layers, dtype=dtype)
+    assert fast_layers.apply(made) == bool(layers)
+    return made
+
+
 @pytest.mark.parametrize("kind", ["magnitude", "random"])
 @pytest.mark.parametrize("name", ["convolutions", "tokens"])
 def test_features_are_those_of_the_masked_model(counted, name, kind):
@@ -87,15 +97,15 @@ def test_features_are_those_of_the_masked_model(counted, name, kind):
     torch.testing.assert_close(again, found[[2, 0, 1]], rtol=1e-5, atol=1e-5)
 
 
-def test_the_lists_are_those_of_the_weights_that_are_there(counted):
+def test_a_kernel_has_the_weights_of_the_time_when_it_was_built(counted):
     torch.manual_seed(0)
     layer, x = nn.Linear(64, 64), torch.randn(2, 50, 64)
-    forwards = FastLayers([layer])
+    made = rewritten(layer, torch.float32)
     with torch.no_grad():
         layer.weight *= torch.rand(64, 64) < 0.1
         first = layer(x)
         layer.weight *= 2
-        forwards.rewritten()
+        made.kernels.clear()
         second = layer(x)
     assert counted.calls == 2
     torch.testing.assert_close(second - layer.bias, 2 * (first - layer.bias), rtol=1e-5, atol=1e-5)
@@ -105,7 +115,7 @@ def test_a_model_may_name_the_input(counted):
     layer, x = nn.Linear(64, 64), torch.randn(2, 50, 64)
     with torch.no_grad():
         layer.weight *= torch.rand(64, 64) < 0.1
-        FastLayers([layer])
+        rewritten(layer, torch.float32)
         assert torch.equal(layer(input=x), layer(x))
     assert counted.calls == 2
 
@@ -123,17 +133,17 @@ def test_a_model_may_name_the_input(counted):
     ],
     ids=["one row", "grouped", "same", "circular", "three channels", "float64", "another kind"],
 )
-def test_other_layers_stay_as_they_are(counted, layer, x):
+def test_other_layers_are_not_sparse(counted, layer, x):
     with torch.no_grad():
         layer.weight *= torch.rand_like(layer.weight) < 0.05
         want = None if x is None else layer(x)
-        FastLayers([layer])
+        rewritten(layer, layer.weight.dtype)
         assert x is None or torch.equal(layer(x), want)
     assert counted.calls == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_convolutions_with_many_weights_take_fewer_multiplications(winograd, dtype):
+def test_dense_convolutions_take_winograd_s_method(winograd, dtype):
     model, path = network("convolutions"), LearningPath.explicit([1.0, 0.8])
     x = torch.randn(5, 3, 64, 64)
     with torch.inference_mode():
@@ -166,18 +176,18 @@ def test_convolutions_with_many_weights_take_fewer_multiplications(winograd, dty
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_other_convolutions_are_packed(monkeypatch, winograd, layer, side, dtype):
-    packed, pack = [], layer_forms._packed_convolution
+    packed, pack = [], layer_kernels._packed_convolution
 
     def counting(*arguments):
         packed.append(arguments)
         return pack(*arguments)
 
-    monkeypatch.setattr(layer_forms, "_packed_convolution", counting)
+    monkeypatch.setattr(layer_kernels, "_packed_convolution", counting)
     layer = copy.deepcopy(layer).to(dtype, memory_format=torch.channels_last)
     x = torch.randn(2, layer.in_channels, side, side).to(dtype, memory_format=torch.channels_last)
     with torch.inference_mode():
         wanted, wanted_few = layer(x), layer(x[:1, :, 1:])
-        FastLayers([layer])
+        rewritten(layer, dtype)
         for _ in range(2):
             torch.testing.assert_close(layer(x), wanted, rtol=1e-2, atol=1e-2)
         assert layer(x).is_contiguous(memory_format=torch.channels_last)
@@ -187,26 +197,26 @@ def test_other_convolutions_are_packed(monkeypatch, winograd, layer, side, dtype
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_linear_layers_with_many_weights_are_packed_once(monkeypatch, dtype):
+def test_dense_linear_layers_are_packed_once(monkeypatch, dtype):
     packed = []
-    pack = layer_forms._packed
+    pack = layer_kernels._packed_linear
 
     def counting(*arguments):
         packed.append(arguments)
         return pack(*arguments)
 
-    monkeypatch.setattr(layer_forms, "_packed", counting)
+    monkeypatch.setattr(layer_kernels, "_packed_linear", counting)
     for bias in (True, False):
         layer = nn.Linear(72, 40, bias=bias).to(dtype)
         x, few = torch.randn(3, 100, 72).to(dtype), torch.randn(3, 10, 72).to(dtype)
         with torch.inference_mode():
             wanted, wanted_few = layer(x), layer(few)
-            fast = FastLayers([layer])
+            made = rewritten(layer, dtype)
             for _ in range(3):
                 torch.testing.assert_close(layer(x), wanted)
             assert len(packed) == 1
             layer.weight *= 2
-            fast.rewritten()
+            made.kernels.clear()
             assert torch.equal(layer(few), layer(few))
             assert not torch.equal(layer(few), wanted_few)
         assert len(packed) == 1  # too few rows to pack for

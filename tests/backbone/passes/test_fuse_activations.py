@@ -1,4 +1,4 @@
-"""Activations that alone get a layer's output are applied by the layer, and by nobody else."""
+"""An activation that is the only consumer of a layer's output is fused into the layer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lc_engine.backbone.passes.fast_layers import FastLayers
-from lc_engine.backbone.passes.fold_batch_norm import fold_batch_norms
-from lc_engine.backbone.passes.fuse_activations import activation_of, fuse_activations
+from lc_engine.backbone.model_copy import ModelCopy
+from lc_engine.backbone.passes import fast_layers, fold_batch_norm, fuse_activations
+from lc_engine.backbone.recognize import activation_of
 from lc_engine.masking import Masking
 from lc_engine.models.classifier import AUTO
 from lc_engine.ops import contract
@@ -26,11 +26,20 @@ def layers_of(model: nn.Module) -> list[nn.Module]:
     return [part for part in model.modules() if isinstance(part, (nn.Linear, nn.Conv2d))]
 
 
-def fused(model: nn.Module, x: torch.Tensor, tapped: str | None = None) -> dict[str, str]:
-    """Name what is fused, and check that the layers with their activations give what they gave."""
+def activations(
+    model: nn.Module, x: torch.Tensor, layers: list[nn.Module], classifier: str | None = None
+) -> dict[nn.Module, nn.Module]:
+    """Fuse activations into layers, and return them by layer."""
+    rewritten = ModelCopy(model, x, layers=layers, classifier=classifier)
+    assert fuse_activations.apply(rewritten) == bool(rewritten.activations)
+    return rewritten.activations
+
+
+def fused(model: nn.Module, x: torch.Tensor, classifier: str | None = None) -> dict[str, str]:
+    """Return what is fused by name; check that layers and activations return what they did."""
     with torch.no_grad():
         want, twin = model(x.clone()), copy.deepcopy(model)
-        found = fuse_activations(twin, x, layers_of(twin), tapped)
+        found = activations(twin, x, layers_of(twin), classifier)
         for layer, activation in found.items():
             layer.register_forward_hook(lambda _, __, y, activation=activation: activation(y))
         assert torch.equal(twin(x.clone()), want)
@@ -55,9 +64,9 @@ class Branches(nn.Module):
             return self.act(y.clone()) + self.two(x) * y
         if self.kind == "kept":
             return self.two(self.act(y)) + y
-        if self.kind == "asked":
+        if self.kind == "reads attribute":
             return self.two(self.act(y)) * (1.0 if self.act.inplace else 2.0)
-        if self.kind == "two takers":
+        if self.kind == "two consumers":
             return self.two(y) + self.act(y)
         if self.kind == "twice":
             return self.act(self.two(self.act(y)))
@@ -68,7 +77,7 @@ class Branches(nn.Module):
         return self.two(self.act(self.identity(y)))
 
 
-def test_a_layer_and_its_activation_are_found_through_what_changes_nothing() -> None:
+def test_an_identity_between_layer_and_activation_is_looked_through() -> None:
     torch.manual_seed(0)
     assert fused(Branches("plain"), torch.randn(3, 6)) == {"one": "relu"}
 
@@ -79,18 +88,18 @@ def test_a_layer_and_its_activation_are_found_through_what_changes_nothing() -> 
         "in between",
         "functional",
         "kept",
-        "asked",
-        "two takers",
+        "reads attribute",
+        "two consumers",
         "twice",
         "shared layer",
         "not finite",
     ],
 )
-def test_what_is_used_otherwise_stays(kind: str) -> None:
+def test_an_activation_that_is_not_the_only_consumer_stays(kind: str) -> None:
     torch.manual_seed(0)
     model, x = Branches(kind), torch.randn(3, 6)
     modules = dict(model.named_modules())
-    assert fuse_activations(model, x, layers_of(model)) == {}
+    assert activations(model, x, layers_of(model)) == {}
     assert dict(model.named_modules()) == modules
 
 
@@ -113,7 +122,7 @@ def test_it_works_within_inference_mode() -> None:
         (timm.layers.GELUTanh(), "gelu_tanh"),
     ],
 )
-def test_activations_that_are_known(activation: nn.Module, name: str) -> None:
+def test_known_activations(activation: nn.Module, name: str) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(2, 3, 3), activation, nn.Conv2d(3, 2, 1))
     assert fused(model, 4 * torch.randn(2, 2, 6, 5)) == {"0": name}
@@ -130,15 +139,15 @@ def test_other_activations_stay(activation: nn.Module) -> None:
     assert fused(nn.Sequential(nn.Linear(4, 4), activation), torch.randn(3, 4)) == {}
 
 
-def test_only_the_layers_that_are_given() -> None:
+def test_only_given_layers() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU())
-    found = fuse_activations(model, torch.randn(3, 4), [model[2]])
+    found = activations(model, torch.randn(3, 4), [model[2]])
     assert list(found) == [model[2]]
     assert isinstance(model[1], nn.ReLU)
 
 
 @pytest.mark.parametrize(
-    ("tapped", "names"),
+    ("classifier", "names"),
     [
         (None, {"0", "1.1"}),
         ("", {"0", "1.1"}),
@@ -150,36 +159,36 @@ def test_only_the_layers_that_are_given() -> None:
         ("3", {"0", "1.1"}),
     ],
 )
-def test_a_tapped_module_gets_and_gives_what_it_did(tapped: str | None, names: set[str]) -> None:
+def test_inputs_and_outputs_of_the_classifier_stay(classifier: str | None, names: set[str]) -> None:
     torch.manual_seed(0)
     inner = nn.Sequential(nn.ReLU(), nn.Linear(4, 4))
     model = nn.Sequential(nn.Linear(4, 4), inner, nn.ReLU(), nn.Linear(4, 4))
-    assert set(fused(model, torch.randn(3, 4), tapped)) == names
+    assert set(fused(model, torch.randn(3, 4), classifier)) == names
 
 
-def test_modules_with_hooks_see_what_they_saw() -> None:
+def test_hooks_see_the_same_tensors() -> None:
     model = nn.Sequential(nn.Sequential(nn.Linear(4, 4)), nn.ReLU(), nn.Linear(4, 4), nn.ReLU())
     seen = []
     model[0].register_forward_hook(lambda *args: seen.append(args[2]))
-    found = fuse_activations(model, torch.randn(3, 4), layers_of(model))
+    found = activations(model, torch.randn(3, 4), layers_of(model))
     assert list(found) == [model[2]]
 
 
-def test_what_folding_leaves_of_norms_with_activations() -> None:
+def test_the_activation_of_a_folded_norm() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 8, 3), timm.layers.BatchNormAct2d(8), nn.Conv2d(8, 4, 1)
     ).eval()
     x = torch.randn(2, 3, 7, 7)
     assert fused(model, x) == {}
-    fold_batch_norms(model, x)
+    fold_batch_norm.apply(ModelCopy(model, x))
     assert fused(model, x) == {"0": "relu"}
 
 
 @pytest.mark.parametrize(
     ("name", "options", "count"),
     [
-        ("resnet18", {}, 9),  # not those behind a sum
+        ("resnet18", {}, 9),  # not those after a sum
         ("vit_tiny_patch16_224", {"img_size": 64, "depth": 3}, 3),
         ("efficientnet_lite0", {}, 33),
     ],
@@ -188,7 +197,7 @@ def test_networks(name: str, options: dict, count: int) -> None:
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=10, **options).eval()
     x = torch.randn(2, 3, 64, 64)
-    fold_batch_norms(model, x)
+    fold_batch_norm.apply(ModelCopy(model, x))
     assert len(fused(model, x)) == count
 
 
@@ -207,7 +216,7 @@ def test_networks(name: str, options: dict, count: int) -> None:
     ],
 )
 @pytest.mark.parametrize("density", [1.0, 0.1])
-def test_every_form_applies_it(
+def test_every_kernel_applies_it(
     layer: nn.Module,
     shape: tuple[int, ...],
     activation: nn.Module,
@@ -217,12 +226,13 @@ def test_every_form_applies_it(
     torch.manual_seed(0)
     layer = copy.deepcopy(layer).to(dtype)
     x = (6 * torch.randn(shape)).to(dtype)
-    if density == 1:  # lists leave out the product of a NaN and a zero
+    if density == 1:  # a sparse kernel leaves out the product of a NaN and a zero
         x[0, 3] = torch.nan
     with torch.inference_mode():
         layer.weight *= torch.rand_like(layer.weight) < density
         want = activation(copy.deepcopy(layer).double()(x.double()))
-        FastLayers([layer], {layer: activation})
+        rewritten = ModelCopy(layer, x, layers=[layer], activations={layer: activation})
+        fast_layers.apply(rewritten)
         found = layer(x).double()
     rough = 1e-5 if dtype == torch.float32 else 2e-2
     torch.testing.assert_close(
@@ -248,7 +258,7 @@ def test_a_classifier_may_begin_with_the_activation(kind: str, dtype: torch.dtyp
         torch.testing.assert_close(logits.float(), head(want), rtol=rough, atol=rough)
 
 
-def test_a_model_in_half_the_bits_is_fused_too() -> None:
+def test_a_model_in_bfloat16_is_fused_too() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(20, 64), nn.GELU(), nn.Linear(64, 64), nn.Linear(64, 3))
     x = torch.randn(2, 50, 20).bfloat16()

@@ -1,4 +1,4 @@
-"""Max poolings of a copy give torch's bits, and apply the ReLU before them."""
+"""Max poolings return torch's bits, and apply the ReLU before them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from lc_engine import ops
-from lc_engine.backbone.passes.fold_batch_norm import fold_batch_norms
-from lc_engine.backbone.passes.fuse_activations import fuse_activations
-from lc_engine.backbone.passes.max_pool import fasten, poolings
+from lc_engine.backbone.model_copy import ModelCopy
+from lc_engine.backbone.passes import fold_batch_norm, fuse_activations, max_pool
+from lc_engine.backbone.recognize import is_max_pool
 from lc_engine.masking import Masking
 from lc_engine.models.classifier import AUTO
 from lc_engine.ops import contract
@@ -41,13 +41,13 @@ def calls(monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("channels", [32, 20])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
-def test_the_bits_are_torchs(calls, relu, dtype, channels, layout):
+def test_the_same_bits_as_torch(calls, relu, dtype, channels, layout):
     torch.manual_seed(0)
     pool = nn.MaxPool2d(3, (2, 1), padding=1)
     x = (torch.randn(2, channels, 9, 8) - 1).to(dtype).contiguous(memory_format=layout)
     want = pool(x).relu() if relu else pool(x)
-    modules = poolings(nn.Sequential(pool))
-    fasten(modules, modules if relu else ())
+    activations = {pool: nn.ReLU()} if relu else {}
+    assert max_pool.apply(ModelCopy(pool, x, activations=activations))
     assert torch.equal(pool(x), want)
     assert torch.equal(pool(input=x[0]), want[0])
     ours = dtype != torch.float64 and channels == 32 and layout == torch.channels_last
@@ -66,7 +66,8 @@ def test_other_poolings_stay():
         nn.AvgPool2d(3),
         Own(3),
     )
-    assert poolings(others) == []
+    assert not any(map(is_max_pool, others))
+    assert not max_pool.apply(ModelCopy(others, torch.zeros(1, 16, 9, 9)))
 
 
 class Stem(nn.Module):
@@ -82,15 +83,16 @@ class Stem(nn.Module):
 
 
 @pytest.mark.parametrize("inplace", [False, True])
-def test_a_pooling_applies_the_relu_whose_output_it_alone_gets(inplace):
+def test_a_pooling_applies_the_relu_whose_only_consumer_it_is(inplace):
     torch.manual_seed(0)
     x = torch.randn(2, 3, 12, 12)
     model = Stem(keeps=False, inplace=inplace)
-    found = fuse_activations(model, x, list(model.modules()))
-    assert list(found) == [model.pool]
+    rewritten = ModelCopy(model, x, layers=[model.conv, model.last])
+    assert fuse_activations.apply(rewritten)
+    assert list(rewritten.activations) == [model.pool]
     model = Stem(keeps=True, inplace=inplace)
     act = model.act
-    assert fuse_activations(model, x, list(model.modules())) == {}
+    assert not fuse_activations.apply(ModelCopy(model, x, layers=[model.conv, model.last]))
     assert model.act is act
 
 
@@ -98,12 +100,13 @@ def test_a_pooling_does_not_apply_other_activations():
     torch.manual_seed(0)
     for act in (nn.GELU(), nn.ReLU6()):
         model = nn.Sequential(nn.Conv2d(3, 16, 3), act, nn.MaxPool2d(2))
-        found = fuse_activations(model, torch.randn(2, 3, 12, 12), list(model))
-        assert list(found) == [model[0]]
+        rewritten = ModelCopy(model, torch.randn(2, 3, 12, 12), layers=[model[0]])
+        assert fuse_activations.apply(rewritten)
+        assert list(rewritten.activations) == [model[0]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_network_pools_by_it(calls, dtype):
+def test_a_network_pools_through_the_operator(calls, dtype):
     torch.manual_seed(0)
     model = timm.create_model("resnet18", num_classes=10, zero_init_last=False).eval()
     x = torch.randn(3, 3, 64, 64)
@@ -111,8 +114,7 @@ def test_a_network_pools_by_it(calls, dtype):
     with torch.inference_mode():
         found = Prepared(model, AUTO, Masking(), path).views(x, dtype).features(x, [0])[0]
         folded = copy.deepcopy(model)
-        for name, factor in fold_batch_norms(folded, x).items():
-            folded.get_parameter(name).mul_(factor)
+        fold_batch_norm.apply(ModelCopy(folded, x))
         want = folded.forward_head(folded.forward_features(x), pre_logits=True)
     assert calls == [True]
     rough = 1e-4 if dtype == torch.float32 else 5e-2

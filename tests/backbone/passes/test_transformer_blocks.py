@@ -1,4 +1,4 @@
-"""Blocks of a transformer: which are found, and that they run as one."""
+"""Transformer blocks: which are found, and that they run in one call."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 import lc_engine as lc
-from lc_engine.backbone.passes.fuse_activations import fuse_activations
-from lc_engine.backbone.passes.transformer_blocks import find_blocks
+from lc_engine.backbone.model_copy import ModelCopy
+from lc_engine.backbone.passes import fuse_activations, transformer_blocks
 from lc_engine.ops import TransformerBlockPlan, contract
 from lc_engine.scorer.prepared import Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lc_engine.backbone.passes.transformer_blocks import Block
+    from lc_engine.backbone.model_copy import Block
 
 needs_core = pytest.mark.skipif(contract.native() is None, reason="the C++ core was not built")
 PATH = lc.LearningPath.explicit([1.0, 0.7, 0.02])
@@ -33,11 +33,13 @@ def vit(name: str = "vit_tiny_patch16_224", **more: object) -> nn.Module:
 def found_in(model: nn.Module, x: torch.Tensor | None = None) -> list[Block]:
     x = torch.randn(2, 3, 32, 32) if x is None else x
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    fuse_activations(model, x, layers)
-    return find_blocks(model, lambda: model(x), layers)
+    rewritten = ModelCopy(model, x, layers=layers, int8=True)
+    fuse_activations.apply(rewritten)
+    assert transformer_blocks.apply(rewritten) == bool(rewritten.blocks)
+    return rewritten.blocks
 
 
-def test_those_of_timm() -> None:
+def test_blocks_of_timm() -> None:
     model = vit()
     blocks = found_in(model)
     assert [block.module for block in blocks] == list(model.blocks)
@@ -54,7 +56,7 @@ def test_with_layer_scale() -> None:
 
 
 @pytest.mark.parametrize("kind", ["ViT", "DeiT", "Dinov2"])
-def test_those_of_hugging_face_with_three_layers_for_one(kind: str) -> None:
+def test_blocks_of_hugging_face_with_three_layers_for_qkv(kind: str) -> None:
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     config = getattr(transformers, f"{kind}Config")(
@@ -76,7 +78,7 @@ def test_those_of_hugging_face_with_three_layers_for_one(kind: str) -> None:
 
 
 class Turned(nn.Module):
-    """A block that asks for values and keys before queries, and may do what a test asks."""
+    """A block that computes values and keys before queries, with variants."""
 
     def __init__(self, kind: str = "") -> None:
         super().__init__()
@@ -101,7 +103,7 @@ class Turned(nn.Module):
 
 
 @pytest.mark.parametrize("kind", ["", "turns", "causal", "scales", "turns scores around"])
-def test_what_it_adds_is_what_tells_a_block(kind: str) -> None:
+def test_a_block_is_recognized_by_what_it_adds(kind: str) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(12, 12), Turned(kind), nn.Linear(12, 3)).eval()
     blocks = found_in(model, torch.randn(2, 6, 12))
@@ -119,17 +121,17 @@ def test_what_it_adds_is_what_tells_a_block(kind: str) -> None:
         ("beit_base_patch16_224", {}),
     ],
 )
-def test_blocks_that_do_more_are_left_alone(name: str, more: dict[str, object]) -> None:
+def test_blocks_that_compute_more_stay(name: str, more: dict[str, object]) -> None:
     assert not found_in(vit(name, **more))
 
 
-def test_a_hook_sees_what_it_saw() -> None:
+def test_a_block_with_a_hook_stays() -> None:
     model = vit()
     model.blocks[1].mlp.fc1.register_forward_hook(lambda *_: None)
     assert [block.module for block in found_in(model)] == [model.blocks[0], model.blocks[2]]
 
 
-def test_a_block_that_runs_twice_is_none() -> None:
+def test_a_block_that_runs_twice_stays() -> None:
     model = vit()
     model.blocks[2] = model.blocks[0]
     assert [block.module for block in found_in(model)] == [model.blocks[1]]
@@ -137,7 +139,7 @@ def test_a_block_that_runs_twice_is_none() -> None:
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Note the input of each block that runs as one."""
+    """The input shapes of blocks that run in one call."""
     shapes: list[tuple[int, ...]] = []
 
     class Noted(TransformerBlockPlan):
@@ -162,7 +164,7 @@ def features() -> Callable[..., torch.Tensor]:
 @needs_core
 @pytest.mark.parametrize("scale", [None, 0.3])
 @pytest.mark.parametrize("pool", ["token", "avg"])
-def test_they_run_as_one_in_8_bits(ran, features, pool: str, scale: float | None) -> None:
+def test_blocks_run_in_one_call_in_int8(ran, features, pool: str, scale: float | None) -> None:
     model = vit(embed_dim=48, global_pool=pool, init_values=scale)
     x = torch.randn(24, 3, 32, 32)
     exact = features(model, x, torch.float32)
@@ -170,7 +172,7 @@ def test_they_run_as_one_in_8_bits(ran, features, pool: str, scale: float | None
     found = features(model, x, torch.int8)
     for k in range(2):
         assert float((found[k] - exact[k]).norm() / exact[k].norm()) < 0.04
-    # The last one computes the class token alone; with 2 % of their weights layers are lists.
+    # The last one computes the class token only; with 2 % of their weights layers are sparse.
     blocks = 2 if pool == "token" else 3
     assert ran == [(24, 17, 48)] * blocks * 2
 
@@ -192,21 +194,21 @@ def test_fewer_samples_than_threads_run_layer_by_layer(ran, features) -> None:
 
 
 @needs_core
-def test_dropout_between_the_layers_needs_them_apart(ran, features) -> None:
+def test_blocks_with_dropout_run_layer_by_layer(ran, features) -> None:
     features(vit(), torch.randn(24, 3, 32, 32), torch.int8, lc.Masking("dropout"))
     assert not ran
 
 
 @needs_core
 @pytest.mark.parametrize("masks", [True, False])
-def test_a_mask_goes_to_the_model_s_own_forward(ran, features, masks: bool) -> None:
+def test_a_call_with_a_mask_takes_the_model_s_own_forward(ran, features, masks: bool) -> None:
     class Masking(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.begin, self.block, self.head = nn.Linear(12, 12), Turned(), nn.Linear(12, 3)
 
         def forward(self, x):
-            later = masks and len(x) > 2  # not in the forward that shows the blocks
+            later = masks and len(x) > 2  # not in the forward over the example
             mask = torch.ones(6, 6, dtype=torch.bool).tril() if later else None
             return self.head(self.block(self.begin(x), mask).mean(1))
 
