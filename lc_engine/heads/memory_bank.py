@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from lc_engine._util.digests import tensors_digest
+from lc_engine.data.wrap.subset import evenly_spaced
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,4 +71,4 @@ class Bank:
 
 def bank_rows(rows: int) -> np.ndarray:
     """Choose the rows of a data set that go into its bank: all, or `BANK_ROWS` evenly spaced."""
-    return np.unique(np.linspace(0, rows - 1, min(rows, BANK_ROWS)).round().astype(np.int64))
+    return evenly_spaced(rows, BANK_ROWS)

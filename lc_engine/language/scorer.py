@@ -21,6 +21,7 @@ from lc_engine._util.digests import tensors_digest
 from lc_engine.data.batch import NON_FINITE, OK, Batch
 from lc_engine.data.protocols import RowScores
 from lc_engine.data.row_scores import scatter
+from lc_engine.data.wrap.subset import whole_of
 from lc_engine.language.families import family_of
 from lc_engine.language.forward import Forward
 from lc_engine.language.heads import VocabularyHead
@@ -158,7 +159,7 @@ class CausalLMScorer:
         Raises:
             ValueError: the source was opened for something else.
         """
-        if not isinstance(source, InstructionSource):
+        if not isinstance(whole_of(source), InstructionSource):
             raise ValueError(
                 "a language model scores instruction sets, and this source is a "
                 f"{type(source).__name__}: give the data by path, as a datasets.Dataset or as a "

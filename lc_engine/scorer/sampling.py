@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import torch
 
 from lc_engine.data.wrap.cache import DecodedRows
-from lc_engine.data.wrap.subset import ChosenRows
+from lc_engine.data.wrap.subset import Subset
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from lc_engine.data.batch import Source
@@ -30,14 +30,12 @@ def sample_log_probs(scorer: RowScorer, source: Source, samples: int) -> NDArray
     Raises:
         ValueError: data that the scorer cannot score; no row that can be scored.
     """
-    rows = np.linspace(0, len(source) - 1, min(samples, len(source))).round().astype(np.intp)
+    scorer.check(source)
     # Decoded once: the head learns from the rows that are scored.
-    sample = DecodedRows(ChosenRows(source, rows), _CACHE_BYTES)
-    scorer.check(sample)
+    sample = DecodedRows(Subset.spread(source, samples), _CACHE_BYTES)
     ready = scorer.fitted(sample, None, samples, None)
     found = [ready.score_rows(batch).scores.log_probs for batch in sample.batches(samples)]
-    log_probs = torch.cat([part for part in found if part is not None], dim=1)
-    scored = log_probs[:, log_probs.isfinite().all(0)]
-    if not scored.shape[1]:
+    scored = [part[:, part.isfinite().all(0)] for part in found if part is not None]
+    if not any(part.shape[1] for part in scored):
         raise ValueError(f"data: none of {len(sample)} rows could be scored")
-    return scored.double().numpy()
+    return torch.cat(scored, dim=1).double().numpy()

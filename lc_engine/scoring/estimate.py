@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lc_engine.data.wrap.subset import Subset
 from lc_engine.scoring.progress import duration, peak_bytes
 from lc_engine.scoring.score import BATCH_ROWS, score
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from lc_engine.data.batch import Batch, Source
+    from lc_engine.data.batch import Source
     from lc_engine.data.protocols import RowScorer
 
 # Rows of the first try, and seconds that the longest one takes at least.
@@ -164,7 +163,7 @@ class _Probe:
 
         self._table = score(
             self._scorer,
-            _FirstRows(self._source, rows),
+            Subset.first(self._source, rows),
             batch_size=batch_size,
             return_path=self._return_path,
             progress=note,
@@ -177,23 +176,3 @@ class _Probe:
             path = Path(folder) / "probe.parquet"
             self._table.write(path)
             return round(path.stat().st_size / len(self._table) * len(self._source))
-
-
-class _FirstRows:
-    """The first rows of a source."""
-
-    def __init__(self, source: Source, rows: int) -> None:
-        self.classes = source.classes
-        self._source, self._rows = source, rows
-
-    def __len__(self) -> int:
-        return self._rows
-
-    def digest(self) -> str:
-        return self._source.digest()
-
-    def describe(self) -> dict[str, Any]:
-        return self._source.describe()
-
-    def batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
-        return self._source.batches(batch_size, start, self._rows if stop is None else stop)

@@ -128,13 +128,15 @@ def _score(
 ) -> ScoreTable:
     from lc_engine.data.readers.rows import RowSource
     from lc_engine.data.wrap.cache import DecodedRows
+    from lc_engine.data.wrap.subset import whole_of
 
     scorer.check(source)
-    at_a_time = getattr(source, "batch_rows", BATCH_ROWS) if batch_size is None else batch_size
+    whole = whole_of(source)
+    at_a_time = getattr(whole, "batch_rows", BATCH_ROWS) if batch_size is None else batch_size
 
     def begin(keep_in: Path | None) -> _Run:
         read: Source = source
-        if isinstance(source, RowSource):  # these decode; blocks of features are as they are
+        if isinstance(whole, RowSource):  # these decode; blocks of features are as they are
             read = DecodedRows(source, cache_bytes)
         ready = with_fewer_rows(
             lambda rows: scorer.fitted(read, keep_in, rows, progress), at_a_time
@@ -149,7 +151,7 @@ def _score(
     from lc_engine.data.run.ledger import Ledger
 
     if shard_rows is None:
-        shard_rows = getattr(source, "shard_rows", SHARD_ROWS)
+        shard_rows = getattr(whole, "shard_rows", SHARD_ROWS)
     manifest = scorer.describe() | {
         "data_digest": source.digest(),
         "data": source.describe(),

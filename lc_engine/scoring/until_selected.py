@@ -14,7 +14,7 @@ import numpy as np
 from lc_engine.data.batch import NON_FINITE, OK
 from lc_engine.data.table import ScoreTable
 from lc_engine.data.wrap.cache import DecodedRows
-from lc_engine.data.wrap.subset import ChosenRows
+from lc_engine.data.wrap.subset import Subset
 from lc_engine.path.learning_path import LearningPath
 from lc_engine.path.reduction import reduce_path
 from lc_engine.scoring.score import BATCH_ROWS, CACHE_BYTES, score
@@ -101,7 +101,7 @@ def score_until_selected(
         path = LearningPath.explicit([scorer.path.capacities[k] for k in new])
         table = score(
             ready.with_path(path).fitted(decoded, None, batch_size, progress),
-            ChosenRows(decoded, active),
+            Subset(decoded, active),
             batch_size=batch_size,
             return_path=True,
             progress=progress,

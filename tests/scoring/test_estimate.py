@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import lc_engine as lc
+from helpers import tiny_language_model as tiny
 from helpers.feature_run import CLASSES, ROWS, run, scorer, write_features
 from lc_engine.data.open import open_source
 from lc_engine.scoring import estimate as planning
@@ -91,3 +92,10 @@ def test_no_rows():
     source = open_source((np.zeros((0, 3), np.float32), np.zeros(0, np.int64)))
     with pytest.raises(ValueError, match="no rows to plan for"):
         plan(scorer(), source)
+
+
+def test_texts_for_a_language_model():
+    rows = tiny.random_rows(np.random.default_rng(0), 10)
+    language = lc.Scorer.for_causal_lm(tiny.model(), tiny.tokenizer())
+    found = plan(language, open_source(rows, transform=language.transform))
+    assert (found.rows, found.probed_rows, found.batch_size) == (10, 10, 512)

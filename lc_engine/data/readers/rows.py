@@ -17,7 +17,7 @@ from lc_engine.data import batch
 from lc_engine.data.batch import HOLDS_NON_FINITE, Batch, row_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     Transform = Callable[[Any], Any]
     # Looks a row up and gives (decode, label). Two steps, so that a row whose picture cannot be
@@ -80,10 +80,10 @@ class RowSource(ABC):
 
     def batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """Read rows [start, stop) in order; see `Source.batches`."""
-        cuts = row_ranges(len(self), batch_size, start, stop)
-        return self._batches(cuts, batch_size)
+        return self.batches_of(row_ranges(len(self), batch_size, start, stop), batch_size)
 
-    def _batches(self, cuts: list[range], batch_size: int) -> Iterator[Batch]:
+    def batches_of(self, cuts: Sequence[range], batch_size: int) -> Iterator[Batch]:
+        """Read a batch per range of rows, decoding about two batches of `batch_size` ahead."""
         like = self._reference_input()
         loads = chain.from_iterable(self._loads(cut) for cut in cuts)
         ahead = 2 * max(batch_size, self.num_workers)
