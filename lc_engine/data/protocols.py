@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from lc_engine.ops import PathScores
     from lc_engine.path.learning_path import LearningPath
 
+    # Called as progress(phase, rows done, rows in all).
     Progress = Callable[[str, int, int], None]
+    # Called as progress(rows of the batch done), in rising order.
+    BatchProgress = Callable[[int], None]
 
 
 class RowScores(NamedTuple):
@@ -85,8 +88,13 @@ class RowScorer(Protocol):
         """
         ...
 
-    def score_rows(self, batch: Batch) -> RowScores:
-        """Score a batch of which any row may be bad: such a row keeps or gets a status."""
+    def score_rows(self, batch: Batch, progress: BatchProgress | None = None) -> RowScores:
+        """Score a batch of which any row may be bad: such a row keeps or gets a status.
+
+        Args:
+            batch: B rows.
+            progress: called while the batch is scored, if that may take seconds.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:

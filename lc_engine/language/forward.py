@@ -12,11 +12,13 @@ from lc_engine.language.keys import PrefixKeys
 from lc_engine.models.state import evaluating
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lc_engine.language.families import LanguageFamily
     from lc_engine.language.heads import Scored, VocabularyHead
     from lc_engine.language.tokens import Tokens
+
+    RowCount = Callable[[int], None]
 
 # Most tokens of a batch, and the tokens that a forward costs besides those that go through it. A
 # CPU is as fast with this many as with more, and its caches hold them. SmolLM2 in bfloat16 on two
@@ -80,18 +82,21 @@ class Forward:
         groups = pack(rows, self._budget, self._call, self._keys.can_share, self._device)
         return RowSet(rows, groups)
 
-    def whole(self, packed: RowSet, *, entropy: bool) -> Means:
+    def whole(self, packed: RowSet, *, entropy: bool, passed: RowCount) -> Means:
         """Score rows under the model itself."""
         with evaluating(self._model):
-            return self.means(packed, [None], entropy=entropy)[0]
+            return self.means(packed, [None], entropy=entropy, passed=passed)[0]
 
-    def means(self, packed: RowSet, points: Sequence[int | None], *, entropy: bool) -> list[Means]:
+    def means(
+        self, packed: RowSet, points: Sequence[int | None], *, entropy: bool, passed: RowCount
+    ) -> list[Means]:
         """Score rows under sub-models that share the body which the model has now.
 
         Args:
             packed: M rows.
             points: numbers of the sub-models; None is the model with its whole head.
             entropy: whether to give the entropy.
+            passed: called with the number of rows after each batch.
 
         Returns:
             One per point.
@@ -109,6 +114,7 @@ class Forward:
                     sums[0, i].index_add_(0, batch.rows, scored.nll.double())
                     if scored.entropy is not None:
                         sums[1, i].index_add_(0, batch.rows, scored.entropy.double())
+                passed(len(batch.ids))
         self.usage += count(packed.rows, packed.groups)
         nlls, entropies = sums.cpu() / packed.counts
         return [

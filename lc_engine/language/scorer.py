@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lc_engine.data.batch import Source
-    from lc_engine.data.protocols import Progress
+    from lc_engine.data.protocols import BatchProgress, Progress
     from lc_engine.language.batching import Usage
     from lc_engine.language.forward import Means
     from lc_engine.language.template import Turns
@@ -172,7 +172,7 @@ class CausalLMScorer:
         """Give the scorer itself: it learns nothing from the data."""
         return self
 
-    def score_rows(self, batch: Batch) -> RowScores:
+    def score_rows(self, batch: Batch, progress: BatchProgress | None = None) -> RowScores:
         """Score a batch of conversations of which any may have none.
 
         All rows of the batch are sorted by length and cut in batches of the token budget, and
@@ -181,11 +181,13 @@ class CausalLMScorer:
 
         Args:
             batch: with `Tokens` as inputs, see `InstructionSource`.
+            progress: called after each forward with the rows that are done, K sub-models counting
+                as one pass over the rows.
         """
         with self._lock, torch.inference_mode():
-            return self._score_rows(batch)
+            return self._score_rows(batch, progress)
 
-    def _score_rows(self, batch: Batch) -> RowScores:
+    def _score_rows(self, batch: Batch, progress: BatchProgress | None) -> RowScores:
         ready = self._load()
         status, detail = list(batch.status), list(batch.detail)
         ok = torch.tensor([i for i, s in enumerate(status) if s == OK], dtype=torch.int64)
@@ -194,7 +196,7 @@ class CausalLMScorer:
             raise ValueError(
                 f"batch.inputs must hold the {len(ok)} rows whose status is ok, got {len(rows)}"
             )
-        scores = self._columns(ready, rows)
+        scores = self._columns(ready, rows, progress)
         log_probs = torch.full((len(self.path), len(batch)), torch.nan, dtype=torch.float64)
         log_probs[:, ok] = -scores.pop("nll")
         extra = {name: scatter(values.double(), ok, len(batch)) for name, values in scores.items()}
@@ -217,31 +219,35 @@ class CausalLMScorer:
             },
         )
 
-    def _columns(self, ready: _Ready, rows: Sequence[Tokens]) -> dict[str, Tensor]:
-        """Give nll (K, M) of M rows and further columns (M,), float64 on the host."""
+    def _columns(
+        self, ready: _Ready, rows: Sequence[Tokens], progress: BatchProgress | None
+    ) -> dict[str, Tensor]:
+        """Return nll (K, M) of M rows and further columns (M,), float64 on the host."""
         forward, family = ready.forward, ready.family
         packed = forward.pack(rows)
         nll = torch.zeros(len(self.path), len(rows), dtype=torch.float64)
         # A sub-model that keeps every weight is the whole model, and need not be run twice.
         full = self.path.capacities.index(1.0) if 1.0 in self.path.capacities else None
         wanted = self.whole_model or self.ifd
+        extra_passes = (wanted and full is None) + self.ifd
+        passed = _Passes(len(family.groups()) + extra_passes, progress).add
         whole: Means | None = None
         with family.in_use():
             for points in family.groups():
                 family.at(points[0])
                 entropy = self.whole_model and full in points
-                found = forward.means(packed, points, entropy=entropy)
+                found = forward.means(packed, points, entropy=entropy, passed=passed)
                 for k, means in zip(points, found, strict=True):
                     nll[k] = means.nll
                     whole = means if k == full else whole
         if whole is None and wanted:
-            whole = forward.whole(packed, entropy=self.whole_model)
+            whole = forward.whole(packed, entropy=self.whole_model, passed=passed)
         columns = {"nll": nll, "token_count": packed.counts}
         if whole is not None and whole.entropy is not None:
             columns |= {"perplexity": whole.nll.exp(), "entropy": whole.entropy}
         if whole is not None and self.ifd:
             alone = forward.pack([ready.alone(row) for row in rows])
-            columns["ifd"] = whole.nll / forward.whole(alone, entropy=False).nll
+            columns["ifd"] = whole.nll / forward.whole(alone, entropy=False, passed=passed).nll
         return columns
 
     def describe(self) -> dict[str, Any]:
@@ -315,6 +321,20 @@ class _Ready:
         first = row.ids[0] if self._start is None else self._start
         ids = np.insert(row.ids[row.response], 0, first)
         return Tokens(ids, np.arange(len(ids)) > 0)
+
+
+class _Passes:
+    """Counts the rows of a batch that are done, where every row takes several passes."""
+
+    def __init__(self, passes: int, progress: BatchProgress | None) -> None:
+        self._passes, self._progress = passes, progress
+        self._rows = 0
+
+    def add(self, rows: int) -> None:
+        """Record that so many rows have gone through one more pass."""
+        self._rows += rows
+        if self._progress is not None:
+            self._progress(self._rows // self._passes)
 
 
 def _default_path(masking: Masking) -> LearningPath:

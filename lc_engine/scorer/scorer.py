@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from lc_engine.backbone.early_exits import Exits
     from lc_engine.backbone.interface import Views
     from lc_engine.data.batch import Source
-    from lc_engine.data.protocols import Progress
+    from lc_engine.data.protocols import BatchProgress, Progress
     from lc_engine.language.model import LanguageModelSpec
     from lc_engine.language.scorer import CausalLMScorer
 
@@ -320,8 +320,12 @@ class Scorer:
                 raise ValueError(f"labels[{i}]: {rows.detail[i]}")
         return rows.scores
 
-    def score_rows(self, batch: Batch) -> RowScores:
+    def score_rows(self, batch: Batch, progress: BatchProgress | None = None) -> RowScores:
         """Score a batch of which any row may be bad: such a row keeps or gets a status.
+
+        Args:
+            batch: B rows.
+            progress: not called: rows of a batch are done together.
 
         Raises:
             ValueError: inputs that the model cannot take; a head not fitted.

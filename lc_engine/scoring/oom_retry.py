@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lc_engine.data.batch import Batch
-    from lc_engine.data.protocols import RowScorer, RowScores
+    from lc_engine.data.protocols import BatchProgress, RowScorer, RowScores
 
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
@@ -41,8 +41,14 @@ class Backoff:
         self._scorer = scorer
         self.rows: int | None = None
 
-    def score(self, batch: Batch) -> Iterator[tuple[Batch, RowScores]]:
+    def score(
+        self, batch: Batch, progress: BatchProgress | None = None
+    ) -> Iterator[tuple[Batch, RowScores]]:
         """Score a batch: its pieces, in order.
+
+        Args:
+            batch: B rows.
+            progress: see `RowScorer.score_rows`.
 
         Raises:
             MemoryError: a single row does not fit.
@@ -51,20 +57,25 @@ class Backoff:
         while start < len(batch):
             stop = len(batch) if self.rows is None else min(start + self.rows, len(batch))
             piece = batch.rows(start, stop)
-            found = self._try(piece)
+            found = self._try(piece, _shifted(progress, start))
             if found is None:
                 self.rows = smaller(len(piece))
                 continue
             yield piece, found
             start = stop
 
-    def _try(self, piece: Batch) -> RowScores | None:
+    def _try(self, piece: Batch, progress: BatchProgress | None) -> RowScores | None:
         try:
-            return self._scorer.score_rows(piece)
+            return self._scorer.score_rows(piece, progress)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
         return None
+
+
+def _shifted(progress: BatchProgress | None, start: int) -> BatchProgress | None:
+    """Return the progress of a piece that begins at a row of its batch."""
+    return None if progress is None else lambda done: progress(start + done)
 
 
 def smaller(rows: int) -> int:

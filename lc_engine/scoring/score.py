@@ -72,10 +72,10 @@ def score(
         shard_rows: rows per shard in `out`; None takes what suits the data.
         return_path: whether the table gets the column `path_log_probs`.
         cache_bytes: decoded pictures of the first reading that are kept for the second.
-        progress: called after each batch as progress(phase, rows done, rows in all), phase
-            "prototypes" or "scores"; one that has a method `waited` is told the seconds that each
-            batch was waited for. None prints a bar or lines on stderr in a terminal and in a
-            notebook, and nothing elsewhere; False prints nothing anywhere.
+        progress: called after each batch, and within one that takes long, as progress(phase, rows
+            done, rows in all), phase "prototypes" or "scores"; one that has a method `waited` is
+            told the seconds that each batch was waited for. None prints a bar or lines on stderr
+            in a terminal and in a notebook, and nothing elsewhere; False prints nothing anywhere.
         **opening: `labels`, `feature_column`, `label_column` and `form`, as in `open_source`.
 
     Returns:
@@ -201,6 +201,7 @@ class _Run:
     return_path: bool
     progress: Progress | None
     done: int = 0
+    reported: int = 0
 
     def __post_init__(self) -> None:
         self.backoff = Backoff(self.scorer)
@@ -211,12 +212,17 @@ class _Run:
         ids = None if self.ids is None else self.ids[start:stop]
         found = _ScoredRows(self.metadata, ids, stop - start, points)
         for batch in self._arriving(start, stop):
-            for piece, scores in self.backoff.score(batch):
+            for piece, scores in self.backoff.score(batch, self._report):
                 found.add(piece, scores)
+            self._report(len(batch))
             self.done += len(batch)
-            if self.progress is not None:
-                self.progress("scores", self.done, len(self.source))
         return found
+
+    def _report(self, rows: int) -> None:
+        """Report that so many rows of the batch at hand are done; a retry reports none twice."""
+        if self.progress is not None and self.done + rows > self.reported:
+            self.reported = self.done + rows
+            self.progress("scores", self.reported, len(self.source))
 
     def _arriving(self, start: int, stop: int) -> Iterator[Batch]:
         """Read batches, and tell how long each was waited for."""

@@ -82,6 +82,30 @@ def test_a_stopped_job_continues(file, tmp_path, kind):
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"ifd": True},
+        {"whole_model": False},
+        {"masking": lc.Masking(weights="head")},
+        {"masking": lc.Masking("dropout"), "ifd": True},
+    ],
+    ids=["default", "ifd", "no whole model", "head", "dropout"],
+)
+def test_progress_is_reported_after_every_forward_of_a_window(rows, options):
+    scorer = scorer_of(token_budget=1, **options)
+    batch = next(scorer.transform.open_source(rows).batches(len(rows)))
+    reported = []
+    scorer.score_rows(batch, reported.append)
+    assert len(reported) % len(rows) == 0  # a row at a time, once per pass
+    assert reported == sorted(reported)
+    assert set(reported) >= set(range(1, len(rows) + 1))
+    seen = []
+    lc.score(scorer, rows, progress=lambda *given: seen.append(given))  # one window of rows
+    assert seen == [("scores", i, len(rows)) for i in range(1, len(rows) + 1)]
+
+
+@pytest.mark.parametrize(
     "other",
     [
         {"turns": "last"},

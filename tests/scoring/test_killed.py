@@ -31,9 +31,9 @@ SHARD_ROWS = 5
 
 
 def child(folder, out, *, largest=0, shard_rows=SHARD_ROWS):
-    here = str(Path(__file__).parent)
+    tests = str(Path(__file__).parents[1])
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, here, str(folder), str(out), str(largest), str(shard_rows)],
+        [sys.executable, "-c", CHILD, tests, str(folder), str(out), str(largest), str(shard_rows)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

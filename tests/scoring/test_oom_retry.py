@@ -25,11 +25,11 @@ def little_memory(monkeypatch):
     def limit(rows, error):
         score_rows = Scorer.score_rows
 
-        def limited(self, batch):
+        def limited(self, batch, progress=None):
             tried.append(len(batch))
             if len(batch) > rows:
                 raise error
-            return score_rows(self, batch)
+            return score_rows(self, batch, progress)
 
         monkeypatch.setattr(Scorer, "score_rows", limited)
         return tried
@@ -49,6 +49,26 @@ def test_a_job_goes_on_with_smaller_batches_to_the_same_table(
     assert tried == [400, 200, *[100] * 4, 100, *[100] * 4, 100]
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
     assert "going on with 200" in caplog.text
+
+
+def test_progress_within_a_batch_does_not_go_back_where_a_batch_is_tried_again(monkeypatch):
+    score_rows = Scorer.score_rows
+
+    def reporting(self, batch, progress):
+        for rows in range(1, len(batch)):
+            progress(rows)
+        if len(batch) > 10:
+            raise MemoryError
+        return score_rows(self, batch)
+
+    monkeypatch.setattr(Scorer, "score_rows", reporting)
+    seen = []
+    data = (torch.randn(35, 12), torch.arange(35) % CLASSES)
+    lc.score(scorer(), data, batch_size=16, progress=lambda *given: seen.append(given))
+    reported = [done for phase, done, _ in seen if phase == "scores"]
+    assert reported == sorted(set(reported))
+    assert reported[:15] == list(range(1, 16))
+    assert reported[-1] == 35
 
 
 def test_learning_from_the_data_backs_off_too(monkeypatch):
