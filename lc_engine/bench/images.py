@@ -1,4 +1,4 @@
-"""Ways to score pictures with class prototypes behind a masked backbone."""
+"""Ways to score images with class prototypes behind a masked backbone."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _SIMILARITIES = {"inverse_distance": naive.inverse_distance, "cosine": naive.cosine}
 
 
-def picture_job(
+def image_job(
     title: str,
     model: nn.Module,
     source: Source,
@@ -52,14 +52,14 @@ def picture_job(
     logit: Metric = "inverse_distance",
     temperature: float = 1.0,
 ) -> Job:
-    """Compare ways to score pictures with all convolutions and linear layers of a body masked.
+    """Compare ways to score images with all convolutions and linear layers of a body masked.
 
     Args:
         title: of the table.
         model: a backbone with a classifier; it is not changed.
-        source: the pictures.
+        source: the images.
         path: the sub-models.
-        batch_size: pictures that go through the model at a time.
+        batch_size: images that go through the model at a time.
         logit: of the prototypes.
         temperature: of the prototypes.
 

@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from lc_engine.cli.bench import bench
-from lc_engine.cli.demo import demo
-from lc_engine.cli.plan import plan
-from lc_engine.cli.score import score
-from lc_engine.cli.select import select
+from lc_engine.cli.bench import BenchCommand, bench
+from lc_engine.cli.command import command
+from lc_engine.cli.demo import DemoCommand, demo
+from lc_engine.cli.plan import PlanCommand, plan
+from lc_engine.cli.score import ScoreCommand, score
+from lc_engine.cli.select import SelectCommand, select
 
 app = typer.Typer(
     help="Score every sample of a data set by learning complexity, and choose a subset.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
@@ -34,14 +34,19 @@ def _print_version(asked: bool) -> None:
 def _common(
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=_print_version, help="Print it and end."),
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
-    # What pip installs as a command does not look for modules in the current folder; a model
-    # given as package.module:factory is often there.
+    # An installed command does not look for modules in the current folder, where the module of
+    # package.module:factory often is.
     if "" not in sys.path:
         sys.path.insert(0, "")
 
 
-for command in (score, plan, select, demo, bench):
-    app.command()(command)
+app.command()(command(ScoreCommand, score))
+app.command()(command(PlanCommand, plan))
+app.command()(command(SelectCommand, select))
+app.command()(command(DemoCommand, demo))
+app.command()(command(BenchCommand, bench))

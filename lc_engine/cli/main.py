@@ -1,4 +1,4 @@
-"""The command line's door: what goes wrong becomes one line and an exit code."""
+"""Entry point of `lc-engine`: an error becomes one line and an exit code."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lc_engine._util.extras import MissingExtraError, require
+from lc_engine.cli.exit_codes import BAD_INPUT, FAILED, FINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-# Exit codes. 2 is also what typer gives for a command line that it does not understand.
-FINISHED = 0
-FAILED = 1
-BAD_INPUT = 2
-BAD_ROWS = 3
 
 
 def main() -> None:
@@ -31,8 +26,7 @@ def run(arguments: Sequence[str]) -> int:
         arguments: what follows `lc-engine`.
 
     Returns:
-        0 all well, 1 the machine failed (a full disk, no memory on the device), 2 arguments or
-        input that do not fit, 3 finished, but some rows could not be scored; 130 interrupted.
+        One of `lc_engine.cli.exit_codes`.
     """
     try:
         require("typer", "cli")

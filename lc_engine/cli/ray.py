@@ -19,7 +19,7 @@ from lc_engine.data.table_files import PART_PATTERN
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lc_engine.cli.options import ScoreConfig
+    from lc_engine.cli.score_options import ScoreOptions
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 def score_on_ray(
-    config: ScoreConfig,
+    config: ScoreOptions,
     *,
     address: str | None = None,
     num_workers: int = 1,
@@ -42,10 +42,10 @@ def score_on_ray(
         gpus_per_worker: GPUs of each, which may be a fraction.
 
     Returns:
-        What `ScoreConfig.run` returns.
+        What `ScoreOptions.run` returns.
 
     Raises:
-        ValueError: no worker, or what `ScoreConfig.run` raises.
+        ValueError: no worker, or what `ScoreOptions.run` raises.
         RuntimeError: Ray could not run a worker.
         MissingExtraError: Ray is not installed.
     """
@@ -76,9 +76,9 @@ def score_on_ray(
 class _Worker:
     """One process's share of the job."""
 
-    def run(self, config: ScoreConfig) -> dict[str, str]:
+    def run(self, config: ScoreOptions) -> dict[str, str]:
         """Score until all shards are done, by whomever."""
-        return config.run(lambda phase, done, rows: None)[1]
+        return config.run()[1]
 
 
 def _first_to_finish(ray: Any, running: list[Any], out: Path) -> dict[str, str]:

@@ -32,6 +32,7 @@ class Progress:
     Args:
         line: prints a line.
         every: seconds between two lines.
+        bar: whether a terminal gets a bar, and not lines too.
 
     Attributes:
         rate: rows per second of the last phase, None before its second batch. The first batch
@@ -40,11 +41,15 @@ class Progress:
     """
 
     def __init__(
-        self, line: Callable[[str], None] = _log.info, every: float = SECONDS_BETWEEN_LINES
+        self,
+        line: Callable[[str], None] = _log.info,
+        *,
+        every: float = SECONDS_BETWEEN_LINES,
+        bar: bool = True,
     ) -> None:
         self.rate: float | None = None
         self.waiting: float | None = None
-        self._line, self._every = line, every
+        self._line, self._every, self._wants_bar = line, every, bar
         self._waited = 0.0
         self._phase = ""
         self._rows: tuple[int, int] | None = None
@@ -57,7 +62,7 @@ class Progress:
         self._heartbeat = threading.Thread(target=self._beat, name="lc-progress", daemon=True)
 
     def __enter__(self) -> Progress:
-        self._bar = _bar() if sys.stderr.isatty() else None
+        self._bar = _bar() if self._wants_bar and sys.stderr.isatty() else None
         self.begin("opening model and data")
         if self._bar is None:
             self._heartbeat.start()
@@ -78,6 +83,12 @@ class Progress:
     def begin(self, phase: str) -> None:
         """Enter a phase whose rows are not counted, or not yet."""
         with self._lock:
+            self._enter(phase, None)
+
+    def announce(self, phase: str) -> None:
+        """Print the name of a phase, and enter it."""
+        with self._lock:
+            self._line(phase)
             self._enter(phase, None)
 
     def waited(self, seconds: float) -> None:

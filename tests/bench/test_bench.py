@@ -13,13 +13,14 @@ import lc_engine as lc
 from helpers.networks import SmallNet
 from helpers.realdata import picture_files
 from lc_engine.bench import DisagreementError, measure, parity, report, ways
-from lc_engine.bench.config import BenchConfig
-from lc_engine.bench.images import picture_job
+from lc_engine.bench.images import image_job
 from lc_engine.bench.linear import linear_job
 from lc_engine.bench.machine import Machine, Work
 from lc_engine.bench.roofline import call
 from lc_engine.bench.rows import some_rows
+from lc_engine.cli import exit_codes
 from lc_engine.cli import main as cli
+from lc_engine.cli.bench_options import BenchOptions
 from lc_engine.data.open import open_source
 from lc_engine.data.readers.arrays import ArraySource
 from lc_engine.kernels import floors
@@ -74,14 +75,14 @@ def test_every_way_of_a_head_gives_the_engine_s_scores(job):
     }  # fmt: skip
 
 
-def test_pictures_are_scored_the_same_by_every_way():
+def test_images_are_scored_the_same_by_every_way():
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(48, 3, 8, 8, generator=generator)
     pairs = [(x, i % 3) for i, x in enumerate(inputs)]
     pairs[5] = (torch.full((3, 8, 8), torch.nan), 1)
     model = SmallNet(1)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    made = picture_job("a net", model, open_source(pairs), lc.LearningPath.gauss(4, 0.3, 1), 16)
+    made = image_job("a net", model, open_source(pairs), lc.LearningPath.gauss(4, 0.3, 1), 16)
     found = measure(without_compiler(made), rounds=1, say=lambda _: None)
     assert found.scored == 47
     assert found.forwards == 5
@@ -229,7 +230,7 @@ def test_the_command_measures_files_and_can_be_repeated(files, capsys):
         "--labels", str(files / "y.npy"), "--rows", "100", "--rounds", "1",
         "--path", "geometric:6:0.1", "--out", str(files / "out" / "bench.json"),
     ]  # fmt: skip
-    assert cli.run(arguments) == cli.FINISHED
+    assert cli.run(arguments) == exit_codes.FINISHED
     captured = capsys.readouterr()
     assert "head.safetensors on x.npy: 100 of 100 rows, 6 sub-models" in captured.out
     kept = json.loads((files / "out" / "bench.json").read_text())
@@ -247,13 +248,13 @@ def test_the_command_refuses_a_wrong_engine(files, capsys, monkeypatch):
     def wrong(*arguments):
         return replaced(real(*arguments), ways.ENGINE, lambda rows, path: np.zeros(len(rows)))
 
-    monkeypatch.setattr("lc_engine.bench.config.linear_job", wrong)
+    monkeypatch.setattr("lc_engine.bench.jobs.linear_job", wrong)
     arguments = [
         "bench", "--model", str(files / "head.safetensors"), "--data", str(files / "x.npy"),
         "--labels", str(files / "y.npy"), "--path", "geometric:3:0.1",
         "--out", str(files / "bench.json"),
     ]  # fmt: skip
-    assert cli.run(arguments) == cli.FAILED
+    assert cli.run(arguments) == exit_codes.FAILED
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "rows/s" not in captured.err
@@ -273,7 +274,7 @@ def test_the_command_refuses_a_wrong_engine(files, capsys, monkeypatch):
     ],
 )
 def test_arguments_that_do_not_fit(arguments, message, capsys):
-    assert cli.run(["bench", *arguments]) == cli.BAD_INPUT
+    assert cli.run(["bench", *arguments]) == exit_codes.BAD_INPUT
     assert message in capsys.readouterr().err
 
 
@@ -282,7 +283,7 @@ def test_a_head_does_not_go_with_pictures(files, tmp_path, capsys):
         (tmp_path / "set" / str(label)).mkdir(parents=True, exist_ok=True)
         (tmp_path / "set" / str(label) / name).write_bytes(content)
     arguments = ["--model", str(files / "head.safetensors"), "--data", str(tmp_path / "set")]
-    assert cli.run(["bench", *arguments]) == cli.BAD_INPUT
+    assert cli.run(["bench", *arguments]) == exit_codes.BAD_INPUT
     assert "do not go together" in capsys.readouterr().err
 
 
@@ -302,32 +303,22 @@ def test_instructions_are_scored_the_same_by_every_way(tmp_path, capsys):
         assert way.parity.agrees, way
     assert found.ways[-2].parity.difference < 1e-5
     arguments = ["--model", str(tmp_path / "model"), "--data", str(tmp_path / "talk.jsonl")]
-    assert cli.run(["bench", *arguments, "--image-size", "3"]) == cli.BAD_INPUT
+    assert cli.run(["bench", *arguments, "--image-size", "3"]) == exit_codes.BAD_INPUT
     assert "--image-size does not go with a language model" in capsys.readouterr().err
 
 
 def language_job_of(folder):
     """The job that the command makes of a folder with a model and rows."""
-    config = BenchConfig(
-        model=str(folder / "model"),
-        data=folder / "talk.jsonl",
-        labels=None,
-        feature_column=None,
-        label_column=None,
-        checkpoint=None,
-        image_size=None,
-        path="gauss:3:0.5:1.0",
-        rows=24,
-        rounds=1,
-        keep=0.1,
-        out=folder / "bench.json",
+    options = BenchOptions(
+        model=str(folder / "model"), data=folder / "talk.jsonl", path="gauss:3:0.5:1.0", rows=24
     )
-    return config._own()
+    (job,) = options.jobs(folder, say=print)
+    return job
 
 
 def test_the_roofline_names_every_launch_and_says_that_nothing_was_measured(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert cli.run(["bench", "--roofline"]) == cli.FINISHED
+    assert cli.run(["bench", "--roofline"]) == exit_codes.FINISHED
     text = capsys.readouterr().out
     for launch in floors.LAUNCHES:
         assert launch.name in text

@@ -58,8 +58,8 @@ def pictures(tmp_path_factory):
         (root / "set" / str(label) / name).write_bytes(content)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = timm.create_model("resnet18", pretrained=False)
-    save_file(model.state_dict(), root / "resnet18.safetensors")
+        model = timm.create_model("test_resnet", pretrained=False)
+    save_file(model.state_dict(), root / "test_resnet.safetensors")
     return root
 
 
@@ -74,8 +74,8 @@ def score_pictures(root, out, *more):
     return cli.run(
         [
             "score",
-            "--model=timm/resnet18",
-            f"--checkpoint={root / 'resnet18.safetensors'}",
+            "--model=timm/test_resnet",
+            f"--checkpoint={root / 'test_resnet.safetensors'}",
             f"--data={root / 'set'}",
             f"--out={out}",
             "--image-size=32",
@@ -275,7 +275,7 @@ def test_pictures_from_a_hugging_face_folder_score_as_from_an_image_folder(pictu
 )
 def test_families_and_paths_by_option(pictures, tmp_path, capsys, more, path, columns):
     arguments = [
-        "score", "--model=timm/resnet18", f"--checkpoint={pictures / 'resnet18.safetensors'}",
+        "score", "--model=timm/test_resnet", f"--checkpoint={pictures / 'test_resnet.safetensors'}",
         f"--data={pictures / 'set'}", f"--out={tmp_path / 'out'}", "--image-size=32",
         *more,
     ]  # fmt: skip
@@ -355,6 +355,20 @@ def test_usage_errors(capsys):
         assert "Traceback" not in capsys.readouterr().err
 
 
+def test_an_unknown_strategy_is_answered_with_those_there_are(features, capsys):
+    from lc_engine.selection import STRATEGIES
+
+    score_features(features)
+    capsys.readouterr()
+    arguments = ("--keep", "0.1", "--strategy", "magic", "--out", str(features / "s.npy"))
+    assert select(features, *arguments) == 2
+    error = capsys.readouterr().err
+    assert "'magic'" in error
+    for name in STRATEGIES:
+        assert f"'{name}'" in error
+    assert not (features / "s.npy").exists()
+
+
 @pytest.mark.parametrize(
     ("module", "extra"), [("pyarrow", "table"), ("typer", "cli"), ("rich", "cli")]
 )
@@ -403,7 +417,7 @@ def test_a_factory_in_the_current_folder(features, monkeypatch, capsys):
 # Shards are written so slowly that a process on a busy machine is not done before it is stopped.
 SLOW = """
 import time
-from lc_engine.cli import main
+from lc_engine.cli.main import main
 from lc_engine.data.run.ledger import Ledger
 
 commit = Ledger.commit
@@ -526,7 +540,6 @@ def test_select_writes_three_kinds_of_file(pictures, tmp_path):
     [
         (["--keep", "1.5"], "keep must be"),
         (["--keep", "0"], "keep"),
-        (["--keep", "0.1", "--strategy", "magic"], "flexrand"),
         (["--keep", "0.1", "--gamma", "2"], "gamma must be"),
         (["--keep", "0.1", "--by", "colour"], "colour"),
         (["--keep", "0.1", "--out", "subset.csv"], "must end with .npy, .parquet, .txt"),

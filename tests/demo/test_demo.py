@@ -12,6 +12,7 @@ import torch
 
 import lc_engine as lc
 from lc_engine import demo
+from lc_engine.cli import exit_codes
 from lc_engine.cli import main as cli
 from lc_engine.demo import compare, digits, training
 
@@ -128,17 +129,17 @@ def test_the_same_seed_gives_the_same_and_replaces_what_was_there(outcome, folde
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path, capsys):
     (tmp_path / "thesis.tex").write_text("years of work")
-    assert cli.run(["demo", "--out", str(tmp_path)]) == cli.BAD_INPUT
+    assert cli.run(["demo", "--out", str(tmp_path)]) == exit_codes.BAD_INPUT
     assert "something else than an earlier demo" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-    assert cli.run(["demo", "--out", str(tmp_path / "thesis.tex")]) == cli.BAD_INPUT
+    assert cli.run(["demo", "--out", str(tmp_path / "thesis.tex")]) == exit_codes.BAD_INPUT
     assert "is a file, not a folder" in capsys.readouterr().err
 
 
 def test_without_a_network_it_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LC_ENGINE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    assert cli.run(["demo", "--out", str(tmp_path / "out")]) == cli.FAILED
+    assert cli.run(["demo", "--out", str(tmp_path / "out")]) == exit_codes.FAILED
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("lc-engine: ")
     assert "could not be downloaded with `-m pip download" in error
@@ -154,7 +155,7 @@ def test_the_command_runs_the_demo_and_prints_the_table(outcome, monkeypatch, ca
         return outcome
 
     monkeypatch.setattr(demo, "run", run)
-    assert cli.run(["demo", "--out", "there", "--seed", "5"]) == cli.FINISHED
+    assert cli.run(["demo", "--out", "there", "--seed", "5"]) == exit_codes.FINISHED
     assert asked == {"out": Path("there"), "seed": 5}
     captured = capsys.readouterr()
     assert captured.out == demo.as_text(outcome) + "\n"

@@ -68,7 +68,7 @@ def test_what_does_not_fit_ends_with_2(folder, data, tmp_path, capsys):
     out = ("--out", str(tmp_path / "out"))
     arguments = ["score", "--model", str(folder), "--data", str(data), *out]
     assert cli.run([*arguments, "--image-size", "32"]) == 2
-    assert "--image-size is for models of pictures" in capsys.readouterr().err
+    assert "--image-size is for models of images" in capsys.readouterr().err
     assert cli.run([*arguments, "--form", "parrot"]) == 2
     assert "form must be one of alpaca" in capsys.readouterr().err
     missing = str(tmp_path / "none")

@@ -1,0 +1,65 @@
+"""The file `config.json` that a run writes beside its scores, and that `--config` reads."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+CONFIG = "config.json"
+# Of the file's layout: a file of another one is refused.
+_VERSION = 1
+
+
+def write_config(folder: Path, options: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
+    """Write the options of a run into its folder.
+
+    Args:
+        folder: of the run.
+        options: as they were given, as JSON values.
+        resolved: what they came to with this model and these data, as JSON values.
+    """
+    from lc_engine.data.run.atomic_write import write_aside
+
+    versions = {name: version(name) for name in ("lc_engine", "torch", "numpy")}
+    content = dict(resolved) | {
+        "version": _VERSION,
+        "options": dict(options),
+        "versions": versions | {"python": platform.python_version()},
+    }
+    write_aside(folder / CONFIG, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def read_config(file: Path, known: Collection[str]) -> dict[str, Any]:
+    """Return the options in a file that `write_config` wrote.
+
+    Args:
+        file: written by `write_config`.
+        known: names that an option may have.
+
+    Raises:
+        ValueError: another file, one of another version, or with an option of another name.
+        FileNotFoundError: there is no file.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"--config {file} is not JSON: {error}") from None
+    found = content.get("version") if isinstance(content, dict) else None
+    if found != _VERSION:
+        raise ValueError(
+            f"--config {file} has version {found}; this lc-engine reads version {_VERSION}, as "
+            "`lc-engine score` writes it"
+        )
+    options: Any = content.get("options")
+    if not isinstance(options, dict):
+        raise ValueError(f"--config {file} has no options")
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f"--config {file} has unknown options: {', '.join(unknown)}")
+    return options

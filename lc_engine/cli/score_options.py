@@ -1,0 +1,413 @@
+"""Options of `lc-engine score` and `plan`, and the scorer and the data that they stand for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from lc_engine._util.extras import require
+from lc_engine.cli.choices import Dtype, Head, Logit, MaskingKind, Scope, Turns, Weights
+from lc_engine.cli.command import in_data, in_model, in_path, in_run
+from lc_engine.cli.config_file import read_config, write_config
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lc_engine.data.batch import Source
+    from lc_engine.data.table import ScoreTable
+    from lc_engine.language.scorer import CausalLMScorer
+    from lc_engine.masking import Masking
+    from lc_engine.path.deferred import MeasuredPath
+    from lc_engine.path.learning_path import LearningPath
+    from lc_engine.scorer.scorer import Scorer
+    from lc_engine.scoring.progress import Progress
+
+# How the name of a model ends that is the checkpoint of a linear head.
+_HEADS = (".safetensors", ".pt", ".pth", ".bin")
+_FILES = ("out", "labels", "checkpoint", "ids")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """What is scored, with which model and along which path."""
+
+    model: Annotated[
+        str, in_model(help="timm/NAME, package.module:factory, a file or a folder: see above.")
+    ]
+    checkpoint: Annotated[
+        Path | None,
+        in_model(help="Local weights, .safetensors or .pt.", show_default="published ones"),
+    ] = None
+    image_size: Annotated[
+        int | None,
+        in_model(min=1, help="Side of an image in pixels.", show_default="the model's own"),
+    ] = None
+    head: Annotated[
+        Head | None,
+        in_model(
+            help="Class means, the model's own classifier, or the nearest other rows.",
+            show_default="linear for a model that is a linear head, else prototype",
+        ),
+    ] = None
+    logit: Annotated[Logit, in_model(help="Logit of a distance, of the prototype head.")] = (
+        "inverse_distance"
+    )
+    temperature: Annotated[float, in_model(help="Divides the prototype head's logits.")] = 1.0
+    neighbours: Annotated[int, in_model(min=1, help="Neighbours of the kNN head.")] = 10
+    dtype: Annotated[
+        Dtype | None,
+        in_model(
+            help="Of the computation; auto is the faster of float32 and bfloat16.",
+            show_default="the model's own; of a language model auto",
+        ),
+    ] = None
+    ifd: Annotated[
+        bool, in_model("--ifd/--no-ifd", help="Add the instruction-following difficulty.")
+    ] = False
+
+    data: Annotated[str, in_data(help="A file, a folder or a URL: see above.")]
+    labels: Annotated[
+        Path | None, in_data(help="The .npy file of labels that goes with a .npy of features.")
+    ] = None
+    feature_column: Annotated[
+        str | None,
+        in_data(help="Column of images or features.", show_default="the only one"),
+    ] = None
+    label_column: Annotated[
+        str | None,
+        in_data(help="Column of labels.", show_default='"label" or the only one'),
+    ] = None
+    ids: Annotated[
+        Path | None,
+        in_data(
+            help="An id per row for the scores: .npy, or text with one per line.",
+            show_default="paths, else row numbers",
+        ),
+    ] = None
+    form: Annotated[
+        str | None,
+        in_data(
+            help="Format of instructions: alpaca, sharegpt, messages, prompt_completion.",
+            show_default="detected by the fields",
+        ),
+    ] = None
+    turns: Annotated[Turns, in_data(help="Which answers of a conversation count.")] = "all"
+    max_tokens: Annotated[
+        int | None,
+        in_data(
+            min=2,
+            help="Longest conversation; a longer one is cut at its end.",
+            show_default="the model's window",
+        ),
+    ] = None
+
+    path: Annotated[
+        str | None,
+        in_path(
+            help="Capacities, such as gauss:8 or linear:50:0.02:1.0: see above.",
+            show_default="gauss:8; of a language model gauss:8:0.7:1.0, of its dropout "
+            "linear:9:0.1:0.9",
+        ),
+    ] = None
+    tol: Annotated[
+        float | None,
+        in_path(
+            help="Error in lc that a row may have, for fewer points of clenshaw_curtis.",
+            show_default="all points for all rows",
+        ),
+    ] = None
+    masking: Annotated[
+        MaskingKind,
+        in_path(help="Mask the smallest weights or random ones, drop inputs, or exit early."),
+    ] = "magnitude"
+    scope: Annotated[
+        Scope | None,
+        in_path(
+            help="One threshold over all weights, or one per layer.",
+            show_default="layer for a language model, else global",
+        ),
+    ] = None
+    weights: Annotated[
+        Weights | None,
+        in_path(
+            help="Which weights are masked.",
+            show_default="head for a model that is a linear head, else body",
+        ),
+    ] = None
+    mask_seed: Annotated[int, in_path(min=0, help="Seed of random masks and of dropout.")] = 0
+
+    device: Annotated[
+        str, in_run(help="cpu, cuda, cuda:1, …; auto is CUDA where there is any.")
+    ] = "auto"
+    batch_size: Annotated[
+        int | None, in_run(min=1, help="Rows at a time.", show_default="by the data")
+    ] = None
+    num_workers: Annotated[
+        int | None,
+        in_run(
+            min=0,
+            help="Decoding threads; of score --ray workers on the cluster.",
+            show_default="one per processor; one worker",
+        ),
+    ] = None
+    save_path: Annotated[
+        bool, in_run("--save-path/--no-save-path", help="Keep log p at every capacity too.")
+    ] = False
+
+    def opened(self, begun: Path | None = None) -> tuple[Scorer | CausalLMScorer, Source]:
+        """Load the model and open the data.
+
+        Args:
+            begun: the manifest of a run to continue, whose path is taken if one is to be measured.
+
+        Raises:
+            ValueError: an argument or a file that does not fit.
+            FileNotFoundError: a file that is not there.
+            MissingExtraError: a package that an option needs is not installed.
+        """
+        from lc_engine.data.locations import to_path
+
+        where = to_path(self.data)
+        if not where.exists():
+            raise FileNotFoundError(f"--data {self.data} does not exist")
+        require("pyarrow", "table")
+        from lc_engine.data.open import open_source
+        from lc_engine.path.deferred import MeasuredPath
+        from lc_engine.scorer.scorer import Scorer
+
+        scorer = self._scorer()
+        source = open_source(
+            where,
+            labels=self.labels,
+            transform=scorer.transform,
+            num_workers=self.num_workers,
+            feature_column=self.feature_column,
+            label_column=self.label_column,
+            form=self.form,
+        )
+        measured = MeasuredPath.parse(self.path or "")
+        if measured is not None and isinstance(scorer, Scorer):
+            scorer = scorer.with_path(_measured(measured, scorer, source, begun))
+        return scorer, source
+
+    def resolved_device(self) -> str:
+        """Return the device to compute on.
+
+        Raises:
+            ValueError: torch does not know it, or this machine has none.
+        """
+        import torch
+
+        if self.device == "auto":  # int8 is for a CPU
+            return "cuda" if torch.cuda.is_available() and self.dtype != "int8" else "cpu"
+        try:
+            torch.empty(1, device=self.device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise ValueError(f"--device {self.device}: {str(error).splitlines()[0]}") from None
+        return self.device
+
+    def read_ids(self) -> Sequence[Any] | None:
+        """Return the ids of the file that names them."""
+        if self.ids is None:
+            return None
+        if self.ids.suffix != ".npy":
+            return self.ids.read_text(encoding="utf-8").splitlines()
+        from lc_engine.data.readers.arrays import open_npy
+
+        return cast("Sequence[Any]", open_npy(self.ids))
+
+    @property
+    def resolved_head(self) -> Head:
+        """The head: of a file of its weights the linear one."""
+        return self.head or ("linear" if self._is_head else "prototype")
+
+    @property
+    def _is_head(self) -> bool:
+        return self.model.endswith(_HEADS)
+
+    def _scorer(self) -> Scorer | CausalLMScorer:
+        from lc_engine.backbone.early_exits import Exits
+        from lc_engine.data.readers.jsonl import SUFFIXES
+        from lc_engine.language.model import is_language_model
+        from lc_engine.models.load import ModelSpec
+        from lc_engine.path.deferred import MeasuredPath
+        from lc_engine.path.learning_path import LearningPath
+        from lc_engine.scorer.scorer import Scorer
+
+        # A file of texts says what the model is, where its name does not; a linear head's file says
+        # that the lines are features.
+        texts = self.data.endswith((*SUFFIXES, ".json")) and not self._is_head
+        if is_language_model(self.model) or texts:
+            return self._language_scorer()
+        if self.dtype == "float16":
+            raise ValueError("--dtype float16 is for language models: take bfloat16")
+        exits = self.masking == "exits"
+        if exits and self.path is not None:
+            raise ValueError("--path: exits bring their own points; leave it out")
+        learning_path = None
+        if not exits and MeasuredPath.parse(self.path or "") is None:
+            learning_path = LearningPath.parse(self.path or "gauss:8")
+        checkpoint = None if self.checkpoint is None else str(self.checkpoint)
+        return Scorer(
+            ModelSpec(self.model, checkpoint=checkpoint, image_size=self.image_size),
+            head=self.resolved_head,
+            path=learning_path,
+            masking=Exits() if exits else self._masking("global"),
+            logit=self.logit,
+            temperature=self.temperature,
+            neighbours=self.neighbours,
+            device=self.resolved_device(),
+            dtype=self.dtype,
+            tol=self.tol,
+        )
+
+    def _language_scorer(self) -> CausalLMScorer:
+        from lc_engine.language.model import LanguageModelSpec
+        from lc_engine.language.scorer import CausalLMScorer
+        from lc_engine.path.deferred import MeasuredPath
+        from lc_engine.path.learning_path import LearningPath
+
+        for name, value in (
+            ("checkpoint", self.checkpoint),
+            ("image-size", self.image_size),
+            ("tol", self.tol),
+            (f"path {self.path}", MeasuredPath.parse(self.path or "")),
+            ("masking exits", self.masking == "exits" or None),
+            ("dtype int8", self.dtype == "int8" or None),
+        ):
+            if value is not None:
+                raise ValueError(f"--{name} is for models of images, not for {self.model}")
+        assert self.dtype != "int8"
+        return CausalLMScorer(
+            LanguageModelSpec(self.model, self.dtype or "auto", self.resolved_device()),
+            path=None if self.path is None else LearningPath.parse(self.path),
+            masking=self._masking("layer"),
+            turns=self.turns,
+            max_tokens=self.max_tokens,
+            ifd=self.ifd,
+        )
+
+    def _masking(self, scope: Scope) -> Masking:
+        from lc_engine.masking import Masking
+
+        assert self.masking != "exits"
+        return Masking(
+            self.masking,
+            scope=self.scope or scope,
+            weights=self.weights or ("head" if self._is_head else "body"),
+            seed=self.mask_seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(JobOptions):
+    """A job, and the folder of its scores: what `config.json` holds and a Ray worker is sent."""
+
+    out: Annotated[Path, in_run(help="Folder for the scores; a stopped run continues in it.")] = (
+        Path("scores")
+    )
+    shard_rows: Annotated[
+        int | None,
+        in_run(
+            min=1, help="Rows per file, which a stopped run may lose.", show_default="by the data"
+        ),
+    ] = None
+
+    def run(self, progress: Progress | None = None) -> tuple[ScoreTable, dict[str, str]]:
+        """Score the data into `out`, and write the configuration there.
+
+        Returns:
+            The table, and why each file of the data that was left out was, by its name.
+
+        Raises:
+            ValueError: an argument or a file that does not fit.
+            FileNotFoundError: a file that is not there.
+            MissingExtraError: a package that an option needs is not installed.
+        """
+        from lc_engine._util.ordered_map import default_workers
+        from lc_engine.data.readers.refused import refused_files
+        from lc_engine.data.run.ledger import MANIFEST
+        from lc_engine.scoring.score import score
+
+        scorer, source = self.opened(self.out / MANIFEST)
+        table = score(
+            scorer,
+            source,
+            self.out,
+            ids=self.read_ids(),
+            batch_size=self.batch_size,
+            shard_rows=self.shard_rows,
+            return_path=self.save_path,
+            progress=progress or False,
+        )
+        # Not before: until the ledger has accepted the folder, it may be another run's.
+        resolved = {
+            "head": self.resolved_head,
+            "path": scorer.path.to_dict(),
+            "masking": scorer.masking.to_dict(),
+            "device": self.resolved_device(),
+            "num_workers": default_workers() if self.num_workers is None else self.num_workers,
+            "source": source.describe(),
+        }
+        write_config(self.out, self.to_dict(), resolved)
+        return table, refused_files(source)
+
+    def absolute(self) -> ScoreOptions:
+        """Return the same job with paths that hold in any folder."""
+        files: dict[str, Any] = {
+            name: value.resolve() for name in _FILES if (value := getattr(self, name)) is not None
+        }
+        texts: dict[str, Any] = {
+            name: str(Path(text).resolve())
+            for name in ("model", "data")
+            if Path(text := getattr(self, name)).exists()
+        }
+        return replace(self, **files, **texts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as JSON values, with paths that hold in any folder."""
+        known = _names()
+        return {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in asdict(self.absolute()).items()
+            if name in known
+        }
+
+
+def _names() -> set[str]:
+    return {field.name for field in fields(ScoreOptions)}
+
+
+def _use_config(context: typer.Context, file: Path | None) -> Path | None:
+    """Let a file's options take the place of the defaults."""
+    if file is not None:
+        context.default_map = read_config(file, _names())
+    return file
+
+
+ConfigFile = Annotated[
+    Path | None,
+    in_run(
+        "--config",
+        help="config.json of an earlier run, for all options that are not given here.",
+        callback=_use_config,
+        is_eager=True,
+    ),
+]
+
+
+def _measured(
+    wanted: MeasuredPath, scorer: Scorer, source: Source, begun: Path | None
+) -> LearningPath:
+    """Measure the path, or take the one that a run was begun with."""
+    from lc_engine.path.learning_path import LearningPath
+
+    if begun is not None and begun.exists():
+        path = LearningPath.from_dict(json.loads(begun.read_text(encoding="utf-8"))["path"])
+        if wanted.matches(path):
+            return path
+    return wanted.measure(scorer, source)
