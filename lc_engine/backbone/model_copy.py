@@ -81,7 +81,6 @@ class ModelCopy:
         producers: by linear layer, the norm or linear layer whose work it does too; set by
             fuse_mlp.
         blocks: that may run in one call; set by transformer_blocks.
-        first_token: layers of which the classifier sees the first token only; set by class_token.
         kernels: by module, the kernel of its present weights; filled by fast_layers as modules
             run, to be cleared when weights change.
         prefix: outputs of modules that run before the first masked one.
@@ -101,7 +100,6 @@ class ModelCopy:
     activations: dict[nn.Module, nn.Module] = field(default_factory=dict)
     producers: dict[nn.Module, nn.Module] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
-    first_token: list[nn.Module] = field(default_factory=list)
     kernels: dict[Any, Callable[..., Any]] = field(default_factory=dict)
     prefix: PrefixCache = field(default_factory=PrefixCache)
 

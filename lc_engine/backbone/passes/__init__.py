@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from lc_engine.backbone.passes import (
     cast,
-    class_token,
     cpu_attention,
     fast_layers,
     fold_batch_norm,
@@ -37,8 +36,6 @@ PASSES: dict[str, Callable[[ModelCopy], bool]] = {
     # After fuse_activations: between the two layers of an MLP there is no activation left.
     "fuse_mlp": fuse_mlp.apply,
     "transformer_blocks": transformer_blocks.apply,
-    # After both: a block whose last layers run on one token is none, nor is a chain's first layer.
-    "class_token": class_token.apply,
     # After all passes that compare outputs, which they do in the model's own dtype.
     "cast": cast.apply,
     # After cast: kernels depend on dtype and layout. It applies what earlier passes found.

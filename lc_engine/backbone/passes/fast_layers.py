@@ -20,7 +20,6 @@ from lc_engine.backbone.layer_kernels import (
     fastest_kernel,
     followed_by,
 )
-from lc_engine.backbone.passes.class_token import on_first_token
 from lc_engine.backbone.passes.fuse_mlp import pass_through
 from lc_engine.backbone.passes.transformer_blocks import takes_tokens_only
 from lc_engine.backbone.recognize import activation_of, is_depthwise, is_layer_norm
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def apply(copy: ModelCopy) -> bool:
-    """Replace the forward of `copy.layers`, their producers, `copy.blocks` and `copy.first_token`.
+    """Replace the forward of `copy.layers`, of their producers and of `copy.blocks`.
 
     A forward builds its kernel when it first runs, and keeps it in `copy.kernels`.
 
@@ -57,8 +56,6 @@ def apply(copy: ModelCopy) -> bool:
         first.forward = pass_through
     for block in copy.blocks:
         block.module.forward = forwards.block(block)
-    for layer in copy.first_token:
-        layer.forward = on_first_token(layer.forward)
     return bool(layers)
 
 
