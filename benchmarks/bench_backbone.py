@@ -12,7 +12,7 @@ import torch
 
 import lc_engine as lc
 from benchmarks.backbone.setup import MODELS, model, released_way, transform, write_pictures
-from lc_engine.data.readers.images import ImageFolder
+from lc_engine.data.readers.images import ImageFolderSource
 
 ROWS, SIDE = 32, 224
 PATHS = {
@@ -47,7 +47,7 @@ def test_backbone(benchmark, folder, name, way, path):
         scorer = lc.Scorer(model(name), path=PATHS[path], dtype=way)
 
         def run():
-            return lc.score(scorer, ImageFolder(folder, transform(SIDE), 2))
+            return lc.score(scorer, ImageFolderSource(folder, transform(SIDE), 2))
 
     run()
     benchmark.pedantic(run, rounds=3, warmup_rounds=0)

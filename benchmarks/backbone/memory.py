@@ -19,7 +19,7 @@ import torch
 
 import lc_engine as lc
 from benchmarks.backbone.setup import MODELS, model, transform, write_pictures
-from lc_engine.data.readers.images import ImageFolder
+from lc_engine.data.readers.images import ImageFolderSource
 from lc_engine.scoring.score import BATCH_ROWS
 
 ROWS, SIDE = 128, 224
@@ -28,7 +28,7 @@ WAYS = ("plain forward", "float32", "bfloat16", "int8")
 
 def run(name: str, way: str, folder: Path) -> None:
     network = model(name)
-    source = ImageFolder(folder, transform(SIDE), None)
+    source = ImageFolderSource(folder, transform(SIDE), None)
     if way == "plain forward":
         with torch.inference_mode():
             for batch in source.batches(BATCH_ROWS):

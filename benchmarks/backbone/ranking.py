@@ -25,7 +25,7 @@ from scipy import stats
 
 import lc_engine as lc
 from benchmarks.backbone.setup import MODELS, TRAINED_SIDE, model, transform, write_pictures
-from lc_engine.data.readers.images import ImageFolder
+from lc_engine.data.readers.images import ImageFolderSource
 
 GEOMETRIC = lc.LearningPath.geometric(50, 0.02)
 LOWEST = GEOMETRIC.capacities[-1]
@@ -88,7 +88,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = write_pictures(Path(scratch), asked.rows)
         for way, (path, more) in ways.items():
-            source = ImageFolder(folder, transform(asked.side), None)
+            source = ImageFolderSource(folder, transform(asked.side), None)
             whole = GEOMETRIC if isinstance(path, int) else path
             network = model(asked.model, asked.weights, asked.side)
             scorer = lc.Scorer(network, path=whole, **more)

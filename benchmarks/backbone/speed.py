@@ -28,7 +28,7 @@ from scipy import stats
 
 import lc_engine as lc
 from benchmarks.backbone.setup import MODELS, model, released_way, transform, write_pictures
-from lc_engine.data.readers.images import ImageFolder
+from lc_engine.data.readers.images import ImageFolderSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ def engine(
     name: str, folder: Path, path: lc.LearningPath, dtype: str, weights: Path | None = None
 ) -> lc.ScoreTable:
     scorer = lc.Scorer(model(name, weights, SIDE), path=path, dtype=dtype)
-    return lc.score(scorer, ImageFolder(folder, transform(SIDE), None))
+    return lc.score(scorer, ImageFolderSource(folder, transform(SIDE), None))
 
 
 def main() -> None:

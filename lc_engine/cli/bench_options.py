@@ -75,7 +75,7 @@ class BenchOptions:
         from lc_engine.bench.machine import look_at_machine
         from lc_engine.bench.measure import measure
         from lc_engine.bench.report import as_json, as_text
-        from lc_engine.data.run.atomic_write import write_aside
+        from lc_engine.data.run.atomic_write import atomic_write_text
 
         with tempfile.TemporaryDirectory(prefix="lc-engine-bench-") as folder:
             jobs = self.jobs(Path(folder), say)
@@ -83,7 +83,7 @@ class BenchOptions:
         say("measuring what this machine can do at best")
         machine, command = look_at_machine(), self.command()
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        write_aside(self.out, as_json(outcomes, machine, command))
+        atomic_write_text(self.out, as_json(outcomes, machine, command))
         return as_text(outcomes, machine, command)
 
     def command(self) -> str:

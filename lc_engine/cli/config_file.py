@@ -24,7 +24,7 @@ def write_config(folder: Path, options: Mapping[str, Any], resolved: Mapping[str
         options: as they were given, as JSON values.
         resolved: what they came to with this model and these data, as JSON values.
     """
-    from lc_engine.data.run.atomic_write import write_aside
+    from lc_engine.data.run.atomic_write import atomic_write_text
 
     versions = {name: version(name) for name in ("lc_engine", "torch", "numpy")}
     content = dict(resolved) | {
@@ -32,7 +32,7 @@ def write_config(folder: Path, options: Mapping[str, Any], resolved: Mapping[str
         "options": dict(options),
         "versions": versions | {"python": platform.python_version()},
     }
-    write_aside(folder / CONFIG, json.dumps(content, indent=2, sort_keys=True) + "\n")
+    atomic_write_text(folder / CONFIG, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def read_config(file: Path, known: Collection[str]) -> dict[str, Any]:

@@ -329,7 +329,7 @@ class ScoreOptions(JobOptions):
             MissingExtraError: a package that an option needs is not installed.
         """
         from lc_engine._util.ordered_map import default_workers
-        from lc_engine.data.readers.refused import refused_files
+        from lc_engine.data.readers.unreadable_files import unreadable_files
         from lc_engine.data.run.ledger import MANIFEST
         from lc_engine.scoring.score import score
 
@@ -354,7 +354,7 @@ class ScoreOptions(JobOptions):
             "source": source.describe(),
         }
         write_config(self.out, self.to_dict(), resolved)
-        return table, refused_files(source)
+        return table, unreadable_files(source)
 
     def absolute(self) -> ScoreOptions:
         """Return the same job with paths that hold in any folder."""

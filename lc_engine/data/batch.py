@@ -1,4 +1,4 @@
-"""What every reader gives: batches of rows in order, each row with its status."""
+"""Batches of rows in order, each row with its status; and sources of them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ BAD_LABEL: Final = "bad_label"
 NON_FINITE: Final = "non_finite"
 
 NO_LABEL: Final = -1
-HOLDS_NON_FINITE: Final = "the input holds NaN or infinity"
+HOLDS_NON_FINITE: Final = "the input has NaN or infinite values"
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B consecutive rows of a source. A row that cannot be scored is here too, with its status.
+    """B consecutive rows of a source, including those that cannot be scored.
 
     Attributes:
-        ids: (B,) int64 positions, or strings (a path relative to the folder).
-        inputs: (M, ...) inputs of the rows whose status is "ok", in order; M ≤ B. Of texts a list
-            of M `Tokens`.
+        ids: (B,) int64 row indices, or strings (a path relative to the folder).
+        inputs: (M, ...) inputs of the rows whose status is "ok", in order; M ≤ B. A list of M
+            `Tokens` for texts.
         labels: (B,) int64; −1 where the row has no usable label.
         status: B of "ok", "unreadable", "bad_label", "non_finite"; a `Mostly` is cheapest.
-        detail: B sentences that say what is wrong; "" for a row that is ok.
+        detail: B sentences that say what is wrong; "" where the status is "ok".
     """
 
     ids: np.ndarray
@@ -44,7 +44,7 @@ class Batch:
         return len(self.status)
 
     def rows(self, start: int, stop: int) -> Batch:
-        """Give rows [start, stop) as a batch."""
+        """Return rows [start, stop) as a batch."""
         if (start, stop) == (0, len(self)):
             return self
         before = sum(status == OK for status in self.status[:start])
@@ -62,12 +62,12 @@ class Batch:
 class Source(Protocol):
     """A labelled data set of known length, read by ranges of rows.
 
-    A row's number, id, input and status are the same however the rows are cut in batches.
+    A row's index, id, input and status do not depend on how the rows are cut into batches.
     """
 
     @property
     def classes(self) -> list[str] | None:
-        """Names of the classes, in the order of the labels; None where they are not known."""
+        """Names of the classes, in the order of the labels; None if unknown."""
         ...
 
     def __len__(self) -> int:
@@ -75,15 +75,15 @@ class Source(Protocol):
         ...
 
     def digest(self) -> str:
-        """Return a fingerprint of the input: it changes when the input does."""
+        """Return a fingerprint of the data: it changes when they do."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Return what the input is, as JSON, for the manifest of a run."""
+        """Return a description of the data, as JSON, for the manifest of a run."""
         ...
 
     def batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
-        """Read rows [start, stop) in order; reading runs ahead of the consumer.
+        """Read rows [start, stop) in order, ahead of the consumer.
 
         Raises:
             ValueError: a batch size below 1, or a range outside the source.
@@ -92,7 +92,7 @@ class Source(Protocol):
 
 
 def row_ranges(rows: int, batch_size: int, start: int, stop: int | None) -> list[range]:
-    """Cut [start, stop) of a source of `rows` rows in ranges of at most `batch_size`.
+    """Return [start, stop) of a source of `rows` rows, cut into ranges of at most `batch_size`.
 
     Raises:
         ValueError: a batch size below 1, or a range outside the source.

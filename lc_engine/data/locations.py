@@ -1,4 +1,4 @@
-"""Where data lie: a path of this machine, or a URL that fsspec knows (s3://, gs://, …)."""
+"""Locations of data: a local path, or a URL that fsspec knows (s3://, gs://, …)."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def to_path(place: Any) -> Path:
-    """Return a path, or of a URL what behaves like one; see `is_remote`.
+def to_path(location: Any) -> Path:
+    """Return a path, or for a URL a `UPath`, which behaves like one.
 
     Raises:
         MissingExtraError: a URL, and universal-pathlib is not installed.
     """
-    if is_remote(place):
-        return cast("Path", place)
-    if isinstance(place, str) and "://" in place:
-        return cast("Path", require("upath", "remote").UPath(place))
-    return Path(place)
+    if is_remote(location):
+        return cast("Path", location)
+    if isinstance(location, str) and "://" in location:
+        return cast("Path", require("upath", "remote").UPath(location))
+    return Path(location)
 
 
-def is_remote(place: Any) -> bool:
-    """Tell whether something is a path that `to_path` made of a URL."""
-    return type(place).__module__.partition(".")[0] == "upath"
+def is_remote(location: Any) -> bool:
+    """Return whether a location is the path that `to_path` returns for a URL."""
+    return type(location).__module__.partition(".")[0] == "upath"
 
 
 @contextmanager
 def for_arrow(path: Path) -> Iterator[Path | IO[bytes]]:
-    """Give what Arrow reads a file by: its path, or an open file where that is elsewhere."""
+    """Yield what Arrow reads: a local path as it is, a remote one as an open file."""
     with ExitStack() as stack:
         yield stack.enter_context(path.open("rb")) if is_remote(path) else path

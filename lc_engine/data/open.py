@@ -13,7 +13,7 @@ from lc_engine.data.batch import Source
 from lc_engine.data.locations import is_remote, to_path
 from lc_engine.data.readers.arrays import ArraySource, NpySource
 from lc_engine.data.readers.jsonl import SUFFIXES as JSON_LINES
-from lc_engine.data.readers.torch_dataset import DatasetSource
+from lc_engine.data.readers.torch_dataset import TorchDatasetSource
 
 if TYPE_CHECKING:
     from lc_engine.data.readers.rows import Transform
@@ -68,7 +68,7 @@ def open_source(
         transform: from an image (RGB, PIL) to the model's input tensor, or the `transform` of a
             language scorer; features and tensors are used as they are.
         num_workers: threads that decode pictures; None takes one per processor, and one for a
-            torch data set whose code may not stand several (see `DatasetSource`).
+            torch data set whose code may not stand several (see `TorchDatasetSource`).
         feature_column: the picture or feature column, where the data have columns.
         label_column: likewise.
         form: of an instruction set, where its fields do not tell it.
@@ -123,7 +123,7 @@ def open_source(
         from lc_engine.data.readers.iterable import IterableSource
 
         return IterableSource(data, transform, num_workers)
-    return DatasetSource(data, transform, num_workers)
+    return TorchDatasetSource(data, transform, num_workers)
 
 
 def _open_path(
@@ -151,13 +151,13 @@ def _open_path(
 
         return SafetensorsSource(path, feature_column, label_column)
     if path.name.lower().endswith(JSON_LINES):
-        from lc_engine.data.readers.jsonl_features import JsonFeatures
+        from lc_engine.data.readers.jsonl_features import JsonLinesSource
 
-        return JsonFeatures(path, feature_column, label_column)
+        return JsonLinesSource(path, feature_column, label_column)
     if path.suffix == ".tar" or (path.is_dir() and any(path.glob("*.tar"))):
-        from lc_engine.data.readers.webdataset import TarImages
+        from lc_engine.data.readers.webdataset import WebDatasetSource
 
-        return TarImages(path, label_column, transform, num_workers)
+        return WebDatasetSource(path, label_column, transform, num_workers)
     if path.is_file():
         raise ValueError(
             f"data: {path} is of an unknown kind; known are .npy, .parquet, .safetensors, .jsonl, "
@@ -169,9 +169,9 @@ def _open_path(
     if hf.is_saved(path):
         dataset = hf.load(path)
         return hf.open_dataset(dataset, feature_column, label_column, transform, num_workers)
-    from lc_engine.data.readers.images import ImageFolder
+    from lc_engine.data.readers.images import ImageFolderSource
 
-    return ImageFolder(path, transform, num_workers)
+    return ImageFolderSource(path, transform, num_workers)
 
 
 def _check_remote(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a job asks of a scorer: rows in, scores out, whatever the model reads."""
+"""Interfaces of a scoring job: the scorer and the progress callback, whatever the model reads."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class RowScores(NamedTuple):
 
     Attributes:
         scores: lc (B,), loss (B,) and log_probs (K, B).
-        lc_std: (B,) √(Σ ω_k p_k² − lc²), the spread of the confidence over the path.
+        lc_std: (B,) √(Σ ω_k p_k² − lc²), the std of the confidence over the path.
         status: B of "ok", "unreadable", "bad_label", "non_finite", …; a `Mostly` is cheapest.
-        detail: B sentences, "" where the row is ok.
+        detail: B sentences, "" where the status is "ok".
         extra: further columns of the score table by name, each (B,).
     """
 
@@ -40,26 +40,26 @@ class RowScores(NamedTuple):
 
 
 @runtime_checkable
-class Waiting(Protocol):
-    """A progress that wants to know how long the job waits for its data."""
+class TracksWaiting(Protocol):
+    """A progress callback that also records how long the job waits for data."""
 
     def waited(self, seconds: float) -> None:
-        """Take note that a batch was waited for."""
+        """Add the time that a batch was waited for."""
         ...
 
 
 @runtime_checkable
-class OnDevice(Protocol):
-    """A scorer whose inputs are tensors: a job brings them to their device ahead of it."""
+class HasInputDevice(Protocol):
+    """A scorer whose inputs are tensors, which the job prefetches to the device."""
 
     @property
     def input_device(self) -> torch.device:
-        """Where the model is."""
+        """The model's device."""
         ...
 
 
 class RowScorer(Protocol):
-    """What `lc_engine.score` runs over a source."""
+    """What `lc_engine.score` needs of a scorer."""
 
     @property
     def path(self) -> LearningPath:
@@ -67,22 +67,22 @@ class RowScorer(Protocol):
         ...
 
     def check(self, source: Source) -> None:
-        """Refuse data that this scorer cannot score.
+        """Check that this scorer can score the data.
 
         Raises:
-            ValueError: saying why, and what to do.
+            ValueError: it cannot; the text says why, and what to do.
         """
         ...
 
     def fitted(
         self, source: Source, keep_in: Path | None, batch_size: int, progress: Progress | None
     ) -> RowScorer:
-        """Give a scorer that has learnt what it needs from the data; itself if that is nothing.
+        """Return a scorer fitted to the data, or itself if there is nothing to fit.
 
         Args:
             source: the data to be scored.
-            keep_in: the folder of the run, where what was learnt is kept so that a run that
-                continues has the same; None keeps it in memory.
+            keep_in: the folder of the run, which stores what was fitted for a run that continues;
+                None keeps it in memory.
             batch_size: rows at a time.
             progress: called as progress(phase, rows done, rows in all).
         """
@@ -98,5 +98,5 @@ class RowScorer(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Return all that the scores depend on but the data, as JSON values with digests."""
+        """Return what the scores depend on besides the data, as JSON values with digests."""
         ...

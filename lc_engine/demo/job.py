@@ -15,7 +15,7 @@ from torch.utils.data import Subset
 
 from lc_engine._util.extras import require
 from lc_engine.data.open import open_source
-from lc_engine.data.run.atomic_write import write_aside
+from lc_engine.data.run.atomic_write import atomic_write_text
 from lc_engine.demo import digits
 from lc_engine.demo.compare import compare_bodies, compare_heads, prototype_scorer
 from lc_engine.demo.settings import Files, Settings
@@ -117,7 +117,7 @@ def run(
         files=files,
     )
     _draw(table, files)
-    write_aside(files.numbers, json.dumps(asdict(outcome), indent=2, default=str) + "\n")
+    atomic_write_text(files.numbers, json.dumps(asdict(outcome), indent=2, default=str) + "\n")
     return outcome
 
 
@@ -135,7 +135,7 @@ def _make_room(files: Files) -> None:
             f"out: {out} holds something else than an earlier demo: give a new or empty folder"
         )
     out.mkdir(parents=True, exist_ok=True)
-    write_aside(files.numbers, "{}\n")
+    atomic_write_text(files.numbers, "{}\n")
     for folder in (files.images, files.scores):
         if folder.exists():
             shutil.rmtree(folder)

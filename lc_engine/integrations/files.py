@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine._util.extras import require
-from lc_engine.data.run.atomic_write import aside, flush
+from lc_engine.data.run.atomic_write import atomic_write
 from lc_engine.integrations.indices import check_chosen
 
 if TYPE_CHECKING:
@@ -50,16 +50,13 @@ def write_subset(data: str | Path, keep: ArrayLike, out: str | Path) -> int:
     if out.exists() and out.samefile(data):
         raise ValueError(f"out: {out} is the data itself")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with aside(out) as temporary:
+    with atomic_write(out) as temporary:
         if kind == ".parquet":
             written = _copy_parquet(data, keep, temporary)
         elif kind == ".json":
             written = _copy_list(data, keep, temporary)
         else:
             written = _copy_lines(data, keep, temporary, packed=kind == ".jsonl.gz")
-        flush(temporary)
-        temporary.replace(out)
-    flush(out.parent)
     return written
 
 

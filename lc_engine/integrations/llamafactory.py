@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lc_engine.data.run.atomic_write import write_aside
+from lc_engine.data.run.atomic_write import atomic_write_text
 from lc_engine.integrations.files import write_subset
 
 if TYPE_CHECKING:
@@ -54,5 +54,5 @@ def add_dataset(
     write_subset(data, keep, out)
     kept = {key: value for key, value in entries[like].items() if key not in _PLACES}
     entries[name] = {"file_name": out.name, **kept}
-    write_aside(info, json.dumps(entries, indent=2, ensure_ascii=False) + "\n")
+    atomic_write_text(info, json.dumps(entries, indent=2, ensure_ascii=False) + "\n")
     return out

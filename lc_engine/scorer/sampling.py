@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from lc_engine.data.wrap.cache import DecodedRows
+from lc_engine.data.wrap.cache import CachedSource
 from lc_engine.data.wrap.subset import Subset
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def sample_log_probs(scorer: RowScorer, source: Source, samples: int) -> NDArray
     """
     scorer.check(source)
     # Decoded once: the head learns from the rows that are scored.
-    sample = DecodedRows(Subset.spread(source, samples), _CACHE_BYTES)
+    sample = CachedSource(Subset.spread(source, samples), _CACHE_BYTES)
     ready = scorer.fitted(sample, None, samples, None)
     found = [ready.score_rows(batch).scores.log_probs for batch in sample.batches(samples)]
     scored = [part[:, part.isfinite().all(0)] for part in found if part is not None]

@@ -21,7 +21,7 @@ from lc_engine.data.batch import BAD_LABEL, NON_FINITE, OK, Batch
 from lc_engine.data.mostly import Mostly
 from lc_engine.data.protocols import RowScores
 from lc_engine.data.row_scores import Scored, columns, scatter
-from lc_engine.data.run.atomic_write import publish_first
+from lc_engine.data.run.atomic_write import write_once
 from lc_engine.heads.base import Head, KNNHead, PrototypeHead, Rows
 from lc_engine.heads.fit import class_means, neighbours
 from lc_engine.heads.memory_bank import Bank
@@ -467,7 +467,7 @@ class Scorer:
         made = twin.bank if self.head == "knn" else twin.prototypes
         if kept is None or made is None:
             return twin
-        publish_first(kept, made.save)
+        write_once(kept, made.save)
         return twin._use_file(kept)
 
     def _settled(self, source: Source, keep_in: Path | None) -> Scorer:
@@ -483,7 +483,7 @@ class Scorer:
                 twin.dtype = "float32"  # no row can be scored
             if kept is not None:
                 chosen = json.dumps({"dtype": twin.dtype}) + "\n"
-                publish_first(kept, lambda path: path.write_text(chosen, encoding="utf-8"))
+                write_once(kept, lambda path: path.write_text(chosen, encoding="utf-8"))
         if kept is not None:
             twin.dtype = json.loads(kept.read_text(encoding="utf-8"))["dtype"]
         return twin

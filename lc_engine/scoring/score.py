@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from lc_engine._util.digests import config_digest
-from lc_engine.data.protocols import OnDevice, Waiting
-from lc_engine.data.wrap.prefetch import on_device
+from lc_engine.data.protocols import HasInputDevice, TracksWaiting
+from lc_engine.data.wrap.prefetch import prefetch_to_device
 from lc_engine.scoring.oom_retry import Backoff, with_fewer_rows
 from lc_engine.scoring.progress import reporting
 
@@ -127,7 +127,7 @@ def _score(
     progress: Progress | None,
 ) -> ScoreTable:
     from lc_engine.data.readers.rows import RowSource
-    from lc_engine.data.wrap.cache import DecodedRows
+    from lc_engine.data.wrap.cache import CachedSource
     from lc_engine.data.wrap.subset import whole_of
 
     scorer.check(source)
@@ -137,12 +137,12 @@ def _score(
     def begin(keep_in: Path | None) -> _Run:
         read: Source = source
         if isinstance(whole, RowSource):  # these decode; blocks of features are as they are
-            read = DecodedRows(source, cache_bytes)
+            read = CachedSource(source, cache_bytes)
         ready = with_fewer_rows(
             lambda rows: scorer.fitted(read, keep_in, rows, progress), at_a_time
         )
-        if isinstance(read, DecodedRows):
-            read.settle()
+        if isinstance(read, CachedSource):
+            read.freeze()
         metadata = ready.describe() | {"data_digest": source.digest()}
         return _Run(ready, read, ids, metadata, at_a_time, return_path, progress)
 
@@ -227,12 +227,12 @@ class _Run:
     def _arriving(self, start: int, stop: int) -> Iterator[Batch]:
         """Read batches, and tell how long each was waited for."""
         batches = self.source.batches(self.batch_size, start, stop)
-        if isinstance(self.scorer, OnDevice):
-            batches = on_device(batches, self.scorer.input_device)
+        if isinstance(self.scorer, HasInputDevice):
+            batches = prefetch_to_device(batches, self.scorer.input_device)
         while True:
             began = time.perf_counter()
             batch = next(batches, None)
-            if isinstance(self.progress, Waiting):
+            if isinstance(self.progress, TracksWaiting):
                 self.progress.waited(time.perf_counter() - began)
             if batch is None:
                 return

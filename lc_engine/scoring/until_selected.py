@@ -13,7 +13,7 @@ import numpy as np
 
 from lc_engine.data.batch import NON_FINITE, OK
 from lc_engine.data.table import ScoreTable
-from lc_engine.data.wrap.cache import DecodedRows
+from lc_engine.data.wrap.cache import CachedSource
 from lc_engine.data.wrap.subset import Subset
 from lc_engine.path.learning_path import LearningPath
 from lc_engine.path.reduction import reduce_path
@@ -91,7 +91,7 @@ def score_until_selected(
         raise ValueError("path must have at least 5 points, of which 3 are a rule of their own")
     source = open_source(data, transform=scorer.transform)
     scorer.check(source)
-    decoded = DecodedRows(source, cache_bytes)
+    decoded = CachedSource(source, cache_bytes)
     ready = scorer.fitted(decoded, None, batch_size, progress)
     found = _Found(len(source), len(scorer.path), score_column)
     factor = -NormalDist().inv_cdf(probability)

@@ -88,12 +88,12 @@ class BlockSource(ABC):
         start = cuts[0].start
         read = self._idle.pop(start, None) or self._reader(start)
         yield from ordered_map(
-            lambda cut: judge(cut, read(cut), self.classes), cuts, num_workers=1, ahead=_AHEAD
+            lambda cut: to_batch(cut, read(cut), self.classes), cuts, num_workers=1, ahead=_AHEAD
         )
         self._idle = {cuts[-1].stop: read}
 
 
-def judge(rows: range, block: Block, classes: list[str] | None) -> Batch:
+def to_batch(rows: range, block: Block, classes: list[str] | None) -> Batch:
     """Give every row of a block its status, and the inputs of those that are ok."""
     features, labels, unreadable = block
     status, detail = Mostly(len(rows), batch.OK), Mostly(len(rows), "")

@@ -51,21 +51,21 @@ def choose_feature_column(asked: str | None, schema: pa.Schema) -> str:
     return _choose_column("feature_column", asked, schema, lists, "lists of floating-point numbers")
 
 
-def is_picture_type(kind: pa.DataType) -> bool:
+def is_image_type(kind: pa.DataType) -> bool:
     """Tell whether a column type holds encoded pictures: bytes, or a struct with `bytes`."""
     types = require("pyarrow.types", "table")
     if types.is_struct(kind):
-        return any(field.name == "bytes" and is_picture_type(field.type) for field in kind.fields)
+        return any(field.name == "bytes" and is_image_type(field.type) for field in kind.fields)
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def choose_picture_column(asked: str | None, schema: pa.Schema) -> str:
+def choose_image_column(asked: str | None, schema: pa.Schema) -> str:
     """Return the name of the picture column: the one asked for, else the only one that fits.
 
     Raises:
         ValueError: no such column (the text lists those there are), or one of a wrong type.
     """
-    pictures = [field.name for field in schema if is_picture_type(field.type)]
+    pictures = [field.name for field in schema if is_image_type(field.type)]
     return _choose_column("feature_column", asked, schema, pictures, "encoded pictures (bytes)")
 
 

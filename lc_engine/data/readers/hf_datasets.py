@@ -62,7 +62,7 @@ def open_dataset(
     label_column: str | None,
     transform: Transform | None,
     num_workers: int | None,
-) -> HFImages | HFFeatures:
+) -> HFImageSource | HFFeatureSource:
     """Open a `datasets.Dataset` with pictures (an Image column) or features (number lists).
 
     Args:
@@ -89,12 +89,12 @@ def open_dataset(
         feature_column = pictures[0]
     if feature_column is not None and feature_column in pictures:
         raw = dataset.cast_column(feature_column, hf.Image(decode=False)).with_format("arrow")
-        return HFImages(raw, feature_column, label_column, classes, transform, num_workers)
+        return HFImageSource(raw, feature_column, label_column, classes, transform, num_workers)
     feature_column = choose_feature_column(feature_column, features.arrow_schema)
-    return HFFeatures(dataset.with_format("arrow"), feature_column, label_column, classes)
+    return HFFeatureSource(dataset.with_format("arrow"), feature_column, label_column, classes)
 
 
-class HFImages(RowSource):
+class HFImageSource(RowSource):
     """Rows of a data set with an Image column, decoded here and not by `datasets`.
 
     So a broken picture is one row's status, not an exception for a batch. Use `open_dataset`.
@@ -125,7 +125,7 @@ class HFImages(RowSource):
         for table in _slices(self.raw, rows):
             pictures, labels = (table.column(name).to_pylist() for name in self.columns)
             for picture, label in zip(pictures, labels, strict=True):
-                yield functools.partial(_picture_and_label, picture, label)
+                yield functools.partial(_image_and_label, picture, label)
 
     def digest(self) -> str:
         """Hash what identifies the data set; see `_digest`."""
@@ -143,7 +143,7 @@ class HFImages(RowSource):
         }
 
 
-class HFFeatures(BlockSource):
+class HFFeatureSource(BlockSource):
     """Rows of a data set with a column of number lists. Use `open_dataset`."""
 
     def __init__(
@@ -191,7 +191,7 @@ def _slices(raw: Any, rows: range) -> Iterator[pa.Table]:
         yield raw[start : min(start + _CHUNK_ROWS, rows.stop)]
 
 
-def _picture_and_label(picture: Any, label: Any) -> tuple[Callable[[], Any], Any]:
+def _image_and_label(picture: Any, label: Any) -> tuple[Callable[[], Any], Any]:
     def decode() -> Any:
         if picture is None:
             raise ValueError("the picture is missing (null)")

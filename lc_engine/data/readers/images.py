@@ -34,7 +34,7 @@ def decode_image(content: bytes) -> Any:
         return picture.convert("RGB")
 
 
-class ImageFolder(RowSource):
+class ImageFolderSource(RowSource):
     """A folder of pictures, one sub-folder per class, as torchvision lays it out.
 
     Classes are the sub-folders in the order of their names, rows are the files in the order of

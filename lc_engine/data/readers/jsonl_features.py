@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LOOKED_AT = 100
 
 
-class JsonFeatures(BlockSource):
+class JsonLinesSource(BlockSource):
     """A list of numbers and an integer per line. What is wrong with a line is its row's status.
 
     Args:

@@ -18,7 +18,7 @@ from lc_engine.data.readers.columns import (
     feature_width,
     rebatched,
 )
-from lc_engine.data.readers.refused import open_each
+from lc_engine.data.readers.unreadable_files import open_readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +52,7 @@ class ParquetFiles:
         found = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         if not found:
             raise ValueError(f"{path} holds no *.parquet files")
-        footers, self.refused = open_each(found, _footer)
+        footers, self.refused = open_readable(found, _footer)
         self.paths = list(footers)
         schemas = {file: footer.schema.to_arrow_schema() for file, footer in footers.items()}
         self._schemas: dict[Path, pa.Schema] = schemas

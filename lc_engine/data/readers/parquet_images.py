@@ -10,10 +10,10 @@ import numpy as np
 
 from lc_engine._util.extras import require
 from lc_engine.data.readers.columns import (
+    choose_image_column,
     choose_label_column,
-    choose_picture_column,
     is_feature_type,
-    is_picture_type,
+    is_image_type,
 )
 from lc_engine.data.readers.images import decode_image
 from lc_engine.data.readers.parquet import ParquetFiles, ParquetSource
@@ -35,7 +35,7 @@ def open_parquet(
     label_column: str | None,
     transform: Transform | None,
     num_workers: int | None,
-) -> ParquetSource | ParquetImages:
+) -> ParquetSource | ParquetImageSource:
     """Open Parquet files with features or with pictures.
 
     Args:
@@ -51,16 +51,16 @@ def open_parquet(
     files = ParquetFiles(path, _CHUNK_ROWS)
     kinds = {field.name: field.type for field in files.schema}
     if feature_column in kinds:
-        pictures = is_picture_type(kinds[feature_column])
+        pictures = is_image_type(kinds[feature_column])
     else:
         features = any(map(is_feature_type, kinds.values()))
-        pictures = not features and any(map(is_picture_type, kinds.values()))
+        pictures = not features and any(map(is_image_type, kinds.values()))
     if not pictures:
         return ParquetSource(path, feature_column, label_column)
-    return ParquetImages(files, feature_column, label_column, transform, num_workers)
+    return ParquetImageSource(files, feature_column, label_column, transform, num_workers)
 
 
-class ParquetImages(RowSource):
+class ParquetImageSource(RowSource):
     """Pictures in Parquet, decoded here, so that a broken one is one row's status.
 
     Rows of a row group that cannot be decoded are unreadable; the others are read.
@@ -79,7 +79,7 @@ class ParquetImages(RowSource):
         self.files = files
         files.use(
             (
-                choose_picture_column(image_column, files.schema),
+                choose_image_column(image_column, files.schema),
                 choose_label_column(label_column, files.schema),
             )
         )
@@ -102,7 +102,7 @@ class ParquetImages(RowSource):
     def _read(self, start: int) -> Iterator[Load]:
         for table in self.files.tables(start):
             for row in table.to_pylist():
-                yield functools.partial(_picture_and_label, row)
+                yield functools.partial(_image_and_label, row)
 
     def digest(self) -> str:
         """Hash the name, size and time of change of every file."""
@@ -117,7 +117,7 @@ class ParquetImages(RowSource):
         }
 
 
-def _picture_and_label(row: dict[str, Any]) -> tuple[Callable[[], Any], Any]:
+def _image_and_label(row: dict[str, Any]) -> tuple[Callable[[], Any], Any]:
     def decode() -> Any:
         if row["damage"] is not None:
             raise ValueError(row["damage"])

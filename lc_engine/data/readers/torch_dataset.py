@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lc_engine.data.readers.rows import Load, Transform
 
 
-class DatasetSource(RowSource):
+class TorchDatasetSource(RowSource):
     """Reads `dataset[i] -> (input, label)`, in one thread unless it is safe to have more.
 
     The data set must give the same row twice for the same index: use the evaluation transform.

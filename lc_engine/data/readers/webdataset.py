@@ -15,8 +15,8 @@ import numpy as np
 from lc_engine._util.extras import require
 from lc_engine.data.readers.arrays import files_digest
 from lc_engine.data.readers.images import SUFFIXES, decode_image
-from lc_engine.data.readers.refused import open_each
 from lc_engine.data.readers.rows import RowSource, describe_transform
+from lc_engine.data.readers.unreadable_files import open_readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ class _Index(NamedTuple):
     members: np.ndarray
 
 
-class TarImages(RowSource):
+class WebDatasetSource(RowSource):
     """Samples of tar files: members with one name and several extensions, one after the other.
 
     The picture is the member with a picture's extension; the label is the integer in `.cls`, or a
@@ -69,7 +69,7 @@ class TarImages(RowSource):
         require("PIL.Image", "vision")
         super().__init__(transform, num_workers, None)
         found = sorted(path.glob("*.tar")) if path.is_dir() else [path]
-        opened, self.refused = open_each(found, _index)
+        opened, self.refused = open_readable(found, _index)
         self.paths = list(opened)
         self.label_field = label_column or "label"
         self._indices = list(opened.values())

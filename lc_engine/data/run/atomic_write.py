@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written aside, flushed to the disk, then named."""
+"""Atomic file writes: temporary file, fsync, rename."""
 
 from __future__ import annotations
 
@@ -12,29 +12,44 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write_aside(path: Path, text: str) -> None:
-    """Write a small text file, all or nothing, in place of what was there."""
-    with aside(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-        flush(temporary)
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Replace a file by what the context writes to the temporary path that it yields.
+
+    If the context raises, the file stays as it was.
+    """
+    with _temporary(path) as temporary:
+        yield temporary
+        _fsync(temporary)
         temporary.replace(path)
-    flush(path.parent)
+    _fsync(path.parent)
 
 
-def publish_first(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file, all or nothing; of processes that do so at once, the first one's stays."""
-    with aside(path) as temporary:
+def atomic_write_text(path: Path, text: str) -> None:
+    """Replace a text file, in UTF-8."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_once(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file unless it exists; of several processes that do so at once, the first wins.
+
+    Args:
+        path: the file.
+        write: writes the contents to the path that it is given.
+    """
+    with _temporary(path) as temporary:
         write(temporary)
-        flush(temporary)
-        # A link, not a rename, which would take the place of what another process already uses.
+        _fsync(temporary)
+        # A link fails if the file exists; a rename would replace what others already read.
         with suppress(FileExistsError):
             path.hardlink_to(temporary)
-    flush(path.parent)
+    _fsync(path.parent)
 
 
 @contextmanager
-def aside(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` that no other process uses, gone at the end."""
+def _temporary(path: Path) -> Iterator[Path]:
+    """Yield a unique path beside `path`, deleted at the end."""
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         yield temporary
@@ -42,8 +57,8 @@ def aside(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def flush(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a power cut."""
+def _fsync(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a power failure."""
     if path.is_dir() and os.name == "nt":
         return  # Windows cannot open a folder, and commits names on its own
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

@@ -1,8 +1,8 @@
 """Leases: which process works on which shard, where several share an output folder.
 
-A lease is a small file beside the shard, made so that only one process can make it and touched as
-long as that process lives. Leases save work and are not what keeps the scores right: a shard that
-two processes do after all (a lease taken over from a process that was only slow) is the same file.
+A lease is a small file beside the shard, created exclusively and touched while its process lives.
+Leases save work; correctness does not depend on them. If two processes score one shard after all
+(a lease was taken over from a process that was only slow), both write the same file.
 """
 
 from __future__ import annotations
@@ -24,26 +24,25 @@ STALE_SECONDS = 60.0
 
 
 class Leases:
-    """The leases that this process holds; leaving the context gives them back.
+    """The leases that this process holds; leaving the context releases them.
 
     Args:
-        stale_after: seconds without a sign of life after which another process's lease is taken
-            over. The lease of a process that is no longer there, on this machine, is taken over at
-            once.
+        stale_after: seconds without a heartbeat after which another process's lease is taken over.
+            The lease of a dead process of this machine is taken over at once.
     """
 
     def __init__(self, stale_after: float = STALE_SECONDS) -> None:
         self._stale_after = stale_after
         self._held: set[Path] = set()
-        # What other processes' leases looked like when they last changed, and when that was by
-        # this process's own clock: clocks of two machines are not compared.
+        # Modification time of other processes' leases, and when this process first saw it, by its
+        # own clock: clocks of two machines are not compared.
         self._seen: dict[Path, tuple[int, float]] = {}
         self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._heart = threading.Thread(target=self._beat, name="lc-leases", daemon=True)
+        self._closed = threading.Event()
+        self._heartbeat = threading.Thread(target=self._beat, name="lc-leases", daemon=True)
 
     def __enter__(self) -> Leases:
-        self._heart.start()
+        self._heartbeat.start()
         return self
 
     def __exit__(
@@ -52,21 +51,21 @@ class Leases:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._over.set()
-        self._heart.join()
+        self._closed.set()
+        self._heartbeat.join()
         for path in list(self._held):
             self.release(path)
 
     def take(self, path: Path) -> bool:
-        """Take the lease at `path` if nobody has it, or nobody who is still at work."""
+        """Return whether the lease at `path` could be taken: free, or its holder is dead."""
         if not self._create(path):
             if not self._abandoned(path):
                 return False
-            # Of several processes that see this, the one whose rename succeeds goes on.
-            grave = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+            # Of several processes that get here, the one whose rename succeeds continues.
+            stale = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
             with suppress(FileNotFoundError):
-                path.rename(grave)
-                grave.unlink()
+                path.rename(stale)
+                stale.unlink()
             if not self._create(path):
                 return False
         with self._lock:
@@ -74,7 +73,7 @@ class Leases:
         return True
 
     def release(self, path: Path) -> None:
-        """Give a lease back."""
+        """Release a lease."""
         with self._lock:
             self._held.discard(path)
         path.unlink(missing_ok=True)
@@ -92,14 +91,14 @@ class Leases:
         try:
             changed, text = path.stat().st_mtime_ns, path.read_text()
         except FileNotFoundError:
-            return True  # given back this moment
+            return True  # released just now
         now = time.monotonic()
         if self._seen.get(path, (None, 0.0))[0] != changed:
             self._seen[path] = (changed, now)
-        return _is_of_the_dead(text) or now - self._seen[path][1] > self._stale_after
+        return _holder_is_dead(text) or now - self._seen[path][1] > self._stale_after
 
     def _beat(self) -> None:
-        while not self._over.wait(self._stale_after / 6):
+        while not self._closed.wait(self._stale_after / 6):
             with self._lock:
                 held = list(self._held)
             for path in held:
@@ -107,18 +106,18 @@ class Leases:
                     os.utime(path)
 
 
-def _is_of_the_dead(text: str) -> bool:
-    """Tell whether a lease's process ran on this machine and is gone."""
+def _holder_is_dead(text: str) -> bool:
+    """Return whether a lease's process ran on this machine and has ended."""
     try:
-        owner = json.loads(text)
+        holder = json.loads(text)
     except json.JSONDecodeError:
-        return False  # being written, or its writer was killed: time will tell
-    if owner["host"] != socket.gethostname() or os.name != "posix":
+        return False  # being written, or its writer was killed: the timeout decides
+    if holder["host"] != socket.gethostname() or os.name != "posix":
         return False
     try:
-        os.kill(owner["pid"], 0)
+        os.kill(holder["pid"], 0)
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False  # alive, another user's
+        return False  # alive, of another user
     return False

@@ -1,7 +1,7 @@
-"""The ledger of a run: which shards are done, so that a killed run continues where it was.
+"""The ledger of a run: which shards are done, so that a killed run continues where it stopped.
 
-A shard is written aside, flushed to the disk and renamed, so its file is either whole or not there.
-The manifest says what the scores depend on; another run is refused, never mixed in.
+Shards are written atomically: a part file is complete or does not exist. The manifest lists what
+the scores depend on; a run with another manifest is refused, so that runs are never mixed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lc_engine._util.differences import differences
 from lc_engine._util.extras import require
-from lc_engine.data.run.atomic_write import aside, flush, publish_first
+from lc_engine.data.run.atomic_write import atomic_write, write_once
 from lc_engine.data.run.leases import Leases
 from lc_engine.data.table import ScoreTable
 from lc_engine.data.table_files import PART_PATTERN
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST = "manifest.json"
 
-# Between two looks at shards that other processes are working on.
+# Between two checks of the shards that other processes hold.
 _POLL_SECONDS = 0.2
 
 
@@ -45,26 +45,26 @@ class Shard:
 
     @property
     def lease(self) -> Path:
-        """The file that says that a process is working on the shard."""
+        """The lease of the process that is working on the shard."""
         return self.path.with_suffix(".lease")
 
 
 class Ledger:
-    """An output folder that holds exactly one run, cut in shards with deterministic names.
+    """An output folder that holds exactly one run, divided into shards with deterministic names.
 
-    Several processes may work in one folder: they share the shards by leases, and a shard that two
-    of them do after all is the same file.
+    Several processes may work in one folder: leases divide the shards among them. Where two score
+    the same shard after all, both write the same file.
 
     Args:
-        out_dir: created if it is not there.
+        out_dir: created if it does not exist.
         manifest: JSON-like fields that the scores depend on (digests of model and data, masking,
-            path, head, dtype). Two runs whose manifests are equal write the same files.
+            path, head, dtype). Runs with equal manifests write the same files.
         rows: rows of the source.
-        shard_rows: rows in a shard, but for the last one.
+        shard_rows: rows per shard; the last one may have fewer.
 
     Raises:
-        ValueError: the folder holds another run (the text names the fields that differ), or score
-            files without a manifest, or a manifest that is no JSON.
+        ValueError: the folder holds another run (the text names the fields that differ), score
+            files without a manifest, or a manifest that is not JSON.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Ledger:
             )
         self.out_dir = Path(out_dir)
         described = {**manifest, "format": FORMAT, "rows": rows, "shard_rows": shard_rows}
-        # What is compared is what a file can hold: tuples are lists there.
+        # As read back from a file: JSON turns tuples into lists.
         self.manifest: dict[str, Any] = json.loads(json.dumps(described))
         # A source without rows still has one (empty) shard, so that a finished run has a table.
         total = max(1, -(-rows // shard_rows))
@@ -101,12 +101,12 @@ class Ledger:
         if not path.exists():
             if any(self.out_dir.glob(PART_PATTERN)):
                 raise ValueError(
-                    f"{self.out_dir} holds scores but no {MANIFEST}, so nothing says which run "
-                    "they are of; choose another folder"
+                    f"{self.out_dir} holds scores but no {MANIFEST}, so their run is not known; "
+                    "choose another folder"
                 )
-            # Of two processes that start at once, one must find the other's and compare.
+            # Of two processes that start at once, the second must compare with the first's.
             text = json.dumps(self.manifest, indent=2, sort_keys=True) + "\n"
-            publish_first(path, lambda temporary: temporary.write_text(text))
+            write_once(path, lambda temporary: temporary.write_text(text))
         try:
             found = json.loads(path.read_text())
         except json.JSONDecodeError as error:
@@ -119,7 +119,7 @@ class Ledger:
             )
 
     def done(self, shard: Shard) -> bool:
-        """Tell whether a shard's file is there and whole; a damaged one is done again."""
+        """Return whether a shard's file exists and is complete; a damaged one is redone."""
         if not shard.path.exists():
             return False
         pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
@@ -129,20 +129,20 @@ class Ledger:
             return False
 
     def pending(self) -> Iterator[Shard]:
-        """Give the shards that are not done, in order; each is looked at when its turn comes."""
+        """Return the shards that are not done, in order; each is checked when its turn comes."""
         return (shard for shard in self.shards if not self.done(shard))
 
     def rows_done(self) -> int:
-        """Count the rows of the shards that are done."""
+        """Return the number of rows in finished shards."""
         return sum(len(shard) for shard in self.shards if self.done(shard))
 
     def work(self) -> Generator[Shard]:
-        """Give this process's share of the shards that are not done, until all are done.
+        """Yield this process's share of the unfinished shards, until all shards are done.
 
-        Each comes leased to this process until it is committed. Shards come in a row as far as
-        other processes leave them, so that reading goes on where it was; beside others, this
-        process begins in the middle of what is left. At the end it waits for the shards that
-        others are working on, and takes over those of processes that died.
+        Each is leased to this process until it is committed. Shards are consecutive as far as
+        other processes leave them, so that reading continues where it stopped; where the next one
+        is taken, this process jumps to the middle of the rest. At the end it waits for the shards
+        that others are working on, and takes over those of processes that died.
         """
         left = {shard.index: shard for shard in self.pending()}
         last = -1
@@ -166,31 +166,28 @@ class Ledger:
                     left = {i: shard for i, shard in left.items() if not self.done(shard)}
 
     def commit(self, shard: Shard, table: ScoreTable) -> None:
-        """Write a shard's scores, all or nothing, and give back its lease.
+        """Write a shard's scores atomically, and release its lease.
 
         Raises:
             ValueError: the table does not have the shard's number of rows.
-            OSError: the disk is full or the folder cannot be written; no part is left behind.
+            OSError: the disk is full or the folder is not writable; no partial file remains.
         """
         if len(table) != len(shard):
             raise ValueError(
                 f"{shard.path.name} must hold {len(shard)} rows, got a table of {len(table)}"
             )
-        with aside(shard.path) as temporary:
-            table.write(temporary)
-            try:
-                flush(temporary)
-                temporary.replace(shard.path)
-            except FileNotFoundError:
-                # Another process finished the run and cleared away; then this shard is done.
-                if not self.done(shard):
-                    raise
-        flush(self.out_dir)
+        try:
+            with atomic_write(shard.path) as temporary:
+                table.write(temporary)
+        except FileNotFoundError:
+            # Another process finished the run and cleaned up: then this shard is done.
+            if not self.done(shard):
+                raise
         if self._leases is not None:
             self._leases.release(shard.lease)
 
     def table(self) -> ScoreTable:
-        """Open the scores of the finished run, and clear away what killed processes left.
+        """Open the scores of the finished run, and delete what killed processes left behind.
 
         Raises:
             ValueError: some shards are not done.

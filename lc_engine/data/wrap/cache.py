@@ -1,4 +1,4 @@
-"""Decoded rows that are kept between two passes, so that pictures are decoded once."""
+"""A source whose first rows are cached in memory, so that a second pass need not decode them."""
 
 from __future__ import annotations
 
@@ -12,22 +12,20 @@ if TYPE_CHECKING:
     from lc_engine.data.batch import Batch, Source
 
 
-class DecodedRows:
-    """A source that keeps its first rows as they are read, as many as a budget holds.
-
-    Rows that are kept are not read again; what lies behind them is read from the source each time.
+class CachedSource:
+    """Caches the first rows of a source while they are read, as many as fit a budget.
 
     Args:
         source: batches of tensors.
-        budget: bytes of inputs that may be kept.
+        budget: bytes of inputs that may be cached.
     """
 
     def __init__(self, source: Source, budget: int) -> None:
         self.classes = source.classes
         self._source = source
-        self._room = budget
-        self._kept: list[Batch] = []
-        # Where each kept batch begins, and where the last one ends.
+        self._free = budget
+        self._cached: list[Batch] = []
+        # First row of each cached batch, then the end of the last one.
         self._starts = [0]
         self._filling = True
 
@@ -40,43 +38,44 @@ class DecodedRows:
         return self._source.digest()
 
     def describe(self) -> dict[str, Any]:
-        """Return what the source is."""
+        """Return the description of the source."""
         return self._source.describe()
 
-    def settle(self) -> DecodedRows:
-        """Keep what is kept, and no more: what is read from now on is not read again."""
+    def freeze(self) -> CachedSource:
+        """Cache no further rows; return the source itself."""
         self._filling = False
         return self
 
     @property
-    def rows_kept(self) -> int:
-        """Number of rows that need no more reading."""
+    def cached_rows(self) -> int:
+        """Number of rows in the cache."""
         return self._starts[-1]
 
     def batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
-        """Read rows [start, stop) in order, from memory as far as they are kept."""
+        """Read rows [start, stop) in order, from memory as far as they are cached."""
         stop = len(self) if stop is None else stop
-        row_ranges(len(self), batch_size, start, stop)  # refuses what lies outside
-        kept = min(stop, max(start, self.rows_kept))
-        yield from self._from_memory(batch_size, start, kept)
-        if kept == stop:
+        row_ranges(len(self), batch_size, start, stop)  # checks the arguments
+        cached = min(stop, max(start, self.cached_rows))
+        yield from self._from_memory(batch_size, start, cached)
+        if cached == stop:
             return
-        filling = self._filling and kept == self.rows_kept
-        for batch in self._source.batches(batch_size, kept, stop):
-            filling = filling and self._keep(batch)
+        filling = self._filling and cached == self.cached_rows
+        for batch in self._source.batches(batch_size, cached, stop):
+            filling = filling and self._add(batch)
             yield batch
 
-    def _keep(self, batch: Batch) -> bool:
+    def _add(self, batch: Batch) -> bool:
+        """Return whether a batch fitted the budget."""
         size = batch.inputs.nbytes
-        if size > self._room:
+        if size > self._free:
             return False
-        self._room -= size
-        self._kept.append(batch)
+        self._free -= size
+        self._cached.append(batch)
         self._starts.append(self._starts[-1] + len(batch))
         return True
 
     def _from_memory(self, batch_size: int, start: int, stop: int) -> Iterator[Batch]:
-        for first, batch in zip(self._starts, self._kept, strict=False):
+        for first, batch in zip(self._starts, self._cached, strict=False):
             low, high = max(start - first, 0), min(stop - first, len(batch))
             for piece in range(low, high, batch_size):
                 yield batch.rows(piece, min(piece + batch_size, high))

@@ -1,4 +1,4 @@
-"""Batches on their way to a GPU: the next one is copied while this one is computed with."""
+"""Prefetch batches to a GPU: the next one is copied while the current one is computed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from lc_engine.data.batch import Batch
 
 
-def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """Bring the inputs of batches to a device, one batch ahead, through pinned memory.
+def prefetch_to_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Copy the inputs of batches to a device, one batch ahead, through pinned memory.
 
-    On a CPU, and where inputs are no tensor (texts), batches come as they are.
+    On a CPU, and where the inputs are not tensors (texts), batches are passed on as they are.
     """
     if device.type != "cuda":
         yield from batches
@@ -27,10 +27,10 @@ def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
     for batch in batches:
         started = _start(batch, device, stream)
         if ahead is not None:
-            yield _arrived(*ahead, device)
+            yield _finish(*ahead, device)
         ahead = started
     if ahead is not None:
-        yield _arrived(*ahead, device)
+        yield _finish(*ahead, device)
 
 
 def _start(
@@ -38,13 +38,13 @@ def _start(
 ) -> tuple[Batch, torch.cuda.Event]:
     if isinstance(batch.inputs, Tensor) and batch.inputs.device.type == "cpu":
         with torch.cuda.stream(stream):
-            # torch keeps the pinned memory until the copy is done, and then for the next batch.
-            there = batch.inputs.pin_memory().to(device, non_blocking=True)
-        batch = replace(batch, inputs=there)
+            # torch's caching allocator holds the pinned memory until the copy is done.
+            copied = batch.inputs.pin_memory().to(device, non_blocking=True)
+        batch = replace(batch, inputs=copied)
     return batch, stream.record_event()
 
 
-def _arrived(batch: Batch, copied: torch.cuda.Event, device: torch.device) -> Batch:
+def _finish(batch: Batch, copied: torch.cuda.Event, device: torch.device) -> Batch:
     current = torch.cuda.current_stream(device)
     current.wait_event(copied)
     if isinstance(batch.inputs, Tensor) and batch.inputs.is_cuda:

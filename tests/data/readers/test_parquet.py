@@ -10,7 +10,7 @@ import pytest
 from helpers.reading import assert_same, read_rows
 from lc_engine.data.open import open_source
 from lc_engine.data.readers import parquet
-from lc_engine.data.readers.refused import refused_files
+from lc_engine.data.readers.unreadable_files import unreadable_files
 
 
 def write(path, features, labels, kind="fixed", **options):
@@ -150,8 +150,8 @@ def test_a_file_of_a_folder_without_a_footer_is_left_out_and_named(tmp_path, cap
     (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
     source = open_source(tmp_path)
     assert len(read_rows(source, 4)) == len(source) == 6
-    assert list(refused_files(source)) == ["b.parquet"]
-    assert "b.parquet cannot be read as Parquet" in refused_files(source)["b.parquet"]
+    assert list(unreadable_files(source)) == ["b.parquet"]
+    assert "b.parquet cannot be read as Parquet" in unreadable_files(source)["b.parquet"]
     assert "left out" in caplog.text
 
 

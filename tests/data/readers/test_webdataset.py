@@ -8,7 +8,7 @@ import pytest
 from helpers.images import encode, pack, to_tensor
 from helpers.reading import assert_same, read_rows
 from lc_engine.data.open import open_source
-from lc_engine.data.readers.refused import refused_files
+from lc_engine.data.readers.unreadable_files import unreadable_files
 
 
 def pictures(count):
@@ -47,7 +47,7 @@ def test_samples_of_two_tars_read_as_one(tmp_path):
         assert_same(read_rows(source, batch_size), want)
     assert_same(read_rows(source, 2, 2, 5), want[2:5])
     assert_same(read_rows(opened(tmp_path / "b.tar"), 9), want[3:])
-    assert refused_files(source) == {}
+    assert unreadable_files(source) == {}
 
 
 def test_each_bad_sample_keeps_its_place(tmp_path):
@@ -101,8 +101,8 @@ def test_a_tar_that_would_write_outside_its_folder_is_left_out(tmp_path, member,
     before = sorted(tmp_path.rglob("*"))
     source = opened(tmp_path)
     assert [row[0] for row in read_rows(source, 4)] == ["good.tar/0"]
-    assert list(refused_files(source)) == ["evil.tar"]
-    assert reason in refused_files(source)["evil.tar"]
+    assert list(unreadable_files(source)) == ["evil.tar"]
+    assert reason in unreadable_files(source)["evil.tar"]
     assert sorted(tmp_path.rglob("*")) == before
     with pytest.raises(ValueError, match=r"evil\.tar is not read"):
         opened(tmp_path / "evil.tar")

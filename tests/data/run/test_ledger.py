@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lc_engine.data.run.atomic_write import write_aside
+from lc_engine.data.run.atomic_write import atomic_write_text
 from lc_engine.data.run.ledger import Ledger
 from lc_engine.data.table import ScoreTable
 
@@ -210,6 +210,6 @@ def test_killed_at_random_moments_then_resumed(tmp_path):
 
 
 def test_write_aside_replaces_whole_files(tmp_path):
-    write_aside(tmp_path / "config.json", "one")
-    write_aside(tmp_path / "config.json", "two")
+    atomic_write_text(tmp_path / "config.json", "one")
+    atomic_write_text(tmp_path / "config.json", "two")
     assert contents(tmp_path) == {"config.json": b"two"}

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from lc_engine.data.batch import OK, UNREADABLE, Batch, row_ranges
-from lc_engine.data.wrap.cache import DecodedRows
+from lc_engine.data.wrap.cache import CachedSource
 
 ROWS = 23
 
 
 class Counting:
-    """Rows 0 … 22 as pictures of their own number, every fifth unreadable; counts its reading."""
+    """Rows 0 … 22 as images of their own index, every fifth unreadable; records what is read."""
 
     classes = None
 
@@ -53,32 +53,32 @@ def rows_of(batches):
     return found
 
 
-@pytest.mark.parametrize("room", [0, 7, 12, ROWS])  # of unreadable rows nothing is kept
+@pytest.mark.parametrize("budget", [0, 7, 12, ROWS])  # images; unreadable rows take nothing
 @pytest.mark.parametrize("batch_size", [1, 4, 50])
-def test_the_second_reading_gives_the_same_rows(room, batch_size):
+def test_the_second_pass_returns_the_same_rows(budget, batch_size):
     source = Counting()
-    rows = DecodedRows(source, room * 3 * 2 * 2 * 4)
+    rows = CachedSource(source, budget * 3 * 2 * 2 * 4)
     plain = rows_of(Counting().batches(batch_size))
     assert rows_of(rows.batches(batch_size)) == plain
     assert source.read == list(range(ROWS))
-    rows.settle()
+    rows.freeze()
     for cut in ([(0, ROWS)], [(3, 11), (11, 12), (12, 12), (12, ROWS)]):
         source.read.clear()
         for start, stop in cut:
             assert rows_of(rows.batches(5, start, stop)) == plain[start:stop]
-        assert all(row >= rows.rows_kept for row in source.read)
-    assert (rows.rows_kept == ROWS) == (room == ROWS)
+        assert all(row >= rows.cached_rows for row in source.read)
+    assert (rows.cached_rows == ROWS) == (budget == ROWS)
 
 
-def test_an_interrupted_reading_goes_on_where_it_was():
+def test_an_interrupted_pass_continues_where_it_stopped():
     source = Counting()
-    rows = DecodedRows(source, 1 << 20)
+    rows = CachedSource(source, 1 << 20)
     next(rows.batches(16))
-    assert rows.rows_kept == 16
+    assert rows.cached_rows == 16
     assert [row for row, *_ in rows_of(rows.batches(16))] == list(range(ROWS))
     assert sorted(source.read) == list(range(ROWS))
 
 
 def test_rows_outside_are_refused():
     with pytest.raises(ValueError, match="outside"):
-        list(DecodedRows(Counting(), 0).batches(4, 0, ROWS + 1))
+        list(CachedSource(Counting(), 0).batches(4, 0, ROWS + 1))

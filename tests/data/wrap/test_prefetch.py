@@ -1,4 +1,4 @@
-"""The way of batches to a GPU; what needs one is skipped where there is none."""
+"""Prefetching batches to a GPU; the scores on one are compared where there is one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import lc_engine as lc
 from lc_engine.data.batch import OK, Batch
 from lc_engine.data.readers.arrays import ArraySource
 from lc_engine.data.wrap import prefetch as module
-from lc_engine.data.wrap.prefetch import on_device
+from lc_engine.data.wrap.prefetch import prefetch_to_device
 
 
 def batches(count: int) -> list[Batch]:
@@ -21,13 +21,13 @@ def batches(count: int) -> list[Batch]:
     ]
 
 
-def test_a_cpu_gets_them_as_they_are():
+def test_on_a_cpu_batches_are_passed_on():
     given = batches(3)
-    assert list(on_device(iter(given), torch.device("cpu"))) == given
+    assert list(prefetch_to_device(iter(given), torch.device("cpu"))) == given
 
 
 @pytest.mark.parametrize("count", [0, 1, 4])
-def test_the_next_one_is_on_its_way_before_this_one_is_given(monkeypatch, count):
+def test_the_next_batch_is_copied_before_this_one_is_yielded(monkeypatch, count):
     events = []
 
     def start(batch, *_):
@@ -36,9 +36,9 @@ def test_the_next_one_is_on_its_way_before_this_one_is_given(monkeypatch, count)
 
     monkeypatch.setattr(module.torch.cuda, "Stream", lambda device: None)
     monkeypatch.setattr(module, "_start", start)
-    monkeypatch.setattr(module, "_arrived", lambda batch, *_: batch)
+    monkeypatch.setattr(module, "_finish", lambda batch, *_: batch)
     given = batches(count)
-    for i, batch in enumerate(on_device(iter(given), torch.device("cuda"))):
+    for i, batch in enumerate(prefetch_to_device(iter(given), torch.device("cuda"))):
         assert batch is given[i]
         events.append(f"use {i}")
     uses = [events.index(f"use {i}") for i in range(count)]

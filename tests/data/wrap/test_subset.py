@@ -6,7 +6,7 @@ import torch
 
 from helpers.networks import Memory
 from lc_engine.data.open import open_source
-from lc_engine.data.wrap.cache import DecodedRows
+from lc_engine.data.wrap.cache import CachedSource
 from lc_engine.data.wrap.subset import Subset, evenly_spaced, whole_of
 
 ROWS = 23
@@ -25,9 +25,9 @@ def decoded():
 
 def half_cached():
     """A source that gives a run in pieces, where what is kept of it ends."""
-    source = DecodedRows(memory(), 1 << 10)
+    source = CachedSource(memory(), 1 << 10)
     next(source.batches(5))
-    return source.settle()
+    return source.freeze()
 
 
 @pytest.mark.parametrize("source", [memory, decoded, half_cached])

@@ -15,7 +15,7 @@ _Opened = TypeVar("_Opened")
 _log = logging.getLogger(__name__)
 
 
-def open_each(
+def open_readable(
     paths: Sequence[Path], open_one: Callable[[Path], _Opened]
 ) -> tuple[dict[Path, _Opened], dict[str, str]]:
     """Open the files of a data set.
@@ -46,7 +46,7 @@ def open_each(
     return opened, refused
 
 
-def refused_files(source: Source) -> dict[str, str]:
+def unreadable_files(source: Source) -> dict[str, str]:
     """Return name -> reason of the files of a source that are left out."""
     described: dict[str, Any] = source.describe()
     return dict(described.get("refused", {}))
