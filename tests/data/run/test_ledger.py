@@ -209,7 +209,7 @@ def test_killed_at_random_moments_then_resumed(tmp_path):
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
-def test_write_aside_replaces_whole_files(tmp_path):
+def test_atomic_write_text_replaces_whole_files(tmp_path):
     atomic_write_text(tmp_path / "config.json", "one")
     atomic_write_text(tmp_path / "config.json", "two")
     assert contents(tmp_path) == {"config.json": b"two"}
