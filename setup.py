@@ -64,7 +64,11 @@ native = Pybind11Extension(
 native.extra_compile_args += OPTIMISE
 
 setup(
-    packages=[*find_packages(include=["lc_engine", "lc_engine.*"]), "lc_engine.kernels"],
+    packages=[
+        *find_packages(include=["lc_engine", "lc_engine.*"]),
+        "lc_engine.kernels",
+        *(f"lc_engine.kernels.{name}" for name in find_packages("kernels")),
+    ],
     package_dir={"lc_engine.kernels": "kernels"},
     ext_modules=[native],
     cmdclass={"build_ext": BuildNative},

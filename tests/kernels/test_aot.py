@@ -15,7 +15,8 @@ if os.environ.get("TRITON_INTERPRET", "0") not in ("0", "", "false"):
 
 import triton
 
-from lc_engine.kernels import aot, config
+from lc_engine.kernels import config
+from lc_engine.kernels.aot import cases as aot
 
 pytestmark = pytest.mark.aot
 

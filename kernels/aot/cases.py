@@ -418,7 +418,3 @@ def main() -> None:
     print(f"{len(reports)} configurations, {spilling} with spills")
     if arguments.write:
         write_table(arguments.write, reports)
-
-
-if __name__ == "__main__":
-    main()
