@@ -1,8 +1,9 @@
 """apply_thresholds on a GPU: every masked tensor of a model in one launch.
 
-A table on the device, (6, tensors) int64, holds each tensor's addresses (pristine, live, saliency),
-its number of elements, its first block and the bits of its threshold; a program finds its tensor by
-bisection over the first blocks. The launch is bound by memory: a weight is read and written once.
+A table on the device, (6, tensors) int64, holds each tensor's addresses (pristine, live, saliency;
+0 for no saliency), its number of elements, its first block and the bits of its threshold; a program
+finds its tensor by bisection over the first blocks. The launch is bound by memory: a weight is read
+and written once.
 """
 
 from __future__ import annotations
@@ -58,11 +59,15 @@ def _apply_thresholds_kernel(
     entry = table_ptr + low
     w_ptr = tl.load(entry).to(tl.pointer_type(DTYPE))
     out_ptr = tl.load(entry + TENSORS).to(tl.pointer_type(DTYPE))
-    s_ptr = tl.load(entry + 2 * TENSORS).to(tl.pointer_type(tl.float32))
     if ALIGNED:
         w_ptr = tl.multiple_of(w_ptr, 16)
         out_ptr = tl.multiple_of(out_ptr, 16)
-        s_ptr = tl.multiple_of(s_ptr, 16)
+    if SALIENCY == GIVEN:
+        s_ptr = tl.load(entry + 2 * TENSORS).to(tl.pointer_type(tl.float32))
+        if ALIGNED:
+            s_ptr = tl.multiple_of(s_ptr, 16)
+    else:
+        s_ptr = None
     numel = tl.load(entry + 3 * TENSORS)
     start = (block - tl.load(entry + 4 * TENSORS)) * BLOCK
     index = start + tl.arange(0, BLOCK)
@@ -74,8 +79,8 @@ def _apply_thresholds_kernel(
         _mask_block(w_ptr, out_ptr, s_ptr, t, index, index < numel, low, seed, SALIENCY)
 
 
-# To copy a table makes the host wait for the device, and may not be done while a CUDA graph is
-# captured; the sub-models of a model come back with every batch.
+# The same tables come with every batch, and a copy to the device blocks the host and may not run
+# while a CUDA graph is captured.
 @functools.lru_cache(maxsize=4096)
 def _cached(table: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
     return torch.tensor(table, dtype=torch.int64).to(device)
@@ -86,9 +91,9 @@ _kept: list[Tensor] | None = None
 
 @contextlib.contextmanager
 def tables_kept() -> Iterator[list[Tensor]]:
-    """Collect the tables that launches read: a graph of them reads these again at every replay.
+    """Collect the tables that launches read, which a graph of them reads again at every replay.
 
-    Gives a list that fills while the context is open and has to live as long as the graph.
+    Yields a list that fills while the context is open and must live as long as the graph.
     """
     global _kept
     before, _kept = _kept, []
@@ -118,11 +123,10 @@ def apply_thresholds(
         pristine: contiguous tensors of one dtype on one device.
         live: tensors of the same shapes and dtype, overwritten.
         thresholds: one number per tensor.
-        saliency: one tensor per weight tensor, or none for |w|.
+        saliency: one tensor per weight tensor, or empty for |w|.
         seed: key of a random saliency in place of both; tensor i draws from stream i.
     """
     given = [s.to(torch.float32).contiguous() for s in saliency]
-    salient = given or pristine
     first, blocks = [], 0
     for source in pristine:
         first.append(blocks)
@@ -132,7 +136,7 @@ def apply_thresholds(
     table = (
         tuple(source.data_ptr() for source in pristine),
         tuple(target.data_ptr() for target in live),
-        tuple(score.data_ptr() for score in salient),
+        tuple(score.data_ptr() for score in given) or (0,) * len(pristine),
         tuple(source.numel() for source in pristine),
         tuple(first),
         tuple(struct.unpack("<i", struct.pack("<f", t))[0] for t in thresholds),

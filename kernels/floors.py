@@ -14,7 +14,7 @@ from lc_engine.kernels import config, work_model
 from lc_engine.kernels.work_model import DEVICES, Device, Estimate, Work
 
 if TYPE_CHECKING:
-    from lc_engine.kernels.config import Target
+    from lc_engine.kernels.targets import Target
 
 ITEMSIZE = 2  # of bfloat16
 

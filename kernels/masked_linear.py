@@ -1,7 +1,7 @@
-"""masked_linear on a GPU: one layer of all K sub-models, one launch, no masked copy of the weight.
+"""masked_linear on a GPU: one layer of all K sub-models in one launch, without masked copies.
 
 A program owns a tile of one sub-model's outputs; thresholds are applied to each weight tile in
-registers. Sub-models run side by side, so that the weight comes from memory once for all of them.
+registers. Sub-models run side by side, so that a weight is read from memory once for all of them.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from lc_engine.kernels import config
-from lc_engine.kernels.dtypes import TRITON_DTYPES
+from lc_engine.kernels.dtypes import TRITON_DTYPES, precision
 from lc_engine.kernels.layer import activate, layer_outputs
+from lc_engine.kernels.targets import target_of
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from lc_engine.kernels.tiles import Tile
 
 
 @triton.jit(do_not_specialize=["seed", "stream", "N"])
@@ -25,7 +27,7 @@ def _masked_linear_kernel(
     x_ptr,  # (N, D), or (K, N, D) where stride_xk is not 0
     w_ptr,  # (E, D)
     b_ptr,  # (E,) float32, padded to a multiple of BLOCK_E
-    s_ptr,  # (E, D) float32, read where SALIENCY is GIVEN
+    s_ptr,  # (E, D) float32, or None where saliencies are not GIVEN
     t_ptr,  # (K,) float32
     out_ptr,  # (K, N, E)
     stride_xk,
@@ -40,9 +42,9 @@ def _masked_linear_kernel(
     PRECISION: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_E: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    BLOCK_K: tl.constexpr,
 ):
-    # Sub-models run fastest: the programs that share a tile of x or of the weight run together.
+    # Sub-models vary fastest, so programs that share a tile of x or of the weight run together.
     k = tl.program_id(0)
     e0 = tl.program_id(1) * BLOCK_E
     first = tl.program_id(2).to(tl.int64) * BLOCK_N
@@ -50,7 +52,7 @@ def _masked_linear_kernel(
     x_tile = x_ptr + k.to(tl.int64) * stride_xk + first * D
     outputs = layer_outputs(
         x_tile, x_row, w_ptr, b_ptr, s_ptr, tl.load(t_ptr + k), e0, E, D, stream, seed,
-        SALIENCY, COMPUTE, PRECISION, BLOCK_N, BLOCK_E, BLOCK_D,
+        SALIENCY, COMPUTE, PRECISION, BLOCK_N, BLOCK_E, BLOCK_K,
     )  # fmt: skip
     outputs = activate(outputs, ACTIVATION)
     row = first + tl.arange(0, BLOCK_N)[:, None]
@@ -63,7 +65,7 @@ def masked_linear(
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
-    saliency: Tensor,
+    saliency: Tensor | None,
     thresholds: Tensor,
     out: Tensor,
     *,
@@ -72,7 +74,7 @@ def masked_linear(
     stream: int,
     activation: int,
     compute: torch.dtype,
-    tile: config.Tile,
+    tile: Tile,
 ) -> None:
     """Run one layer of all K sub-models, in one launch.
 
@@ -80,7 +82,7 @@ def masked_linear(
         x: (N, D) that all sub-models share, or (K, N, D), contiguous.
         weight: (E, D) contiguous.
         bias: (E,) float32, padded to whole tiles.
-        saliency: (E, D) float32, read where `source` is GIVEN.
+        saliency: (E, D) float32, or None where `source` is not GIVEN.
         thresholds: (K,) float32.
         out: (K, N, E) contiguous, written.
         source: MAGNITUDE, GIVEN or RANDOM of `kernels.saliency`.
@@ -111,10 +113,10 @@ def masked_linear(
         ACTIVATION=activation,
         SALIENCY=source,
         COMPUTE=TRITON_DTYPES[compute],
-        PRECISION=config.precision(config.target_of(x.device), compute),
+        PRECISION=precision(target_of(x.device), compute),
         BLOCK_N=tile.rows,
         BLOCK_E=tile.classes,
-        BLOCK_D=tile.depth,
+        BLOCK_K=tile.depth,
         num_warps=tile.warps,
         num_stages=tile.stages,
     )

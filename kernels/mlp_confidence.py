@@ -1,11 +1,10 @@
 """mlp_confidence on a GPU: all K sub-models of an MLP head, hidden activations kept on the chip.
 
-A program owns a block of rows and walks over sub-models. The last hidden layer is computed as a
-whole (rows, width) tile in registers and goes straight into the class tiles' products; an online
-softmax takes in their logits. Thresholds are applied to each weight tile in registers. A head with
-one hidden layer is one launch, and its activations never leave the chip. Hidden layers before the
-last, and the last too where it is wider than `config.mlp_width`, are split off: launches
-of their own over a bounded buffer (K, rows, width).
+A program owns a block of rows and iterates over sub-models. The last hidden layer is a tile (rows,
+width) in registers, an operand of the class tiles' products; an online softmax reduces their
+logits. Thresholds are applied to each weight tile in registers. A head with one hidden layer is one
+launch. Hidden layers before the last, and the last too where it is wider than `config.mlp_width`,
+are split off: launches of their own over a bounded buffer (K, rows, width).
 """
 
 from __future__ import annotations
@@ -19,61 +18,64 @@ import triton.language as tl
 
 from lc_engine.kernels import config
 from lc_engine.kernels.bias import padded_bias
-from lc_engine.kernels.dtypes import TRITON_DTYPES
+from lc_engine.kernels.dtypes import TRITON_DTYPES, compute_dtype, precision
 from lc_engine.kernels.layer import ACTIVATIONS, activate, layer_outputs, masked_weight
 from lc_engine.kernels.masked_linear import masked_linear
-from lc_engine.kernels.online_softmax import close, take_in
+from lc_engine.kernels.online_softmax import finish, update
 from lc_engine.kernels.path_sum import chunk_sums, empty_parts, path_sum
 from lc_engine.kernels.saliency import GIVEN, MAGNITUDE, RANDOM, signed
+from lc_engine.kernels.targets import target_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
+    from lc_engine.kernels.tiles import Tile
+
 
 @triton.jit(do_not_specialize=["seed", "layer", "N", "C", "K", "stride_path"])
 def _mlp_confidence_kernel(
     x_ptr,  # (N, D), or (K, N, D) where stride_xk is not 0
-    w1_ptr,  # (H, D), read where FUSED
-    b1_ptr,  # (H,) float32, padded to BLOCK_H
-    s1_ptr,  # (H, D) float32, read where SALIENCY is GIVEN
-    w_ptr,  # (C, H) where FUSED, else (C, D)
+    w1_ptr,  # (H, D) where the last hidden layer is fused, else None
+    b1_ptr,  # (H,) float32, padded to BLOCK_H, or None likewise
+    s1_ptr,  # (H, D) float32, or None likewise and where saliencies are not GIVEN
+    w_ptr,  # (C, H) where fused, else (C, D)
     b_ptr,  # (C,) float32, padded with −∞ to a multiple of BLOCK_C
-    s_ptr,  # like w, float32
-    y_ptr,  # (N,) int64
-    t_ptr,  # (2 where FUSED, else 1; K) float32
+    s_ptr,  # float32 of w's shape, or None where saliencies are not GIVEN
+    y_ptr,  # (N,) int64, or None
+    t_ptr,  # float32 (2, K) where fused, else (1, K)
     omega_ptr,  # (K,) float64
-    lc_ptr,  # (N,) float32
-    loss_ptr,  # (N,) float32
-    path_ptr,  # (K, N) float32 with rows stride_path apart
-    parts_ptr,  # (2, K, N) float64, written where SPLIT
+    lc_ptr,  # (N,) float32, or None where parts are written
+    loss_ptr,  # (N,) float32, or None where parts are written
+    path_ptr,  # (K, N) float32 with row stride stride_path, or None
+    parts_ptr,  # (2, K, N) float64, or None where one program owns the path of a row
     stride_xk,
     stride_path,
     seed,
-    layer,  # of the first weight here, within the whole head
+    layer,  # index of the first weight of this launch
     N,
     C,
     D,
     H,
     K,
-    FUSED: tl.constexpr,
     ACTIVATION: tl.constexpr,
-    HAS_LABELS: tl.constexpr,
-    RETURN_PATH: tl.constexpr,
-    SPLIT: tl.constexpr,
     SALIENCY: tl.constexpr,
     COMPUTE: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_C: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    BLOCK_K: tl.constexpr,
     BLOCK_H: tl.constexpr,
 ):
+    FUSED: tl.constexpr = w1_ptr is not None
+    HAS_LABELS: tl.constexpr = y_ptr is not None
+    HAS_PATH: tl.constexpr = path_ptr is not None
+    HAS_PARTS: tl.constexpr = parts_ptr is not None
     first = tl.program_id(0).to(tl.int64) * BLOCK_N
     row = first + tl.arange(0, BLOCK_N)
     inside = row < N
-    # Rows past the end repeat the last one: their loads need no mask, their scores are dropped.
+    # Rows past the end repeat the last one, so loads need no mask; their scores are not stored.
     x_row = tl.minimum(tl.arange(0, BLOCK_N), (N - 1 - first).to(tl.int32))[:, None] * D
     if HAS_LABELS:
         y = tl.load(y_ptr + row, mask=inside, other=-1).to(tl.int32)[:, None]
@@ -85,7 +87,7 @@ def _mlp_confidence_kernel(
         if FUSED:
             hidden = layer_outputs(
                 x_tile, x_row, w1_ptr, b1_ptr, s1_ptr, tl.load(t_ptr + k), 0, H, D, layer, seed,
-                SALIENCY, COMPUTE, PRECISION, BLOCK_N, BLOCK_H, BLOCK_D,
+                SALIENCY, COMPUTE, PRECISION, BLOCK_N, BLOCK_H, BLOCK_K,
             )  # fmt: skip
             hidden = activate(hidden, ACTIVATION).to(COMPUTE)
             t = tl.load(t_ptr + K + k)
@@ -106,55 +108,55 @@ def _mlp_confidence_kernel(
             else:
                 logits = layer_outputs(
                     x_tile, x_row, w_ptr, b_ptr, s_ptr, t, c0, C, D, layer, seed,
-                    SALIENCY, COMPUTE, PRECISION, BLOCK_N, BLOCK_C, BLOCK_D,
+                    SALIENCY, COMPUTE, PRECISION, BLOCK_N, BLOCK_C, BLOCK_K,
                 )  # fmt: skip
             is_label = y == c[None, :] if HAS_LABELS else False
-            m, s, z = take_in(m, s, z, logits, is_label, HAS_LABELS)
+            m, s, z = update(m, s, z, logits, is_label, HAS_LABELS)
 
-        log_p, p = close(m, s, z, HAS_LABELS)
+        log_p, p = finish(m, s, z, HAS_LABELS)
         omega = tl.load(omega_ptr + k + tl.arange(0, 1))
         lc_part, loss_part = chunk_sums(log_p[:, None], p[:, None], omega)
-        if RETURN_PATH:
+        if HAS_PATH:
             tl.store(path_ptr + tl.cast(k, tl.int64) * stride_path + row, log_p, mask=inside)
-        if SPLIT:
+        if HAS_PARTS:
             part = parts_ptr + tl.cast(k, tl.int64) * N + row
             tl.store(part, lc_part, mask=inside)
             tl.store(part + tl.cast(K, tl.int64) * N, loss_part, mask=inside)
         else:
             lc += lc_part
             loss += loss_part
-    if not SPLIT:
+    if not HAS_PARTS:
         tl.store(lc_ptr + row, lc.to(tl.float32), mask=inside)
         tl.store(loss_ptr + row, loss.to(tl.float32), mask=inside)
 
 
 @dataclass(frozen=True)
 class MLPHead:
-    """An MLP head ready to be launched on batches; `prepare` makes one.
+    """A prepared MLP head, made by `prepare`.
 
     Attributes:
         weights: L tensors (out, in), contiguous.
         biases: L tensors float32, padded to whole tiles; the last one with −∞.
         thresholds: (L, K) float32 on the device.
-        saliencies: L float32 tensors like the weights; the weights where they are not read.
+        saliencies: L float32 tensors of the weights' shapes, or L times None where not GIVEN.
         source: MAGNITUDE, GIVEN or RANDOM of `kernels.saliency`.
         seed: key of the random saliency, as a signed 64-bit number; layer l draws from stream l.
         activation: RELU or GELU of `kernels.layer`.
         fused: whether the last hidden layer stays on the chip.
-        tile: of the launch that ends in the softmax.
-        layer_tile: of the launches before it.
+        tile: block sizes of the launch that ends in the softmax.
+        layer_tile: block sizes of the launches before it.
     """
 
     weights: Sequence[Tensor]
     biases: Sequence[Tensor]
     thresholds: Tensor
-    saliencies: Sequence[Tensor]
+    saliencies: Sequence[Tensor | None]
     source: int
     seed: int
     activation: int
     fused: bool
-    tile: config.Tile
-    layer_tile: config.Tile
+    tile: Tile
+    layer_tile: Tile
 
 
 def prepare(
@@ -165,7 +167,7 @@ def prepare(
     seed: int | None,
     activation: str,
     *,
-    tile: config.Tile | None = None,
+    tile: Tile | None = None,
     fused: bool | None = None,
 ) -> MLPHead:
     """Prepare an MLP head.
@@ -180,7 +182,7 @@ def prepare(
         tile: block sizes of every launch, by default those of `config`.
         fused: whether the last hidden layer stays on the chip, by default where it fits.
     """
-    target = config.target_of(weights[0].device)
+    target = target_of(weights[0].device)
     itemsize = weights[0].element_size()
     source = RANDOM if seed is not None else GIVEN if saliencies is not None else MAGNITUDE
     scored = source.value != MAGNITUDE.value
@@ -205,7 +207,7 @@ def prepare(
         weights,
         padded,
         thresholds.to(weights[0].device, torch.float32).contiguous(),
-        [s.to(torch.float32).contiguous() for s in saliencies] if saliencies else weights,
+        [s.to(torch.float32).contiguous() for s in saliencies or ()] or [None] * len(weights),
         source.value,
         signed(seed or 0),
         ACTIVATIONS[activation],
@@ -226,9 +228,8 @@ def mlp_confidence(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Score a batch under all sub-models of a prepared MLP head.
 
-    One launch where the head has one hidden layer that fits the chip; else one more per layer that
-    does not stay there and block of rows. A tiny one adds up the path where rows alone do not fill
-    the device.
+    One launch; one more per split-off layer and block of rows, and one for the sums over the path
+    where rows alone do not fill the device.
 
     Args:
         features: (N, D) contiguous, of any dtype that the head may have.
@@ -236,7 +237,7 @@ def mlp_confidence(
         labels: (N,) integers in [0, C), or None for the largest probability.
         path_weights: (K,) float64.
         return_path: whether to return log p (K, N) too.
-        splits: over how many programs to deal out the path, by default `config.splits`.
+        splits: number of programs that share the path of a row, by default `config.splits`.
 
     Returns:
         lc (N,), loss (N,) and log p (K, N) or None, all float32.
@@ -246,7 +247,7 @@ def mlp_confidence(
     lc = features.new_empty((samples,), dtype=torch.float32)
     loss = torch.empty_like(lc)
     path = lc.new_empty((sub_models, samples)) if return_path else None
-    compute = config.compute_dtype(features, head.weights[0])
+    compute = compute_dtype(features, head.weights[0])
     leading = len(head.weights) - (2 if head.fused else 1)
     rows = max(1, samples)
     if leading:
@@ -311,23 +312,24 @@ def _last_layers(
     sub_models = head.thresholds.shape[1]
     weight, width = head.weights[-1], head.weights[-1].shape[1]
     tile = head.tile
-    target = config.target_of(x.device)
+    target = target_of(x.device)
     splits = splits or config.splits(target, samples, tile.rows, sub_models)
     parts = empty_parts(splits, sub_models, lc)
+    hidden = (None, None, None)
+    if head.fused:
+        hidden = (head.weights[layer], head.biases[layer], head.saliencies[layer])
     _mlp_confidence_kernel[(triton.cdiv(samples, tile.rows), splits)](
         x,
-        head.weights[layer],
-        head.biases[layer],
-        head.saliencies[layer],
+        *hidden,
         weight,
         head.biases[-1],
         head.saliencies[-1],
-        lc if labels is None else labels,
+        labels,
         head.thresholds[layer:],
         path_weights,
-        lc,
-        loss,
-        lc if path is None else path,
+        lc if parts is None else None,
+        loss if parts is None else None,
+        path,
         parts,
         samples * depth if x.dim() == 3 else 0,
         0 if path is None else path.stride(0),
@@ -338,20 +340,16 @@ def _last_layers(
         depth,
         width,
         sub_models,
-        FUSED=head.fused,
         ACTIVATION=head.activation,
-        HAS_LABELS=labels is not None,
-        RETURN_PATH=path is not None,
-        SPLIT=splits > 1,
         SALIENCY=head.source,
         COMPUTE=TRITON_DTYPES[compute],
-        PRECISION=config.precision(target, compute),
+        PRECISION=precision(target, compute),
         BLOCK_N=tile.rows,
         BLOCK_C=tile.classes,
-        BLOCK_D=tile.depth,
-        BLOCK_H=config.hidden_block(width) if head.fused else 16,
+        BLOCK_K=tile.depth,
+        BLOCK_H=config.hidden_block(width) if head.fused else None,
         num_warps=tile.warps,
         num_stages=tile.stages,
     )
-    if splits > 1:
+    if parts is not None:
         path_sum(parts, lc, loss)

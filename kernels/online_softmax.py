@@ -1,7 +1,7 @@
-"""Softmax over classes that arrive tile by tile (Milakov & Gimelshein, arXiv 1805.02867).
+"""Online softmax over tiles of classes (Milakov & Gimelshein, arXiv 1805.02867).
 
 The state of a row and sub-model is (m, s, z): the largest logit so far, Σ exp(logit − m), and the
-logit of the label, all float32. No tile of logits is needed again once it has been taken in.
+logit of the label, all float32.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import triton.language as tl
 
 
 @triton.jit
-def take_in(m, s, z, logits, is_label, HAS_LABELS: tl.constexpr):
-    """Take a tile of `logits` (rows, classes[, K]) into the state (rows[, K]), over axis 1.
+def update(m, s, z, logits, is_label, HAS_LABELS: tl.constexpr):
+    """Update the state (rows[, K]) with a tile of `logits` (rows, classes[, K]), over axis 1.
 
-    Logits of classes that do not exist are −∞. `is_label` has the shape of the logits or
-    broadcasts to it; without labels z is not touched.
+    Logits of padding classes are −∞. `is_label` broadcasts to the shape of the logits; without
+    labels z does not change.
     """
     larger = tl.maximum(m, tl.max(logits, axis=1))
-    # A row of −∞ alone keeps its state: −∞ − (−∞) must not appear.
+    # Where all logits are −∞ the state stays: −∞ − (−∞) would be NaN.
     base = tl.where(larger == -float("inf"), 0.0, larger)
     s = s * tl.exp(m - base) + tl.sum(tl.exp(logits - tl.expand_dims(base, 1)), axis=1)
     if HAS_LABELS:
@@ -27,8 +27,8 @@ def take_in(m, s, z, logits, is_label, HAS_LABELS: tl.constexpr):
 
 
 @triton.jit
-def close(m, s, z, HAS_LABELS: tl.constexpr):
-    """Give (log p, p) of the label, or of the most probable class where there are no labels.
+def finish(m, s, z, HAS_LABELS: tl.constexpr):
+    """Return (log p, p) of the label, or of the most probable class where there are no labels.
 
     p is a correctly rounded quotient, so that C equal logits give exactly 1/C.
     """

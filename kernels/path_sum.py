@@ -1,9 +1,9 @@
-"""The end of every scoring kernel: sums over the learning path, in float64 and in a fixed order.
+"""Sums over the learning path at the end of every scoring kernel: float64, in a fixed order.
 
-A program that owns all sub-models of its rows writes lc and loss itself. Where rows alone would not
-fill the device, the path is dealt out to several programs; each writes the sums of its chunks, and
-`_path_sum_kernel`, a second and tiny launch, adds them in the order of the path. Both add the same
-numbers in the same order, so no bit of a result tells how the work was split.
+A program that owns all sub-models of its rows writes lc and loss itself. Where rows alone do not
+fill the device, several programs share the path of a row: each writes the sums of its chunks, and
+`_path_sum_kernel`, a second and small launch, adds them in the order of the path. Both add the same
+numbers in the same order, so the bits of a result do not depend on the split.
 """
 
 from __future__ import annotations
@@ -23,15 +23,22 @@ NUM_WARPS = 4
 
 @triton.jit
 def chunk_sums(log_p, p, omega):
-    """Give Σ ω p and Σ −ω log p over one chunk of sub-models: (rows, K') -> (rows,) in float64."""
+    """Return Σ ω p and Σ −ω log p over a chunk of sub-models: (rows, K') -> (rows,) in float64."""
     omega = omega[None, :]
-    # 0 · ∞ must not appear where a sub-model has no weight in the sum.
+    # Where ω is 0 and log p is −∞, the product would be NaN.
     loss = tl.where(omega == 0.0, 0.0, -omega * log_p.to(tl.float64))
     return tl.sum(omega * p.to(tl.float64), axis=1), tl.sum(loss, axis=1)
 
 
 @triton.jit(do_not_specialize=["N", "CHUNKS"])
-def _path_sum_kernel(parts_ptr, lc_ptr, loss_ptr, N, CHUNKS, BLOCK_N: tl.constexpr):
+def _path_sum_kernel(
+    parts_ptr,  # (2, CHUNKS, N) float64
+    lc_ptr,  # (N,) float32
+    loss_ptr,  # (N,) float32
+    N,
+    CHUNKS,
+    BLOCK_N: tl.constexpr,
+):
     row = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     inside = row < N
     lc = tl.zeros((BLOCK_N,), tl.float64)
@@ -52,8 +59,8 @@ def path_sum(parts: Tensor, lc: Tensor, loss: Tensor) -> None:
     )
 
 
-def empty_parts(splits: int, chunks: int, like: Tensor) -> Tensor:
-    """Give the buffer of chunk sums, or `like` in its place where no program splits the path."""
+def empty_parts(splits: int, chunks: int, like: Tensor) -> Tensor | None:
+    """Return the buffer of chunk sums (2, chunks, N), or None where one program owns a path."""
     if splits == 1:
-        return like
+        return None
     return torch.empty((2, chunks, like.shape[0]), dtype=torch.float64, device=like.device)

@@ -1,11 +1,9 @@
 """prototype_confidence on a GPU: distances to all prototypes for all K sub-models in one launch.
 
-A program owns a block of rows and walks over sub-models and classes; an online softmax takes in
+A program owns a block of rows and iterates over sub-models and classes; an online softmax reduces
 each tile of logits, so neither the (K, N, C) distances nor the logits reach memory. The cosine is a
 product and runs on the tensor cores. Distances are sums of squared float32 differences: the product
-form ‖z‖² + ‖μ‖² − 2 z·μ loses the digits of exactly the small distances that 1/d lives on. That
-is 2 instructions per sample, sub-model, class and feature, on the order of a hundredth of the
-network's forward pass that made the features.
+form ‖z‖² + ‖μ‖² − 2 z·μ cancels the digits of small distances, which dominate 1/d.
 """
 
 from __future__ import annotations
@@ -18,12 +16,15 @@ import triton
 import triton.language as tl
 
 from lc_engine.kernels import config
-from lc_engine.kernels.dtypes import TRITON_DTYPES
-from lc_engine.kernels.online_softmax import close, take_in
+from lc_engine.kernels.dtypes import TRITON_DTYPES, compute_dtype, precision
+from lc_engine.kernels.online_softmax import finish, update
 from lc_engine.kernels.path_sum import chunk_sums, empty_parts, path_sum
+from lc_engine.kernels.targets import target_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from lc_engine.kernels.tiles import Tile
 
 INVERSE_DISTANCE = tl.constexpr(0)
 NEG_SQ_DISTANCE = tl.constexpr(1)
@@ -35,13 +36,13 @@ LOGITS = {"inverse_distance": 0, "neg_sq_distance": 1, "cosine": 2}
 def _prototype_confidence_kernel(
     x_ptr,  # (K, N, D)
     mu_ptr,  # (C, D)
-    norm_ptr,  # (C,) float32 ‖μ‖, read for the cosine
-    y_ptr,  # (N,) int64
+    norm_ptr,  # (C,) float32 ‖μ‖ for the cosine, else None
+    y_ptr,  # (N,) int64, or None
     omega_ptr,  # (K,) float64
-    lc_ptr,  # (N,) float32
-    loss_ptr,  # (N,) float32
-    path_ptr,  # (K, N) float32
-    parts_ptr,  # (2, K, N) float64, written where SPLIT
+    lc_ptr,  # (N,) float32, or None where parts are written
+    loss_ptr,  # (N,) float32, or None where parts are written
+    path_ptr,  # (K, N) float32, or None
+    parts_ptr,  # (2, K, N) float64, or None where one program owns the path of a row
     scale,  # 1 / temperature
     min_distance,
     min_norm,
@@ -49,21 +50,21 @@ def _prototype_confidence_kernel(
     C,
     D,
     K,
-    HAS_LABELS: tl.constexpr,
-    RETURN_PATH: tl.constexpr,
-    SPLIT: tl.constexpr,
     LOGIT: tl.constexpr,
     EVEN_D: tl.constexpr,
     COMPUTE: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_C: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    BLOCK_K: tl.constexpr,
 ):
+    HAS_LABELS: tl.constexpr = y_ptr is not None
+    HAS_PATH: tl.constexpr = path_ptr is not None
+    HAS_PARTS: tl.constexpr = parts_ptr is not None
     first = tl.program_id(0).to(tl.int64) * BLOCK_N
     row = first + tl.arange(0, BLOCK_N)
     inside = row < N
-    # Rows past the end repeat the last one: their loads need no mask, their scores are dropped.
+    # Rows past the end repeat the last one, so loads need no mask; their scores are not stored.
     x_row = tl.minimum(tl.arange(0, BLOCK_N), (N - 1 - first).to(tl.int32))[:, None] * D
     if HAS_LABELS:
         y = tl.load(y_ptr + row, mask=inside, other=-1).to(tl.int32)[:, None]
@@ -76,9 +77,9 @@ def _prototype_confidence_kernel(
         s = tl.zeros((BLOCK_N,), tl.float32)
         z = tl.zeros((BLOCK_N,), tl.float32)
         if LOGIT == COSINE:
-            squares = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
-            for d0 in range(0, D, BLOCK_D):
-                d = d0 + tl.arange(0, BLOCK_D)[None, :]
+            squares = tl.zeros((BLOCK_N, BLOCK_K), tl.float32)
+            for d0 in range(0, D, BLOCK_K):
+                d = d0 + tl.arange(0, BLOCK_K)[None, :]
                 x = tl.load(x_tile + (x_row + d), mask=d < D, other=0.0).to(tl.float32)
                 squares += x * x
             shrink = scale / tl.maximum(tl.sqrt_rn(tl.sum(squares, axis=1)), min_norm)
@@ -90,10 +91,10 @@ def _prototype_confidence_kernel(
             if LOGIT == COSINE:
                 total = tl.zeros((BLOCK_N, BLOCK_C), tl.float32)
             else:
-                # Summed over D in the end: until then every thread adds to its own elements.
-                squares = tl.zeros((BLOCK_N, BLOCK_C, BLOCK_D), tl.float32)
-            for d0 in range(0, D, BLOCK_D):
-                d = d0 + tl.arange(0, BLOCK_D)[None, :]
+                # Reduced over D at the end: until then no thread needs another's elements.
+                squares = tl.zeros((BLOCK_N, BLOCK_C, BLOCK_K), tl.float32)
+            for d0 in range(0, D, BLOCK_K):
+                d = d0 + tl.arange(0, BLOCK_K)[None, :]
                 if EVEN_D:
                     x = tl.load(x_tile + (x_row + d))
                     mu = tl.load(mu_tile + (mu_row + d))
@@ -118,56 +119,59 @@ def _prototype_confidence_kernel(
                     logits = -total * scale
             logits = tl.where((c < C)[None, :], logits, -float("inf"))
             is_label = y == c[None, :] if HAS_LABELS else False
-            m, s, z = take_in(m, s, z, logits, is_label, HAS_LABELS)
+            m, s, z = update(m, s, z, logits, is_label, HAS_LABELS)
 
-        log_p, p = close(m, s, z, HAS_LABELS)
+        log_p, p = finish(m, s, z, HAS_LABELS)
         omega = tl.load(omega_ptr + k + tl.arange(0, 1))
         lc_part, loss_part = chunk_sums(log_p[:, None], p[:, None], omega)
-        if RETURN_PATH:
+        if HAS_PATH:
             tl.store(path_ptr + tl.cast(k, tl.int64) * N + row, log_p, mask=inside)
-        if SPLIT:
+        if HAS_PARTS:
             part = parts_ptr + tl.cast(k, tl.int64) * N + row
             tl.store(part, lc_part, mask=inside)
             tl.store(part + tl.cast(K, tl.int64) * N, loss_part, mask=inside)
         else:
             lc += lc_part
             loss += loss_part
-    if not SPLIT:
+    if not HAS_PARTS:
         tl.store(lc_ptr + row, lc.to(tl.float32), mask=inside)
         tl.store(loss_ptr + row, loss.to(tl.float32), mask=inside)
 
 
 @dataclass(frozen=True)
 class PrototypeHead:
-    """Class prototypes ready to be compared with batches; `prepare` makes one.
+    """Prepared class prototypes, made by `prepare`.
 
     Attributes:
         prototypes: (C, D).
-        norms: (C,) float32 ‖μ‖.
+        norms: (C,) float32 ‖μ‖ for the cosine, else None.
         logit: INVERSE_DISTANCE, NEG_SQ_DISTANCE or COSINE.
         scale: 1 / temperature.
-        tile: the tile that fits on the prototypes' device.
+        tile: the block sizes.
     """
 
     prototypes: Tensor
-    norms: Tensor
+    norms: Tensor | None
     logit: int
     scale: float
-    tile: config.Tile
+    tile: Tile
 
 
 def prepare(
-    prototypes: Tensor, logit: str, temperature: float, *, tile: config.Tile | None = None
+    prototypes: Tensor, logit: str, temperature: float, *, tile: Tile | None = None
 ) -> PrototypeHead:
     """Prepare class prototypes (C, D), contiguous; `tile` is by default that of `config.prototype`.
 
     Raises:
-        KeyError: a logit that is none of `LOGITS`.
+        KeyError: `logit` is not in `LOGITS`.
     """
-    target = config.target_of(prototypes.device)
+    target = target_of(prototypes.device)
+    norms = None
+    if logit == "cosine":
+        norms = torch.linalg.vector_norm(prototypes, dim=1, dtype=torch.float32)
     return PrototypeHead(
         prototypes,
-        torch.linalg.vector_norm(prototypes, dim=1, dtype=torch.float32),
+        norms,
         LOGITS[logit],
         1.0 / temperature,
         tile or config.prototype(target, prototypes.element_size(), logit == "cosine"),
@@ -187,7 +191,7 @@ def prototype_confidence(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Score a batch under all sub-models.
 
-    One launch; a second and tiny one adds up the path where rows alone do not fill the device.
+    One launch; a second one for the sums over the path where rows alone do not fill the device.
 
     Args:
         features: (K, N, D) contiguous, of any dtype that the prototypes may have.
@@ -195,9 +199,9 @@ def prototype_confidence(
         labels: (N,) integers in [0, C), or None for the largest probability.
         path_weights: (K,) float64.
         return_path: whether to return log p (K, N) too.
-        min_distance: distances below this count as this in 1/d.
-        min_norm: norms below this count as this in the cosine.
-        splits: over how many programs to deal out the path, by default `config.splits`.
+        min_distance: lower bound of distances in 1/d.
+        min_norm: lower bound of norms in the cosine.
+        splits: number of programs that share the path of a row, by default `config.splits`.
 
     Returns:
         lc (N,), loss (N,) and log p (K, N) or None, all float32.
@@ -210,19 +214,19 @@ def prototype_confidence(
     if samples == 0:
         return lc, loss, path
     tile = head.tile
-    target = config.target_of(features.device)
+    target = target_of(features.device)
     splits = splits or config.splits(target, samples, tile.rows, sub_models)
     parts = empty_parts(splits, sub_models, lc)
-    compute = config.compute_dtype(features, head.prototypes)
+    compute = compute_dtype(features, head.prototypes)
     _prototype_confidence_kernel[(triton.cdiv(samples, tile.rows), splits)](
         features,
         head.prototypes,
         head.norms,
-        lc if labels is None else labels.to(torch.int64).contiguous(),
+        None if labels is None else labels.to(torch.int64).contiguous(),
         path_weights,
-        lc,
-        loss,
-        lc if path is None else path,
+        lc if parts is None else None,
+        loss if parts is None else None,
+        path,
         parts,
         head.scale,
         min_distance,
@@ -231,19 +235,16 @@ def prototype_confidence(
         classes,
         depth,
         sub_models,
-        HAS_LABELS=labels is not None,
-        RETURN_PATH=return_path,
-        SPLIT=splits > 1,
         LOGIT=head.logit,
         EVEN_D=depth % tile.depth == 0,
         COMPUTE=TRITON_DTYPES[compute],
-        PRECISION=config.precision(target, compute),
+        PRECISION=precision(target, compute),
         BLOCK_N=tile.rows,
         BLOCK_C=tile.classes,
-        BLOCK_D=tile.depth,
+        BLOCK_K=tile.depth,
         num_warps=tile.warps,
         num_stages=tile.stages,
     )
-    if splits > 1:
+    if parts is not None:
         path_sum(parts, lc, loss)
     return lc, loss, path

@@ -1,4 +1,4 @@
-"""What a weight is compared with: the sources of saliency behind one jitted function."""
+"""Saliencies of a block of weights, from any source, and their host-side arguments."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAGNITUDE = tl.constexpr(0)  # |w|
-GIVEN = tl.constexpr(1)  # a float32 tensor like the weight
-RANDOM = tl.constexpr(2)  # Philox, drawn from the weight's index
-WHOLE = tl.constexpr(3)  # nothing: every weight stays
+GIVEN = tl.constexpr(1)  # a float32 tensor of the weight's shape
+RANDOM = tl.constexpr(2)  # Philox numbers by the weight's index
+WHOLE = tl.constexpr(3)  # no mask: every weight stays
 
 
 @triton.jit
 def saliency(w, s_ptr, offset, inside, stream, seed, SALIENCY: tl.constexpr):
-    """Give the float32 saliency of a block of weights `w` that lie at int64 `offset`."""
+    """Return the float32 saliencies of weights `w` at int64 `offset`; `s_ptr` only if GIVEN."""
     if SALIENCY == GIVEN:
         score = tl.load(s_ptr + offset, mask=inside)
     elif SALIENCY == RANDOM:
@@ -31,13 +31,13 @@ def saliency(w, s_ptr, offset, inside, stream, seed, SALIENCY: tl.constexpr):
 
 
 def source_of(saliency: Tensor | None, seed: int | None) -> int:
-    """Tell which source a saliency tensor or a seed, at most one of them, stands for."""
+    """Return the source for a saliency tensor or a seed, at most one of which is given."""
     if seed is not None:
         return RANDOM.value
     return MAGNITUDE.value if saliency is None else GIVEN.value
 
 
 def signed(seed: int) -> int:
-    """Return the 64 bits of a seed as the signed number that a kernel takes."""
+    """Return a seed as the signed 64-bit integer that a kernel takes."""
     low = seed & 0xFFFFFFFFFFFFFFFF
     return low - (1 << 64) if low >> 63 else low

@@ -1,8 +1,8 @@
 """token_nll on a GPU: vocabulary head, log-softmax at the target and entropy, in one launch.
 
-A program owns a block of one sub-model's tokens and walks over the vocabulary; an online softmax
-takes in each tile of logits, so none is ever written. Where the head is masked, thresholds are
-applied to each weight tile in registers.
+A program owns a block of one sub-model's tokens and iterates over the vocabulary; an online softmax
+reduces each tile of logits, so none is written. Where the head is masked, thresholds are applied to
+each weight tile in registers.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from lc_engine.kernels import config
-from lc_engine.kernels.dtypes import TRITON_DTYPES
+from lc_engine.kernels.dtypes import TRITON_DTYPES, precision
 from lc_engine.kernels.layer import layer_outputs
+from lc_engine.kernels.saliency import WHOLE
+from lc_engine.kernels.targets import target_of
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from lc_engine.kernels.tiles import Tile
 
 
 @triton.jit(do_not_specialize=["seed", "T", "V"])
@@ -26,24 +29,24 @@ def _token_nll_kernel(
     h_ptr,  # (T, D), or (K, T, D) where stride_hk is not 0
     w_ptr,  # (V, D)
     b_ptr,  # (V,) float32, padded with −∞ to a multiple of BLOCK_V
-    s_ptr,  # (V, D) float32, read where SALIENCY is GIVEN
-    t_ptr,  # (K,) float32, not used where SALIENCY is WHOLE
+    s_ptr,  # (V, D) float32, or None where saliencies are not GIVEN
+    t_ptr,  # (K,) float32, or None where SALIENCY is WHOLE
     y_ptr,  # (T,) int64
     nll_ptr,  # (K, T) float32
-    entropy_ptr,  # (K, T) float32, written where ENTROPY
+    entropy_ptr,  # (K, T) float32, or None
     stride_hk,
     seed,
     T,
     V,
     D,
-    ENTROPY: tl.constexpr,
     SALIENCY: tl.constexpr,
     COMPUTE: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_V: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    BLOCK_K: tl.constexpr,
 ):
+    HAS_ENTROPY: tl.constexpr = entropy_ptr is not None
     k = tl.program_id(0)
     first = tl.program_id(1).to(tl.int64) * BLOCK_N
     row = first + tl.arange(0, BLOCK_N)
@@ -51,7 +54,7 @@ def _token_nll_kernel(
     h_row = tl.minimum(tl.arange(0, BLOCK_N), (T - 1 - first).to(tl.int32))[:, None] * D
     h_tile = h_ptr + k.to(tl.int64) * stride_hk + first * D
     target = tl.load(y_ptr + row, mask=inside, other=-1).to(tl.int32)[:, None]
-    t = tl.load(t_ptr + k)
+    t = None if SALIENCY == WHOLE else tl.load(t_ptr + k)
     # The largest logit m so far, s = Σ e^(l − m), u = Σ (l − m) e^(l − m), and the target's logit.
     m = tl.full((BLOCK_N,), -float("inf"), tl.float32)
     s = tl.zeros((BLOCK_N,), tl.float32)
@@ -60,25 +63,25 @@ def _token_nll_kernel(
     for v0 in range(0, V, BLOCK_V):
         logits = layer_outputs(
             h_tile, h_row, w_ptr, b_ptr, s_ptr, t, v0, V, D, 0, seed,
-            SALIENCY, COMPUTE, PRECISION, BLOCK_N, BLOCK_V, BLOCK_D,
+            SALIENCY, COMPUTE, PRECISION, BLOCK_N, BLOCK_V, BLOCK_K,
         )  # fmt: skip
-        word = v0 + tl.arange(0, BLOCK_V)[None, :]
-        z += tl.sum(tl.where(target == word, logits, 0.0), axis=1)
+        token = v0 + tl.arange(0, BLOCK_V)[None, :]
+        z += tl.sum(tl.where(target == token, logits, 0.0), axis=1)
         larger = tl.maximum(m, tl.max(logits, axis=1))
-        # A row of −∞ alone keeps its state: −∞ − (−∞) must not appear.
+        # Where all logits are −∞ the state stays: −∞ − (−∞) would be NaN.
         base = tl.where(larger == -float("inf"), 0.0, larger)
         scale = tl.exp(m - base)
         logits -= base[:, None]
         e = tl.exp(logits)
-        if ENTROPY:
+        if HAS_ENTROPY:
             fall = tl.where(m == -float("inf"), 0.0, m - base)
-            # A word without probability is −∞ here, and 0 · ∞ must not appear.
+            # A token of probability 0 has a logit of −∞ here, and 0 · ∞ would be NaN.
             u = scale * (u + fall * s) + tl.sum(tl.where(e == 0.0, 0.0, e * logits), axis=1)
         s = s * scale + tl.sum(e, axis=1)
         m = larger
     out = k.to(tl.int64) * T + row
     tl.store(nll_ptr + out, tl.log(s) - (z - m), mask=inside)
-    if ENTROPY:
+    if HAS_ENTROPY:
         tl.store(entropy_ptr + out, tl.log(s) - u / s, mask=inside)
 
 
@@ -86,8 +89,8 @@ def token_nll(
     hidden: Tensor,
     weight: Tensor,
     bias: Tensor,
-    saliency: Tensor,
-    thresholds: Tensor,
+    saliency: Tensor | None,
+    thresholds: Tensor | None,
     targets: Tensor,
     nll: Tensor,
     entropy: Tensor | None,
@@ -95,7 +98,7 @@ def token_nll(
     source: int,
     seed: int,
     compute: torch.dtype,
-    tile: config.Tile,
+    tile: Tile,
 ) -> None:
     """Score T tokens under K sub-models, in one launch.
 
@@ -103,8 +106,8 @@ def token_nll(
         hidden: (T, D) that all sub-models share, or (K, T, D), contiguous.
         weight: (V, D) contiguous.
         bias: (V,) float32, padded with −∞ to whole tiles.
-        saliency: (V, D) float32, read where `source` is GIVEN.
-        thresholds: (K,) float32, of any value where `source` is WHOLE.
+        saliency: (V, D) float32, or None where `source` is not GIVEN.
+        thresholds: (K,) float32, or None where `source` is WHOLE.
         targets: (T,) int64 in [0, V).
         nll: (K, T) float32, written.
         entropy: (K, T) float32, written, or None.
@@ -116,7 +119,7 @@ def token_nll(
     tokens, depth = hidden.shape[-2:]
     if not nll.numel():
         return
-    _token_nll_kernel[(len(thresholds), triton.cdiv(tokens, tile.rows))](
+    _token_nll_kernel[(nll.shape[0], triton.cdiv(tokens, tile.rows))](
         hidden,
         weight,
         bias,
@@ -124,19 +127,18 @@ def token_nll(
         thresholds,
         targets,
         nll,
-        nll if entropy is None else entropy,
+        entropy,
         tokens * depth if hidden.dim() == 3 else 0,
         seed,
         tokens,
         weight.shape[0],
         depth,
-        ENTROPY=entropy is not None,
         SALIENCY=source,
         COMPUTE=TRITON_DTYPES[compute],
-        PRECISION=config.precision(config.target_of(hidden.device), compute),
+        PRECISION=precision(target_of(hidden.device), compute),
         BLOCK_N=tile.rows,
         BLOCK_V=tile.classes,
-        BLOCK_D=tile.depth,
+        BLOCK_K=tile.depth,
         num_warps=tile.warps,
         num_stages=tile.stages,
     )

@@ -8,9 +8,13 @@ forecast. Matrix libraries reach about two thirds of the matrix rate on an H100.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lc_engine.kernels import config
-from lc_engine.kernels.config import TARGETS, Target, Tile
+from lc_engine.kernels.targets import TARGETS, Target
+
+if TYPE_CHECKING:
+    from lc_engine.kernels.tiles import Tile
 
 # Element-wise operations per logit: bias, maximum, subtraction, scaling for exp2, sum, and three to
 # pick the label's. Per weight and sub-model: a comparison and a selection. Per difference of two
@@ -26,7 +30,7 @@ class Device:
     """Datasheet rates of one accelerator, dense, per second.
 
     Attributes:
-        arch: key of `config.TARGETS`.
+        arch: key of `TARGETS`.
         half: matrix FLOP in bfloat16 or float16.
         single: matrix FLOP in TF32 (NVIDIA) or float32 (AMD).
         vector: float32 operations outside the matrix units; a multiply-add is one.

@@ -21,13 +21,14 @@ import triton
 
 from benchmarks.gpu import operators
 from benchmarks.gpu.measure import Measurement, Roof, measure, measure_roof
-from lc_engine.kernels import config, work_model
+from lc_engine.kernels import work_model
+from lc_engine.kernels.targets import target_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from benchmarks.gpu.operators import Contest
-    from lc_engine.kernels.config import Target
+    from lc_engine.kernels.targets import Target
 
 COLUMNS = (
     "operator", "dtype", "provider", "median_ms", "p20_ms", "p80_ms", "peak_mib", "launches",
@@ -102,7 +103,7 @@ def main() -> int:
         print("benchmarks.gpu needs a CUDA or ROCm device; there is none here", file=sys.stderr)
         return 2
     torch.manual_seed(0)
-    target = config.target_of(torch.device("cuda", torch.cuda.current_device()))
+    target = target_of(torch.device("cuda", torch.cuda.current_device()))
     roof = measure_roof()
     print({str(dtype): f"{rate / 1e12:.0f} TFLOP/s" for dtype, rate in roof.flops.items()})
     print(f"{roof.bandwidth / 1e9:.0f} GB/s copied")

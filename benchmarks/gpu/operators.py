@@ -21,7 +21,7 @@ from lc_engine.kernels import prototype_confidence as prototype_kernels
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lc_engine.kernels.config import Target
+    from lc_engine.kernels.targets import Target
     from lc_engine.kernels.work_model import Work
 
 # Rows on which results are compared with float64.

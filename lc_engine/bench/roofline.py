@@ -28,9 +28,9 @@ def roofline() -> str:
     lines = floors.lines()
     if not torch.cuda.is_available():
         return "\n".join([*lines, "", "measured: nothing, as there is no CUDA or ROCm device here"])
-    from lc_engine.kernels import config, work_model
+    from lc_engine.kernels import targets, work_model
 
-    target = config.target_of(torch.device("cuda", torch.cuda.current_device()))
+    target = targets.target_of(torch.device("cuda", torch.cuda.current_device()))
     name, sheet = work_model.sheet_of(target)
     lines += ["", f"measured on {torch.cuda.get_device_name()}, beside the floor of {name}:"]
     for launch in floors.LAUNCHES:

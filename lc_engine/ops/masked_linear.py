@@ -174,25 +174,27 @@ def _triton(
     """Run all sub-models in one launch."""
     from lc_engine.kernels import config, masked_linear
     from lc_engine.kernels.bias import padded_bias
+    from lc_engine.kernels.dtypes import compute_dtype
     from lc_engine.kernels.layer import ACTIVATIONS
     from lc_engine.kernels.saliency import signed, source_of
+    from lc_engine.kernels.targets import target_of
 
     weight = weight.contiguous()
-    target, scored = config.target_of(x.device), saliency is not None or seed is not None
+    target, scored = target_of(x.device), saliency is not None or seed is not None
     tile = config.product(target, x.element_size(), scored=scored)
     out = x.new_empty((*x.shape[:2], weight.shape[0]))
     masked_linear.masked_linear(
         scores.shared(x),
         weight,
         padded_bias(bias, weight, weight.shape[0], tile.classes, 0.0),
-        weight if saliency is None else saliency.to(torch.float32).contiguous(),
+        None if saliency is None else saliency.to(torch.float32).contiguous(),
         thresholds.to(x.device, torch.float32),
         out,
         source=source_of(saliency, seed),
         seed=signed(seed or 0),
         stream=0,
         activation=ACTIVATIONS[activation],
-        compute=config.compute_dtype(x, weight),
+        compute=compute_dtype(x, weight),
         tile=tile,
     )
     return out

@@ -338,30 +338,31 @@ def _triton(
     """Score all sub-models in one launch."""
     from lc_engine.kernels import config, token_nll
     from lc_engine.kernels.bias import padded_bias
+    from lc_engine.kernels.dtypes import compute_dtype
     from lc_engine.kernels.saliency import WHOLE, signed, source_of
+    from lc_engine.kernels.targets import target_of
 
     weight = vocab_weight.contiguous()
     tile = config.vocabulary(
-        config.target_of(hidden.device),
+        target_of(hidden.device),
         hidden.element_size(),
         scored=saliency is not None or seed is not None,
         entropy=return_entropy,
     )
     nll = hidden.new_empty(hidden.shape[:2], dtype=torch.float32)
     entropy = torch.empty_like(nll) if return_entropy else None
-    bounds = nll.new_zeros(len(hidden)) if thresholds is None else thresholds
     token_nll.token_nll(
         scores.shared(hidden),
         weight,
         padded_bias(bias, weight, len(weight), tile.classes, -torch.inf),
-        weight if saliency is None else saliency.to(torch.float32).contiguous(),
-        bounds.to(hidden.device, torch.float32),
+        None if saliency is None else saliency.to(torch.float32).contiguous(),
+        None if thresholds is None else thresholds.to(hidden.device, torch.float32),
         targets.to(torch.int64).contiguous(),
         nll,
         entropy,
         source=WHOLE.value if thresholds is None else source_of(saliency, seed),
         seed=signed(seed or 0),
-        compute=config.compute_dtype(hidden, weight),
+        compute=compute_dtype(hidden, weight),
         tile=tile,
     )
     return nll, entropy

@@ -22,6 +22,7 @@ from lc_engine.kernels import mlp_confidence as mlp_kernels
 from lc_engine.kernels import prototype_confidence as prototype_kernels
 from lc_engine.kernels import token_nll as token_kernels
 from lc_engine.kernels.saliency import signed
+from lc_engine.kernels.tiles import Tile
 from lc_engine.ops import masked_linear
 from lc_engine.ops import philox as reference_philox
 from lc_engine.ops.token_nll import token_nll
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 # Small and different in every direction, so that no loop runs just once.
-TILE = config.Tile(rows=16, classes=8, sub_models=4, depth=16, warps=4, stages=2)
+TILE = Tile(rows=16, classes=8, sub_models=4, depth=16, warps=4, stages=2)
 # The interpreter's time goes by programs, and a deep head has many: they are larger here.
-MLP_TILE = config.Tile(rows=32, classes=16, sub_models=1, depth=32, warps=4, stages=2)
+MLP_TILE = Tile(rows=32, classes=16, sub_models=1, depth=32, warps=4, stages=2)
 TOLERANCE = 1e-5
 INFINITY = float("inf")
 

@@ -1,13 +1,21 @@
-"""Every configuration on every target, compiled without a device."""
+"""Every configuration on every target, compiled without a device.
+
+Only cases whose key has changed since the table was written are compiled, all with CI=true or
+LC_ENGINE_AOT=all; the table stands for the others.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-if os.environ.get("TRITON_INTERPRET", "0") not in ("0", "", "false"):
+from lc_engine.kernels.interpreter import interpreting
+
+if interpreting():
     pytest.skip(
         "a process with TRITON_INTERPRET set cannot compile: run test_aot.py without it",
         allow_module_level=True,
@@ -15,22 +23,31 @@ if os.environ.get("TRITON_INTERPRET", "0") not in ("0", "", "false"):
 
 import triton
 
-from lc_engine.kernels import config
-from lc_engine.kernels.aot import cases as aot
+from lc_engine.kernels.aot.cases import Case, cases
+from lc_engine.kernels.aot.compile import Report, compile_all
+from lc_engine.kernels.aot.keys import FOLDER, key
+from lc_engine.kernels.aot.table import changed, read_table
+from lc_engine.kernels.targets import TARGETS
 
 pytestmark = pytest.mark.aot
 
 TABLE = Path(__file__).with_name("aot_table.csv")
-VERSION, COMMITTED = aot.read_table(TABLE)
-CASES = [case for target in config.TARGETS for case in aot.cases(target)]
+VERSION, COMMITTED = read_table(TABLE)
+CASES = [case for target in TARGETS for case in cases(target)]
+EVERYTHING = os.environ.get("CI") == "true" or os.environ.get("LC_ENGINE_AOT") == "all"
+RENEW = f"renew it with python -m lc_engine.kernels.aot --write tests/kernels/{TABLE.name}"
+OTHER_TRITON = f"{TABLE.name} was made with triton {VERSION}, not {triton.__version__}: {RENEW}"
 
 
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, aot.Report]:
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
+    to_compile = CASES if EVERYTHING else changed(CASES, COMMITTED)
+    if not to_compile:
+        return COMMITTED
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
-        made = aot.compile_all(CASES, workers=min(2, os.cpu_count() or 1))
-    return {report.name: report for report in made}
+        compiled = compile_all(to_compile, workers=os.cpu_count() or 1)
+    return COMMITTED | {report.name: report for report in compiled}
 
 
 def test_names_are_unique() -> None:
@@ -41,11 +58,17 @@ def test_the_table_lists_what_is_shipped() -> None:
     assert set(COMMITTED) == {case.name for case in CASES}
 
 
+def test_the_table_is_that_of_these_kernels() -> None:
+    if triton.__version__ != VERSION:
+        pytest.skip(OTHER_TRITON)
+    assert [case.name for case in changed(CASES, COMMITTED)] == [], f"{TABLE.name} is old: {RENEW}"
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_fits_the_target(case: aot.Case, reports: dict[str, aot.Report]) -> None:
+def test_fits_the_target(case: Case, reports: dict[str, Report]) -> None:
     report = reports[case.name]
     assert report.spills == 0
-    assert report.shared <= config.TARGETS[case.target].shared_bytes
+    assert report.shared <= TARGETS[case.target].shared_bytes
     assert report.registers <= 256
     assert (report.tensor_ops > 0) == case.product
     if case.kernel != "path_sum":
@@ -53,16 +76,70 @@ def test_fits_the_target(case: aot.Case, reports: dict[str, aot.Report]) -> None
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_is_no_worse_than_the_committed_table(
-    case: aot.Case, reports: dict[str, aot.Report]
-) -> None:
+def test_is_no_worse_than_the_committed_table(case: Case, reports: dict[str, Report]) -> None:
     if triton.__version__ != VERSION:
-        pytest.skip(
-            f"aot_table.csv was made with triton {VERSION}, this is {triton.__version__}: renew it "
-            f"with python -m lc_engine.kernels.aot --write {TABLE.name}"
-        )
+        pytest.skip(OTHER_TRITON)
     report, before = reports[case.name], COMMITTED[case.name]
     for count in ("registers", "spills", "shared", "instructions"):
         assert getattr(report, count) <= getattr(before, count), count
     for count in ("tensor_ops", "wide_loads"):
         assert getattr(report, count) >= getattr(before, count), count
+
+
+ALL_KERNELS = {case.kernel for case in CASES}
+MASKED = {"linear_confidence", "premask", "mlp_confidence", "masked_linear", "token_nll"}
+SCORES = {"linear_confidence", "premask", "mlp_confidence", "prototype_confidence"}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "kernels"),
+    [
+        ("prototype_confidence", "squares += x * x", "squares += x", {"prototype_confidence"}),
+        ("token_nll", "tl.log(s) - u / s", "tl.log(s) + u / s", {"token_nll"}),
+        ("linear_confidence", "w.to(COMPUTE)", "w", {"linear_confidence", "premask"}),
+        ("masked_linear", "k = tl.program_id(0)", "k = 0", {"masked_linear", "mlp_confidence"}),
+        ("layer", "x < 0.0", "x <= 0.0", {"masked_linear", "mlp_confidence", "token_nll"}),
+        ("online_softmax", "larger, s, z", "larger, z, s", SCORES),
+        ("path_sum", "omega = omega[None, :]", "omega = omega[:, None]", SCORES | {"path_sum"}),
+        ("philox", "word >> 8", "word >> 9", MASKED | {"apply_thresholds"}),
+        ("saliency", "RANDOM = tl.constexpr(2)", "RANDOM = tl.constexpr(5)",
+         MASKED | {"apply_thresholds"}),
+        # Neither words nor host code.
+        ("saliency", '"""Return', '"""Get', set()),
+        ("path_sum", "BLOCK_N = 256", "BLOCK_N = 128", set()),
+        ("linear_confidence", "    # Bases are", "    # Addresses are", set()),
+        ("mlp_confidence", "rows = max(1, samples)", "rows = max(2, samples)", set()),
+        ("tiles", "Tile(128, 64, 1, 64, 8, 3)", "Tile(128, 64, 1, 64, 8, 4)", set()),
+    ],
+)  # fmt: skip
+def test_an_edit_changes_the_keys_of_its_kernel_and_of_those_that_import_it(
+    file: str, old: str, new: str, kernels: set[str], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(FOLDER, tmp_path / "kernels"))
+    text = (copy / f"{file}.py").read_text()
+    assert old in text
+    (copy / f"{file}.py").write_text(text.replace(old, new))
+    for kernel in ALL_KERNELS:
+        own = [case for case in CASES if case.kernel == kernel]
+        stale = [case for case in own if key(case, copy) != key(case)]
+        assert stale == (own if kernel in kernels else []), kernel
+
+
+def test_a_key_is_that_of_one_configuration_and_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len({key(case) for case in CASES}) == len(CASES)
+    case = CASES[0]
+    assert key(replace(case)) == key(case)
+    assert key(replace(case, warps=case.warps * 2)) != key(case)
+    assert key(replace(case, constants=case.constants | {"BLOCK_N": 32})) != key(case)
+    before = key(case)
+    monkeypatch.setattr(triton, "__version__", "0.0.0")
+    assert key(case) != before
+
+
+def test_only_what_has_changed_is_compiled() -> None:
+    rows = {case.name: replace(COMMITTED[case.name], key=key(case)) for case in CASES}
+    assert changed(CASES, rows) == []
+    first, second, *_ = CASES
+    rows[first.name] = replace(rows[first.name], key="0" * 16)
+    del rows[second.name]
+    assert changed(CASES, rows) == [first, second]

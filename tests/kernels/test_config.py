@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from lc_engine.kernels import config
-from lc_engine.kernels.config import TARGETS, Tile
+from lc_engine.kernels.dtypes import compute_dtype, precision
+from lc_engine.kernels.targets import TARGETS, target_of
+from lc_engine.kernels.tiles import Tile
 
 ARCHS = list(TARGETS)
 
@@ -101,8 +103,8 @@ def test_hidden_block(width: int, block: int) -> None:
 @pytest.mark.parametrize("arch", ARCHS)
 def test_float32_products_keep_float32_digits(arch: str) -> None:
     exact = "ieee" if arch == "gfx942" else "tf32x3"
-    assert config.precision(TARGETS[arch], torch.float32) == exact
-    assert config.precision(TARGETS[arch], torch.bfloat16) == "ieee"
+    assert precision(TARGETS[arch], torch.float32) == exact
+    assert precision(TARGETS[arch], torch.bfloat16) == "ieee"
 
 
 def test_operands_meet_in_a_dtype_that_holds_both(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,14 +112,14 @@ def test_operands_meet_in_a_dtype_that_holds_both(monkeypatch: pytest.MonkeyPatc
         torch.zeros(1, dtype=d) for d in (torch.half, torch.bfloat16, torch.float)
     )
     monkeypatch.setenv("TRITON_INTERPRET", "0")
-    assert config.compute_dtype(brain, brain) == torch.bfloat16
-    assert config.compute_dtype(brain, half) == torch.float32
-    assert config.compute_dtype(half, single) == torch.float32
+    assert compute_dtype(brain, brain) == torch.bfloat16
+    assert compute_dtype(brain, half) == torch.float32
+    assert compute_dtype(half, single) == torch.float32
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    assert config.compute_dtype(brain, brain) == torch.float32
+    assert compute_dtype(brain, brain) == torch.float32
 
 
 def test_the_host_stands_for_one_unit_of_an_h100() -> None:
-    target = config.target_of(torch.device("cpu"))
+    target = target_of(torch.device("cpu"))
     assert (target.arch, target.units) == ("sm_90", 1)
     assert config.splits(target, 10_000, 128, 50) == 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lc_engine.kernels import config, work_model
-from lc_engine.kernels.config import Tile
 from lc_engine.kernels.floors import LAUNCHES, Launch, lines
+from lc_engine.kernels.tiles import Tile
 from lc_engine.kernels.work_model import DEVICES, Estimate, Work
 
 TILE = Tile(rows=16, classes=8, sub_models=2, depth=16, warps=4, stages=2)

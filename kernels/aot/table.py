@@ -1,0 +1,44 @@
+"""The committed table: Triton's version and a report per case, as CSV."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING
+
+import triton
+
+from lc_engine.kernels.aot.compile import Report
+from lc_engine.kernels.aot.keys import key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from lc_engine.kernels.aot.cases import Case
+
+
+def read_table(path: Path) -> tuple[str, dict[str, Report]]:
+    """Return the Triton version that made a table, and its reports by the cases' names."""
+    with path.open(newline="") as file:
+        version = file.readline().removeprefix("# triton ").strip()
+        rows = [
+            Report(row.pop("name"), row.pop("key"), **{k: int(v) for k, v in row.items()})
+            for row in csv.DictReader(file)
+        ]
+    return version, {row.name: row for row in rows}
+
+
+def write_table(path: Path, reports: Iterable[Report]) -> None:
+    """Write a table that `read_table` reads."""
+    with path.open("w", newline="") as file:
+        file.write(f"# triton {triton.__version__}\n")
+        names = [field.name for field in fields(Report)]
+        table = csv.DictWriter(file, names, lineterminator="\n")
+        table.writeheader()
+        table.writerows(asdict(report) for report in reports)
+
+
+def changed(cases: Iterable[Case], rows: Mapping[str, Report]) -> list[Case]:
+    """Return the cases that have no row with their key."""
+    return [case for case in cases if case.name not in rows or rows[case.name].key != key(case)]
