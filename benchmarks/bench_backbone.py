@@ -1,8 +1,8 @@
-"""Whole backbones: pictures in files under K masked models, against the released code's way.
+"""Whole backbones on image files under K masked models, compared with the released code.
 
-Both ways decode the same PNG files and give class-prototype scores along the same path. The
-released way gets a DataLoader with as many workers as there are processors. For all 50 points and
-256 pictures, see `benchmarks.backbone.speed`.
+Both decode the same PNG files and return class-prototype scores along the same path. The released
+code gets a DataLoader with as many workers as there are processors. For all 50 points and 256
+images, see `benchmarks.backbone.speed`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import lc_engine as lc
-from benchmarks.backbone.setup import MODELS, model, released_way, transform, write_pictures
+from benchmarks.backbone.setup import MODELS, model, released_way, transform, write_images
 from lc_engine.data.readers.images import ImageFolderSource
 
 ROWS, SIDE = 32, 224
@@ -23,7 +23,7 @@ PATHS = {
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("pictures"), ROWS)
+    return write_images(tmp_path_factory.mktemp("images"), ROWS)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
     ],
 )
 def test_backbone(benchmark, folder, name, way, path):
-    benchmark.group = f"{name}, {ROWS} pictures of 224 px"
+    benchmark.group = f"{name}, {ROWS} images of 224 px"
     benchmark.name = f"{way}, {path}"
     if way == "released way":
 

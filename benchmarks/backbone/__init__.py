@@ -1,1 +1,1 @@
-"""Whole backbones on picture files, against the way of the released code."""
+"""Whole backbones on image files, compared with the released code."""

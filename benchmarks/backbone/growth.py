@@ -1,8 +1,8 @@
-"""How the engine's time grows with K and with N, on EfficientNet-Lite0 and picture files.
+"""Growth of the engine's time with K and N, on EfficientNet-Lite0 and image files.
 
 python -m benchmarks.backbone.growth --rounds 3
 
-Other networks by --model, with what `pretrain` wrote as --weights.
+Other networks: --model, with a file of `pretrain` as --weights.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import lc_engine as lc
-from benchmarks.backbone.setup import MODELS, write_pictures
+from benchmarks.backbone.setup import MODELS, write_images
 from benchmarks.backbone.speed import engine
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     cases = [(64, 5), (64, 50), (256, 5), (256, 50)]
     seconds: dict[tuple[int, int], list[float]] = {case: [] for case in cases}
     with tempfile.TemporaryDirectory() as scratch:
-        folders = {n: write_pictures(Path(scratch) / str(n), n) for n in (64, 256)}
+        folders = {n: write_images(Path(scratch) / str(n), n) for n in (64, 256)}
         for _ in range(asked.rounds):
             for rows, points in cases:
                 # The same capacities, from 1 to 0.98^49, whatever their number.

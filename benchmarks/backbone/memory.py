@@ -1,9 +1,8 @@
-"""Peak memory of scoring, beside one plain forward of the same batches; each in its own process.
+"""Peak memory of scoring and of a plain forward of the same batches, each in its own process.
 
 python -m benchmarks.backbone.memory
 
-A process loads the model and reads the pictures in both cases; the engine may take one copy of the
-weights more than the forward.
+Both processes load the model and read the images; the engine may use one copy of the weights more.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pathlib import Path
 import torch
 
 import lc_engine as lc
-from benchmarks.backbone.setup import MODELS, model, transform, write_pictures
+from benchmarks.backbone.setup import MODELS, model, transform, write_images
 from lc_engine.data.readers.images import ImageFolderSource
 from lc_engine.scoring.score import BATCH_ROWS
 
@@ -47,7 +46,7 @@ def main() -> None:
         run(one[0], one[1], Path(one[2]))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        folder = write_pictures(Path(scratch), ROWS)
+        folder = write_images(Path(scratch), ROWS)
         for name in MODELS:
             weights = sum(p.numel() * 4 for p in model(name).parameters()) / 2**20
             print(f"{name}: a copy of the weights is {weights:.0f} MiB")

@@ -1,14 +1,14 @@
-"""How well fewer points and bfloat16 rank, and what they cost: 2,000 digits at 96 px.
+"""Rankings by fewer points and by other dtypes, and their cost: 2,000 digits at 96 px.
 
 python -m benchmarks.backbone.ranking --rows 2000 --out ranking.json
 python -m benchmarks.backbone.ranking --model resnet18 --weights resnet18.safetensors --out r18.json
 
 --weights is a file of `benchmarks.backbone.pretrain`: a ranking by seeded weights means little.
---ways runs those only whose name has one of the texts given (from the beginning of a word on, so
-that "6 fitted" is not "16 fitted"). The points of fitted paths are written for `speed --fitted`.
+--ways selects ways by a part of their name (from the beginning of a word on, so that "6 fitted" is
+not "16 fitted"). The points of fitted paths are written for `speed --fitted`.
 
-Everything is compared with the 50 geometric capacities of the paper in float32, by the loss: the
-rank correlation, and the share of the easiest and of the hardest tenth that is the same.
+Losses are compared with those of the paper's 50 geometric capacities in float32: by rank
+correlation, and by the share of the easiest and of the hardest 10 % of rows that is the same.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ import numpy as np
 from scipy import stats
 
 import lc_engine as lc
-from benchmarks.backbone.setup import MODELS, TRAINED_SIDE, model, transform, write_pictures
+from benchmarks.backbone.setup import MODELS, TRAINED_SIDE, model, transform, write_images
 from lc_engine.data.readers.images import ImageFolderSource
 
 GEOMETRIC = lc.LearningPath.geometric(50, 0.02)
 LOWEST = GEOMETRIC.capacities[-1]
-# Of the rows, those that choose the points of a fitted path; it is timed with the scores.
+# Rows that choose the points of a fitted path; fitting is part of the time.
 SAMPLES = 128
 REFERENCE = "50 points, float32"
-# Path, or the number of points to be fitted; what the scorer is given besides.
+# Path, or number of points to fit; further options of the scorer.
 WAYS: dict[str, tuple[lc.LearningPath | int, dict[str, object]]] = {
     REFERENCE: (GEOMETRIC, {"dtype": "float32"}),
     "50 points, bfloat16": (GEOMETRIC, {"dtype": "bfloat16"}),
@@ -60,7 +60,7 @@ WAYS: dict[str, tuple[lc.LearningPath | int, dict[str, object]]] = {
 
 
 def same_share(a: np.ndarray, b: np.ndarray, share: float) -> float:
-    """Share of the lowest (share > 0) or the highest rows (share < 0) that two scores agree on."""
+    """Return the share of the lowest (share > 0) or highest (< 0) rows that two scores agree on."""
     count = round(abs(share) * len(a))
     tail = slice(None, count) if share > 0 else slice(-count, None)
     return len(np.intersect1d(np.argsort(a)[tail], np.argsort(b)[tail])) / count
@@ -71,22 +71,22 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, default=MODELS[0])
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--side", type=int, default=TRAINED_SIDE)
-    parser.add_argument("--ways", nargs="+", default=[""], help="beside the reference")
+    parser.add_argument("--ways", nargs="+", default=[""], help="in addition to the reference")
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    # The reference comes first in any case.
+    # The reference always comes first.
     ways = {
         way: made
         for way, made in WAYS.items()
         if way == REFERENCE or any(f" {part}" in f" {way}" for part in asked.ways)
     }
     if len(ways) == 1 and asked.ways != [REFERENCE]:
-        parser.error(f"--ways: {asked.ways} are in none of {', '.join(WAYS)}")
+        parser.error(f"--ways: no name has one of {asked.ways}; there are {', '.join(WAYS)}")
     found: dict[str, dict[str, Any]] = {}
     reference: np.ndarray | None = None
     with tempfile.TemporaryDirectory() as scratch:
-        folder = write_pictures(Path(scratch), asked.rows)
+        folder = write_images(Path(scratch), asked.rows)
         for way, (path, more) in ways.items():
             source = ImageFolderSource(folder, transform(asked.side), None)
             whole = GEOMETRIC if isinstance(path, int) else path
@@ -102,8 +102,8 @@ def main() -> None:
             found[way] = {
                 "seconds": seconds,
                 "Spearman": float(stats.spearmanr(loss, reference).statistic),
-                "same easiest tenth": same_share(loss, reference, 0.1),
-                "same hardest tenth": same_share(loss, reference, -0.1),
+                "same easiest 10 %": same_share(loss, reference, 0.1),
+                "same hardest 10 %": same_share(loss, reference, -0.1),
                 "largest difference in loss": float(np.abs(loss - reference).max()),
             }
             if "points" in table.column_names:

@@ -1,4 +1,4 @@
-"""What the backbone benchmarks share: the models, and real pictures as files."""
+"""Models and image files of the backbone benchmarks."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from lc_engine.path.learning_path import LearningPath
 
 MODELS = ("EfficientNet-Lite0", "resnet18", "vit_tiny_patch16_224")
-TRAINED_SIDE = 96  # of the pictures that `pretrain` ends with and `ranking` scores
+TRAINED_SIDE = 96  # of the images that `pretrain` ends with and `ranking` scores
 
 
 def untrained(name: str, side: int, **keywords: Any) -> torch.nn.Module:
-    """Make a timm model with seeded weights for pictures of a side."""
+    """Return a timm model with seeded weights for images of a side length."""
     torch.manual_seed(0)
-    # timm starts a ResNet with blocks that are multiplied by 0, which are computed in no time.
+    # timm initializes the last norm of a ResNet's blocks to 0: nothing would be left to multiply.
     fixed = {"zero_init_last": False} if name == "resnet18" else {"img_size": side}
     return timm.create_model(name, pretrained=False, **fixed, **keywords)
 
 
 @functools.cache
 def model(name: str, weights: Path | None = None, side: int = 224) -> torch.nn.Module:
-    """Load a model for pictures of a side.
+    """Load a model for images of a side length.
 
-    No package carries trained weights but of EfficientNet-Lite0: without a file that
-    `benchmarks.backbone.pretrain` wrote, the others are seeded, which is enough for timing.
+    Packages carry trained weights of EfficientNet-Lite0 only: without a file of
+    `benchmarks.backbone.pretrain`, the others have seeded weights, which is enough for timing.
     """
     if name == "EfficientNet-Lite0":
         if weights is not None:
@@ -62,8 +62,8 @@ def transform(side: int):
     return ModelSpec("efficientnet-lite0", image_size=side).load().transform
 
 
-def write_pictures(root: Path, rows: int) -> Path:
-    """Write real MNIST digits as PNG files, a sub-folder per class; gives the folder."""
+def write_images(root: Path, rows: int) -> Path:
+    """Write MNIST digits as PNG files, one sub-folder per class, and return the folder."""
     digits.write_folders(root, -(-rows // 10), 0, seed=0)
     for surplus in sorted((root / "train").glob("*/*.png"))[rows:]:
         surplus.unlink()
@@ -71,7 +71,7 @@ def write_pictures(root: Path, rows: int) -> Path:
 
 
 class Files(torch.utils.data.Dataset):
-    """The pictures as the released code reads them."""
+    """The images, read as the released code reads them."""
 
     def __init__(self, folder: Path, side: int) -> None:
         self.files = sorted(folder.glob("*/*.png"))
@@ -81,8 +81,8 @@ class Files(torch.utils.data.Dataset):
         return len(self.files)
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        picture = decode_image(self.files[i].read_bytes())
-        return transform(self.side)(picture), int(self.files[i].parent.name)
+        image = decode_image(self.files[i].read_bytes())
+        return transform(self.side)(image), int(self.files[i].parent.name)
 
 
 def released_way(
@@ -93,7 +93,7 @@ def released_way(
     workers: int,
     weights: Path | None = None,
 ) -> PathScores:
-    """Score as the released code does: a pass over the files per sub-model."""
+    """Score like the released code: one pass over the files per sub-model."""
 
     def read():
         return torch.utils.data.DataLoader(Files(folder, side), batch_size=32, num_workers=workers)

@@ -1,4 +1,4 @@
-"""Time the engine and the released code's way in turns, on picture files, and compare the scores.
+"""Time the engine and the released code in turns, on image files, and compare their scores.
 
 python -m benchmarks.backbone.speed --model resnet18 --rows 256 --points 50 --out resnet18.json
 
@@ -6,9 +6,9 @@ Without --weights (a file of `benchmarks.backbone.pretrain`) all but EfficientNe
 weights. The short paths (--few) are the Gauss points of the 50, or with --fitted those that a run
 of `benchmarks.backbone.ranking` chose and wrote, so that choosing them is not part of the time.
 
-The released way gets the number of workers that is fastest on the first sub-models. Every way
-scores the same files; the engine's first score on a scorer (weights copied, batch norms folded,
-dtype measured) is part of its time.
+The released code gets the number of workers that is fastest on the first sub-models. All ways score
+the same files; the engine's time includes preparing a scorer (weights copied, batch norms folded,
+dtype measured).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import torch
 from scipy import stats
 
 import lc_engine as lc
-from benchmarks.backbone.setup import MODELS, model, released_way, transform, write_pictures
+from benchmarks.backbone.setup import MODELS, model, released_way, transform, write_images
 from lc_engine.data.readers.images import ImageFolderSource
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ SIDE = 224
 
 
 def fastest_workers(name: str, folder: Path, weights: Path | None) -> int:
-    """Choose the DataLoader's workers by the first two sub-models."""
+    """Return the number of DataLoader workers that is fastest on two sub-models."""
     short = lc.LearningPath.geometric(2, 0.02)
     seconds = {}
     for workers in (0, 1, torch.get_num_threads()):
@@ -48,9 +48,9 @@ def fastest_workers(name: str, folder: Path, weights: Path | None) -> int:
 
 
 def short_path(points: int, dtype: str, ranking: Path | None) -> lc.LearningPath:
-    """Give Gauss points of the paper's path, or those fitted in a run of `ranking`.
+    """Return Gauss points of the paper's path, or those fitted in a run of `ranking`.
 
-    In that dtype, if the run has such, else in bfloat16.
+    Those fitted in this dtype if the run has them, else in bfloat16.
     """
     if ranking is None:
         return lc.LearningPath.geometric(50, 0.02).condensed(points)
@@ -58,7 +58,7 @@ def short_path(points: int, dtype: str, ranking: Path | None) -> lc.LearningPath
     for way in (f"{points} fitted points, {dtype}", f"{points} fitted points, bfloat16"):
         if way in ways:
             return lc.LearningPath.from_dict(ways[way]["path"])
-    raise SystemExit(f"{ranking} holds no {way!r}, but {', '.join(ways)}")
+    raise SystemExit(f"{ranking} has no {way!r}, only {', '.join(ways)}")
 
 
 def engine(
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--few", default="16,8", help="points of the short paths")
     parser.add_argument(
-        "--dtypes", default="auto", help="of auto, float32, bfloat16, int8; float32 is run anyway"
+        "--dtypes", default="auto", help="of auto, bfloat16, int8; float32 always runs"
     )
     parser.add_argument("--fitted", type=Path, help="what a run of ranking wrote")
     parser.add_argument("--rows", type=int, default=256)
@@ -91,9 +91,9 @@ def main() -> None:
         for n in few
     }
     with tempfile.TemporaryDirectory() as scratch:
-        folder = write_pictures(Path(scratch), asked.rows)
+        folder = write_images(Path(scratch), asked.rows)
         name, weights = asked.model, asked.weights
-        workers = fastest_workers(name, write_pictures(Path(scratch) / "few", 64), weights)
+        workers = fastest_workers(name, write_images(Path(scratch) / "few", 64), weights)
 
         def released() -> np.ndarray:
             return released_way(name, folder, SIDE, whole, workers, weights).loss.numpy()

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.backbone.setup import MODELS, write_pictures
+from benchmarks.backbone.setup import MODELS, write_images
 from benchmarks.backbone.speed import engine
 from lc_engine import LearningPath
 from lc_engine.backbone import tuning
@@ -56,8 +56,9 @@ def main() -> None:
     path = LearningPath.geometric(asked.points, 1 - asked.lowest ** (1 / (asked.points - 1)))
     seconds: list[list[float]] = [[] for _ in values]
     with tempfile.TemporaryDirectory() as scratch:
-        folder = write_pictures(Path(scratch), asked.rows)
+        folder = write_images(Path(scratch), asked.rows)
         try:
+            engine(asked.model, folder, path, asked.dtype)  # warms up
             for _ in range(asked.rounds):
                 for value, times in zip(values, seconds, strict=True):
                     table[key] = value

@@ -25,7 +25,7 @@ from scipy import stats
 from torch.utils.data import DataLoader, TensorDataset
 
 import lc_engine as lc
-from benchmarks.backbone.setup import MODELS, Files, model, write_pictures
+from benchmarks.backbone.setup import MODELS, Files, model, write_images
 from lc_engine import naive
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ COLUMNS = ("model", "way", "rows", "points", "seconds", "times", "spearman", "di
 def decoded(rows: int) -> tuple[Tensor, Tensor]:
     """Give pictures (N, 3, 224, 224) and labels (N,) on the host."""
     with tempfile.TemporaryDirectory() as scratch:
-        files = Files(write_pictures(Path(scratch), rows), SIDE)
+        files = Files(write_images(Path(scratch), rows), SIDE)
         pictures = [files[i] for i in range(len(files))]
     return torch.stack([x for x, _ in pictures]), torch.tensor([y for _, y in pictures])
 

@@ -1,1 +1,1 @@
-"""A whole network at K capacities, in a copy that is made fast."""
+"""A whole network at K capacities, in an optimized copy."""

@@ -48,7 +48,7 @@ class MaskedWeights:
         self._stage = self._pristine[0].new_empty(most, dtype=torch.uint8)
 
     def write(self, k: int) -> None:
-        """Write the weights of sub-model k, or all weights as they are (`WHOLE`)."""
+        """Write the weights of sub-model k, or the unmasked weights (`WHOLE`)."""
         whole = [-torch.inf] * len(self._live)
         thresholds = whole if k == WHOLE else self._thresholds[k].tolist()
         for group in self._groups():

@@ -69,9 +69,9 @@ class ModelCopy:
         masked: the modules whose weights differ between sub-models.
         layers: those of them that get kernels of their own (`recognize.has_kernel`).
         classifier: name of the module whose inputs and outputs stay what they are; None: no module.
-        dtype: of weights and activations in the end, where they are not int8.
-        int8: whether layers multiply in int8.
-        dropout: whether inputs of masked modules are dropped, so that no two of them run as one.
+        dtype: of weights and activations after all passes, where they are not int8.
+        int8: whether layers may multiply in int8.
+        dropout: whether inputs of masked modules are dropped: no two of them run in one call then.
 
         attention: context in which forwards run; set by cpu_attention.
         factors: by name of a convolution's weight (E, …), the factor (E, 1, …) of the norm that
@@ -105,7 +105,7 @@ class ModelCopy:
 
     def __post_init__(self) -> None:
         self.tap = Tap(self.model, self.classifier)
-        # As it is before the forwards over the example.
+        # Before the forwards over the example, which may write to buffers.
         self.state = ModelState(self.model)
 
 
@@ -116,12 +116,12 @@ def copied(model: nn.Module) -> nn.Module:
         ValueError: it holds what cannot be copied.
     """
     try:
-        # Tensors of inference mode would refuse what a forward outside of it writes to them.
+        # A forward outside of inference mode cannot write to tensors made in it.
         with torch.inference_mode(False):
             twin = copy.deepcopy(model)
-    except Exception as error:  # a module may hold anything
+    except Exception as error:  # copying runs any code
         raise ValueError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}), and its "
-            "sub-models are made in a copy: take what is neither tensor nor module out of it"
+            "sub-models run in a copy: remove what is neither tensor nor module from it"
         ) from error
     return twin.eval().requires_grad_(False)

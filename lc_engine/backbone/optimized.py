@@ -1,4 +1,4 @@
-"""The sub-models of a model, in a copy that passes made fast."""
+"""The sub-models of a model, in a copy optimized by passes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class OptimizedCopy:
-    """The sub-models of a model, in a copy of it that `PASSES` made fast.
+    """The sub-models of a model, in a copy of it optimized by `PASSES`.
 
     Args:
         model: any module; it is read, never written.

@@ -32,10 +32,10 @@ class TorchCalls(TorchFunctionMode):
 
 
 class ForwardCalls(TorchCalls):
-    """Sees the beginning and end of each module's forward too.
+    """Also runs callbacks before and after each module's forward.
 
     Args:
-        model: whose modules are meant.
+        model: whose modules are traced.
     """
 
     def __init__(self, model: nn.Module) -> None:

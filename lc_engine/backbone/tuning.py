@@ -1,28 +1,30 @@
 """Constants measured on one processor, each with the command that measures it again.
 
-The processor: 2 cores of an AMD EPYC (Zen 4) with AVX512-BF16 and AVX512-VNNI, without AMX. The
-command times whole runs with each value in turns and prints their ratios to the value below:
+Processor: 2 cores of an AMD EPYC (Zen 4) with AVX512-BF16 and AVX512-VNNI, without AMX. The command
 
-    python -m benchmarks.backbone.tune NAME VALUE … [--model NAME] [--dtype DTYPE]
+    python -m benchmarks.backbone.tune NAME VALUE … --model NAME --dtype DTYPE
 
-Entries of tables by dots, such as `SPARSE_BELOW.winograd.bfloat16`. Modules read these values when
-a copy is made or its weights change.
+(below: tune) times whole runs with each value in turns, and prints their ratios to the value here.
+An entry of a table is named with dots, such as SPARSE_BELOW.winograd.bfloat16.
 """
 
 from __future__ import annotations
 
-# Images of 224 × 224 pixels in one forward on a CPU. More leave the caches, fewer leave threads
-# waiting. By convolutions, by transformers, and by transformers in int8, whose calls take longer
-# beside their products: tune … 8 16 32 64 128 --model vit_tiny_patch16_224.
+# Images of 224 × 224 pixels per forward on a CPU: more overflow the caches, fewer cost calls.
+# tune IMAGES_OF_CONVOLUTIONS 8 12 32 --model resnet18
 IMAGES_OF_CONVOLUTIONS = 16
+# Tokens take less memory than pixels. tune IMAGES_OF_TOKENS 8 16 64 --model vit_tiny_patch16_224
 IMAGES_OF_TOKENS = 32
+# In int8 calls are a larger part of the time, and values between layers smaller.
+# tune IMAGES_OF_TOKENS_INT8 32 64 256 --model vit_tiny_patch16_224 --dtype int8 --rows 256
 IMAGES_OF_TOKENS_INT8 = 128
-# Masked convolutions, as a share of masked modules, from which a network counts as convolutional.
-# No network lies near it: not measured.
+# Share of convolutions among masked modules above which a network counts as convolutional. Chosen:
+# known networks are far from it.
 CONVOLUTIONAL_SHARE = 0.25
 
-# Density below which a sparse kernel beats each dense one: tune SPARSE_BELOW.dense.float32 …
-# --lowest 0.02; per layer, `pytest benchmarks/bench_sparse_layer.py --benchmark-only`.
+# Density below which a sparse kernel is faster than each dense one. Per layer:
+# pytest benchmarks/bench_sparse_layer.py benchmarks/bench_winograd.py --benchmark-only
+# tune SPARSE_BELOW.packed.bfloat16 0.3 0.8 --lowest 0.02
 SPARSE_BELOW: dict[str, dict[str, float]] = {
     "dense": {"float32": 0.7, "bfloat16": 0.55},
     "packed": {"float32": 0.7, "bfloat16": 0.55},
@@ -30,26 +32,26 @@ SPARSE_BELOW: dict[str, dict[str, float]] = {
     "int8": {"float32": 0.25, "bfloat16": 0.3},
     "int8_winograd": {"float32": 0.15, "bfloat16": 0.2},
 }
-# Gathering inputs and writing outputs costs the same at any density: what 1 / inputs and
-# 1 / outputs take off `SPARSE_BELOW`. tune SPARSE_OVERHEAD 4 8 16 --lowest 0.02.
+# What 1 / inputs and 1 / outputs take off that density: gathering inputs and writing outputs cost
+# the same at any density. tune SPARSE_OVERHEAD 4 16 --lowest 0.02
 SPARSE_OVERHEAD = 8.0
-# Input channels from which a convolution's sparse kernel fills vectors: tune … 8 16 32 --lowest
-# 0.02 --model EfficientNet-Lite0.
+# Input channels that fill the vectors of a sparse convolution. tune SPARSE_CHANNELS 8 32 --lowest
+# 0.02
 SPARSE_CHANNELS = 16
 
-# Below these channels, and tiles of 2 × 2 outputs, Winograd's transforms cost more than the
-# products they save: tune … 16 32 64 --model resnet18, or `pytest benchmarks/bench_winograd.py`.
+# Channels, and tiles of 2 × 2 outputs, from which Winograd's products save more than its transforms
+# cost. tune WINOGRAD_CHANNELS 16 64 --model resnet18; tune WINOGRAD_TILES 16 256 --model resnet18
 WINOGRAD_CHANNELS = 32
 WINOGRAD_TILES = 64
-# Rows (tokens or pixels) from which packing or quantizing a weight pays: tune … 64 256 1024.
+# Rows (tokens or pixels) from which packing or quantizing a weight pays. tune PACKED_ROWS 64 1024
 PACKED_ROWS = 256
 
-# Channels per vector of a max pooling, a rest is slower than torch: tune … 8 16 32 --model
-# resnet18.
+# Max poolings of multiples of these channels leave no remainder, which torch pools faster.
+# tune MAX_POOL_CHANNELS 8 32 --model resnet18
 MAX_POOL_CHANNELS = 16
 
-# Bounds on memory, chosen and not measured: outputs of the shared prefix, masked weights before
-# they are cast, and CUDA graphs (each holds the memory of its forwards).
+# Bounds on memory, chosen: outputs of the shared prefix, masked weights before they are cast, and
+# CUDA graphs, each of which keeps the memory of its forwards.
 PREFIX_BYTES = 256 << 20
 STAGE_BYTES = 64 << 20
 CUDA_GRAPHS = 4

@@ -23,7 +23,7 @@ needs_core = pytest.mark.skipif(contract.native() is None, reason="the C++ core 
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[int, ...]]]:
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[int, ...]]]:
     """The weight shapes of each int8 plan."""
     shapes: list[list[tuple[int, ...]]] = []
 
@@ -51,21 +51,21 @@ def distance(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 
 @needs_core
-def test_a_transformer_is_close_to_float32_and_its_mlps_run_in_one_call(made) -> None:
+def test_a_transformer_is_close_to_float32_and_its_mlps_run_in_one_call(plans) -> None:
     model, x = vit(), torch.randn(9, 3, 96, 96)
     with torch.inference_mode():
         exact = views(model, x, torch.float32).features(x, range(3))
-        assert not made
+        assert not plans
         copy = views(model, x, torch.int8)
         assert copy.dtype == unquantized_dtype()
         found = copy.features(x, range(3))
         assert torch.equal(copy.features(x, range(3)), found)
     for k in range(2):
         assert distance(found[k], exact[k]) < 0.03
-    assert made.count(["norm", (768, 192), (192, 768)]) >= 6
-    assert made.count(["norm", (576, 192)]) >= 6
-    assert made.count([(192, 192)]) >= 6
-    assert [(768, 192)] not in made
+    assert plans.count(["norm", (768, 192), (192, 768)]) >= 6
+    assert plans.count(["norm", (576, 192)]) >= 6
+    assert plans.count([(192, 192)]) >= 6
+    assert [(768, 192)] not in plans
 
 
 @needs_core
@@ -78,15 +78,15 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
 
 
 @needs_core
-def test_pointwise_convolutions_are_linear_layers(made) -> None:
+def test_pointwise_convolutions_are_linear_layers(plans) -> None:
     torch.manual_seed(0)
     model = timm.create_model("efficientnet_lite0", num_classes=5).eval()
     x = torch.randn(4, 3, 96, 96)
     with torch.inference_mode():
         exact = views(model, x, torch.float32).features(x, [0])
         found = views(model, x, torch.int8).features(x, [0])
-    assert len(made) >= 8  # over fewer pixels int8 is slower
-    assert all(len(shapes) == 1 for shapes in made)
+    assert len(plans) >= 8  # over fewer pixels int8 is slower
+    assert all(len(shapes) == 1 for shapes in plans)
     assert distance(found, exact) < 0.1
 
 
@@ -122,13 +122,13 @@ def test_convolutions_are_direct_or_by_winograds_method(monkeypatch: pytest.Monk
 
 
 @needs_core
-def test_dropout_between_the_layers_of_an_mlp(made) -> None:
+def test_dropout_between_the_layers_of_an_mlp(plans) -> None:
     model, x = vit(2), torch.randn(9, 3, 96, 96)
     masking = lc.Masking("dropout")
     with torch.inference_mode():
         exact = views(model, x, torch.float32, masking).features(x, [1])
         found = views(model, x, torch.int8, masking).features(x, [1])
-    assert [(768, 192)] in made
+    assert [(768, 192)] in plans
     assert distance(found, exact) < 0.03
 
 

@@ -1,7 +1,7 @@
-"""The rewrites that make a copy fast, one file each, in the order in which they are applied.
+"""The rewrites of a copy, one file each, in the order in which they are applied.
 
-A pass changes a `ModelCopy` in place, without changing what it computes but for rounding, and
-returns whether it changed something.
+A pass changes a `ModelCopy` in place, its results only by rounding, and returns whether it changed
+something.
 """
 
 from __future__ import annotations
@@ -40,6 +40,6 @@ PASSES: dict[str, Callable[[ModelCopy], bool]] = {
     "cast": cast.apply,
     # After cast: kernels depend on dtype and layout. It applies what earlier passes found.
     "fast_layers": fast_layers.apply,
-    # Last: it wraps the forwards that the others made.
+    # Last: it wraps the forwards that other passes replaced.
     "shared_prefix": shared_prefix.apply,
 }

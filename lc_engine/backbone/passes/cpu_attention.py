@@ -58,7 +58,7 @@ class FastAttention(TorchCalls):
     """
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run attention through the operator where it fits, and all else as it is."""
+        """Run attention through the operator if it fits, and everything else unchanged."""
         if func in _REPLACEMENTS:
             found = _REPLACEMENTS[func](*args, **kwargs)
             if found is not None:

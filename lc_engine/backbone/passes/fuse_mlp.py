@@ -23,7 +23,7 @@ def apply(copy: ModelCopy) -> bool:
     """Find layer norms and linear layers whose only consumer is a linear layer.
 
     An activation may be fused into the first linear layer. A chain has at most a norm and two
-    linear layers. Sets `copy.producers`, which fast_layers applies; the model stays as it is. A
+    linear layers. Sets `copy.producers`, which fast_layers applies; the model is not changed. A
     forward in which each consumer does the work of both must return the same numbers.
 
     Returns:

@@ -81,7 +81,7 @@ def _candidates(module: nn.Module, ran: list[Any], copy: ModelCopy) -> Iterator[
         return
     if not all(scale is None or _shapes(scale) == [width] for scale in scales):
         return
-    for ordered in permutations(qkv):  # a model may ask for its keys first
+    for ordered in permutations(qkv):  # a model may compute its keys first
         yield Block(
             module, (norm, second), ordered, projection, (hidden, output), scales, attention
         )
@@ -109,7 +109,7 @@ class _Trace(ForwardCalls):
     """Records what runs inside each module: modules with weights, and attention.
 
     Args:
-        model: whose modules are meant.
+        model: whose modules are traced.
     """
 
     def __init__(self, model: nn.Module) -> None:

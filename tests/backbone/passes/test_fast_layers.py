@@ -69,9 +69,9 @@ def network(name: str) -> nn.Module:
 def rewritten(layer: nn.Module, dtype: torch.dtype) -> ModelCopy:
     """Give a layer its kernels, if it has any."""
     layers = [layer] if has_kernel(layer, dtype) else []
-    made = ModelCopy(layer, torch.zeros(()), layers=layers, dtype=dtype)
-    assert fast_layers.apply(made) == bool(layers)
-    return made
+    changed = ModelCopy(layer, torch.zeros(()), layers=layers, dtype=dtype)
+    assert fast_layers.apply(changed) == bool(layers)
+    return changed
 
 
 @pytest.mark.parametrize("kind", ["magnitude", "random"])
@@ -100,12 +100,12 @@ def test_features_are_those_of_the_masked_model(counted, name, kind):
 def test_a_kernel_has_the_weights_of_the_time_when_it_was_built(counted):
     torch.manual_seed(0)
     layer, x = nn.Linear(64, 64), torch.randn(2, 50, 64)
-    made = rewritten(layer, torch.float32)
+    changed = rewritten(layer, torch.float32)
     with torch.no_grad():
         layer.weight *= torch.rand(64, 64) < 0.1
         first = layer(x)
         layer.weight *= 2
-        made.kernels.clear()
+        changed.kernels.clear()
         second = layer(x)
     assert counted.calls == 2
     torch.testing.assert_close(second - layer.bias, 2 * (first - layer.bias), rtol=1e-5, atol=1e-5)
@@ -211,12 +211,12 @@ def test_dense_linear_layers_are_packed_once(monkeypatch, dtype):
         x, few = torch.randn(3, 100, 72).to(dtype), torch.randn(3, 10, 72).to(dtype)
         with torch.inference_mode():
             wanted, wanted_few = layer(x), layer(few)
-            made = rewritten(layer, dtype)
+            changed = rewritten(layer, dtype)
             for _ in range(3):
                 torch.testing.assert_close(layer(x), wanted)
             assert len(packed) == 1
             layer.weight *= 2
-            made.kernels.clear()
+            changed.kernels.clear()
             assert torch.equal(layer(few), layer(few))
             assert not torch.equal(layer(few), wanted_few)
         assert len(packed) == 1  # too few rows to pack for

@@ -59,7 +59,7 @@ class Branches(nn.Module):
     def forward(self, x):
         y = self.one(x)
         if self.kind == "in between":
-            y += x  # the same tensor, but no longer what the layer gave
+            y += x  # the same tensor, but no longer the layer's output
         if self.kind == "functional":
             return self.act(y.clone()) + self.two(x) * y
         if self.kind == "kept":
