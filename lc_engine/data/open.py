@@ -1,4 +1,4 @@
-"""Open whatever holds the data: one function from a path or an object to a source."""
+"""From a path or an object that holds data to a source."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class SourceOpener(Protocol):
-    """A transform that opens data itself: those of a language model, which reads conversations."""
+    """A transform that opens the data itself, as that of a language model does."""
 
     def open_source(self, data: Any, form: str | None = None) -> Source:
-        """Open the data, in a format that is named or detected."""
+        """Open data whose format is `form`, or detected if that is None."""
         ...
 
 
@@ -51,34 +51,35 @@ def open_source(
 
     Args:
         data: one of
-            a folder of pictures with one sub-folder per class;
+            a folder of images with one sub-folder per class;
             a `.npy` file of features (N, ...), with `labels`;
-            a `.parquet` file or a folder of them, with a column of number lists or of pictures;
+            a `.parquet` file or a folder of them, with a column of number lists or of images;
             a folder written by `datasets.Dataset.save_to_disk`, or a `datasets.Dataset`, with an
             Image column or a column of number lists;
             a pair (features, labels) or a `TensorDataset` of tensors;
             a `.safetensors` file with a matrix and its labels; `.jsonl` (`.gz`, `.zst`) with a list
             of numbers and a label per line;
-            a `.tar` of pictures (WebDataset) or a folder of them;
+            a `.tar` of images (WebDataset) or a folder of them;
             a URL that fsspec knows, of `.parquet` or `.tar`, a file or a folder;
             any other torch data set of (input, label) pairs, map-style or iterable;
             with the transform of a language model, an instruction set;
             a source, which is returned as it is.
-        labels: the `.npy` file of integer labels that belongs to a `.npy` file of features.
+        labels: the `.npy` file of integer labels of a `.npy` file of features.
         transform: from an image (RGB, PIL) to the model's input tensor, or the `transform` of a
             language scorer; features and tensors are used as they are.
-        num_workers: threads that decode pictures; None takes one per processor, and one for a
-            torch data set whose code may not stand several (see `TorchDatasetSource`).
-        feature_column: the picture or feature column, where the data have columns.
-        label_column: likewise.
-        form: of an instruction set, where its fields do not tell it.
+        num_workers: threads that decode images; None takes one per processor, and one for a torch
+            data set whose code may not be thread-safe (see `TorchDatasetSource`).
+        feature_column: the image or feature column, where the data have columns.
+        label_column: the label column, likewise.
+        form: format of an instruction set; None detects it from the fields.
 
     Returns:
         The source.
 
     Raises:
-        FileNotFoundError: there is nothing at the path.
-        ValueError: data of an unknown kind, or whose form does not fit; the text says what to do.
+        FileNotFoundError: the path does not exist.
+        ValueError: data of an unknown kind, or that do not fit the arguments; the text says what
+            to do.
     """
     if isinstance(transform, SourceOpener):
         if isinstance(data, Source):
@@ -101,7 +102,7 @@ def open_source(
             label_column,
         )
     if labels is not None:
-        raise ValueError("labels goes with a path; give tensors as the pair (features, labels)")
+        raise ValueError("labels goes with a path; pass tensors as the pair (features, labels)")
     if isinstance(data, Source):
         return data
     if isinstance(data, torch.utils.data.TensorDataset):
@@ -116,10 +117,10 @@ def open_source(
 
         return hf.open_dataset(data, feature_column, label_column, transform, num_workers)
     if isinstance(data, torch.utils.data.DataLoader):
-        raise ValueError("data: a DataLoader gives batches, not rows; give its .dataset")
+        raise ValueError("data: a DataLoader yields batches, not rows; pass its .dataset")
     if isinstance(data, torch.utils.data.IterableDataset) or not hasattr(data, "__getitem__"):
         if not hasattr(data, "__iter__"):
-            raise ValueError(f"data: a {type(data).__name__} is no data set")
+            raise ValueError(f"data: a {type(data).__name__} is not a data set")
         from lc_engine.data.readers.iterable import IterableSource
 
         return IterableSource(data, transform, num_workers)
@@ -140,7 +141,7 @@ def _open_path(
         _check_remote(path)
     if path.suffix == ".npy":
         if labels is None:
-            raise ValueError(f"{path} holds features only: give the .npy file of labels too")
+            raise ValueError(f"{path} holds features only: pass the .npy file of labels too")
         return NpySource(path, labels)
     if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
         from lc_engine.data.readers.parquet_images import open_parquet

@@ -1,4 +1,4 @@
-"""Features and labels as arrays: tensors in memory, and `.npy` files by memory map."""
+"""Features and labels as arrays: tensors in memory, and `.npy` files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ArraySource(BlockSource):
 
     def _reader(self, start: int) -> Callable[[range], Block]:
         def read(rows: range) -> Block:
-            # A copy, so that a batch never changes under the consumer, nor the data through it.
+            # A copy, so that neither the data nor a batch change through the other.
             features = self.features[rows.start : rows.stop].copy(order="C")
             return Block(features, self.labels[rows.start : rows.stop].astype(np.int64), {})
 
@@ -47,12 +47,12 @@ class ArraySource(BlockSource):
 
     def digest(self) -> str:
         """Hash the contents."""
-        seen = hashlib.sha256()
+        digest = hashlib.sha256()
         for array in (self.features, self.labels):
-            seen.update(f"{array.dtype.str} {array.shape}\n".encode())
+            digest.update(f"{array.dtype.str} {array.shape}\n".encode())
             for start in range(0, len(array), 65536):
-                seen.update(np.ascontiguousarray(array[start : start + 65536]).data)
-        return seen.hexdigest()
+                digest.update(np.ascontiguousarray(array[start : start + 65536]).data)
+        return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """Return the kind, the shape and the dtype."""
@@ -68,9 +68,9 @@ class NpySource(BlockSource):
     """`features.npy` (N, ...) with `labels.npy` (N,), read block by block, never whole.
 
     Raises:
-        FileNotFoundError: one of the files is not there.
-        ValueError: not a `.npy` file, pickled objects, a wrong dtype, shape or order of the
-            elements, different lengths.
+        FileNotFoundError: one of the files does not exist.
+        ValueError: not a `.npy` file, pickled objects, a wrong dtype, shape or memory order,
+            different lengths.
     """
 
     def __init__(self, features: Path, labels: Path) -> None:
@@ -92,7 +92,7 @@ class NpySource(BlockSource):
         return read
 
     def digest(self) -> str:
-        """Hash the name, size and time of change of both files."""
+        """Hash the name, size and modification time of both files."""
         return files_digest(self.paths)
 
     def describe(self) -> dict[str, Any]:
@@ -110,13 +110,13 @@ def open_npy(path: Path) -> np.memmap[Any, Any]:
     """Map a `.npy` file into memory; never unpickle.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: not a `.npy` file in C order, or one that holds pickled objects.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no such file") from None
+        raise FileNotFoundError(f"{path}: no such file") from None
     except (ValueError, EOFError, OSError) as error:
         hint = (
             "it holds pickled Python objects, which could run code; save it again as numbers"
@@ -125,10 +125,10 @@ def open_npy(path: Path) -> np.memmap[Any, Any]:
         )
         raise ValueError(f"{path} cannot be read as a .npy array: {hint}") from None
     if not isinstance(array, np.memmap):
-        raise ValueError(f"{path} is an archive of arrays (.npz); give one .npy file")
+        raise ValueError(f"{path} is an archive of arrays (.npz); pass a .npy file")
     if not array.flags.c_contiguous:
         raise ValueError(
-            f"{path} is stored column by column (Fortran order), so its rows cannot be streamed; "
+            f"{path} is in Fortran order, so its rows cannot be streamed; "
             "save np.ascontiguousarray of it"
         )
     return array
@@ -139,8 +139,7 @@ def read_rows(
 ) -> np.ndarray:
     """Read rows of a `.npy` file into fresh memory.
 
-    Not through the map: pages touched there would stay with the process, and its memory would grow
-    to the size of the file.
+    Not through the map, whose pages would stay resident until the process holds the whole file.
     """
     row_items = int(np.prod(mapped.shape[1:]))
     flat = np.fromfile(
@@ -154,18 +153,18 @@ def read_rows(
 
 
 def files_digest(paths: Sequence[Path]) -> str:
-    """Hash the names, sizes and times of change of files."""
-    seen = hashlib.sha256()
+    """Hash the names, sizes and modification times of files."""
+    digest = hashlib.sha256()
     for path in paths:
         state = path.stat()
-        seen.update(f"{path.name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
-    return seen.hexdigest()
+        digest.update(f"{path.name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def _array(name: str, value: Any) -> np.ndarray:
     if isinstance(value, torch.Tensor):
         if value.dtype == torch.bfloat16:
-            value = value.float()  # NumPy has no bfloat16; float32 holds the same numbers
+            value = value.float()  # NumPy has no bfloat16; float32 represents it exactly
         return np.asarray(value.detach().cpu().numpy())
     if isinstance(value, np.ndarray):
         return value
@@ -173,7 +172,7 @@ def _array(name: str, value: Any) -> np.ndarray:
 
 
 def check_features(name: str, array: np.ndarray) -> np.ndarray:
-    """Return `array` if it can hold features; `name` is for the error."""
+    """Return `array` if it is a valid array of features; `name` is for the error."""
     if array.dtype.name not in _FEATURE_DTYPES:
         raise ValueError(f"{name} must be {', '.join(_FEATURE_DTYPES)}, got {array.dtype}")
     if array.ndim < 2:
@@ -182,7 +181,7 @@ def check_features(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def check_labels(name: str, array: np.ndarray, rows: int) -> np.ndarray:
-    """Return `array` if it can hold the labels of `rows` rows; `name` is for the error."""
+    """Return `array` if it is a valid array of labels of `rows` rows; `name` is for the error."""
     if array.dtype.kind not in "iu":
         raise ValueError(f"{name} must be integers, got {array.dtype}")
     if array.shape != (rows,):

@@ -1,4 +1,4 @@
-"""Sources that read many rows at once: feature matrices in memory, in `.npy` and in Arrow."""
+"""Base of the sources that read many rows at once: feature matrices in memory, files and Arrow."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from lc_engine.data.mostly import Mostly
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Blocks kept ready while the consumer computes: one to take, one being read.
+# Blocks read ahead of the consumer: one ready, one being read.
 _AHEAD = 2
-# Of a batch of plain features: large enough that what is done once per batch does not show, small
-# enough that what was just read is still in the cache.
+# Values in a batch of plain features: enough to amortize the cost of a batch, few enough to stay in
+# the cache between reading and scoring.
 _BATCH_VALUES = 1 << 21
-_PICTURES = 64
+# Rows of a batch of anything else, such as images in a `.npy` file.
+_BATCH_ROWS = 64
 
 
 class Block(NamedTuple):
-    """Consecutive rows as they were read, not yet judged.
+    """Consecutive rows as read, without their status.
 
     Attributes:
-        features: (B, ...) floating point; anything in rows that are unreadable.
+        features: (B, ...) floating point; undefined in unreadable rows.
         labels: (B,) int64; −1 where there is none.
-        unreadable: row in the block -> what is wrong with it.
+        unreadable: row of the block -> what is wrong with it.
     """
 
     features: np.ndarray
@@ -47,19 +48,20 @@ class BlockSource(ABC):
 
     def __init__(self, classes: list[str] | None = None) -> None:
         self.classes = classes
-        # Readers that came to an end, by the row where they stand: the next shard goes on there.
-        # A Parquet row group cannot be entered in the middle without decoding what is before.
+        # Readers by the row they stopped at, where the next shard continues: entering a Parquet
+        # row group in the middle would decode all rows before.
         self._idle: dict[int, Callable[[range], Block]] = {}
 
     @property
     def batch_rows(self) -> int:
-        """Rows of a batch, where nobody says: few of anything but plain features (N, D)."""
+        """Default rows of a batch: many of plain features (N, D), few of anything else."""
         shape = self.describe()["shape"]
-        return max(_PICTURES, _BATCH_VALUES // max(1, *shape)) if len(shape) == 1 else _PICTURES
+        rows = _BATCH_VALUES // max(1, *shape) if len(shape) == 1 else 0
+        return max(_BATCH_ROWS, rows)
 
     @property
     def shard_rows(self) -> int:
-        """Rows of a shard, where nobody says."""
+        """Default rows of a shard."""
         return 1 << 18
 
     @abstractmethod
@@ -68,15 +70,15 @@ class BlockSource(ABC):
 
     @abstractmethod
     def _reader(self, start: int) -> Callable[[range], Block]:
-        """Return a function that reads ranges of rows, called in order from row `start` on."""
+        """Return a function that reads ranges of rows; it is called in order, from `start` on."""
 
     @abstractmethod
     def digest(self) -> str:
-        """Return a fingerprint of the input."""
+        """Return a fingerprint of the data."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Return what the input is, as JSON."""
+        """Return a description of the data, as JSON."""
 
     def batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """Read rows [start, stop) in order; see `Source.batches`."""
@@ -94,7 +96,7 @@ class BlockSource(ABC):
 
 
 def to_batch(rows: range, block: Block, classes: list[str] | None) -> Batch:
-    """Give every row of a block its status, and the inputs of those that are ok."""
+    """Return a block as a batch, each row with its status."""
     features, labels, unreadable = block
     status, detail = Mostly(len(rows), batch.OK), Mostly(len(rows), "")
 
@@ -125,9 +127,10 @@ def to_batch(rows: range, block: Block, classes: list[str] | None) -> Batch:
 
 
 def _non_finite_rows(features: np.ndarray) -> np.ndarray:
+    """Return the indices of rows that hold NaN or infinity."""
     flat = features.reshape(len(features), -1) if features.size else features.reshape(0, 0)
     with np.errstate(over="ignore", invalid="ignore"):
-        # NaN and infinity survive a sum: one pass that writes nothing clears almost every block.
+        # NaN and infinity propagate through a sum, which clears almost every block in one pass.
         if np.isfinite(flat.sum(dtype=np.float32)):
             return np.empty(0, dtype=np.int64)
     return np.flatnonzero(~np.isfinite(flat).all(axis=1))

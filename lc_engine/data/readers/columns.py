@@ -1,4 +1,4 @@
-"""Arrow columns: features as lists of numbers, labels as integers."""
+"""Arrow columns: which hold features, images and labels, and their values as blocks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def is_feature_type(kind: pa.DataType) -> bool:
-    """Tell whether a column type is a list of floating-point numbers, of fixed or free length."""
+    """Return whether a type is a list of floating-point numbers, of fixed or variable length."""
     types = require("pyarrow.types", "table")
     lists = (types.is_fixed_size_list, types.is_list, types.is_large_list)
     return any(test(kind) for test in lists) and bool(types.is_floating(kind.value_type))
@@ -26,10 +26,10 @@ def is_feature_type(kind: pa.DataType) -> bool:
 def _choose_column(
     what: str, asked: str | None, schema: pa.Schema, fitting: list[str], wanted: str
 ) -> str:
-    there = ", ".join(f"{field.name} ({field.type})" for field in schema)
+    columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
     if asked is not None:
         if asked not in schema.names:
-            raise ValueError(f"{what} {asked!r} is not there; the columns are {there}")
+            raise ValueError(f"{what} {asked!r} does not exist; the columns are {columns}")
         if asked not in fitting:
             raise ValueError(
                 f"{what} {asked!r} is {schema.field(asked).type}, but must be {wanted}"
@@ -37,7 +37,7 @@ def _choose_column(
         return asked
     if len(fitting) != 1:
         found = "no column is" if not fitting else f"{len(fitting)} columns are"
-        raise ValueError(f"{what} must be named: {found} {wanted}; the columns are {there}")
+        raise ValueError(f"{what} must be named: {found} {wanted}; the columns are {columns}")
     return fitting[0]
 
 
@@ -45,14 +45,14 @@ def choose_feature_column(asked: str | None, schema: pa.Schema) -> str:
     """Return the name of the feature column: the one asked for, else the only one that fits.
 
     Raises:
-        ValueError: no such column (the text lists those there are), or one of a wrong type.
+        ValueError: no such column (the text lists the columns), or one of a wrong type.
     """
     lists = [field.name for field in schema if is_feature_type(field.type)]
     return _choose_column("feature_column", asked, schema, lists, "lists of floating-point numbers")
 
 
 def is_image_type(kind: pa.DataType) -> bool:
-    """Tell whether a column type holds encoded pictures: bytes, or a struct with `bytes`."""
+    """Return whether a type holds encoded images: bytes, or a struct with `bytes`."""
     types = require("pyarrow.types", "table")
     if types.is_struct(kind):
         return any(field.name == "bytes" and is_image_type(field.type) for field in kind.fields)
@@ -60,20 +60,20 @@ def is_image_type(kind: pa.DataType) -> bool:
 
 
 def choose_image_column(asked: str | None, schema: pa.Schema) -> str:
-    """Return the name of the picture column: the one asked for, else the only one that fits.
+    """Return the name of the image column: the one asked for, else the only one that fits.
 
     Raises:
-        ValueError: no such column (the text lists those there are), or one of a wrong type.
+        ValueError: no such column (the text lists the columns), or one of a wrong type.
     """
-    pictures = [field.name for field in schema if is_image_type(field.type)]
-    return _choose_column("feature_column", asked, schema, pictures, "encoded pictures (bytes)")
+    images = [field.name for field in schema if is_image_type(field.type)]
+    return _choose_column("feature_column", asked, schema, images, "encoded images (bytes)")
 
 
 def choose_label_column(asked: str | None, schema: pa.Schema) -> str:
     """Return the name of the label column: the one asked for, else "label", else the only integer.
 
     Raises:
-        ValueError: no such column (the text lists those there are), or one of a wrong type.
+        ValueError: no such column (the text lists the columns), or one of a wrong type.
     """
     types = require("pyarrow.types", "table")
     integers = [field.name for field in schema if types.is_integer(field.type)]
@@ -83,7 +83,7 @@ def choose_label_column(asked: str | None, schema: pa.Schema) -> str:
 
 
 def feature_width(column: pa.ChunkedArray) -> int | None:
-    """Return the length of the first list of a column, None where there is none."""
+    """Return the length of the first list of a column, None if there is none."""
     types, compute = require("pyarrow.types", "table"), require("pyarrow.compute", "table")
     if types.is_fixed_size_list(column.type):
         return int(column.type.list_size)
@@ -92,12 +92,12 @@ def feature_width(column: pa.ChunkedArray) -> int | None:
 
 
 def to_block(table: pa.Table, width: int) -> Block:
-    """Turn a table into a block.
+    """Return a table as a block.
 
     Args:
-        table: `features`, lists of numbers, of which one of another length than `width`, or none,
-            is unreadable; `labels`, integers, −1 for a missing one; `damage`, strings that say why
-            the row could not be decoded, null where it could.
+        table: columns `features`, lists of numbers (unreadable where null or of a length other
+            than `width`), `labels`, integers, and `damage`, why a row could not be decoded, null
+            where it could.
         width: D.
     """
     compute = require("pyarrow.compute", "table")
@@ -108,10 +108,10 @@ def to_block(table: pa.Table, width: int) -> Block:
         and column.type.list_size == width
         and not column.null_count
     ):
-        # Every row is whole: one copy, straight into the block.
-        whole = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-        numbers = np.concatenate(whole) if whole else np.empty(0, np.float32)
-        return Block(numbers.reshape(-1, width), label_values(table.column("labels")), {})
+        # Every row is complete: one copy, straight into the block.
+        chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+        values = np.concatenate(chunks) if chunks else np.empty(0, np.float32)
+        return Block(values.reshape(-1, width), label_values(table.column("labels")), {})
     column = column.combine_chunks()
     lengths = np.asarray(compute.list_value_length(column).fill_null(-1))
     good = lengths == width
@@ -123,26 +123,27 @@ def to_block(table: pa.Table, width: int) -> Block:
         unreadable[int(row)] = reason or (missing if lengths[row] < 0 else other)
     if unreadable:
         column = column.filter(good)
-    # A null number inside a list becomes NaN, which gives the row its status.
-    numbers = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    # A null inside a list becomes NaN, so the row is non-finite.
+    values = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
     if unreadable:
-        values = np.zeros((len(good), width), dtype=numbers.dtype)
-        values[good] = numbers
+        scattered = np.zeros((len(good), width), dtype=values.dtype)
+        scattered[good] = values
+        values = scattered
     else:
-        values = numbers.copy()  # Arrow's own memory is read-only
+        values = values.copy()  # Arrow's own memory is read-only
     return Block(values, label_values(table.column("labels")), unreadable)
 
 
 def rebatched(tables: Iterator[pa.Table], width: int) -> Callable[[range], Block]:
-    """Return a function that takes the next rows, as many as it is asked for, from `tables`."""
+    """Return a function that takes the next rows from `tables`, as many as are asked for."""
     pa = require("pyarrow", "table")
-    rest: list[Any] = []
+    pending: list[Any] = []
 
     def read(rows: range) -> Block:
-        while sum(map(len, rest)) < len(rows):
-            rest.append(next(tables))
-        whole = pa.concat_tables(rest)
-        rest[:] = [whole.slice(len(rows))]
+        while sum(map(len, pending)) < len(rows):
+            pending.append(next(tables))
+        whole = pa.concat_tables(pending)
+        pending[:] = [whole.slice(len(rows))]
         return to_block(whole.slice(0, len(rows)), width)
 
     return read
@@ -153,10 +154,10 @@ def columns_table(
     labels: pa.ChunkedArray | pa.Array,
     damage: str | None = None,
 ) -> pa.Table:
-    """Make the table that `to_block` takes."""
+    """Return the table that `to_block` takes."""
     pa = require("pyarrow", "table")
-    why = pa.repeat(pa.scalar(damage, pa.string()), len(labels))
-    return pa.table({"features": features, "labels": labels, "damage": why})
+    reasons = pa.repeat(pa.scalar(damage, pa.string()), len(labels))
+    return pa.table({"features": features, "labels": labels, "damage": reasons})
 
 
 def label_values(labels: pa.ChunkedArray) -> np.ndarray:

@@ -35,7 +35,7 @@ _CHUNK_ROWS = 1024
 
 
 def is_saved(path: Path) -> bool:
-    """Tell whether `save_to_disk` wrote this folder."""
+    """Return whether `save_to_disk` wrote this folder."""
     return (path / "state.json").exists() or (path / "dataset_dict.json").exists()
 
 
@@ -48,7 +48,7 @@ def load(path: Path) -> Any:
     if (path / "dataset_dict.json").exists():
         splits = json.loads((path / "dataset_dict.json").read_text())["splits"]
         raise ValueError(
-            f"{path} holds the splits {', '.join(splits)}; give one of them: {path / splits[0]}"
+            f"{path} holds the splits {', '.join(splits)}; pass one of them: {path / splits[0]}"
         )
     try:
         return require("datasets", "hf").load_from_disk(str(path))
@@ -63,17 +63,17 @@ def open_dataset(
     transform: Transform | None,
     num_workers: int | None,
 ) -> HFImageSource | HFFeatureSource:
-    """Open a `datasets.Dataset` with pictures (an Image column) or features (number lists).
+    """Open a `datasets.Dataset` with images (an Image column) or features (number lists).
 
     Args:
         dataset: the data set.
-        feature_column: name of the picture or feature column; None takes the only one.
+        feature_column: name of the image or feature column; None takes the only one.
         label_column: name of the label column; None takes "label", else the only ClassLabel.
-        transform: turns a picture into the model's input tensor.
+        transform: from an image to the model's input tensor.
         num_workers: decoding threads.
 
     Raises:
-        ValueError: a column is missing, or of a wrong type; the text lists those there are.
+        ValueError: a column is missing, or of a wrong type; the text lists the columns.
     """
     hf = require("datasets", "hf")
     features = dataset.features
@@ -84,10 +84,10 @@ def open_dataset(
     kind = features[label_column]
     classes = list(kind.names) if isinstance(kind, hf.ClassLabel) else None
 
-    pictures = [name for name, kind in features.items() if isinstance(kind, hf.Image)]
-    if feature_column is None and len(pictures) == 1:
-        feature_column = pictures[0]
-    if feature_column is not None and feature_column in pictures:
+    images = [name for name, kind in features.items() if isinstance(kind, hf.Image)]
+    if feature_column is None and len(images) == 1:
+        feature_column = images[0]
+    if feature_column is not None and feature_column in images:
         raw = dataset.cast_column(feature_column, hf.Image(decode=False)).with_format("arrow")
         return HFImageSource(raw, feature_column, label_column, classes, transform, num_workers)
     feature_column = choose_feature_column(feature_column, features.arrow_schema)
@@ -95,9 +95,10 @@ def open_dataset(
 
 
 class HFImageSource(RowSource):
-    """Rows of a data set with an Image column, decoded here and not by `datasets`.
+    """Rows of a data set with an Image column; see `open_dataset`.
 
-    So a broken picture is one row's status, not an exception for a batch. Use `open_dataset`.
+    Images are decoded here and not by `datasets`, so that a broken one is the status of its row,
+    not an exception for a batch.
     """
 
     def __init__(
@@ -123,9 +124,9 @@ class HFImageSource(RowSource):
 
     def _loads(self, rows: range) -> Iterator[Load]:
         for table in _slices(self.raw, rows):
-            pictures, labels = (table.column(name).to_pylist() for name in self.columns)
-            for picture, label in zip(pictures, labels, strict=True):
-                yield functools.partial(_image_and_label, picture, label)
+            images, labels = (table.column(name).to_pylist() for name in self.columns)
+            for image, label in zip(images, labels, strict=True):
+                yield functools.partial(_image_and_label, image, label)
 
     def digest(self) -> str:
         """Hash what identifies the data set; see `_digest`."""
@@ -144,7 +145,7 @@ class HFImageSource(RowSource):
 
 
 class HFFeatureSource(BlockSource):
-    """Rows of a data set with a column of number lists. Use `open_dataset`."""
+    """Rows of a data set with a column of number lists; see `open_dataset`."""
 
     def __init__(
         self, raw: Any, feature_column: str, label_column: str, classes: list[str] | None
@@ -159,7 +160,7 @@ class HFFeatureSource(BlockSource):
 
     @functools.cached_property
     def width(self) -> int:
-        """D, the length of the first row's features; 1 where no row has any."""
+        """D, the length of the first row's features; 1 if no row has any."""
         widths = (feature_width(table.column("features")) for table in self._tables(0))
         return next((width for width in widths if width), 1)
 
@@ -191,12 +192,12 @@ def _slices(raw: Any, rows: range) -> Iterator[pa.Table]:
         yield raw[start : min(start + _CHUNK_ROWS, rows.stop)]
 
 
-def _image_and_label(picture: Any, label: Any) -> tuple[Callable[[], Any], Any]:
+def _image_and_label(image: Any, label: Any) -> tuple[Callable[[], Any], Any]:
     def decode() -> Any:
-        if picture is None:
-            raise ValueError("the picture is missing (null)")
-        content = picture["bytes"]
-        return decode_image(Path(picture["path"]).read_bytes() if content is None else content)
+        if image is None:
+            raise ValueError("the image is missing (null)")
+        content = image["bytes"]
+        return decode_image(Path(image["path"]).read_bytes() if content is None else content)
 
     return decode, label
 
@@ -204,27 +205,27 @@ def _image_and_label(picture: Any, label: Any) -> tuple[Callable[[], Any], Any]:
 def _digest(raw: Any, columns: tuple[str, str]) -> str:
     """Hash what identifies the rows.
 
-    With files: their names, sizes and times of change, and the first and the last row, which tell
-    one slice of them from another. Without files, or with an order of its own: all rows.
+    With files: their names, sizes and modification times, and the first and the last row, which
+    distinguish slices of the same files. Without files, or with reordered rows: all rows.
 
-    The fingerprint that `datasets` keeps does not serve: it is random after some operations.
+    The fingerprint of `datasets` is not used: it is random after some operations.
     """
-    seen = hashlib.sha256(json.dumps([*columns, len(raw)]).encode())
+    digest = hashlib.sha256(json.dumps([*columns, len(raw)]).encode())
     rows = raw.select_columns(list(columns))
     files = [Path(entry["filename"]) for entry in raw.cache_files]
     if files and raw._indices is None:
-        seen.update(files_digest(files).encode())
+        digest.update(files_digest(files).encode())
         cuts = [range(min(1, len(raw))), range(max(0, len(raw) - 1), len(raw))]
     else:
         cuts = [range(len(raw))]
     for cut in cuts:
         for table in _slices(rows, cut):
-            seen.update(_as_bytes(table))
-    return seen.hexdigest()
+            digest.update(_as_bytes(table))
+    return digest.hexdigest()
 
 
 def _as_bytes(table: pa.Table) -> Any:
-    """Write a table as an Arrow stream, without what `datasets` adds to the schema."""
+    """Return a table as an Arrow stream, without the metadata that `datasets` adds."""
     arrow = require("pyarrow", "hf")
     plain = table.replace_schema_metadata(None).combine_chunks()
     sink = arrow.BufferOutputStream()

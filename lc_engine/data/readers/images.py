@@ -1,4 +1,4 @@
-"""Pictures: decoding one, and a folder with a sub-folder per class."""
+"""Images: decoding one, and a folder with one sub-folder per class."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ SUFFIXES = frozenset(
 
 
 def decode_image(content: bytes) -> Any:
-    """Decode a whole picture to RGB, as `torchvision.datasets.ImageFolder` does.
+    """Decode an image to RGB, as `torchvision.datasets.ImageFolder` does.
 
-    The orientation that EXIF may name is not applied (nor is it there). A truncated file raises.
+    Like there, an EXIF orientation is not applied. A truncated file raises.
     """
-    with require("PIL.Image", "vision").open(io.BytesIO(content)) as picture:
-        if picture.mode == "P" and "transparency" in picture.info:
-            return picture.convert("RGBA").convert("RGB")
-        return picture.convert("RGB")
+    with require("PIL.Image", "vision").open(io.BytesIO(content)) as image:
+        if image.mode == "P" and "transparency" in image.info:
+            return image.convert("RGBA").convert("RGB")
+        return image.convert("RGB")
 
 
 class ImageFolderSource(RowSource):
-    """A folder of pictures, one sub-folder per class, as torchvision lays it out.
+    """A folder of images with one sub-folder per class, in torchvision's layout.
 
-    Classes are the sub-folders in the order of their names, rows are the files in the order of
-    their paths, and a row's id is its path below the folder.
+    Classes are the sub-folders sorted by name, rows are the files sorted by path, and a row's id is
+    its path relative to the folder.
 
     Args:
         root: the folder.
-        transform: turns an RGB picture (PIL) into the model's input tensor.
+        transform: from an RGB image (PIL) to the model's input tensor.
         num_workers: decoding threads; None takes one per processor.
 
     Raises:
-        ValueError: no class folders, or no pictures in them.
+        ValueError: no class folders, or no images in them.
     """
 
     def __init__(self, root: Path, transform: Transform | None, num_workers: int | None) -> None:
@@ -72,12 +72,12 @@ class ImageFolderSource(RowSource):
             self.labels += [label] * len(found)
         if not self.paths:
             raise ValueError(
-                f"{root} holds no pictures in its {len(classes)} class folders; known suffixes: "
+                f"{root} holds no images in its {len(classes)} class folders; known suffixes: "
                 f"{' '.join(sorted(SUFFIXES))}"
             )
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return len(self.paths)
 
     def _ids(self, rows: range) -> np.ndarray:
@@ -91,12 +91,12 @@ class ImageFolderSource(RowSource):
         return lambda: decode_image(path.read_bytes()), self.labels[row]
 
     def digest(self) -> str:
-        """Hash the relative path, size and time of change of every picture."""
-        seen = hashlib.sha256()
+        """Hash the relative path, size and modification time of every image."""
+        digest = hashlib.sha256()
         for path in self.paths:
             state = (self.root / path).stat()
-            seen.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
-        return seen.hexdigest()
+            digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """Return the kind, the rows, the classes and the transform."""

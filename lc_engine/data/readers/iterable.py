@@ -1,4 +1,4 @@
-"""An iterable torch data set: read from its beginning, as often as it takes."""
+"""An iterable torch data set, read from its start whenever an earlier row is needed."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ if TYPE_CHECKING:
 
 
 class IterableSource(RowSource):
-    """Rows of `for input, label in dataset`, numbered in the order in which they come.
+    """Rows of `for input, label in dataset`, numbered in order.
 
-    The data set must give the same rows in the same order each time: no shuffling, the evaluation
-    transform. Where it has no `__len__` it is run through once to count, and a run that continues
-    runs through what is done already. An exception of its own ends the job, since nothing can be
-    read behind it.
+    The data set must yield the same rows in the same order each time: no shuffling, the evaluation
+    transform. Without a `__len__` it is iterated once to count its rows; a run that continues
+    iterates over the rows that are done. An exception of the data set ends the job, because its
+    later rows cannot be reached.
 
     Args:
-        dataset: anything that can be iterated over again and again.
-        transform: for inputs that are pictures; tensors and arrays are used as they are.
+        dataset: an iterable that can be iterated repeatedly.
+        transform: for inputs that are images; tensors and arrays are used as they are.
         num_workers: threads that transform; None takes one per processor.
 
     Raises:
-        ValueError: an iterator, which can be read once only.
+        ValueError: an iterator, which can be read only once.
     """
 
     def __init__(self, dataset: Any, transform: Transform | None, num_workers: int | None) -> None:
         if iter(dataset) is dataset:
             raise ValueError(
-                f"data: a {type(dataset).__name__} can be read once only; give an iterable data "
-                "set, which begins anew for each `for`"
+                f"data: a {type(dataset).__name__} can be read only once; pass an iterable data "
+                "set, which starts again with every `for`"
             )
         classes = getattr(dataset, "classes", None)
         named = isinstance(classes, list | tuple) and all(isinstance(c, str) for c in classes)
         super().__init__(transform, num_workers, list(classes) if named and classes else None)
         self.dataset = dataset
         self._rows = len(dataset) if hasattr(dataset, "__len__") else sum(1 for _ in dataset)
-        # Where the last range ended: the next one goes on there.
+        # The iterator by the row it stopped at, where the next range continues.
         self._idle: dict[int, Iterator[Any]] = {}
 
     def __len__(self) -> int:
@@ -62,21 +62,21 @@ class IterableSource(RowSource):
                 pair = next(reader)
             except StopIteration:
                 raise ConfigurationError(
-                    f"data: it ended after {row} rows, but had {self._rows} before: it must give "
+                    f"data: it ended after {row} rows, but had {self._rows} before: it must yield "
                     "the same rows each time"
                 ) from None
             yield functools.partial(_load, row, pair)
         self._idle = {rows.stop: reader}
 
     def digest(self) -> str:
-        """Hash the class, the length and the first row; more would mean to read all of it."""
-        seen = hashlib.sha256(f"{type(self.dataset).__qualname__}\0{len(self)}\n".encode())
+        """Hash the class, the length and the first row; more would mean reading all rows."""
+        digest = hashlib.sha256(f"{type(self.dataset).__qualname__}\0{len(self)}\n".encode())
         for load in self._loads(range(min(1, len(self)))):
             row = self._row(load)
-            seen.update(f"{row.label}\0{row.status}\n".encode())
+            digest.update(f"{row.label}\0{row.status}\n".encode())
             if row.input is not None:
-                seen.update(np.ascontiguousarray(row.input.float().cpu().numpy()).data)
-        return seen.hexdigest()
+                digest.update(np.ascontiguousarray(row.input.float().cpu().numpy()).data)
+        return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """Return the kind, the class, the rows, the classes and the transform."""

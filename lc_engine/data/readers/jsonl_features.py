@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from lc_engine.data.readers.records import Record
 
-# Rows that are looked at for one that tells the fields.
-_LOOKED_AT = 100
+# Rows that are searched for one that has the fields.
+_SEARCHED_ROWS = 100
 
 
 class JsonLinesSource(BlockSource):
-    """A list of numbers and an integer per line. What is wrong with a line is its row's status.
+    """A list of numbers and an integer label per line; a bad line is the status of its row.
 
     Args:
         path: a `.jsonl`, `.jsonl.gz`, `.jsonl.zst` or `.ndjson` file.
@@ -32,7 +32,7 @@ class JsonLinesSource(BlockSource):
         label_column: field of the label; None takes "label".
 
     Raises:
-        ValueError: a file that cannot be decompressed, or fields that are not there.
+        ValueError: a file that cannot be decompressed, or without the fields.
     """
 
     def __init__(self, path: Path, feature_column: str | None, label_column: str | None) -> None:
@@ -42,8 +42,8 @@ class JsonLinesSource(BlockSource):
         self.feature, self.width = self._fields(feature_column)
 
     def _fields(self, asked: str | None) -> tuple[str, int]:
-        """Tell the field and the length of the features by the first line that has them."""
-        for record in self.records.read(0, min(len(self), _LOOKED_AT)):
+        """Return the field and the length of the features, from the first line that has them."""
+        for record in self.records.read(0, min(len(self), _SEARCHED_ROWS)):
             if not isinstance(record.fields, dict):
                 continue
             fitting = [name for name, value in record.fields.items() if _numbers(value) is not None]
@@ -51,12 +51,12 @@ class JsonLinesSource(BlockSource):
                 name = asked or fitting[0]
                 return name, len(record.fields[name])
         raise ValueError(
-            f"feature_column {asked or ''!r}: none of the first {_LOOKED_AT} lines of "
+            f"feature_column {asked or ''!r}: none of the first {_SEARCHED_ROWS} lines of "
             f"{self.records.path} has {'it as' if asked else 'exactly one'} list of numbers"
         )
 
     def __len__(self) -> int:
-        """Return the number of lines that hold something."""
+        """Return the number of lines that are not blank."""
         return len(self.records)
 
     def _reader(self, start: int) -> Callable[[range], Block]:
@@ -69,8 +69,9 @@ class JsonLinesSource(BlockSource):
         unreadable: dict[int, str] = {}
         for i, record in enumerate(records):
             if not isinstance(record.fields, dict):
-                wrong = record.fields if isinstance(record.fields, RowError) else "no JSON object"
-                unreadable[i] = f"{record.where}: {wrong}"
+                known = isinstance(record.fields, RowError)
+                reason = record.fields if known else "not a JSON object"
+                unreadable[i] = f"{record.where}: {reason}"
                 continue
             labels[i] = _integer(record.fields.get(self.label))
             values = _numbers(record.fields.get(self.feature))
@@ -83,7 +84,7 @@ class JsonLinesSource(BlockSource):
         return Block(features, labels, unreadable)
 
     def digest(self) -> str:
-        """Hash the name, size and time of change of the file."""
+        """Hash the name, size and modification time of the file."""
         return self.records.digest()
 
     def describe(self) -> dict[str, Any]:
@@ -98,7 +99,7 @@ class JsonLinesSource(BlockSource):
 
 
 def _numbers(value: Any) -> np.ndarray | None:
-    """Return a list of numbers as an array, None for anything else; null is NaN."""
+    """Return a list of numbers as an array with NaN for null, or None for anything else."""
     if not isinstance(value, list) or not value:
         return None
     known = (int, float, type(None))

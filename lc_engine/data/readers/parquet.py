@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-# Rows decoded at a time. Fixed, so that what can be read of a damaged row group does not depend
-# on the batch size.
+# Rows decoded at a time. Fixed, so that the readable rows of a damaged row group do not depend on
+# the batch size.
 _CHUNK_ROWS = 8192
 
 
@@ -36,23 +36,23 @@ class ParquetFiles:
 
     Args:
         path: a file, or a folder whose `*.parquet` files are read. A file of a folder whose footer
-            cannot be read is left out and named in `refused`.
+            cannot be read is left out and listed in `unreadable`.
         chunk_rows: rows decoded at a time.
 
     Attributes:
         paths: the files that are read.
-        refused: name of a file -> why it is not read.
+        unreadable: name of a file -> why it is left out.
         schema: the columns, as Arrow.
 
     Raises:
-        ValueError: no file that can be read.
+        ValueError: no readable file.
     """
 
     def __init__(self, path: Path, chunk_rows: int) -> None:
         found = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         if not found:
             raise ValueError(f"{path} holds no *.parquet files")
-        footers, self.refused = open_readable(found, _footer)
+        footers, self.unreadable = open_readable(found, _footer)
         self.paths = list(footers)
         schemas = {file: footer.schema.to_arrow_schema() for file, footer in footers.items()}
         self._schemas: dict[Path, pa.Schema] = schemas
@@ -64,7 +64,7 @@ class ParquetFiles:
             for group in range(footer.num_row_groups)
         ]
         sizes = [footers[file].row_group(group).num_rows for file, group in self._groups]
-        # First row of each group over all files, and behind them the number of rows.
+        # First row of each group over all files, then the number of rows.
         self._starts: list[int] = list(accumulate(sizes, initial=0))
 
     def __len__(self) -> int:
@@ -72,16 +72,16 @@ class ParquetFiles:
         return self._starts[-1]
 
     def use(self, names: tuple[str, str]) -> None:
-        """Say which columns are read: inputs and labels.
+        """Set the columns to read: inputs and labels.
 
         Raises:
-            ValueError: a column that not every file has with the same type.
+            ValueError: a column that is missing in a file, or has another type there.
         """
         self.columns = names
         self._types = tuple(self.schema.field(name).type for name in names)
         for file, schema in self._schemas.items():
             for name, wanted in zip(names, self._types, strict=True):
-                found = schema.field(name).type if name in schema.names else "not there"
+                found = schema.field(name).type if name in schema.names else "missing"
                 if found != wanted:
                     raise ValueError(
                         f"column {name!r} is {wanted} in {self.paths[0].name}, but {found} in "
@@ -89,7 +89,7 @@ class ParquetFiles:
                     )
 
     def tables(self, start: int) -> Iterator[pa.Table]:
-        """Decode the rows from `start` on, in pieces as they lie in the files: `columns_table`s."""
+        """Decode the rows from `start` on, as `columns_table`s of a chunk each."""
         first = bisect.bisect_right(self._starts, start) - 1
         skip = start - self._starts[first]
         for group in range(first, len(self._groups)):
@@ -127,17 +127,17 @@ class ParquetFiles:
                 )
 
     def digest(self) -> str:
-        """Hash the name, size and time of change of every file that is read."""
+        """Hash the name, size and modification time of every file that is read."""
         return files_digest(self.paths)
 
     def describe(self) -> dict[str, Any]:
-        """Return the numbers of files and rows, the columns and the files that are not read."""
+        """Return the numbers of files and rows, the columns and the files that are left out."""
         return {
             "files": len(self.paths),
             "rows": len(self),
             "feature_column": self.columns[0],
             "label_column": self.columns[1],
-        } | ({"refused": self.refused} if self.refused else {})
+        } | ({"refused": self.unreadable} if self.unreadable else {})
 
 
 class ParquetSource(BlockSource):
@@ -152,7 +152,7 @@ class ParquetSource(BlockSource):
 
     Raises:
         ValueError: not Parquet, files with different columns, a missing column (the text lists
-            those there are) or one of a wrong type.
+            the columns) or one of a wrong type.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class ParquetSource(BlockSource):
 
     @functools.cached_property
     def width(self) -> int:
-        """D, the length of the first row's features; 1 where no row has any."""
+        """D, the length of the first row's features; 1 if no row has any."""
         widths = (feature_width(table.column("features")) for table in self.files.tables(0))
         return next((width for width in widths if width), 1)
 
@@ -182,7 +182,7 @@ class ParquetSource(BlockSource):
         return rebatched(self.files.tables(start), self.width)
 
     def digest(self) -> str:
-        """Hash the name, size and time of change of every file."""
+        """Hash the name, size and modification time of every file."""
         return self.files.digest()
 
     def describe(self) -> dict[str, Any]:
@@ -196,6 +196,6 @@ def _footer(path: Path) -> Any:
         with for_arrow(path) as file:
             return parquet.read_metadata(file)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no such file") from None
+        raise FileNotFoundError(f"{path}: no such file") from None
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {error}") from None

@@ -1,4 +1,4 @@
-"""Parquet with a column of encoded pictures: bytes, or the struct that `datasets` writes."""
+"""Parquet with a column of encoded images: bytes, or the struct that `datasets` writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lc_engine.data.readers.rows import Load, Transform
 
-# Pictures read at a time: of a few hundred kilobytes each, some tens of megabytes.
+# Images read at a time: some tens of megabytes at a few hundred kilobytes each.
 _CHUNK_ROWS = 128
 
 
@@ -36,13 +36,13 @@ def open_parquet(
     transform: Transform | None,
     num_workers: int | None,
 ) -> ParquetSource | ParquetImageSource:
-    """Open Parquet files with features or with pictures.
+    """Open Parquet files with features or with images.
 
     Args:
         path: a file, or a folder whose `*.parquet` files are read in the order of their names.
-        feature_column: the column of number lists or pictures; None takes the only one.
+        feature_column: the column of number lists or images; None takes the only one.
         label_column: its name; None takes "label", else the only integer column.
-        transform: turns a picture into the model's input tensor.
+        transform: from an image to the model's input tensor.
         num_workers: decoding threads.
 
     Raises:
@@ -51,17 +51,17 @@ def open_parquet(
     files = ParquetFiles(path, _CHUNK_ROWS)
     kinds = {field.name: field.type for field in files.schema}
     if feature_column in kinds:
-        pictures = is_image_type(kinds[feature_column])
+        images = is_image_type(kinds[feature_column])
     else:
         features = any(map(is_feature_type, kinds.values()))
-        pictures = not features and any(map(is_image_type, kinds.values()))
-    if not pictures:
+        images = not features and any(map(is_image_type, kinds.values()))
+    if not images:
         return ParquetSource(path, feature_column, label_column)
     return ParquetImageSource(files, feature_column, label_column, transform, num_workers)
 
 
 class ParquetImageSource(RowSource):
-    """Pictures in Parquet, decoded here, so that a broken one is one row's status.
+    """Images in Parquet; a broken one is the status of its row.
 
     Rows of a row group that cannot be decoded are unreadable; the others are read.
     """
@@ -83,8 +83,8 @@ class ParquetImageSource(RowSource):
                 choose_label_column(label_column, files.schema),
             )
         )
-        # Readers by the row where they stand: a row group cannot be entered in the middle without
-        # decoding what is before.
+        # The reader by the row it stopped at: entering a row group in the middle would decode all
+        # rows before.
         self._idle: dict[int, Iterator[Load]] = {}
 
     def __len__(self) -> int:
@@ -105,7 +105,7 @@ class ParquetImageSource(RowSource):
                 yield functools.partial(_image_and_label, row)
 
     def digest(self) -> str:
-        """Hash the name, size and time of change of every file."""
+        """Hash the name, size and modification time of every file."""
         return self.files.digest()
 
     def describe(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def _image_and_label(row: dict[str, Any]) -> tuple[Callable[[], Any], Any]:
         if isinstance(content, dict):
             content = content["bytes"]
         if content is None:
-            raise ValueError("the picture is missing (null)")
+            raise ValueError("the image is missing (null)")
         return decode_image(content)
 
     return decode, -1 if row["labels"] is None else row["labels"]

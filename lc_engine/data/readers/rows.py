@@ -1,4 +1,4 @@
-"""Sources whose rows are decoded one at a time, by several threads: pictures, torch data sets."""
+"""Base of the sources whose rows are decoded one at a time by threads: images, torch data sets."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     Transform = Callable[[Any], Any]
-    # Looks a row up and gives (decode, label). Two steps, so that a row whose picture cannot be
-    # decoded still has its label.
+    # Reads a row and returns (decode, label): a row that cannot be decoded still has its label.
     Load = Callable[[], tuple[Callable[[], Any], Any]]
 
 
 class ConfigurationError(ValueError):
-    """Wrong for every row, so it stops the run instead of marking each row."""
+    """An error of every row, which stops the run instead of marking each row."""
 
 
 class Row(NamedTuple):
@@ -39,11 +38,11 @@ class Row(NamedTuple):
 
 
 class RowSource(ABC):
-    """Decodes rows in threads, in order; what goes wrong with a row becomes its status.
+    """Decodes rows in threads, in order; an error of a row becomes its status.
 
     Args:
-        transform: turns a picture into the model's input tensor; rows that are tensors already
-            are used as they are.
+        transform: from an image to the model's input tensor; rows that are tensors are used as
+            they are.
         num_workers: decoding threads; None takes one per processor, 0 none.
         classes: names of the classes; labels outside them are bad.
     """
@@ -68,15 +67,15 @@ class RowSource(ABC):
 
     @abstractmethod
     def _loads(self, rows: range) -> Iterator[Load]:
-        """Give, per row, a function that returns (decode, label); both steps may raise."""
+        """Return, per row, a function that returns (decode, label); both may raise."""
 
     @abstractmethod
     def digest(self) -> str:
-        """Return a fingerprint of the input."""
+        """Return a fingerprint of the data."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Return what the input is, as JSON."""
+        """Return a description of the data, as JSON."""
 
     def batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """Read rows [start, stop) in order; see `Source.batches`."""
@@ -92,10 +91,10 @@ class RowSource(ABC):
             yield self._collate(cut, list(islice(rows, len(cut))), like)
 
     def _reference_input(self) -> Tensor:
-        """Return the first row's input that can be read: all others must have its shape and dtype.
+        """Return the input of the first readable row, whose shape and dtype all others must have.
 
-        Taken from the start of the source, not of a batch or a shard, so that a row has the same
-        status wherever reading begins.
+        It is the first of the source, not of a batch or a shard, so that the status of a row does
+        not depend on where reading begins.
         """
         if self._like is None:
             everything = (self._row(load) for load in self._loads(range(len(self))))
@@ -105,7 +104,7 @@ class RowSource(ABC):
 
     def _row(self, load: Load) -> Row:
         number, complaint = batch.NO_LABEL, ""
-        # Readers and transforms are other people's code, and a broken row may raise anything.
+        # Data sets and transforms are the user's code, and a broken row may raise anything.
         try:
             decode, label = load()
             number, complaint = check_label(label, self.classes)
@@ -128,7 +127,7 @@ class RowSource(ABC):
             return torch.from_numpy(value)
         if self.transform is None:
             raise ConfigurationError(
-                f"transform is needed: the rows are {type(value).__name__}, not tensors; give the "
+                f"transform is needed: the rows are {type(value).__name__}, not tensors; pass the "
                 "model's evaluation transform"
             )
         value = self.transform(value)
@@ -149,7 +148,7 @@ class RowSource(ABC):
 
 
 def describe_transform(transform: Transform | None) -> str | None:
-    """Describe a transform the same way in every process: without the addresses of objects."""
+    """Return a transform's repr without the addresses of objects: the same in every process."""
     return None if transform is None else re.sub(r" at 0x[0-9a-fA-F]+", "", repr(transform))
 
 

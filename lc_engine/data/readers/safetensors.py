@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}  # NumPy has no bfloat16
 _INTEGERS = {"I8": "|i1", "U8": "|u1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
-# The format's own limit.
+# The limit of the format.
 _LARGEST_HEADER = 100_000_000
 
 
@@ -30,7 +30,7 @@ class SafetensorsSource(BlockSource):
 
     Raises:
         ValueError: not a `.safetensors` file; a tensor that is missing, of a wrong dtype or shape
-            (the text lists those there are).
+            (the text lists the tensors).
     """
 
     def __init__(self, path: Path, feature_column: str | None, label_column: str | None) -> None:
@@ -64,7 +64,7 @@ class SafetensorsSource(BlockSource):
         return read
 
     def digest(self) -> str:
-        """Hash the name, size and time of change of the file."""
+        """Hash the name, size and modification time of the file."""
         return files_digest([self.path])
 
     def describe(self) -> dict[str, Any]:
@@ -80,18 +80,18 @@ class SafetensorsSource(BlockSource):
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """Read name -> dtype, shape and place of the tensors, and where their bytes begin."""
+    """Return name -> dtype, shape and offsets of the tensors, and the offset of their bytes."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(_LARGEST_HEADER, size - 8):
-            raise ValueError(f"{path} is no .safetensors file, or is cut short")
+            raise ValueError(f"{path} is not a .safetensors file, or is truncated")
         try:
             header = json.loads(file.read(length))
         except ValueError as error:
-            raise ValueError(f"{path} is no .safetensors file: its header: {error}") from None
+            raise ValueError(f"{path} is not a .safetensors file: its header: {error}") from None
     if not isinstance(header, dict):
-        raise ValueError(f"{path} is no .safetensors file: its header is no object")
+        raise ValueError(f"{path} is not a .safetensors file: its header is not an object")
     header.pop("__metadata__", None)
     return header, 8 + length
 
@@ -101,16 +101,16 @@ def _mapped(path: Path, tensor: dict[str, Any], start: int) -> np.memmap[Any, An
     begin, end = tensor["data_offsets"]
     shape = tuple(tensor["shape"])
     if end - begin != dtype.itemsize * int(np.prod(shape)) or start + end > path.stat().st_size:
-        raise ValueError(f"{path} is cut short: the tensor's bytes are not all there")
+        raise ValueError(f"{path} is truncated: bytes of the tensor are missing")
     return np.memmap(path, dtype, "r", start + begin, shape)
 
 
 def _choose(what: str, asked: str | None, fitting: list[str], header: dict[str, Any]) -> str:
-    there = ", ".join(f"{name} ({t['dtype']} {t['shape']})" for name, t in header.items())
+    tensors = ", ".join(f"{name} ({t['dtype']} {t['shape']})" for name, t in header.items())
     if asked is not None:
         if asked not in fitting:
-            raise ValueError(f"{what} {asked!r} is not there or does not fit; there are {there}")
+            raise ValueError(f"{what} {asked!r} does not fit; the tensors are {tensors}")
         return asked
     if len(fitting) != 1:
-        raise ValueError(f"{what} must be named: {len(fitting)} tensors fit; there are {there}")
+        raise ValueError(f"{what} must be named: {len(fitting)} fit; the tensors are {tensors}")
     return fitting[0]

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 class TorchDatasetSource(RowSource):
-    """Reads `dataset[i] -> (input, label)`, in one thread unless it is safe to have more.
+    """Rows `dataset[i] -> (input, label)`, read by one thread unless more are known to be safe.
 
-    The data set must give the same row twice for the same index: use the evaluation transform.
+    The data set must return the same row each time for an index: use the evaluation transform.
 
     Args:
-        dataset: anything with `__len__` and `__getitem__`. `dataset.classes`, if it is a list of
-            names, says which labels are in range.
-        transform: for inputs that are pictures; tensors and arrays are used as they are.
+        dataset: an object with `__len__` and `__getitem__`. `dataset.classes`, if it is a list of
+            names, bounds the labels.
+        transform: for inputs that are images; tensors and arrays are used as they are.
         num_workers: reading threads, 0 for none. Above 1, `dataset[i]` is called from several
-            threads at once, which a data set that shares an open file does not stand; so None
-            takes one, and one per processor only for torchvision's own data sets.
+            threads at once, which is not safe where the data set shares an open file; so None
+            takes one, and one per processor only for torchvision's data sets.
 
     Raises:
-        ValueError: an iterable data set, which has no length.
+        ValueError: no length, or no access by index.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class TorchDatasetSource(RowSource):
     def digest(self) -> str:
         """Hash the class, the length, and the first, the middle and the last row.
 
-        A data set in code cannot be fingerprinted more closely without reading all of it.
+        More would mean reading all rows.
         """
-        seen = hashlib.sha256(f"{type(self.dataset).__qualname__}\0{len(self)}\n".encode())
+        digest = hashlib.sha256(f"{type(self.dataset).__qualname__}\0{len(self)}\n".encode())
         for index in sorted({0, len(self) // 2, len(self) - 1} & set(range(len(self)))):
             row = self._row(functools.partial(self._load, index))
-            seen.update(f"{row.label}\0{row.status}\n".encode())
+            digest.update(f"{row.label}\0{row.status}\n".encode())
             if row.input is not None:
-                seen.update(np.ascontiguousarray(row.input.float().cpu().numpy()).data)
-        return seen.hexdigest()
+                digest.update(np.ascontiguousarray(row.input.float().cpu().numpy()).data)
+        return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """Return the kind, the class, the rows, the classes and the transform."""

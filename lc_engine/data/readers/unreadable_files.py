@@ -1,4 +1,4 @@
-"""Files of a data set that cannot be opened: left out and named, not the end of the job."""
+"""Unreadable files of a data set: left out and reported, not the end of the job."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ _log = logging.getLogger(__name__)
 def open_readable(
     paths: Sequence[Path], open_one: Callable[[Path], _Opened]
 ) -> tuple[dict[Path, _Opened], dict[str, str]]:
-    """Open the files of a data set.
+    """Open the readable files of a data set.
 
     Args:
         paths: the files.
-        open_one: opens one of them; a ValueError of its says what is wrong with the file.
+        open_one: opens one of them; raises ValueError if the file is unreadable.
 
     Returns:
-        What was opened by file, and the reason by name for each file that was refused.
+        The results by file, and the error texts by name for the unreadable files.
 
     Raises:
-        ValueError: no file could be opened; the text is that of the first one.
+        ValueError: no file is readable; the error of the first one.
     """
     opened: dict[Path, _Opened] = {}
-    refused: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
     first: ValueError | None = None
     for path in paths:
         try:
             opened[path] = open_one(path)
         except ValueError as error:
             first = first or error
-            refused[path.name] = str(error)
+            unreadable[path.name] = str(error)
     if first is not None and not opened:
         raise first
-    for reason in refused.values():
+    for reason in unreadable.values():
         _log.warning("left out: %s", reason)
-    return opened, refused
+    return opened, unreadable
 
 
 def unreadable_files(source: Source) -> dict[str, str]:
-    """Return name -> reason of the files of a source that are left out."""
+    """Return name -> error text of the unreadable files of a source."""
     described: dict[str, Any] = source.describe()
     return dict(described.get("refused", {}))

@@ -1,4 +1,4 @@
-"""WebDataset: pictures and their labels in tar files, read where they lie and never unpacked."""
+"""WebDataset: images and their labels in tar files, read in place and never unpacked."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from lc_engine.data.readers.rows import Load, Transform
 
-_PICTURE, _LABEL, _JSON = range(3)
-# Where a sample has no such member.
-_NOTHING: Final = (0, -1)
+_IMAGE, _LABEL, _JSON = range(3)
+# Offset and size where a sample has no such member.
+_MISSING: Final = (0, -1)
 
 
 class _Index(NamedTuple):
@@ -34,8 +34,8 @@ class _Index(NamedTuple):
 
     Attributes:
         keys: (S,) names without extensions, UTF-8.
-        members: (S, 3, 2) offset and size of the picture, the `.cls` and the `.json`; size −1
-            where there is none.
+        members: (S, 3, 2) offset and size of the image, the `.cls` and the `.json`; size −1 where
+            there is none.
     """
 
     keys: np.ndarray
@@ -43,20 +43,20 @@ class _Index(NamedTuple):
 
 
 class WebDatasetSource(RowSource):
-    """Samples of tar files: members with one name and several extensions, one after the other.
+    """Samples of tar files: consecutive members with one name and several extensions.
 
-    The picture is the member with a picture's extension; the label is the integer in `.cls`, or a
+    The image is the member with an image's extension; the label is the integer in `.cls`, or a
     field of `.json`. A row's id is "file.tar/name". A file that is damaged, or with a member that
-    is a link or would lie outside its folder, is left out and named.
+    is a link or points outside its folder, is left out and listed in `unreadable`.
 
     Args:
         path: a `.tar`, or a folder whose `*.tar` files are read in the order of their names.
         label_column: the field of `.json`; None takes "label".
-        transform: turns a picture into the model's input tensor.
+        transform: from an image to the model's input tensor.
         num_workers: decoding threads.
 
     Raises:
-        ValueError: no file that can be read.
+        ValueError: no readable file.
     """
 
     def __init__(
@@ -69,27 +69,26 @@ class WebDatasetSource(RowSource):
         require("PIL.Image", "vision")
         super().__init__(transform, num_workers, None)
         found = sorted(path.glob("*.tar")) if path.is_dir() else [path]
-        opened, self.refused = open_readable(found, _index)
+        opened, self.unreadable = open_readable(found, _index)
         self.paths = list(opened)
         self.label_field = label_column or "label"
         self._indices = list(opened.values())
-        # First row of each file, and behind them the number of rows.
+        # First row of each file, then the number of rows.
         self._starts = list(accumulate((len(index.keys) for index in self._indices), initial=0))
 
     def __len__(self) -> int:
         """Return the number of samples."""
         return self._starts[-1]
 
-    def _place(self, row: int) -> tuple[int, int]:
-        """Give the file of a row, and its number there."""
+    def _locate(self, row: int) -> tuple[int, int]:
+        """Return the file of a row, and its sample there."""
         file = bisect.bisect_right(self._starts, row) - 1
         return file, row - self._starts[file]
 
     def _ids(self, rows: range) -> np.ndarray:
-        places = [self._place(row) for row in rows]
         names = [
             f"{self.paths[file].name}/{self._indices[file].keys[sample].decode()}"
-            for file, sample in places
+            for file, sample in map(self._locate, rows)
         ]
         return np.array(names, dtype=np.str_)
 
@@ -97,7 +96,7 @@ class WebDatasetSource(RowSource):
         return (functools.partial(self._load, row) for row in rows)
 
     def _load(self, row: int) -> tuple[Callable[[], Any], Any]:
-        file, sample = self._place(row)
+        file, sample = self._locate(row)
         parts: list[bytes | None] = []
         with self.paths[file].open("rb") as opened:
             for offset, size in self._indices[file].members[sample].tolist():
@@ -105,15 +104,15 @@ class WebDatasetSource(RowSource):
                 parts.append(None if size < 0 else opened.read(size))
 
         def decode() -> Any:
-            content = parts[_PICTURE]
+            content = parts[_IMAGE]
             if content is None:
-                raise ValueError("the sample has no picture")
+                raise ValueError("the sample has no image")
             return decode_image(content)
 
         return decode, _label(parts[_LABEL], parts[_JSON], self.label_field)
 
     def digest(self) -> str:
-        """Hash the name, size and time of change of every file that is read."""
+        """Hash the name, size and modification time of every file that is read."""
         return files_digest(self.paths)
 
     def describe(self) -> dict[str, Any]:
@@ -124,21 +123,21 @@ class WebDatasetSource(RowSource):
             "rows": len(self),
             "label_field": self.label_field,
             "transform": describe_transform(self.transform),
-        } | ({"refused": self.refused} if self.refused else {})
+        } | ({"refused": self.unreadable} if self.unreadable else {})
 
 
 def _index(path: Path) -> _Index:
-    """Find the samples of a tar by its headers.
+    """Return the samples of a tar, found by its headers.
 
     Raises:
-        ValueError: not a plain tar, a damaged one, or one with a member that is not safe.
+        ValueError: not an uncompressed tar, a damaged one, or one with an unsafe member.
     """
     keys: list[bytes] = []
     members: list[list[tuple[int, int]]] = []
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as opened:
             while (member := opened.next()) is not None:
-                opened.members = []  # type: ignore[attr-defined]  # or it keeps every header
+                opened.members = []  # type: ignore[attr-defined]  # it would keep every header
                 if member.isdir():
                     continue
                 _check_safe(path, member)
@@ -147,15 +146,15 @@ def _index(path: Path) -> _Index:
                 key = f"{folder}/{stem}".lstrip("/").encode()
                 if not keys or keys[-1] != key:
                     keys.append(key)
-                    members.append([_NOTHING] * 3)
+                    members.append([_MISSING] * 3)
                 kind = _kind(extension.lower())
                 if kind is not None:
                     members[-1][kind] = (member.offset_data, member.size)
             file.seek(opened.offset)
-            if any(file.read(tarfile.BLOCKSIZE)):  # tarfile takes what is no header for the end
+            if any(file.read(tarfile.BLOCKSIZE)):  # tarfile takes a bad header for the end
                 raise ValueError(f"{path} is damaged at byte {opened.offset:,}")
     except (tarfile.TarError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as a plain .tar: {error}") from None
+        raise ValueError(f"{path} cannot be read as an uncompressed .tar: {error}") from None
     return _Index(np.array(keys, dtype=np.bytes_), np.array(members, np.int64).reshape(-1, 3, 2))
 
 
@@ -164,17 +163,17 @@ def _check_safe(path: Path, member: tarfile.TarInfo) -> None:
     if name.is_absolute() or ".." in name.parts:
         raise ValueError(f"{path} is not read: its member {member.name!r} lies outside its folder")
     if not member.isreg():
-        raise ValueError(f"{path} is not read: its member {member.name!r} is no regular file")
+        raise ValueError(f"{path} is not read: its member {member.name!r} is not a regular file")
 
 
 def _kind(extension: str) -> int | None:
     if f".{extension}" in SUFFIXES:
-        return _PICTURE
+        return _IMAGE
     return {"cls": _LABEL, "json": _JSON}.get(extension)
 
 
 def _label(number: bytes | None, fields: bytes | None, name: str) -> Any:
-    """Return the label as it is written; what is no integer is judged by the caller."""
+    """Return the label as written; the caller checks that it is an integer."""
     if number is not None:
         text = number.decode("utf-8", "replace").strip()
         try:

@@ -177,9 +177,9 @@ def test_ranges_outside_the_source():
     [
         ((torch.zeros(3, 2), [0, 1, 2]), {}, "pair"),
         ((torch.zeros(3, 2),), {}, "pair"),
-        (iter([]), {}, "read once"),
-        (3, {}, "int is no data set"),
-        (torch.utils.data.DataLoader([(1, 2)]), {}, "give its .dataset"),
+        (iter([]), {}, "read only once"),
+        (3, {}, "int is not a data set"),
+        (torch.utils.data.DataLoader([(1, 2)]), {}, "pass its .dataset"),
         ((torch.zeros(3, 2), torch.zeros(3)), {}, "labels must be integers"),
         ((torch.zeros(3, 2), torch.zeros(3, dtype=torch.int)), {"labels": "y.npy"}, "goes with"),
     ],

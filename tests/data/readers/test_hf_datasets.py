@@ -123,13 +123,13 @@ def test_labels_outside_the_classes():
 def test_folders_that_cannot_be_used(tmp_path):
     dataset = datasets.Dataset.from_dict({"x": [[1.0]], "label": [0]})
     datasets.DatasetDict({"train": dataset, "test": dataset}).save_to_disk(tmp_path / "splits")
-    with pytest.raises(ValueError, match=r"splits train, test; give one of them: .*train"):
+    with pytest.raises(ValueError, match=r"splits train, test; pass one of them: .*train"):
         open_source(tmp_path / "splits")
     assert len(open_source(tmp_path / "splits" / "train")) == 1
     (tmp_path / "splits" / "train" / "dataset_info.json").unlink()
     with pytest.raises(ValueError, match="cannot be loaded"):
         open_source(tmp_path / "splits" / "train")
-    with pytest.raises(ValueError, match="'y' is not there; the columns are x"):
+    with pytest.raises(ValueError, match="'y' does not exist; the columns are x"):
         open_source(dataset, label_column="y")
     with pytest.raises(ValueError, match="no column is lists"):
         open_source(datasets.Dataset.from_dict({"text": ["a"], "label": [0]}))

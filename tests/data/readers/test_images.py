@@ -136,7 +136,7 @@ def test_folders_that_are_no_image_folder(tmp_path):
     with pytest.raises(ValueError, match="one sub-folder per class"):
         open_source(tmp_path)
     (tmp_path / "a").mkdir()
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="no images"):
         open_source(tmp_path)
 
 

@@ -123,10 +123,10 @@ def test_columns_are_named_or_found(tmp_path):
     assert source.describe()["feature_column"] == "second"
     np.testing.assert_array_equal(read_rows(source, 6)[5][1], features[5])
     for keywords, message in (
-        ({"feature_column": "embedding"}, "'embedding' is not there; the columns are other"),
+        ({"feature_column": "embedding"}, "'embedding' does not exist; the columns are other"),
         ({"feature_column": "other"}, "'other' is string, but must be lists"),
         ({"feature_column": "emb", "label_column": "other"}, "'other' is string.*integers"),
-        ({"feature_column": "emb", "label_column": "target"}, "'target' is not there"),
+        ({"feature_column": "emb", "label_column": "target"}, "'target' does not exist"),
     ):
         with pytest.raises(ValueError, match=message):
             open_source(path, **keywords)

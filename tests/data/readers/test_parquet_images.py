@@ -68,5 +68,5 @@ def test_features_go_before_pictures_unless_these_are_asked_for(tmp_path):
     assert open_source(tmp_path).describe()["kind"] == "parquet"
     asked = open_source(tmp_path, feature_column="image", transform=to_tensor)
     assert asked.describe()["feature_column"] == "image"
-    with pytest.raises(ValueError, match="'no' is not there; the columns are image"):
+    with pytest.raises(ValueError, match="'no' does not exist; the columns are image"):
         open_source(tmp_path, feature_column="no")

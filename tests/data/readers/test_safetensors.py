@@ -35,11 +35,11 @@ def test_tensors_are_named_or_found(tmp_path):
     path = tmp_path / "x.safetensors"
     x, y = torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64)
     save_file({"a": x, "b": x + 1, "y": y, "other": y[:2].clone()}, path)
-    with pytest.raises(ValueError, match=r"feature_column must be named: 2 tensors.*b \(F32"):
+    with pytest.raises(ValueError, match=r"feature_column must be named: 2 fit.*b \(F32"):
         open_source(path)
     with pytest.raises(ValueError, match=r"label_column must be named: 2"):
         open_source(path, feature_column="b")
-    with pytest.raises(ValueError, match=r"'no' is not there"):
+    with pytest.raises(ValueError, match=r"'no' does not fit"):
         open_source(path, feature_column="no")
     with pytest.raises(ValueError, match=r"other must have shape \(3,\)"):
         open_source(path, feature_column="b", label_column="other")
@@ -52,7 +52,7 @@ def test_tensors_are_named_or_found(tmp_path):
 )
 def test_what_is_no_safetensors_file(tmp_path, content):
     (tmp_path / "x.safetensors").write_bytes(content)
-    with pytest.raises(ValueError, match=r"x\.safetensors is no \.safetensors file"):
+    with pytest.raises(ValueError, match=r"x\.safetensors is not a \.safetensors file"):
         open_source(tmp_path / "x.safetensors")
 
 
@@ -60,5 +60,5 @@ def test_a_file_that_was_cut_short(tmp_path):
     path = tmp_path / "x.safetensors"
     save_file({"x": torch.zeros(50, 2), "y": torch.zeros(50, dtype=torch.int64)}, path)
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(ValueError, match="cut short"):
+    with pytest.raises(ValueError, match="truncated"):
         open_source(path)

@@ -79,7 +79,7 @@ def test_each_bad_sample_keeps_its_place(tmp_path):
         (5, "unreadable"),
         (-1, "bad_label"),
     ]
-    assert "no picture" in rows[2][4]
+    assert "no image" in rows[2][4]
     assert "'three'" in rows[3][4]
     assert read_rows(opened(tmp_path / "x.tar", label_column="y"), 1)[0][2] == 5
 
@@ -92,7 +92,7 @@ GOOD = [("0.cls", b"1"), ("0.png", encode(pictures(1)[0]))]
     [
         (("../../outside.png", b"x"), "'../../outside.png' lies outside"),
         (("/etc/passwd.png", b"x"), "'/etc/passwd.png' lies outside"),
-        (("0.png", "/etc/passwd"), "'0.png' is no regular file"),
+        (("0.png", "/etc/passwd"), "'0.png' is not a regular file"),
     ],
 )
 def test_a_tar_that_would_write_outside_its_folder_is_left_out(tmp_path, member, reason):
@@ -124,5 +124,5 @@ def test_a_damaged_tar_is_refused_whole(tmp_path, how):
 
         content = bytearray(gzip.compress(content))
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"x\.tar (cannot be read as a plain \.tar|is damaged at)"):
+    with pytest.raises(ValueError, match=r"x\.tar (cannot be read as an uncompressed|is damaged)"):
         opened(path)
