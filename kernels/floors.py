@@ -1,8 +1,8 @@
-"""Launches of every operator whose floor is worth knowing: the least time that a device needs.
+"""Roofline of example launches of every operator: the least time that each device needs.
 
     python -m lc_engine.kernels.floors
 
-`lc-engine bench --roofline` prints the same beside what is measured where there is a device.
+`lc-engine bench --roofline` prints the same beside times measured on a device.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Launch:
     """One launch in bfloat16.
 
     Attributes:
-        operator: its name.
-        sizes: of its tensors by letter, as the operator's docstring has them.
-        logit: of `prototype_confidence`.
+        operator: name of the operator.
+        sizes: sizes of its tensors by the letters of the operator's docstring.
+        logit: `logit` of `prototype_confidence`.
     """
 
     operator: str
@@ -35,12 +35,12 @@ class Launch:
 
     @property
     def name(self) -> str:
-        """What is launched, in words."""
+        """Operator and sizes."""
         sizes = " ".join(f"{letter}={size}" for letter, size in self.sizes.items())
         return " ".join(filter(None, (self.operator, self.logit, sizes)))
 
     def work(self, target: Target) -> Work:
-        """Count what it does with the tile and formulation that would run on a target."""
+        """Return its work with the tile and formulation that a target takes."""
         sizes = tuple(self.sizes.values())
         if self.operator == "linear_confidence":
             _, depth, classes, sub_models = sizes
@@ -61,7 +61,7 @@ class Launch:
         return work_model.apply_thresholds(*sizes, ITEMSIZE)
 
     def floor(self, device: Device) -> Estimate:
-        """Return the least time that a device needs, and what bounds it."""
+        """Return the least time that a device needs, and its bound."""
         return work_model.estimate(self.work(device.target), device, ITEMSIZE)
 
 
@@ -69,7 +69,7 @@ def _linear(samples: int, depth: int, classes: int) -> Launch:
     return Launch("linear_confidence", {"N": samples, "D": depth, "C": classes, "K": 50})
 
 
-# Small enough for any of the devices' memory, large enough to fill them.
+# These fit in every device's memory and fill the device.
 LAUNCHES = (
     _linear(131_072, 512, 10),
     _linear(131_072, 768, 1000),
@@ -86,7 +86,7 @@ LAUNCHES = (
 
 
 def lines() -> list[str]:
-    """Write a table: milliseconds and bound of every launch on every device."""
+    """Return the lines of a table: milliseconds and bound of every launch on every device."""
     head = f"{'bfloat16, ms and bound at datasheet rates':64}"
     rows = [head + "".join(f"{name:>22}" for name in DEVICES)]
     for launch in LAUNCHES:

@@ -1,8 +1,7 @@
-"""What a launch costs: operations and bytes counted from its shape, and the time that they need.
+"""Roofline model of a launch: operations and bytes by its shape, and the least time they take.
 
-Counts are those of the tiles that run, padding included. A time is the largest of what each
-part of a device needs alone, at its datasheet rate, as if all parts overlapped: a floor, not a
-forecast. Matrix libraries reach about two thirds of the matrix rate on an H100.
+Operations are counted over whole tiles, padding included. The time is that of the slowest unit of
+the device at its datasheet rate, as if all units overlapped: a lower bound, not a forecast.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from lc_engine.kernels.targets import TARGETS, Target
 if TYPE_CHECKING:
     from lc_engine.kernels.tiles import Tile
 
-# Element-wise operations per logit: bias, maximum, subtraction, scaling for exp2, sum, and three to
-# pick the label's. Per weight and sub-model: a comparison and a selection. Per difference of two
-# features: a subtraction and a multiply-add. A Philox number: ten rounds of about eight.
+# Element-wise operations: per logit bias, maximum, subtraction, scaling for exp2, sum and three for
+# the label; per weight and sub-model a comparison and a selection; per pair of features a
+# subtraction and a multiply-add; per Philox number ten rounds of about eight.
 LOGIT_OPS = 8
 MASK_OPS = 2
 DISTANCE_OPS = 2
@@ -47,11 +46,11 @@ class Device:
 
     @property
     def target(self) -> Target:
-        """What `config` plans for."""
+        """The target that `config` takes."""
         return TARGETS[self.arch]
 
 
-# NVIDIA: 16 exp2 per clock and SM; AMD: a quarter of the 64 lanes of a compute unit.
+# exp2 per clock: 16 per SM on NVIDIA; on AMD 1/4 of the 64 lanes of a compute unit.
 DEVICES = {
     "A100": Device("sm_80", 312e12, 156e12, 9.75e12, 108 * 16 * 1.41e9, 2.04e12),
     "H100": Device("sm_90", 989e12, 494e12, 33.5e12, 132 * 16 * 1.83e9, 3.35e12),
@@ -61,19 +60,19 @@ DEVICES = {
 
 
 def sheet_of(target: Target) -> tuple[str, Device]:
-    """Return the accelerator of a target's family: its name and rates."""
+    """Return the name and the rates of the accelerator of a target's family."""
     return next(pair for pair in DEVICES.items() if pair[1].arch == target.arch)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one launch does.
+    """Operations and bytes of one launch.
 
     Attributes:
         flops: floating-point operations of matrix products; a multiply-add is two.
         vector_ops: element-wise float32 operations outside the matrix units.
         exponentials: exponentials and logarithms.
-        bytes: read from and written to memory, every tensor once: caches hold what is read again.
+        bytes: read from and written to memory, every tensor once, as if caches held the rest.
     """
 
     flops: int
@@ -84,22 +83,22 @@ class Work:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The least time of a launch, in seconds, and which part of the device sets it."""
+    """The least time of a launch in seconds, and the unit of the device that bounds it."""
 
     seconds: float
     bound: str
 
 
 def _up(size: int, block: int) -> int:
-    """Round up to whole blocks."""
+    """Return `size` rounded up to whole blocks."""
     return -(-size // block) * block
 
 
 def _softmax(rows: int, classes: int, sub_models: int, block: int) -> tuple[int, int]:
-    """Give (vector operations, exponentials) of the online softmax over padded sizes."""
+    """Return (vector operations, exponentials) of the online softmax over padded sizes."""
     logits = rows * classes * sub_models
     tiles = classes // block
-    # A rescaling per tile, then one exponential and one logarithm at the end.
+    # A rescaling per tile, an exponential and a logarithm at the end.
     return LOGIT_OPS * logits, logits + rows * sub_models * (tiles + 2)
 
 
@@ -115,7 +114,7 @@ def linear(
     random: bool = False,
     return_path: bool = False,
 ) -> Work:
-    """Count one launch of `linear_confidence`."""
+    """Return the work of one launch of `linear_confidence`."""
     rows, c = _up(samples, tile.rows), _up(classes, tile.classes)
     k = _up(sub_models, tile.sub_models)
     vector, exponentials = _softmax(rows, c, k, tile.classes)
@@ -146,7 +145,7 @@ def prototype(
     cosine: bool,
     return_path: bool = False,
 ) -> Work:
-    """Count one launch of `prototype_confidence`."""
+    """Return the work of one launch of `prototype_confidence`."""
     rows, c, d = _up(samples, tile.rows), _up(classes, tile.classes), _up(depth, tile.depth)
     vector, exponentials = _softmax(rows, c, sub_models, tile.classes)
     pairs = rows * c * sub_models * d
@@ -154,7 +153,7 @@ def prototype(
         vector += rows * d * sub_models
     else:
         vector += DISTANCE_OPS * pairs
-        exponentials += rows * c * sub_models  # the square root
+        exponentials += rows * c * sub_models  # square roots
     return Work(
         2 * pairs if cosine else 0,
         vector,
@@ -175,7 +174,7 @@ def mlp(
     *,
     return_path: bool = False,
 ) -> Work:
-    """Count the one launch of `mlp_confidence` with a hidden layer that stays on the chip."""
+    """Return the work of one launch of `mlp_confidence` with a hidden layer on the chip."""
     rows, c, d = _up(samples, tile.rows), _up(classes, tile.classes), _up(depth, tile.depth)
     hidden = config.hidden_block(width)
     vector, exponentials = _softmax(rows, c, sub_models, tile.classes)
@@ -193,7 +192,7 @@ def mlp(
 def masked_linear(
     samples: int, depth: int, width: int, sub_models: int, itemsize: int, tile: Tile
 ) -> Work:
-    """Count one launch of `masked_linear` with an input per sub-model and no activation."""
+    """Return the work of one launch of `masked_linear`: an input per sub-model, no activation."""
     rows, e, d = _up(samples, tile.rows), _up(width, tile.classes), _up(depth, tile.depth)
     masks = rows // tile.rows * e * d * MASK_OPS
     return Work(
@@ -205,35 +204,37 @@ def masked_linear(
 
 
 def token_nll(
-    tokens: int, depth: int, words: int, sub_models: int, itemsize: int, tile: Tile
+    tokens: int, depth: int, vocabulary: int, sub_models: int, itemsize: int, tile: Tile
 ) -> Work:
-    """Count one launch of `token_nll` with a whole head and no entropy."""
-    rows, v, d = _up(tokens, tile.rows), _up(words, tile.classes), _up(depth, tile.depth)
+    """Return the work of one launch of `token_nll` with a whole head and no entropy."""
+    rows, v, d = _up(tokens, tile.rows), _up(vocabulary, tile.classes), _up(depth, tile.depth)
     vector, exponentials = _softmax(rows, v, sub_models, tile.classes)
     return Work(
         2 * rows * v * d * sub_models,
         vector,
         exponentials,
-        (sub_models * tokens + words) * depth * itemsize + 8 * tokens + 4 * tokens * sub_models,
+        (sub_models * tokens + vocabulary) * depth * itemsize
+        + 8 * tokens
+        + 4 * tokens * sub_models,
     )
 
 
 def apply_thresholds(weights: int, itemsize: int, source: str = "magnitude") -> Work:
-    """Count one launch of `apply_thresholds` over all `weights` of a model."""
+    """Return the work of one launch of `apply_thresholds` over all `weights` of a model."""
     given = 4 * weights if source == "given" else 0
     ops = MASK_OPS + (PHILOX_OPS if source == "random" else 1)
     return Work(0, ops * weights, 0, 2 * weights * itemsize + given)
 
 
 def _scores(samples: int, sub_models: int, return_path: bool) -> int:
-    """Bytes of the labels (int64), lc and loss, and of the path where it is asked for."""
+    """Return the bytes of the int64 labels, lc and loss, and of the path if it is returned."""
     return 16 * samples + (4 * samples * sub_models if return_path else 0)
 
 
 def estimate(work: Work, device: Device, itemsize: int) -> Estimate:
-    """Return the least time that a device needs for `work`, and what bounds it.
+    """Return the least time that a device needs for `work`, and its bound.
 
-    float32 products are three TF32 products on NVIDIA, and exact ones at their own rate on AMD.
+    float32 products are three TF32 products on NVIDIA, exact ones on AMD.
     """
     if itemsize == 2:
         matrix = work.flops / device.half

@@ -1,1 +1,1 @@
-"""The operators on a device: `python -m benchmarks.gpu` checks them, times them, writes one CSV."""
+"""Benchmarks of the operators and of whole networks on a GPU."""

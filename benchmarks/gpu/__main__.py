@@ -2,8 +2,8 @@
 
     python -m benchmarks.gpu --csv results.csv
 
-Ends with status 1 if a result is wrong or a scoring call takes more than one launch, and with 2
-where there is no device.
+Exits with status 1 if a result is wrong or a scoring call takes more than one launch, and with 2 if
+there is no device.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COLUMNS = (
     "max_error", "datasheet_floor_ms", "bound", "of_measured_roof", "device", "torch", "triton",
 )  # fmt: skip
 
-# Enough rows to fill every device, so that one launch does all.
+# Enough rows to fill every device, so that no call needs a second launch.
 SAMPLES, SUB_MODELS = 131_072, 50
 OPERATORS: dict[str, Callable[[Target], Iterator[Contest]]] = {
     "apply_thresholds": lambda _: operators.thresholds(),
@@ -48,13 +48,13 @@ OPERATORS: dict[str, Callable[[Target], Iterator[Contest]]] = {
 
 
 def floor(contest: Contest, target: Target) -> work_model.Estimate:
-    """The work model's time on the accelerator of this family."""
+    """Return the work model's time on the accelerator of this family."""
     _, device = work_model.sheet_of(target)
     return work_model.estimate(contest.work, device, contest.dtype.itemsize)
 
 
 def of_roof(contest: Contest, roof: Roof, measured: Measurement) -> float:
-    """Fraction of what this device's own libraries reach: products, else bytes."""
+    """Return the fraction of the rate that this device's libraries reach: FLOPs, else bytes."""
     seconds = measured.median_ms * 1e-3
     if contest.work.flops:
         return contest.work.flops / seconds / roof.flops[contest.dtype]
@@ -62,7 +62,7 @@ def of_roof(contest: Contest, roof: Roof, measured: Measurement) -> float:
 
 
 def run(contest: Contest, roof: Roof, target: Target) -> tuple[list[dict[str, object]], list[str]]:
-    """Measure all contenders; give their rows and what is wrong."""
+    """Measure all contenders; return their rows and the faults found."""
     truth = contest.expected()
     estimate = floor(contest, target)
     rows: list[dict[str, object]] = []
@@ -93,7 +93,7 @@ def run(contest: Contest, roof: Roof, target: Target) -> tuple[list[dict[str, ob
 
 
 def main() -> int:
-    """Run everything; give the exit status."""
+    """Run everything and return the exit status."""
     parser = argparse.ArgumentParser(description="Check and time the operators on a device.")
     parser.add_argument("--csv", type=Path, default=Path("gpu-benchmark.csv"))
     parser.add_argument("--operators", nargs="+", choices=OPERATORS, default=list(OPERATORS))

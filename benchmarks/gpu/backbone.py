@@ -1,11 +1,11 @@
-"""Time a whole network on a device: the engine and loops over K masked copies, on decoded pictures.
+"""Time a whole network on a device: the engine against loops over K masked copies.
 
     python -m benchmarks.gpu.backbone --model resnet18 --csv resnet18.csv
 
-Real digits are decoded once, before the clocks start, and lie in the host's memory for the engine
-and in the device's for the loops, in their favour. An engine's first score on a scorer (weights
-copied, batch norms folded, the graph captured) is part of its time. `Spearman` and `difference`
-compare the loss with the float32 loop's.
+Images are decoded before the clock starts, into the host's memory for the engine and the device's
+for the loops, which favours the loops. The engine's time includes its preparation: copying weights,
+folding batch norms, capturing the graph. `spearman` and `difference` compare the loss with that of
+the float32 loop.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ COLUMNS = ("model", "way", "rows", "points", "seconds", "times", "spearman", "di
 
 
 def decoded(rows: int) -> tuple[Tensor, Tensor]:
-    """Give pictures (N, 3, 224, 224) and labels (N,) on the host."""
+    """Return images (N, 3, 224, 224) and labels (N,) on the host."""
     with tempfile.TemporaryDirectory() as scratch:
         files = Files(write_images(Path(scratch), rows), SIDE)
-        pictures = [files[i] for i in range(len(files))]
-    return torch.stack([x for x, _ in pictures]), torch.tensor([y for _, y in pictures])
+        images = [files[i] for i in range(len(files))]
+    return torch.stack([x for x, _ in images]), torch.tensor([y for _, y in images])
 
 
 def plain_loop(
@@ -55,7 +55,7 @@ def plain_loop(
 def bfloat16_loop(
     network: nn.Module, batches: list[tuple[Tensor, Tensor]], path: lc.LearningPath
 ) -> np.ndarray:
-    """As fast as a loop is made by settings alone: autocast, channels last."""
+    """Score with the settings that make a loop fastest: autocast, channels last."""
     extractor = naive.feature_extractor(network).to(memory_format=torch.channels_last)
 
     def features(given: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
@@ -96,7 +96,7 @@ def main() -> int:
         "lc_engine, float32": partial(engine, network, data, path, "float32"),
         "lc_engine, auto": partial(engine, network, data, path, "auto"),
     }
-    plain_loop(network, batches[:1], path)  # libraries are loaded and choose their kernels
+    plain_loop(network, batches[:1], path)  # loads libraries, which choose their kernels
     bfloat16_loop(network, batches[:1], path)
     losses: dict[str, np.ndarray] = {}
     seconds: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What is measured of one call on a device, and of the device itself."""
+"""Measurements of one call on a device, and of the device's rates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Times in milliseconds (median, 20th and 80th percentile), memory in MiB, launches."""
+    """Times in milliseconds (median, 20th and 80th percentile), peak memory in MiB, launches."""
 
     median_ms: float
     p20_ms: float
@@ -27,12 +27,12 @@ class Measurement:
 def measure(
     call: Callable[[], object], budget_ms: int = 300, *, captured: bool = False
 ) -> Measurement:
-    """Warm up, then count launches and memory of one call and time as many as the budget allows.
+    """Return the launches and memory of one call, and its times over as many as the budget allows.
 
     Args:
-        call: what to measure.
+        call: the function to measure.
         budget_ms: milliseconds of timed calls.
-        captured: time calls in a CUDA graph: what the device needs, without the host.
+        captured: whether to time calls in a CUDA graph, without the host's overhead.
     """
     call()
     torch.cuda.synchronize()
@@ -57,7 +57,7 @@ def measure(
 
 @dataclass(frozen=True)
 class Roof:
-    """Rates reached on this device by the libraries, per second: the ceiling to compare with."""
+    """Rates per second that libraries reach on this device."""
 
     flops: dict[torch.dtype, float]
     bandwidth: float

@@ -1,4 +1,4 @@
-"""The contenders: each operator of ours beside what one would write without it."""
+"""Contests: every operator against the code that one would write without it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Rows on which results are compared with float64.
 CHECKED = 512
-# The shape at which torch.compile takes part too: it compiles for seconds per shape.
+# The only shape of torch.compile, which compiles for seconds per shape.
 COMPILED = (768, 1000)
 SHAPES = ((512, 10), (768, 1000), (1280, 100), (2048, 1000), (768, 21841))
 
@@ -36,23 +36,22 @@ def first_rows(call: Callable[[], Tensor]) -> Tensor:
 
 
 def first_rows_of_each(call: Callable[[], Tensor]) -> Tensor:
-    """Those of each sub-model."""
     return call()[:, :CHECKED]
 
 
 @dataclass(frozen=True)
 class Contest:
-    """One problem and everybody who solves it.
+    """One problem and its contenders.
 
     Attributes:
         name: operator and shape.
-        dtype: of features and weights.
-        contenders: name -> a call that gives all rows' results; ours begin with "lc_engine".
-        expected: a call that gives those of the first `CHECKED` rows in float64.
-        work: what our launch does, by the work model.
-        tolerance: allowed difference of ours from `expected`.
-        checked: calls a contender and takes the rows that `expected` gives.
-        captured: whether to time calls in a CUDA graph, for what the host would be slower than.
+        dtype: dtype of features and weights.
+        contenders: name -> a function that returns all rows' results; ours begin with "lc_engine".
+        expected: a function that returns those of the first `CHECKED` rows in float64.
+        work: work of our launch, by the work model.
+        tolerance: largest allowed difference of ours from `expected`.
+        checked: a function that calls a contender and returns the rows of `expected`.
+        captured: whether to time calls in a CUDA graph, for calls that are bound by the host.
     """
 
     name: str
@@ -155,7 +154,7 @@ def _prototype(
         if cosine:
             unit = torch.nn.functional.normalize
             return unit(one, dim=1) @ unit(mu, dim=1).T / temperature
-        # The default turns to the product form, which loses small distances.
+        # The default is the product form, which cancels the digits of small distances.
         distance = torch.cdist(one, mu, compute_mode="donot_use_mm_for_euclid_dist")
         return 1 / (distance * temperature)
 
@@ -241,7 +240,7 @@ def _mlp(
 
 def masked_linear(target: Target, sub_models: int) -> Iterator[Contest]:
     for dtype in (torch.bfloat16, torch.float32):
-        # The first layer of a ViT-B's MLP over the tokens of 16 pictures.
+        # The first layer of a ViT-B's MLP over the tokens of 16 images.
         yield _masked_linear(target, 16 * 197, 768, 3072, sub_models, dtype)
 
 
@@ -288,11 +287,11 @@ def token_nll(target: Target) -> Iterator[Contest]:
 
 
 def _token_nll(
-    target: Target, tokens: int, depth: int, words: int, sub_models: int, dtype: torch.dtype
+    target: Target, tokens: int, depth: int, vocabulary: int, sub_models: int, dtype: torch.dtype
 ) -> Contest:
     h = torch.randn(sub_models, tokens, depth, device="cuda", dtype=dtype)
-    w = (2 * torch.randn(words, depth, device="cuda") / math.sqrt(depth)).to(dtype)
-    y = torch.randint(0, words, (tokens,), device="cuda")
+    w = (2 * torch.randn(vocabulary, depth, device="cuda") / math.sqrt(depth)).to(dtype)
+    y = torch.randint(0, vocabulary, (tokens,), device="cuda")
 
     def nll(one: Tensor) -> Tensor:
         return F.cross_entropy((one @ w.T).float(), y, reduction="none")
@@ -311,8 +310,8 @@ def _token_nll(
         "lc_engine": lambda: ops.token_nll(h, w, y),
     }
     tile = config.vocabulary(target, dtype.itemsize, scored=False, entropy=False)
-    work = work_model.token_nll(tokens, depth, words, sub_models, dtype.itemsize, tile)
-    name = f"token_nll T={tokens} D={depth} V={words} K={sub_models}"
+    work = work_model.token_nll(tokens, depth, vocabulary, sub_models, dtype.itemsize, tile)
+    name = f"token_nll T={tokens} D={depth} V={vocabulary} K={sub_models}"
     return Contest(name, dtype, contenders, expected, work, 1e-4, first_rows_of_each)
 
 

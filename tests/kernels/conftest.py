@@ -1,4 +1,4 @@
-"""Every buffer that a kernel should fill starts as NaN, so that what it leaves out is seen."""
+"""Fill every new buffer with NaN, so that a test sees what a kernel does not write."""
 
 from __future__ import annotations
 

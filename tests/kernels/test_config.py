@@ -46,7 +46,7 @@ def test_linear_tile_on_hopper(classes: int, sub_models: int, tile: Tile) -> Non
     assert config.linear(TARGETS["sm_90"], 2, classes, sub_models) == tile
 
 
-def test_saliencies_beside_the_weights_narrow_the_tile() -> None:
+def test_loaded_or_drawn_saliencies_narrow_the_tile() -> None:
     tile = config.linear(TARGETS["sm_90"], 2, 1000, 50, scored=True)
     assert tile == Tile(128, 16, 8, 64, 8, 3)
     assert config.linear(TARGETS["gfx942"], 2, 1000, 2, scored=True).classes == 32
@@ -59,13 +59,13 @@ def test_heads_are_premasked_while_their_copies_fit() -> None:
     assert config.premask(small, 2, 1000, 768, 50)
     assert not config.premask(small, 2, 21841, 768, 50)
     assert config.premask(replace(small, memory_bytes=80 << 30), 4, 21841, 768, 50)
-    # 50 sub-models are stored as 56, whole groups of eight.
+    # 50 sub-models are padded to 56, a multiple of 8.
     at_the_limit = (1 << 30) // (2 * 56 * 1024)
     assert config.premask(small, 2, 1024, at_the_limit, 50)
     assert not config.premask(small, 2, 1024, at_the_limit + 1, 50)
 
 
-def test_weights_that_come_masked_leave_registers_for_a_deeper_tile() -> None:
+def test_premasked_weights_take_a_deeper_tile() -> None:
     expanded, premasked = (
         config.linear(TARGETS["sm_90"], 4, 1000, 50, premasked=p) for p in (False, True)
     )
@@ -73,7 +73,7 @@ def test_weights_that_come_masked_leave_registers_for_a_deeper_tile() -> None:
     assert replace(premasked, depth=16) == expanded
 
 
-def test_words_take_wide_tiles_where_nothing_else_needs_registers() -> None:
+def test_the_vocabulary_takes_wide_tiles_without_entropy() -> None:
     plain, entropy = (
         config.vocabulary(TARGETS["sm_90"], 2, scored=False, entropy=e) for e in (False, True)
     )
@@ -107,7 +107,7 @@ def test_float32_products_keep_float32_digits(arch: str) -> None:
     assert precision(TARGETS[arch], torch.bfloat16) == "ieee"
 
 
-def test_operands_meet_in_a_dtype_that_holds_both(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operands_are_converted_to_a_dtype_that_holds_both(monkeypatch: pytest.MonkeyPatch) -> None:
     half, brain, single = (
         torch.zeros(1, dtype=d) for d in (torch.half, torch.bfloat16, torch.float)
     )
@@ -119,7 +119,7 @@ def test_operands_meet_in_a_dtype_that_holds_both(monkeypatch: pytest.MonkeyPatc
     assert compute_dtype(brain, brain) == torch.float32
 
 
-def test_the_host_stands_for_one_unit_of_an_h100() -> None:
+def test_the_host_is_one_unit_of_an_h100() -> None:
     target = target_of(torch.device("cpu"))
     assert (target.arch, target.units) == ("sm_90", 1)
     assert config.splits(target, 10_000, 128, 50) == 1

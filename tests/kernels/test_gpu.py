@@ -1,4 +1,4 @@
-"""The interpreter's cases on a device, and what only a device can show."""
+"""The interpreter's tests on a device, and launches, memory and graphs there."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def large_head(premasked: bool) -> tuple[torch.Tensor, linear_kernels.LinearHead
 
 @pytest.mark.filterwarnings("ignore:Warning. Profiler clears events")
 @pytest.mark.parametrize("premasked", [False, True], ids=["expanded", "premasked"])
-def test_the_device_sees_one_launch(premasked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()  # the poison would be launches too
+def test_scores_take_one_launch(premasked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # filling with NaN would launch kernels too
     x, head, omega = large_head(premasked)
     labels = torch.zeros(len(x), dtype=torch.int64, device="cuda")
     linear_kernels.linear_confidence(x, head, labels, omega, True)
@@ -78,7 +78,7 @@ def test_the_device_sees_one_launch(premasked: bool, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("premasked", [False, True], ids=["expanded", "premasked"])
-def test_memory_holds_scores_and_nothing_of_samples_times_classes(premasked: bool) -> None:
+def test_memory_holds_scores_and_no_logits(premasked: bool) -> None:
     x, head, omega = large_head(premasked)
     linear_kernels.linear_confidence(x, head, None, omega, False)
     torch.cuda.synchronize()
@@ -88,7 +88,7 @@ def test_memory_holds_scores_and_nothing_of_samples_times_classes(premasked: boo
     assert torch.cuda.max_memory_allocated() - before <= 8 * len(x) + 4096
 
 
-def test_a_forward_of_all_sub_models_is_one_graph() -> None:
+def test_layers_are_captured_in_a_cuda_graph() -> None:
     torch.manual_seed(0)
     layers = [(torch.randn(o, i, device="cuda") / i**0.5, o) for i, o in ((64, 96), (96, 32))]
     thresholds = torch.linspace(0, 0.1, 5, device="cuda")

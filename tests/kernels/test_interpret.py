@@ -1,12 +1,12 @@
-"""The kernels in Triton's interpreter: run with TRITON_INTERPRET=1 in a process of its own."""
+"""Tests of the kernels in Triton's interpreter, in a process with TRITON_INTERPRET=1."""
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
-if os.environ.get("TRITON_INTERPRET", "0") in ("0", "", "false"):
+from lc_engine.kernels.interpreter import interpreting
+
+if not interpreting():
     pytest.skip(
         "the interpreter's suite needs TRITON_INTERPRET=1 pytest tests/kernels/test_interpret.py",
         allow_module_level=True,
@@ -28,7 +28,7 @@ from lc_engine.ops.mlp_confidence import mlp_confidence
 
 pytestmark = [
     pytest.mark.interpreter,
-    # NumPy warns where a kernel computes with the infinities and NaN that a test feeds it.
+    # NumPy warns of infinities and NaN in a kernel's operands.
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
 ]
 
@@ -60,7 +60,7 @@ class TestPhilox(PhiloxSuite): ...
 
 
 class TestOperators:
-    """The operators reach the kernels with what users hand them: views, saliencies, plans."""
+    """The operators pass views, saliencies and plans on to the kernels."""
 
     def agree(self, operator, *args, **kwargs):
         ours = operator(*args, **kwargs, return_path=True, backend="triton")

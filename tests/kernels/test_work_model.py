@@ -1,4 +1,4 @@
-"""Counts against cases small enough to count by hand."""
+"""Counts of the work model against counts by hand."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ TILE = Tile(rows=16, classes=8, sub_models=2, depth=16, warps=4, stages=2)
 
 
 def test_linear_counted_by_hand() -> None:
-    # 16 rows, 8 classes, 2 sub-models, 16 features: one tile, nothing padded.
-    # 256 logits x 16 x 2 flops; 256 exp, one rescaling, exp and log for each of 32 (row, k).
+    # 16 rows, 8 classes, 2 sub-models, 16 features: one tile without padding.
+    # 256 logits x 16 x 2 FLOPs; 256 exp, and a rescaling, exp and log for each of 32 (row, k).
     # x 16·16·2, weight 8·16·2, labels and two scores 16·16 bytes.
     work = work_model.linear(16, 16, 8, 2, 2, TILE, premasked=False)
     masks = 8 * 16 * 2 * 2
     assert work == Work(8192, 256 * 8 + masks, 256 + 32 * 3, 512 + 256 + 256)
-    # Pre-masked: no masks, two heads to read. The path: 16·2 float32.
+    # Pre-masked: no masks, two heads to read; the path is 16·2 float32.
     work = work_model.linear(16, 16, 8, 2, 2, TILE, premasked=True, return_path=True)
     assert work == Work(8192, 256 * 8, 352, 512 + 512 + 256 + 128)
 
@@ -34,7 +34,7 @@ def test_linear_pads_to_tiles() -> None:
     assert work.bytes == 17 * 17 * 4 + 9 * 17 * 4 + 17 * 16
 
 
-def test_random_saliency_is_drawn_once_per_group_of_sub_models() -> None:
+def test_random_saliency_is_drawn_once_per_block_of_sub_models() -> None:
     plain = work_model.linear(16, 16, 8, 4, 2, TILE, premasked=False)
     drawn = work_model.linear(16, 16, 8, 4, 2, TILE, premasked=False, random=True)
     assert drawn.vector_ops - plain.vector_ops == 8 * 16 * 2 * 80
@@ -49,7 +49,7 @@ def test_prototype_counted_by_hand() -> None:
 
 
 def test_mlp_counted_by_hand() -> None:
-    # A hidden layer of 10 takes a tile of 64: 64·16 weights before it and 64·8 behind.
+    # A hidden layer of 10 takes a tile of 64: 64·16 weights before it and 64·8 after it.
     work = work_model.mlp(16, 16, 10, 8, 3, 2, TILE)
     assert work.flops == 2 * 16 * 64 * (16 + 8) * 3
     assert work.vector_ops == 8 * 384 + 3 * (16 * 64 * 2 + 64 * 24 * 2)
@@ -57,7 +57,7 @@ def test_mlp_counted_by_hand() -> None:
 
 
 def test_masked_linear_counted_by_hand() -> None:
-    # 17 rows -> 32, 8 outputs, 16 features, 3 sub-models; a block of rows masks the weight anew.
+    # 17 rows -> 32, 8 outputs, 16 features, 3 sub-models; each block of rows masks the weight.
     work = work_model.masked_linear(17, 16, 8, 3, 2, TILE)
     assert work.flops == 2 * 32 * 8 * 16 * 3
     assert work.vector_ops == 3 * (2 * 8 * 16 * 2 + 32 * 8)
@@ -66,7 +66,7 @@ def test_masked_linear_counted_by_hand() -> None:
 
 
 def test_token_nll_counted_by_hand() -> None:
-    # 16 tokens, 9 words -> 16 in two tiles, 16 features, 2 sub-models: 512 logits.
+    # 16 tokens, a vocabulary of 9 -> 16 in two tiles, 16 features, 2 sub-models: 512 logits.
     work = work_model.token_nll(16, 16, 9, 2, 4, TILE)
     assert work.flops == 2 * 512 * 16
     assert work.vector_ops == 8 * 512
@@ -111,7 +111,7 @@ def test_a_wide_head_is_bound_by_the_matrix_units(name: str) -> None:
     assert got.seconds >= 2 * 10**6 * 2048 * 1000 * 50 / DEVICES[name].half
 
 
-def test_tiles_of_the_model_are_those_that_run() -> None:
+def test_the_model_counts_the_tiles_that_run() -> None:
     device = DEVICES["H100"]
     tile = config.linear(device.target, 2, 1000, 50)
     work = work_model.linear(4096, 768, 1000, 50, 2, tile, premasked=True)
@@ -121,7 +121,7 @@ def test_tiles_of_the_model_are_those_that_run() -> None:
 
 
 @pytest.mark.parametrize("name", list(DEVICES))
-def test_a_target_has_the_sheet_of_its_family(name: str) -> None:
+def test_a_target_has_the_rates_of_its_family(name: str) -> None:
     assert work_model.sheet_of(DEVICES[name].target) == (name, DEVICES[name])
 
 
