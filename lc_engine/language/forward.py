@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from lc_engine.language.batching import Group, Packed, Usage, count, pack
-from lc_engine.language.keys import PrefixKeys
+from lc_engine.language.prefix_cache import PrefixKeys
 from lc_engine.models.state import evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lc_engine.language.families import LanguageFamily
-    from lc_engine.language.heads import Scored, VocabularyHead
     from lc_engine.language.tokens import Tokens
+    from lc_engine.language.vocabulary_head import Scored, VocabularyHead
 
     RowCount = Callable[[int], None]
 

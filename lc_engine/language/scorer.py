@@ -24,11 +24,11 @@ from lc_engine.data.row_scores import scatter
 from lc_engine.data.wrap.subset import whole_of
 from lc_engine.language.families import family_of
 from lc_engine.language.forward import Forward
-from lc_engine.language.heads import VocabularyHead
 from lc_engine.language.model import LanguageModelSpec, window_of
 from lc_engine.language.source import InstructionSource
 from lc_engine.language.template import Encoder
 from lc_engine.language.tokens import Tokens
+from lc_engine.language.vocabulary_head import VocabularyHead
 from lc_engine.masking import Masking
 from lc_engine.models.state import evaluating
 from lc_engine.ops import PathScores

@@ -335,8 +335,8 @@ def test_a_head_of_another_width(features, pictures, tmp_path, capsys):
     ("changed", "message"),
     [
         ({"data": "nowhere.npy"}, "nowhere.npy does not exist"),
-        ({"labels": "nowhere.npy"}, "nowhere.npy: there is no such file"),
-        ({"labels": None}, "give the .npy file of labels too"),
+        ({"labels": "nowhere.npy"}, "nowhere.npy: no such file"),
+        ({"labels": None}, "pass the .npy file of labels too"),
         ({"more": ["--path", "gaus:8"]}, "gaus:8"),
         ({"more": ["--device", "warp"]}, "--device warp"),
         ({"more": ["--model", "resnet18"]}, "timm/NAME"),
