@@ -26,6 +26,13 @@ class Scored:
     log_probs: Tensor
     extra: Mapping[str, Tensor]
 
+    def without(self, lost: Tensor) -> Scored:
+        """Return the same with NaN for the rows that a mask (N,) marks."""
+        columns, log_probs = (
+            part.masked_fill(lost, torch.nan) for part in (self.columns, self.log_probs)
+        )
+        return Scored(columns, log_probs, self.extra)
+
 
 def columns(scores: PathScores, path: LearningPath) -> tuple[Tensor, Tensor]:
     """Return scores on the host: (3, N) of lc, loss, lc_std, and log p (K, N)."""

@@ -5,10 +5,25 @@ p(y|z) = Σ_{neighbours with label y} d⁻¹ / Σ_{neighbours} d⁻¹ (arXiv 240
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+
+from lc_engine.data.batch import OK
+from lc_engine.heads.base import SeenClassesHead
+from lc_engine.heads.memory_bank import MemoryBank, bank_rows
 from lc_engine.ops.prototype_confidence import MIN_DISTANCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from lc_engine.backbone.interface import Views
+    from lc_engine.data.batch import Source
+    from lc_engine.data.protocols import Progress
+    from lc_engine.heads.base import Rows
 
 # No p is below this: a row none of whose neighbours has its label would have an infinite loss.
 MIN_CONFIDENCE = 1e-6
@@ -49,3 +64,86 @@ def knn_log_prob(
     same = bank_labels[nearest.indices] == labels[:, None]
     share = (weights * same).sum(1) / weights.sum(1)
     return share.clamp_min(MIN_CONFIDENCE).log().float()
+
+
+def memory_bank_of(
+    source: Source,
+    along_the_path: Callable[[Tensor], list[Tensor]],
+    points: int,
+    batch_size: int,
+    progress: Progress | None,
+) -> MemoryBank:
+    """Keep the features of up to `bank.BANK_ROWS` rows under every sub-model.
+
+    Args:
+        source: the data.
+        along_the_path: inputs (N, …) -> features of all sub-models, K × (N, D) on the host.
+        points: K.
+        batch_size: rows that go through the model at a time.
+        progress: called as progress("neighbours", rows done, rows in all).
+
+    Raises:
+        ValueError: fewer than two rows with a label and finite features.
+    """
+    wanted = bank_rows(len(source))
+    ids: list[np.ndarray] = []
+    labels: list[Tensor] = []
+    features: list[list[Tensor]] = [[] for _ in range(points)]
+    done = 0
+    for batch in source.batches(batch_size):
+        ok = np.array([status == OK for status in batch.status])
+        chosen = np.isin(np.arange(done, done + len(batch)), wanted)
+        done += len(batch)
+        if (ok & chosen).any():
+            every = along_the_path(batch.inputs[torch.from_numpy(chosen[ok])])
+            finite = torch.stack([values.isfinite().all(1) for values in every]).all(0)
+            ids.append(batch.ids[ok & chosen][finite.numpy()])
+            labels.append(batch.labels[torch.from_numpy(ok & chosen)][finite])
+            for kept, values in zip(features, every, strict=True):
+                kept.append(values[finite])
+        if progress is not None:
+            progress("neighbours", done, len(source))
+    if sum(map(len, ids)) < 2:
+        raise ValueError(
+            "a kNN head needs at least two rows with a label and finite features; there were "
+            f"{sum(map(len, ids))}"
+        )
+    return MemoryBank(
+        np.concatenate(ids), torch.cat(labels), tuple(torch.cat(values) for values in features)
+    )
+
+
+class KNNHead(SeenClassesHead):
+    """Nearest neighbours among rows of the data; see `knn_log_prob`.
+
+    Args:
+        views: the sub-models.
+        path_weights: (K,) ω_k.
+        bank: rows of the data under all sub-models.
+        neighbours: how many count.
+    """
+
+    def __init__(
+        self, views: Views, path_weights: Tensor, bank: MemoryBank, neighbours: int
+    ) -> None:
+        super().__init__(views, path_weights)
+        self.labels = bank.classes
+        self._bank = bank
+        self._neighbours = neighbours
+        self._features = [values.to(path_weights.device) for values in bank.features]
+        self._classes = self.class_index(bank.labels).to(path_weights.device)
+
+    def complaint(self, label: int) -> str:
+        """Say why a label has no class here."""
+        return f"class {label} has no row among those that neighbours are looked for in"
+
+    def log_probs(self, rows: Rows, points: Sequence[int]) -> Tensor:
+        """Give log p (P, N)."""
+        own = self._bank.place_of(rows.ids).to(rows.classes.device)
+        found = []
+        for k, values in zip(points, self.views.features(rows.inputs, points), strict=True):
+            log_prob = knn_log_prob(
+                values, rows.classes, own, self._features[k], self._classes, self._neighbours
+            )
+            found.append(log_prob.masked_fill(~values.isfinite().all(1), torch.nan))
+        return torch.stack(found)

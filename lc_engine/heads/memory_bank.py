@@ -21,7 +21,7 @@ BANK_ROWS = 8192
 
 
 @dataclass(frozen=True, eq=False)
-class Bank:
+class MemoryBank:
     """B rows of the data.
 
     Attributes:
@@ -61,7 +61,7 @@ class Bank:
             np.savez(file, ids=ids, labels=self.labels.numpy(), **parts)
 
     @classmethod
-    def load(cls, path: Path) -> Bank:
+    def load(cls, path: Path) -> MemoryBank:
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as file:
             count = sum(name.startswith("features") for name in file.files)

@@ -1,4 +1,4 @@
-"""Prototypes: the mean feature of each class, over the data that is scored."""
+"""The prototype head: softmax over distances to the mean feature of each class."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lc_engine._util.digests import tensors_digest
-from lc_engine.ops import contract
+from lc_engine.data.batch import OK
+from lc_engine.heads.base import SeenClassesHead
+from lc_engine.ops import PrototypePlan, contract
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from torch import Tensor
+    from lc_engine.backbone.interface import Views
+    from lc_engine.data.batch import Source
+    from lc_engine.data.protocols import Progress
+    from lc_engine.heads.base import Rows
+    from lc_engine.ops.prototype_confidence import Logit
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,3 +121,91 @@ class PrototypeSums:
         counts = self._counts[rows]
         means = self._sums[rows] / counts.unsqueeze(1)
         return Prototypes(torch.tensor(labels), means.to(self._dtype), counts, widths)
+
+
+def class_means(
+    source: Source,
+    whole: Callable[[Tensor], tuple[Tensor, tuple[int, ...]]],
+    batch_size: int,
+    progress: Progress | None,
+) -> Prototypes:
+    """Take the class means of the whole model's features over the rows whose status is "ok".
+
+    Args:
+        source: the data.
+        whole: inputs (N, …) -> features (N, D), and the widths of the parts that they are made of.
+        batch_size: rows that go through the model at a time.
+        progress: called as progress("prototypes", rows done, rows in all).
+
+    Raises:
+        ValueError: no row with a label and finite features.
+    """
+    sums, done = PrototypeSums(), 0
+    widths: tuple[int, ...] = ()
+    for batch in source.batches(batch_size):
+        if len(batch.inputs):
+            labels = batch.labels[[status == OK for status in batch.status]]
+            features, widths = whole(batch.inputs)
+            sums.add(features, labels)
+        done += len(batch)
+        if progress is not None:
+            progress("prototypes", done, len(source))
+    return sums.means(widths)
+
+
+class PrototypeHead(SeenClassesHead):
+    """Softmax over the distances between a sub-model's features and the class prototypes.
+
+    Args:
+        views: the sub-models.
+        path_weights: (K,) ω_k.
+        prototypes: the class means.
+        logit: "inverse_distance", "neg_sq_distance" or "cosine"; see `ops.prototype_confidence`.
+        temperature: divides the logit.
+    """
+
+    def __init__(
+        self,
+        views: Views,
+        path_weights: Tensor,
+        prototypes: Prototypes,
+        logit: Logit,
+        temperature: float,
+    ) -> None:
+        super().__init__(views, path_weights)
+        self.labels = prototypes.labels
+        self._plans = [
+            PrototypePlan(means.to(path_weights.device), logit=logit, temperature=temperature)
+            for means in torch.split(
+                prototypes.means, list(prototypes.widths) or prototypes.means.shape[1], 1
+            )
+        ]
+
+    def complaint(self, label: int) -> str:
+        """Say why a label has no class here."""
+        return f"class {label} has no prototype: no row of it was seen when they were fitted"
+
+    def log_probs(self, rows: Rows, points: Sequence[int]) -> Tensor:
+        """Give log p (P, N); one launch for all points whose prototypes are the same."""
+        features = self.views.features(rows.inputs, points)
+        if len(self._plans) == 1:
+            stacked = features if isinstance(features, Tensor) else torch.stack(list(features))
+            return self._one(self._plans[0], stacked, rows.classes)
+        parts = [
+            self._one(self._plans[k], values.unsqueeze(0), rows.classes)
+            for k, values in zip(points, features, strict=True)
+        ]
+        return torch.cat(parts)
+
+    def _one(self, plan: PrototypePlan, features: Tensor, classes: Tensor) -> Tensor:
+        width = plan.prototypes.shape[1]
+        if features.shape[2] != width:
+            raise ValueError(
+                f"the model gives features of width {features.shape[2]}, but the prototypes have "
+                f"{width}: they were fitted with another model or input size"
+            )
+        features = features.to(plan.prototypes.dtype)
+        log_probs = plan(features, classes, return_path=True).log_probs
+        assert log_probs is not None
+        # Comparisons in a kernel may lose a NaN.
+        return log_probs.masked_fill(~features.isfinite().all(2), torch.nan)

@@ -1,4 +1,4 @@
-"""What is worked out once for a model's weights: where they are, their thresholds, their copies."""
+"""What is computed once per model: its masked weights, thresholds, copies and the faster dtype."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from lc_engine.backbone.dtypes import DTYPES, MEASURED, Precision, unquantized_dtype
 from lc_engine.backbone.families import family_of
-from lc_engine.heads.base import Head, LinearHead, MaskedLinearHead
+from lc_engine.heads.linear import LinearHead, MaskedLinearHead
 from lc_engine.models.classifier import Tap
 from lc_engine.ops import contract
 
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
     from lc_engine.backbone.early_exits import Exits
     from lc_engine.backbone.interface import Views
+    from lc_engine.heads.base import Head
     from lc_engine.masking import Masking
     from lc_engine.path.learning_path import LearningPath
 
-# Below this ratio of times bfloat16 is worth its rounding.
+# bfloat16 must take less than this share of float32's time to be worth its rounding.
 _WORTH = 0.95
 
 
 class Prepared:
-    """A model's sub-models, as far as they are the same for all data.
+    """A model's sub-models: all of a scorer that does not depend on the data.
 
     Args:
         model: the module.
@@ -54,6 +55,7 @@ class Prepared:
         self.tap = Tap(model, classifier)
         self.family = family_of(masking, self.tap, path)
         self._views: dict[torch.dtype, Views] = {}
+        self._faster: Precision | None = None
         first = next(iter([*self.family.weights.values(), *model.parameters()]), None)
         self.dtype = torch.float32 if first is None else first.dtype
         self.device = torch.device("cpu") if first is None else first.device
@@ -67,11 +69,11 @@ class Prepared:
         ]
 
     def stale(self) -> bool:
-        """Tell whether the model has changed since."""
+        """Return whether the model has changed since."""
         return self._fingerprint() != self._state
 
     def views(self, inputs: Tensor, dtype: torch.dtype) -> Views:
-        """Make the sub-models, once.
+        """Return the sub-models; they are made once.
 
         Args:
             inputs: (N, …) of the shape that they will get, on the model's device.
@@ -84,11 +86,26 @@ class Prepared:
             self._views = {dtype: self.family.views(inputs, dtype)}
         return self._views[dtype]
 
+    def compute_dtype(self, asked: Precision | None, inputs: Tensor) -> torch.dtype:
+        """Return what the sub-models compute in.
+
+        Args:
+            asked: None for the model's own; "auto" is measured on the first inputs only.
+            inputs: (N, …) on the model's device.
+        """
+        if asked is None:
+            return self.dtype
+        if asked == "auto":
+            if self._faster is None:
+                self._faster = self.faster_dtype(inputs)
+            asked = self._faster
+        return DTYPES[asked]
+
     def faster_dtype(self, inputs: Tensor) -> Precision:
-        """Choose the faster dtype, by measuring it on these inputs (N, …), on a CPU on up to 8."""
+        """Return the faster dtype, measured on these inputs (N, …), on a CPU on up to 8 of them."""
         if self.tap.name == "":  # a head on features alone: known without measuring
             return "bfloat16" if contract.multiplies_bfloat16(inputs.device) else "float32"
-        # Enough to tell, and little beside a run; a GPU with 8 pictures would wait, not compute.
+        # Enough to measure, and little beside a run; 8 images leave a GPU idle.
         few = inputs if inputs.is_cuda else inputs[:8]
         seconds = {}
         for name in MEASURED:
@@ -98,7 +115,7 @@ class Prepared:
         return "bfloat16" if seconds["bfloat16"] < _WORTH * seconds["float32"] else "float32"
 
     def linear_head(self, views: Views, path_weights: Tensor, dtype: torch.dtype) -> Head:
-        """Choose the head for the model's own linear classifier by what is masked.
+        """Return the head for the model's own linear classifier.
 
         Args:
             views: the sub-models.

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from helpers.networks import Network
-from lc_engine.heads.base import LinearHead, MaskedLinearHead, PrototypeHead, Rows
-from lc_engine.heads.prototype import PrototypeSums
+from lc_engine.heads.base import Rows
+from lc_engine.heads.linear import LinearHead, MaskedLinearHead
+from lc_engine.heads.prototype import PrototypeHead, PrototypeSums
 from lc_engine.masking import Masking
 from lc_engine.models.classifier import AUTO
 from lc_engine.path.learning_path import LearningPath

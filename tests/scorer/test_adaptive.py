@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
 import lc_engine as lc
-from helpers.networks import Memory, Network, data
+from helpers.networks import Memory, Network, SmallNet, data
 from lc_engine import presets
 from lc_engine.backbone.early_exits import Exits
 from lc_engine.path.learning_path import LearningPath
@@ -119,6 +121,26 @@ def test_auto_dtype_is_settled_once_for_a_run(lite0, pictures, tmp_path, monkeyp
     np.testing.assert_allclose(again.column("lc"), whole, atol=1e-6)
     assert lc.score(scorer, data).metadata["dtype"] == other
     assert scorer.dtype == "auto"
+
+
+@pytest.mark.parametrize("head", ["prototype", "linear", "knn"])
+def test_a_scorer_is_not_changed_by_scoring(head, monkeypatch):
+    measured = []
+    monkeypatch.setattr(Prepared, "faster_dtype", lambda *_: measured.append(1) or "bfloat16")
+    x, y = data(20)
+    path = LearningPath.explicit([1.0, 0.9])
+    scorer = lc.Scorer(SmallNet(0), head=head, dtype="auto", path=path)
+    before = scorer.describe()
+    scorer.fit(Memory(x, y))
+    found = [scorer.score_batch((x, y)).lc for _ in range(2)]
+    assert torch.equal(*found)
+    assert len(measured) == 1  # what was measured is kept with the prepared model
+    assert scorer.dtype == pickle.loads(pickle.dumps(scorer)).dtype == "auto"
+    assert {**scorer.describe(), "head": None} == {**before, "head": None}
+    rounded = lc.Scorer(SmallNet(0), head=head, dtype="bfloat16", path=path)
+    assert torch.equal(rounded.fit(Memory(x, y)).score_batch((x, y)).lc, found[0])
+    scorer.dtype = "float32"
+    assert not torch.equal(scorer.score_batch((x, y)).lc, found[0])
 
 
 def test_bfloat16_ranks_as_float32(lite0, pictures):

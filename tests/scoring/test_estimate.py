@@ -94,7 +94,8 @@ def test_no_rows():
         plan(scorer(), source)
 
 
-def test_texts_for_a_language_model():
+def test_texts_for_a_language_model(monkeypatch):
+    monkeypatch.setattr(planning, "_PROBE_SECONDS", 1e9)
     rows = tiny.random_rows(np.random.default_rng(0), 10)
     language = lc.Scorer.for_causal_lm(tiny.model(), tiny.tokenizer())
     found = plan(language, open_source(rows, transform=language.transform))

@@ -1,0 +1,114 @@
+"""The linear head: the model's own classifier, masked or behind masked layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from lc_engine.heads.base import Head
+from lc_engine.ops import LinearPlan, PathScores, contract
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+    from lc_engine.backbone.interface import Views
+    from lc_engine.heads.base import Rows
+    from lc_engine.submodels import HeadMask
+
+
+class LinearHead(Head):
+    """The model's own linear classifier, behind masked layers: one forward per sub-model.
+
+    Args:
+        views: the sub-models.
+        path_weights: (K,) ω_k.
+        module: the classifier.
+    """
+
+    def __init__(self, views: Views, path_weights: Tensor, module: nn.Linear) -> None:
+        super().__init__(views, path_weights)
+        self._classes = module.out_features
+
+    def class_index(self, labels: Tensor) -> Tensor:
+        """Map labels (N,) to classes of the head, −1 where it has none."""
+        return torch.where((labels >= 0) & (labels < self._classes), labels, -1)
+
+    def complaint(self, label: int) -> str:
+        """Say why a label has no class here."""
+        return f"the label is {label}, but the head has {self._classes} classes"
+
+    def log_probs(self, rows: Rows, points: Sequence[int]) -> Tensor:
+        """Give log p (P, N)."""
+        logits = self.views.logits(rows.inputs, points)
+        precise = (values.to(contract.compute_dtype(values.dtype)) for values in logits)
+        return torch.stack([contract.label_log_prob(values, rows.classes) for values in precise])
+
+
+class MaskedLinearHead(LinearHead):
+    """The model's own linear classifier where only it is masked: one forward for all sub-models.
+
+    The features are the same at every capacity, so `ops.LinearPlan` scores the whole path at once.
+
+    Args:
+        views: the model.
+        path_weights: (K,) ω_k.
+        module: the classifier.
+        mask: of its weight.
+        dtype: that features and weight are multiplied in. The masks are those of the weight as
+            it is.
+    """
+
+    def __init__(
+        self,
+        views: Views,
+        path_weights: Tensor,
+        module: nn.Linear,
+        mask: HeadMask,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__(views, path_weights, module)
+        scores = mask.saliency
+        if scores is None and dtype != module.weight.dtype:
+            scores = module.weight.detach().abs()
+        self._plan = LinearPlan(
+            module.weight.to(dtype),
+            module.bias,
+            mask.thresholds,
+            path_weights=path_weights,
+            saliency=scores,
+        )
+
+    def score(self, rows: Rows) -> PathScores:
+        """Score rows over the whole path; with log_probs."""
+        features = self.views.whole(rows.inputs)
+        scores = self._plan(features.to(self._plan.weight.dtype), rows.classes, return_path=True)
+        assert scores.log_probs is not None
+        # Comparisons in a kernel may lose a NaN.
+        lost = ~_finite_rows(features)
+        if not lost.any():
+            return scores
+        parts = (scores.lc, scores.loss, scores.log_probs)
+        return PathScores(*(part.masked_fill(lost, torch.nan) for part in parts))
+
+    def log_probs(self, rows: Rows, points: Sequence[int]) -> Tensor:
+        """Give log p (P, N); all of the path is computed in any case."""
+        log_probs = self.score(rows).log_probs
+        assert log_probs is not None
+        return log_probs[list(points)]
+
+
+def _finite_rows(features: Tensor) -> Tensor:
+    """Tell which rows of (N, D) are finite: (N,)."""
+    if features.device.type != "cpu" or features.dtype == torch.bfloat16:
+        return features.isfinite().all(1)
+    # NaN and infinity survive a sum, which writes nothing; NumPy's, for torch's threads would spin
+    # on beside the core's own.
+    values = features.numpy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(values.sum()):
+            return torch.ones(len(values), dtype=torch.bool)
+    return torch.from_numpy(np.isfinite(values).all(1))

@@ -1,0 +1,117 @@
+"""Which head a scorer has: its settings, what it learns, and how it is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from lc_engine.heads.knn import KNNHead, memory_bank_of
+from lc_engine.heads.memory_bank import MemoryBank
+from lc_engine.heads.prototype import PrototypeHead, Prototypes, class_means
+from lc_engine.ops.prototype_confidence import Logit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from torch import Tensor
+
+    from lc_engine.backbone.interface import Views
+    from lc_engine.data.batch import Source
+    from lc_engine.data.protocols import Progress
+    from lc_engine.heads.base import Head
+    from lc_engine.scorer.learnt import Learnt
+    from lc_engine.scorer.prepared import Prepared
+
+HeadKind = Literal["prototype", "linear", "knn"]
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """The head of a scorer; see `Scorer` for the fields.
+
+    Raises:
+        ValueError: naming the field that does not fit.
+    """
+
+    kind: HeadKind
+    logit: Logit
+    temperature: float
+    neighbours: int
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(HeadKind):
+            raise ValueError(f"head must be one of {get_args(HeadKind)}, got {self.kind!r}")
+        if self.logit not in get_args(Logit):
+            raise ValueError(f"logit must be one of {get_args(Logit)}, got {self.logit!r}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        if self.neighbours < 1:
+            raise ValueError(f"neighbours must be at least 1, got {self.neighbours}")
+
+    @property
+    def learns(self) -> bool:
+        """Whether the head learns from the data."""
+        return self.kind != "linear"
+
+    def learn(
+        self,
+        source: Source,
+        whole: Callable[[Tensor], tuple[Tensor, tuple[int, ...]]],
+        along_the_path: Callable[[Tensor], list[Tensor]],
+        points: int,
+        batch_size: int,
+        progress: Progress | None,
+    ) -> Learnt:
+        """Return what the head learns from the data; see `class_means` and `memory_bank_of`."""
+        if self.kind == "knn":
+            return memory_bank_of(source, along_the_path, points, batch_size, progress)
+        return class_means(source, whole, batch_size, progress)
+
+    def build(
+        self,
+        prepared: Prepared,
+        views: Views,
+        path_weights: Tensor,
+        learnt: Learnt | None,
+        dtype: torch.dtype,
+    ) -> Head:
+        """Return the head of prepared sub-models.
+
+        Args:
+            prepared: the model.
+            views: its sub-models.
+            path_weights: (K,) ω_k.
+            learnt: what the head learnt.
+            dtype: that a masked classifier is multiplied in.
+
+        Raises:
+            ValueError: the head has learnt nothing yet, or see `Prepared.linear_head`.
+        """
+        if isinstance(learnt, Prototypes):
+            return PrototypeHead(views, path_weights, learnt, self.logit, self.temperature)
+        if isinstance(learnt, MemoryBank):
+            return KNNHead(views, path_weights, learnt, self.neighbours)
+        return prepared.linear_head(views, path_weights, dtype)
+
+    def check_fitted(self, learnt: Learnt | None) -> None:
+        """Refuse to score before the head has learnt.
+
+        Raises:
+            ValueError: saying what to call.
+        """
+        if learnt is None and self.learns:
+            lacks = "rows to look in" if self.kind == "knn" else "prototypes"
+            name = "kNN" if self.kind == "knn" else self.kind
+            raise ValueError(f"the {name} head has no {lacks} yet: call fit(source) first")
+
+    def describe(self, learnt: Learnt | None) -> dict[str, Any]:
+        """Return the settings that matter to the head, as JSON values, and what it learnt."""
+        described: dict[str, Any] = {"kind": self.kind}
+        if self.kind == "prototype":
+            described |= {"logit": self.logit, "temperature": self.temperature}
+        if self.kind == "knn":
+            described["neighbours"] = self.neighbours
+        if learnt is not None:
+            described["bank" if self.kind == "knn" else "prototypes"] = learnt.digest
+        return described

@@ -1,0 +1,154 @@
+"""The model of a scorer: loaded at its first use, its sub-models prepared once per weights."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Self, get_args
+
+import torch
+from torch import nn
+
+from lc_engine._util.digests import tensors_digest
+from lc_engine.backbone.dtypes import Precision
+from lc_engine.masking import Masking
+from lc_engine.models.load import ModelSpec
+from lc_engine.path.learning_path import LearningPath
+from lc_engine.scorer.prepared import Prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from lc_engine.backbone.early_exits import Exits
+    from lc_engine.backbone.interface import Views
+    from lc_engine.data.batch import Source
+
+# What a pickle leaves out, and a scorer begins without.
+_TRANSIENT = ("_lock", "_model", "_transform", "_prepared", "_ready_head")
+
+
+class LazyModel:
+    """A model and its sub-models; see `Scorer` for the arguments.
+
+    Threads may share it; they take turns. A `ModelSpec` (or a text) is loaded when the model is
+    first needed, and pickles without it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | ModelSpec | str,
+        path: LearningPath | None,
+        masking: Masking | Exits | None,
+        classifier: str | None,
+        device: torch.device | str | None,
+        dtype: Precision | None,
+    ) -> None:
+        self.spec = ModelSpec(model) if isinstance(model, str) else model
+        if not isinstance(self.spec, ModelSpec | nn.Module):
+            raise ValueError(
+                f"model must be a module, a ModelSpec or a text, got {type(model).__name__}"
+            )
+        if isinstance(self.spec, nn.Module) and device is not None:
+            raise ValueError("device is for a model that is loaded here: move the module yourself")
+        if dtype is not None and dtype not in get_args(Precision):
+            raise ValueError(f"dtype must be one of {get_args(Precision)} or None, got {dtype!r}")
+        self.masking = Masking() if masking is None else masking
+        if self.masking.brings_path and path is not None:
+            raise ValueError("path: exits bring their own, one point each; leave it out")
+        self._path = LearningPath.gauss() if path is None else path
+        self.classifier = classifier
+        self.device = device
+        self.dtype: Precision | None = dtype
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.RLock()
+        self._model: nn.Module | None = self.spec if isinstance(self.spec, nn.Module) else None
+        self._transform: Callable[[Any], Tensor] | None = None
+        self._prepared: Prepared | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in _TRANSIENT}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    def _twin(self) -> Self:
+        """Return a copy of the settings that shares what is loaded and prepared."""
+        self._prepare()
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    @property
+    def model(self) -> nn.Module:
+        """The module; a `ModelSpec` is loaded at the first use."""
+        with self._lock:
+            if self._model is None:
+                assert isinstance(self.spec, ModelSpec)
+                loaded = self.spec.load()
+                self._model = loaded.model.to(self.device or "cpu")
+                self._transform = loaded.transform
+            return self._model
+
+    @property
+    def transform(self) -> Callable[[Any], Tensor] | None:
+        """The evaluation transform, PIL image -> tensor, of a `ModelSpec`; None if unknown."""
+        return self._transform if self.model is not None else None
+
+    @property
+    def path(self) -> LearningPath:
+        """The K capacities; of exits, known once the model is loaded."""
+        return self._prepare().family.path if self.masking.brings_path else self._path
+
+    @property
+    def input_device(self) -> torch.device:
+        """Where the model is; inputs are brought there."""
+        return self._prepare().device
+
+    def describe(self) -> dict[str, Any]:
+        """Return model, masking, path and dtype as JSON values with digests."""
+        spec, prepared = self.spec, self._prepare()
+        own = str(prepared.dtype).removeprefix("torch.")
+        return {
+            "model": spec.to_dict() if isinstance(spec, ModelSpec) else type(spec).__qualname__,
+            "model_digest": tensors_digest(self.model.state_dict().items()),
+            "masking": self.masking.to_dict() | prepared.family.describe(),
+            "path": self.path.to_dict(),
+            "dtype": own if self.dtype is None else self.dtype,
+        }
+
+    def _prepare(self) -> Prepared:
+        """Return weights and thresholds, anew if the model's weights have changed since."""
+        with self._lock:
+            if self._prepared is None or self._prepared.stale():
+                self._prepared = Prepared(self.model, self.classifier, self.masking, self._path)
+            return self._prepared
+
+    def _views(self, inputs: Tensor) -> Views:
+        prepared = self._prepare()
+        return prepared.views(inputs, prepared.compute_dtype(self.dtype, inputs))
+
+    def _whole_features(self, inputs: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """Return the features (N, D) of the whole model, and the widths of their parts."""
+        inputs = inputs.to(self.input_device)
+        with self._lock, torch.inference_mode():
+            views = self._views(inputs)
+            return views.whole(inputs), views.widths
+
+    def _path_features(self, inputs: Tensor) -> list[Tensor]:
+        """Return the features of all sub-models, K × (N, D), on the host."""
+        inputs = inputs.to(self.input_device)
+        with self._lock, torch.inference_mode():
+            found = self._views(inputs).features(inputs, range(len(self.path)))
+            return [values.float().cpu() for values in found]
+
+    def _faster_dtype(self, source: Source) -> Precision:
+        """Return the faster dtype, measured on the first rows that can be scored."""
+        with self._lock:
+            for batch in source.batches(16):
+                if len(batch.inputs):
+                    return self._prepare().faster_dtype(batch.inputs.to(self.input_device))
+        return "float32"
