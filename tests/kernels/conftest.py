@@ -1,13 +1,39 @@
-"""Fill every new buffer with NaN, so that a test sees what a kernel does not write."""
+"""Fixtures of the kernels' tests.
+
+Every new buffer is filled with NaN, so that a test sees what a kernel does not write. Of a test's
+parameters a covering subset of the combinations runs: every pair of values at least once.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
+from helpers.pairwise import covering
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
 pytest.register_assert_rewrite("helpers.kernel_suite")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
+    made = yield
+    if not (isinstance(made, list) and all(hasattr(item, "callspec") for item in made)):
+        return made
+    return [made[index] for index in covering([_parameters(item) for item in made])]
+
+
+def _parameters(item: pytest.Function) -> dict[str, str]:
+    """Return the values of a test's parameters by name; names of one mark are one parameter."""
+    values = {name: repr(value) for name, value in item.callspec.params.items()}
+    for mark in item.iter_markers("parametrize"):
+        names = mark.args[0].split(",") if isinstance(mark.args[0], str) else mark.args[0]
+        values[str(names)] = str([values.pop(name.strip()) for name in names])
+    return values
 
 
 @pytest.fixture(autouse=True)
