@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.language.plain_loop import PlainLoop
+from lc_engine._util.ranks import spearman
+from lc_engine._util.turns import in_turns
 from lc_engine.language.model import LanguageModelSpec
 from lc_engine.language.scorer import CausalLMScorer
 from lc_engine.masking import Masking
@@ -110,7 +112,7 @@ def compare_language(
         auto_dtype=scorers["auto"].describe()["dtype"],
         nll_difference=float((found["float32"] - found["loop"]).abs().max()),
         lc_difference=float(np.abs(lc["float32"] - lc["loop"]).max()),
-        auto_correlation=_spearman(lc["auto"], lc["loop"]),
+        auto_correlation=spearman(lc["auto"], lc["loop"]),
         padding=usage.waste,
         computed=usage.computed / usage.asked,
     )
@@ -125,18 +127,10 @@ def _nll(scorer: CausalLMScorer, batch: Batch) -> Tensor:
 def _in_turns(
     ways: dict[str, Callable[[], Tensor]], rounds: int
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    names = list(ways)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     found: dict[str, Tensor] = {}
-    for number in range(rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            began = time.perf_counter()
-            found[name] = ways[name]()
-            seconds[name].append(time.perf_counter() - began)
+    for name in in_turns(ways, rounds):
+        began = time.perf_counter()
+        found[name] = ways[name]()
+        seconds[name].append(time.perf_counter() - began)
     return found, {name: statistics.median(times) for name, times in seconds.items()}
-
-
-def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Correlate the ranks of two columns (no ties to speak of)."""
-    return float(np.corrcoef(a.argsort().argsort(), b.argsort().argsort())[0, 1])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from lc_engine._util.turns import in_turns
 from lc_engine.bench.memory import PeakMemory
 from lc_engine.bench.parity import Parity, compare, refuse_disagreement
 from lc_engine.bench.rows import some_rows
@@ -210,14 +211,11 @@ def _sizes(job: Job) -> dict[tuple[int, int], tuple[Source, LearningPath]]:
 def _in_turns(
     runs: Mapping[object, Callable[[], object]], rounds: int
 ) -> tuple[dict[object, float], dict[object, int | None]]:
-    """Run everything once per round, each round begun by another; give medians and peaks."""
-    names = list(runs)
-    seconds: dict[object, list[float]] = {name: [] for name in names}
-    peaks: dict[object, list[int]] = {name: [] for name in names}
-    memory = PeakMemory()
-    for number in range(rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
+    """Run everything once per round; return medians and peaks."""
+    seconds: dict[object, list[float]] = {name: [] for name in runs}
+    peaks: dict[object, list[int]] = {name: [] for name in runs}
+    with PeakMemory() as memory:
+        for name in in_turns(runs, rounds):
             start = memory.settle()
             began = time.perf_counter()
             runs[name]()

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lc_engine._util.ranks import TIE, spearman
 from lc_engine.selection import select
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-# Scores closer than this are ties: which of them is kept is the rounding's choice.
-_TIE: Final = 1e-6
 
 
 class DisagreementError(RuntimeError):
@@ -84,7 +82,7 @@ def compare(reference: np.ndarray, found: np.ndarray, keep: float, tolerance: To
         return Parity(math.nan, math.nan, kept, 0, tolerance)
     same = min(_same(reference, found, keep, strategy) for strategy in ("easy", "hard"))
     difference = float(np.abs(reference - found).max())
-    return Parity(difference, _spearman(reference, found), kept, same, tolerance)
+    return Parity(difference, spearman(reference, found), kept, same, tolerance)
 
 
 def refuse_disagreement(parities: Mapping[str, Parity], engine: str, reference: str) -> None:
@@ -117,20 +115,5 @@ def _same(reference: np.ndarray, found: np.ndarray, keep: float, strategy: str) 
     kept = reference[ours]
     cutoff = kept.min() if strategy == "easy" else kept.max()
     exchanged = np.setdiff1d(theirs, ours)
-    tied = np.abs(reference[exchanged] - cutoff) <= _TIE
+    tied = np.abs(reference[exchanged] - cutoff) <= TIE
     return len(ours) - len(exchanged) + int(tied.sum())
-
-
-def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Correlate ranks, equal values sharing theirs; 1 if neither varies, 0 if one alone does."""
-    one, other = _ranks(a), _ranks(b)
-    varies = [bool(np.ptp(ranks)) for ranks in (one, other)]
-    if not all(varies):
-        return 0.0 if any(varies) else 1.0
-    return float(np.corrcoef(one, other)[0, 1])
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    ties = np.round(values / _TIE)
-    _, inverse, counts = np.unique(ties, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse])

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from lc_engine._util.text_table import aligned
 from lc_engine.bench.ways import ENGINE, NAIVE
-from lc_engine.demo.summary import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,10 +7,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from lc_engine import naive
+from lc_engine._util.ranks import spearman
+from lc_engine._util.turns import Ratio, in_turns
 from lc_engine.masking import Masking
 from lc_engine.scorer.scorer import Scorer
 from lc_engine.scoring.score import score
@@ -32,18 +33,23 @@ class Comparison:
     Attributes:
         samples: N.
         sub_models: K.
-        seconds: by way, "engine" among them; the median over the rounds.
+        seconds: of each round, by way; "engine" is among them.
         difference: largest |lc − lc of the engine| of any way and sample.
     """
 
     samples: int
     sub_models: int
-    seconds: dict[str, float]
+    seconds: dict[str, list[float]]
     difference: float
 
-    def times_faster(self, way: str) -> float:
+    def ratio(self, way: str) -> Ratio:
         """Return how many times as long as the engine a way took."""
-        return self.seconds[way] / self.seconds["engine"]
+        return Ratio.of(self.seconds[way], self.seconds["engine"])
+
+    @property
+    def samples_per_second(self) -> float:
+        """The engine's, in the median round."""
+        return self.samples / statistics.median(self.seconds["engine"])
 
 
 @dataclass(frozen=True)
@@ -53,25 +59,23 @@ class DensePath:
     Attributes:
         samples: N.
         sub_models: K of the even path.
-        seconds: that the released way took for it, once.
-        correlation: Spearman's, between the engine's lc on the few nodes and its lc.
+        correlation: Spearman's, between lc on the few nodes and lc on the even path.
     """
 
     samples: int
     sub_models: int
-    seconds: float
     correlation: float
 
 
 def prototype_scorer(model: nn.Module, settings: Settings) -> Scorer:
-    """Make the demo's scorer: cosine prototypes behind masked convolutions."""
+    """Return the demo's scorer: cosine prototypes behind masked convolutions."""
     return Scorer(model, path=settings.path, logit="cosine", temperature=settings.temperature)
 
 
 def compare_bodies(
     model: nn.Module, source: Source, settings: Settings
 ) -> tuple[Comparison, DensePath]:
-    """Score pictures with every convolution masked: by the engine, the loop and the released way.
+    """Score images with every convolution masked: by the engine, the loop and the released way.
 
     Every way starts from the files: reading, decoding, prototypes and thresholds are in its time.
     """
@@ -85,21 +89,19 @@ def compare_bodies(
         table = score(scorer, source, batch_size=settings.batch_size, progress=False)
         return torch.tensor(table.column("lc"))
 
-    def loop() -> Tensor:
-        return naive.prototype_loop(
+    def loop(path: LearningPath) -> Tensor:
+        return naive.prototype_loop(extractor, read, path, naive.cosine, settings.temperature).lc
+
+    def released() -> Tensor:
+        return naive.released_way(
             extractor, read, settings.path, naive.cosine, settings.temperature
         ).lc
 
-    def released(path: LearningPath) -> Tensor:
-        return naive.released_way(extractor, read, path, naive.cosine, settings.temperature).lc
-
-    ways = {"engine": engine, "loop": loop, "released": lambda: released(settings.path)}
+    ways = {"engine": engine, "loop": lambda: loop(settings.path), "released": released}
     found, comparison = _in_turns(ways, settings.path, settings.rounds)
-    began = time.perf_counter()
-    dense = released(settings.dense_path)
-    seconds = time.perf_counter() - began
-    correlation = _spearman(found["engine"].numpy(), dense.numpy())
-    return comparison, DensePath(len(dense), len(settings.dense_path), seconds, correlation)
+    dense = loop(settings.dense_path)
+    correlation = spearman(found["engine"].numpy(), dense.numpy())
+    return comparison, DensePath(len(dense), len(settings.dense_path), correlation)
 
 
 def compare_heads(
@@ -109,15 +111,13 @@ def compare_heads(
     masking, path = Masking(weights="head"), settings.head_path
 
     def engine() -> Tensor:
-        return (
-            Scorer(head, head="linear", path=path, masking=masking)
-            .score_batch((features, labels))
-            .lc
-        )
+        scorer = Scorer(head, head="linear", path=path, masking=masking)
+        return scorer.score_batch((features, labels)).lc
 
     def loop() -> Tensor:
         return naive.linear_loop(features, labels, head, path).lc
 
+    engine()  # takes milliseconds, of which the first call's are others
     return _in_turns({"engine": engine, "loop": loop}, path, settings.rounds)[1]
 
 
@@ -125,24 +125,16 @@ def _in_turns(
     ways: Mapping[str, Callable[[], Tensor]], path: LearningPath, rounds: int
 ) -> tuple[dict[str, Tensor], Comparison]:
     """Run every way once per round; each round begins with another one."""
-    names = list(ways)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     found: dict[str, Tensor] = {}
-    for number in range(rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            began = time.perf_counter()
-            found[name] = ways[name]()
-            seconds[name].append(time.perf_counter() - began)
+    for name in in_turns(ways, rounds):
+        began = time.perf_counter()
+        found[name] = ways[name]()
+        seconds[name].append(time.perf_counter() - began)
     own = found["engine"]
     return found, Comparison(
         samples=len(own),
         sub_models=len(path),
-        seconds={name: statistics.median(times) for name, times in seconds.items()},
+        seconds=seconds,
         difference=max(float((lc - own).abs().max()) for lc in found.values()),
     )
-
-
-def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Correlate the ranks of two score columns (no ties to speak of)."""
-    return float(np.corrcoef(a.argsort().argsort(), b.argsort().argsort())[0, 1])

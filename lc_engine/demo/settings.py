@@ -1,4 +1,4 @@
-"""How large the demo is, and where it puts what it makes."""
+"""How large the demo is, and the files that it writes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from lc_engine.path.learning_path import LearningPath
 if TYPE_CHECKING:
     from pathlib import Path
 
-# On these digits the model's prototypes are right for .67 at full capacity, .60 at 65 % and .42 at
-# 50 %, on their way down to chance: sparser sub-models would say nothing about a sample.
+# Sparser sub-models of this model are close to chance on these digits.
 _RANGE = (0.5, 1.0)
 
 
@@ -27,10 +26,10 @@ class Settings:
         path: of the scores.
         dense_path: the even spacing that `path` stands in for.
         head_path: of the masked linear probe.
-        temperature: of the cosine prototypes. At 0.02 their mean confidence at full capacity,
-            .66, is the share of digits that they get right.
+        temperature: of the cosine prototypes; at 0.02 their mean confidence at full capacity is
+            the share of digits that they classify correctly.
         compared: training rows that the engine and the naive ways both score.
-        rounds: of each comparison; medians are reported.
+        rounds: of each comparison, at least 3; medians are reported, with the range.
         keep: fraction of the training rows that is selected.
         seeds: subsets and trainings per strategy.
         steps: of each training.
@@ -58,7 +57,7 @@ class Files:
     images: Path
     scores: Path
     subset: Path
-    picture: Path
+    figure: Path
     numbers: Path
 
     @classmethod
@@ -68,6 +67,6 @@ class Files:
             images=out / "images",
             scores=out / "scores",
             subset=out / "subset.txt",
-            picture=out / "confidence.png",
+            figure=out / "confidence.png",
             numbers=out / "demo.json",
         )

@@ -6,10 +6,15 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lc_engine._util.text_table import aligned
+
 if TYPE_CHECKING:
     from lc_engine.demo.compare import Comparison, DensePath
     from lc_engine.demo.settings import Files
     from lc_engine.demo.training import Trained
+
+
+_PLAIN = ("loop", "released")
 
 
 @dataclass(frozen=True)
@@ -56,19 +61,16 @@ class Outcome:
 
 
 def as_text(outcome: Outcome) -> str:
-    """Write the table for a terminal."""
+    """Return the tables for a terminal."""
     gain, error = outcome.gain
-    dense, body = outcome.dense, outcome.body
-    files = outcome.files
+    dense, body, files = outcome.dense, outcome.body, outcome.files
     return "\n".join(
         [
             "",
             *_scoring(outcome),
             "",
             f"{body.sub_models} Gauss nodes stand in for {dense.sub_models} even steps: rank "
-            f"correlation {dense.correlation:.3f} on {dense.samples} samples, for which the",
-            f"released way takes {dense.seconds:.1f} s over all {dense.sub_models}, the engine "
-            f"{body.seconds['engine']:.1f} s ({dense.seconds / body.seconds['engine']:.1f}×)",
+            f"correlation {dense.correlation:.3f} on {dense.samples} samples",
             "",
             *_training(outcome),
             f"gain over random: {gain:+.1f} points, standard error {error:.1f}",
@@ -76,7 +78,7 @@ def as_text(outcome: Outcome) -> str:
             "",
             f"scores   {files.scores}",
             f"subset   {files.subset}",
-            f"picture  {files.picture}",
+            f"figure   {files.figure}",
             f"numbers  {files.numbers}",
         ]
     )
@@ -84,58 +86,56 @@ def as_text(outcome: Outcome) -> str:
 
 def _scoring(outcome: Outcome) -> list[str]:
     head = [
-        "scoring", "samples", "sub-models", "samples/s", "vs naive loop", "vs released way",
-        "largest |Δ|",
+        "scoring", "samples", "sub-models", "samples/s", "naive loop / engine",
+        "released way / engine", "largest |Δ|",
     ]  # fmt: skip
-    rows = [
-        [
-            "convolutions masked",
-            f"{outcome.samples:,}",
-            str(outcome.sub_models),
-            f"{outcome.samples / outcome.seconds:,.0f}",
-            "",
-            "",
-            "",
-        ]
+    whole = [
+        "convolutions masked",
+        f"{outcome.samples:,}",
+        str(outcome.sub_models),
+        f"{outcome.samples / outcome.seconds:,.0f}",
+        *[""] * 3,
     ]
-    for name, comparison in (
+    compared = [
         ("the same, in turns", outcome.body),
         ("linear head masked, in turns", outcome.head),
-    ):
-        rows.append(
-            [
-                name,
-                f"{comparison.samples:,}",
-                str(comparison.sub_models),
-                f"{comparison.samples / comparison.seconds['engine']:,.0f}",
-                *(
-                    f"{comparison.times_faster(way):.2f}×" if way in comparison.seconds else ""
-                    for way in ("loop", "released")
-                ),
-                f"{comparison.difference:.1e}",
-            ]
+    ]
+    rows = [
+        [
+            name,
+            f"{found.samples:,}",
+            str(found.sub_models),
+            f"{found.samples_per_second:,.0f}",
+            *(str(found.ratio(way)) if way in found.seconds else "" for way in _PLAIN),
+            f"{found.difference:.1e}",
+        ]
+        for name, found in compared
+    ]
+    return [*aligned([head, whole, *rows]), *_about_the_ratios(outcome)]
+
+
+def _about_the_ratios(outcome: Outcome) -> list[str]:
+    ratios = [
+        found.ratio(way)
+        for found in (outcome.body, outcome.head)
+        for way in _PLAIN
+        if way in found.seconds
+    ]
+    rounds = len(outcome.body.seconds["engine"])
+    lines = [f"ratios: median (least–most) of {rounds} rounds"]
+    if not all(ratio.can_be_stated for ratio in ratios):
+        lines.append(
+            "none: the rounds differ too much for a number; run the demo on a machine that does "
+            "nothing else"
         )
-    return aligned([head, *rows])
+    return lines
 
 
 def _training(outcome: Outcome) -> list[str]:
     seeds = len(outcome.trained[0].accuracies)
     head = ["trained on", "samples", f"accuracy % on {outcome.test_samples:,}, {seeds} seeds"]
     rows = [
-        [trained.name, f"{trained.samples:,}", f"{trained.mean:.1f} ± {trained.spread:.1f}"]
+        [trained.name, f"{trained.samples:,}", f"{trained.mean:.1f} ± {trained.std:.1f}"]
         for trained in outcome.trained
     ]
     return aligned([head, *rows])
-
-
-def aligned(rows: list[list[str]]) -> list[str]:
-    """Align a table: the first column to the left, numbers to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return [lines[0], "─" * max(map(len, lines)), *lines[1:]]

@@ -1,4 +1,4 @@
-"""The same classifier on every subset: how good a choice of samples is."""
+"""The same classifier trained on every subset: how good a choice of samples is."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Trained:
         return 100 * statistics.fmean(self.accuracies)
 
     @property
-    def spread(self) -> float:
+    def std(self) -> float:
         """Standard deviation over the seeds, in points."""
         return 100 * statistics.stdev(self.accuracies)
 

@@ -14,7 +14,7 @@ import lc_engine as lc
 from lc_engine import demo
 from lc_engine.cli import exit_codes
 from lc_engine.cli import main as cli
-from lc_engine.demo import compare, digits, training
+from lc_engine.demo import compare, digits, job, training
 
 TINY = demo.Settings(
     train=12,
@@ -38,17 +38,21 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def outcome(folder):
     """The whole demo on 120 digits, tested on 60 others."""
-    return demo.run(folder, seed=3, settings=TINY, say=lambda _: None)
+    said = []
+    outcome = demo.run(folder, seed=3, settings=TINY, say=said.append)
+    assert [line.partition(":")[0] for line in said] == [f"step {i} of 4" for i in (1, 2, 3, 4)]
+    assert all("about " in line for line in said[2:])
+    return outcome
 
 
 def test_everything_is_written(outcome, folder):
     assert sorted(path.name for path in folder.iterdir()) == [
         "confidence.png", "demo.json", "images", "scores", "subset.txt"
     ]  # fmt: skip
-    with PIL.Image.open(outcome.files.picture) as picture:
-        assert picture.size == (1600, 900)
+    with PIL.Image.open(outcome.files.figure) as figure:
+        assert figure.size == (1600, 900)
     text = demo.as_text(outcome)
-    for path in (outcome.files.scores, outcome.files.subset, outcome.files.picture):
+    for path in (outcome.files.scores, outcome.files.subset, outcome.files.figure):
         assert path.exists()
         assert str(path) in text
 
@@ -77,7 +81,7 @@ def test_the_ways_agree(outcome):
     for comparison, samples, sub_models in ((outcome.body, 30, 2), (outcome.head, 120, 5)):
         assert (comparison.samples, comparison.sub_models) == (samples, sub_models)
         assert comparison.difference < 1e-5
-        assert min(comparison.seconds.values()) > 0
+        assert all(len(times) == 2 and min(times) > 0 for times in comparison.seconds.values())
     assert set(outcome.body.seconds) == {"engine", "loop", "released"}
     assert set(outcome.head.seconds) == {"engine", "loop"}
     assert outcome.dense.sub_models == 3
@@ -110,8 +114,39 @@ def test_the_numbers_are_those_of_the_table(outcome):
     (line,) = [line for line in lines if line.startswith("convolutions masked")]
     assert line.split()[2:] == ["120", "2", f"{120 / outcome.seconds:,.0f}"]
     (line,) = [line for line in lines if line.startswith("linear head")]
-    seconds = outcome.head.seconds
-    assert f"{seconds['loop'] / seconds['engine']:.2f}×" in line
+    assert str(outcome.head.ratio("loop")) in line
+    assert "ratios: median (least–most) of 2 rounds" in lines
+
+
+def test_on_a_busy_machine_it_prints_no_ratio(outcome):
+    def with_seconds(*loop):
+        seconds = {"engine": [0.5, 1.0, 2.0], "loop": loop, "released": [2.0, 4.0, 8.0]}
+        return dataclasses.replace(
+            outcome,
+            body=dataclasses.replace(outcome.body, seconds=seconds),
+            head=dataclasses.replace(outcome.head, seconds={"engine": [1.0], "loop": [7.0]}),
+        )
+
+    quiet = demo.as_text(with_seconds(1.5, 3.3, 6.0))  # in the round of a busy engine busy too
+    (line,) = [line for line in quiet.splitlines() if line.startswith("the same, in turns")]
+    assert "3.00× (3–3.3)" in line
+    assert "4.00× (4–4)" in line
+    assert "differ too much" not in quiet
+    busy = demo.as_text(with_seconds(1.5, 3.0, 19.2))
+    (line,) = [line for line in busy.splitlines() if line.startswith("the same, in turns")]
+    assert "none (3–9.6)" in line
+    assert "4.00× (4–4)" in line
+    assert "differ too much" in busy
+
+
+def test_it_says_which_step_it_is_in(tmp_path):
+    said = []
+    steps = job._Steps(said.append, 2)
+    steps("fetching")
+    steps(f"scoring ({job._about(47)})")
+    assert said == ["step 1 of 2: fetching", "step 2 of 2: scoring (about 50 s)"]
+    assert job._about(0.2) == "about 1 s"
+    assert job._about(200) == "about 3 min"
 
 
 def test_the_same_seed_gives_the_same_and_replaces_what_was_there(outcome, folder):
@@ -164,8 +199,8 @@ def test_the_command_runs_the_demo_and_prints_the_table(outcome, monkeypatch, ca
 
 def test_the_digits_are_split_by_class_without_overlap(tmp_path):
     digits.write_folders(tmp_path, train=5, test=3, seed=1)
-    pictures, labels = digits.load()
-    assert pictures.shape == (5000, 28, 28)
+    images, labels = digits.load()
+    assert images.shape == (5000, 28, 28)
     assert np.bincount(labels).tolist() == [500] * 10
     seen = set()
     for part, count in (("train", 5), ("test", 3)):
@@ -177,7 +212,7 @@ def test_the_digits_are_split_by_class_without_overlap(tmp_path):
                 assert labels[row] == digit
                 assert row not in seen
                 seen.add(row)
-                np.testing.assert_array_equal(np.asarray(PIL.Image.open(file)), pictures[row])
+                np.testing.assert_array_equal(np.asarray(PIL.Image.open(file)), images[row])
     digits.write_folders(tmp_path / "again", train=5, test=3, seed=1)
     names = [
         sorted(p.name for p in (r / "train").rglob("*.png")) for r in (tmp_path, tmp_path / "again")
