@@ -25,7 +25,7 @@ class Rows:
 
     Attributes:
         inputs: (N, …) on the model's device.
-        classes: (N,) what `Head.class_index` gave, on the same device.
+        classes: (N,) as `Head.class_index` returns them, on the same device.
         ids: (N,) names of the rows.
     """
 
@@ -34,13 +34,13 @@ class Rows:
     ids: np.ndarray
 
     def __getitem__(self, chosen: Tensor) -> Rows:
-        """Take some of the rows, by their numbers."""
+        """Return some of the rows, by their indices."""
         there = chosen.to(self.inputs.device)
         return Rows(self.inputs[there], self.classes[there], self.ids[chosen.cpu().numpy()])
 
 
 class Head(ABC):
-    """What gives log p of the label under sub-models.
+    """Returns log p of the label under sub-models.
 
     Args:
         views: the sub-models.
@@ -53,28 +53,28 @@ class Head(ABC):
 
     @abstractmethod
     def class_index(self, labels: Tensor) -> Tensor:
-        """Map labels (N,) on the host to classes of the head, −1 where it has none."""
+        """Map labels (N,) on the host to classes of the head, −1 where there is none."""
 
     @abstractmethod
-    def complaint(self, label: int) -> str:
-        """Say why a label has no class here."""
+    def reject_reason(self, label: int) -> str:
+        """Return why a label has no class here, for the row's detail."""
 
     @abstractmethod
     def log_probs(self, rows: Rows, points: Sequence[int]) -> Tensor:
-        """Give log p_k of the labels for sub-models k: (P, N), NaN for rows that have none."""
+        """Return log p_k of the labels for sub-models k: (P, N), NaN for rows that have none."""
 
     def score(self, rows: Rows) -> PathScores:
-        """Score rows over the whole path; with log_probs."""
+        """Return the scores of rows over the whole path, with log_probs."""
         log_probs = self.log_probs(rows, range(len(self.path_weights)))
         return contract.finish(log_probs, self.path_weights, return_path=True)
 
 
 class SeenClassesHead(Head):
-    """A head whose classes are those that were seen when it was fitted."""
+    """A head whose classes are the labels that were seen when it was fitted."""
 
     labels: Tensor
 
     def class_index(self, labels: Tensor) -> Tensor:
-        """Map labels to places among the labels seen."""
+        """Map labels to their indices among the labels seen."""
         index = torch.searchsorted(self.labels, labels).clamp_max(len(self.labels) - 1)
         return torch.where(self.labels[index] == labels, index, -1)

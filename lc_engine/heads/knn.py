@@ -1,4 +1,4 @@
-"""The kNN head: the share of the label among a row's nearest neighbours, weighted by 1/distance.
+"""The kNN head: the label's share of a row's nearest neighbours, weighted by 1/distance.
 
 p(y|z) = Σ_{neighbours with label y} d⁻¹ / Σ_{neighbours} d⁻¹ (arXiv 2402.05356 v1, section 3).
 """
@@ -25,40 +25,40 @@ if TYPE_CHECKING:
     from lc_engine.data.protocols import Progress
     from lc_engine.heads.base import Rows
 
-# No p is below this: a row none of whose neighbours has its label would have an infinite loss.
+# Lower bound of p: without it, a row whose label no neighbour has would have an infinite loss.
 MIN_CONFIDENCE = 1e-6
 
 
 def knn_log_prob(
     features: Tensor,
     labels: Tensor,
-    places: Tensor,
+    own: Tensor,
     bank: Tensor,
     bank_labels: Tensor,
     neighbours: int,
 ) -> Tensor:
-    """Compute log p of the label from the nearest rows of a bank.
+    """Return log p of the label, from the nearest rows of a memory bank.
 
     Args:
         features: (N, D).
         labels: (N,) integers.
-        places: (N,) int64, where a row is in the bank, −1 if it is not: no row is its own
+        own: (N,) int64 index of each row in the bank, −1 if it is not there: no row is its own
             neighbour.
-        bank: (B, D) features of rows, B > 1.
+        bank: (B, D) features of the bank's rows, B > 1.
         bank_labels: (B,).
-        neighbours: how many count; all of the bank's if it holds fewer.
+        neighbours: number that counts; all of the bank if it holds fewer.
 
     Returns:
         (N,) float32, at least log `MIN_CONFIDENCE`.
     """
-    # Directly: the product form of a distance loses the small ones.
+    # Not by a matrix product, which loses small distances to cancellation.
     distances = torch.cdist(
         features.float(), bank.float(), compute_mode="donot_use_mm_for_euclid_dist"
     )
-    # Equal pictures are no neighbours at distance 0: their weight is bounded, not infinite.
+    # Bounds the weight of a duplicate.
     distances = distances.clamp_min(MIN_DISTANCE)
-    inside = places >= 0
-    distances[inside.nonzero()[:, 0], places[inside]] = torch.inf
+    inside = own >= 0
+    distances[inside.nonzero()[:, 0], own[inside]] = torch.inf
     nearest = distances.topk(min(neighbours, bank.shape[0] - 1), largest=False)
     weights = nearest.values.double().reciprocal()
     same = bank_labels[nearest.indices] == labels[:, None]
@@ -73,7 +73,7 @@ def memory_bank_of(
     batch_size: int,
     progress: Progress | None,
 ) -> MemoryBank:
-    """Keep the features of up to `bank.BANK_ROWS` rows under every sub-model.
+    """Return the features of up to `BANK_ROWS` rows under every sub-model.
 
     Args:
         source: the data.
@@ -114,13 +114,13 @@ def memory_bank_of(
 
 
 class KNNHead(SeenClassesHead):
-    """Nearest neighbours among rows of the data; see `knn_log_prob`.
+    """Nearest neighbours in a memory bank; see `knn_log_prob`.
 
     Args:
         views: the sub-models.
         path_weights: (K,) ω_k.
         bank: rows of the data under all sub-models.
-        neighbours: how many count.
+        neighbours: number that counts.
     """
 
     def __init__(
@@ -133,13 +133,13 @@ class KNNHead(SeenClassesHead):
         self._features = [values.to(path_weights.device) for values in bank.features]
         self._classes = self.class_index(bank.labels).to(path_weights.device)
 
-    def complaint(self, label: int) -> str:
-        """Say why a label has no class here."""
-        return f"class {label} has no row among those that neighbours are looked for in"
+    def reject_reason(self, label: int) -> str:
+        """Return why a label has no class here."""
+        return f"class {label} has no row in the memory bank"
 
     def log_probs(self, rows: Rows, points: Sequence[int]) -> Tensor:
-        """Give log p (P, N)."""
-        own = self._bank.place_of(rows.ids).to(rows.classes.device)
+        """Return log p (P, N)."""
+        own = self._bank.index_of(rows.ids).to(rows.classes.device)
         found = []
         for k, values in zip(points, self.views.features(rows.inputs, points), strict=True):
             log_prob = knn_log_prob(

@@ -37,19 +37,19 @@ class LinearHead(Head):
         """Map labels (N,) to classes of the head, −1 where it has none."""
         return torch.where((labels >= 0) & (labels < self._classes), labels, -1)
 
-    def complaint(self, label: int) -> str:
-        """Say why a label has no class here."""
+    def reject_reason(self, label: int) -> str:
+        """Return why a label has no class here."""
         return f"the label is {label}, but the head has {self._classes} classes"
 
     def log_probs(self, rows: Rows, points: Sequence[int]) -> Tensor:
-        """Give log p (P, N)."""
+        """Return log p (P, N)."""
         logits = self.views.logits(rows.inputs, points)
         precise = (values.to(contract.compute_dtype(values.dtype)) for values in logits)
         return torch.stack([contract.label_log_prob(values, rows.classes) for values in precise])
 
 
 class MaskedLinearHead(LinearHead):
-    """The model's own linear classifier where only it is masked: one forward for all sub-models.
+    """The model's own linear classifier where it is all that is masked: one forward for the path.
 
     The features are the same at every capacity, so `ops.LinearPlan` scores the whole path at once.
 
@@ -58,8 +58,8 @@ class MaskedLinearHead(LinearHead):
         path_weights: (K,) ω_k.
         module: the classifier.
         mask: of its weight.
-        dtype: that features and weight are multiplied in. The masks are those of the weight as
-            it is.
+        dtype: that features and weight are multiplied in. The masks are those of the original
+            weight.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class MaskedLinearHead(LinearHead):
         )
 
     def score(self, rows: Rows) -> PathScores:
-        """Score rows over the whole path; with log_probs."""
+        """Return the scores of rows over the whole path, with log_probs."""
         features = self.views.whole(rows.inputs)
         scores = self._plan(features.to(self._plan.weight.dtype), rows.classes, return_path=True)
         assert scores.log_probs is not None
-        # Comparisons in a kernel may lose a NaN.
+        # A kernel's comparisons may drop a NaN.
         lost = ~_finite_rows(features)
         if not lost.any():
             return scores
@@ -95,18 +95,18 @@ class MaskedLinearHead(LinearHead):
         return PathScores(*(part.masked_fill(lost, torch.nan) for part in parts))
 
     def log_probs(self, rows: Rows, points: Sequence[int]) -> Tensor:
-        """Give log p (P, N); all of the path is computed in any case."""
+        """Return log p (P, N); the whole path is computed in any case."""
         log_probs = self.score(rows).log_probs
         assert log_probs is not None
         return log_probs[list(points)]
 
 
 def _finite_rows(features: Tensor) -> Tensor:
-    """Tell which rows of (N, D) are finite: (N,)."""
+    """Return which rows of (N, D) are finite, as (N,) bools."""
     if features.device.type != "cpu" or features.dtype == torch.bfloat16:
         return features.isfinite().all(1)
-    # NaN and infinity survive a sum, which writes nothing; NumPy's, for torch's threads would spin
-    # on beside the core's own.
+    # NaN and infinity survive a sum, which writes nothing. In NumPy: torch's threads would spin
+    # beside those of the C++ core.
     values = features.numpy()
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(values.sum()):

@@ -1,4 +1,4 @@
-"""The bank of a kNN head: rows of the data under every sub-model, to look for neighbours in."""
+"""The memory bank of a kNN head: features of rows of the data under every sub-model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-# Rows that are kept; of a larger data set these, evenly spaced.
+# Rows that are kept, evenly spaced in a larger data set.
 BANK_ROWS = 8192
 
 
@@ -25,7 +25,7 @@ class MemoryBank:
     """B rows of the data.
 
     Attributes:
-        ids: (B,) their names.
+        ids: (B,) of the rows.
         labels: (B,) int64.
         features: K tensors (B, D_k), on the host.
     """
@@ -46,12 +46,12 @@ class MemoryBank:
             [("labels", self.labels), *((str(k), one) for k, one in enumerate(self.features))]
         )
 
-    def place_of(self, ids: np.ndarray) -> Tensor:
-        """Give the places (N,) in the bank of rows by name; −1 for a row that is not in it."""
+    def index_of(self, ids: np.ndarray) -> Tensor:
+        """Return the index in the bank of each row (N,) by its id, −1 for a row not in it."""
         order = np.argsort(self.ids)
         known = self.ids[order]
-        places = np.searchsorted(known, ids.astype(known.dtype)).clip(max=len(known) - 1)
-        return torch.from_numpy(np.where(known[places] == ids, order[places], -1))
+        found = np.searchsorted(known, ids.astype(known.dtype)).clip(max=len(known) - 1)
+        return torch.from_numpy(np.where(known[found] == ids, order[found], -1))
 
     def save(self, path: Path) -> None:
         """Write a `.npz` file."""
@@ -70,5 +70,5 @@ class MemoryBank:
 
 
 def bank_rows(rows: int) -> np.ndarray:
-    """Choose the rows of a data set that go into its bank: all, or `BANK_ROWS` evenly spaced."""
+    """Return the rows of a data set that go into its bank: all, or `BANK_ROWS` evenly spaced."""
     return evenly_spaced(rows, BANK_ROWS)

@@ -33,7 +33,7 @@ class Prototypes:
         labels: (C,) int64 the labels that have a mean, ascending.
         means: (C, D) μ_c, float32 (float64 for a float64 model), on the host.
         counts: (C,) int64 samples behind each mean.
-        widths: of layer exits, how D is cut into the means of each exit; else empty.
+        widths: of early exits, how D is cut into the means of each exit; else empty.
     """
 
     labels: Tensor
@@ -70,7 +70,7 @@ class Prototypes:
 
 
 class PrototypeSums:
-    """Class sums of a stream of features, in float64, so that the order of batches is no matter."""
+    """Class sums of a stream of features, in float64: the order of batches does not matter."""
 
     def __init__(self) -> None:
         self._slots: dict[int, int] = {}
@@ -107,7 +107,7 @@ class PrototypeSums:
             self._counts = torch.cat([self._counts, self._counts.new_zeros(room - have)])
 
     def means(self, widths: tuple[int, ...] = ()) -> Prototypes:
-        """Give the class means so far; see `Prototypes` for `widths`.
+        """Return the class means so far; see `Prototypes` for `widths`.
 
         Raises:
             ValueError: no row was added.
@@ -129,11 +129,11 @@ def class_means(
     batch_size: int,
     progress: Progress | None,
 ) -> Prototypes:
-    """Take the class means of the whole model's features over the rows whose status is "ok".
+    """Return the class means of the full model's features over the rows whose status is "ok".
 
     Args:
         source: the data.
-        whole: inputs (N, …) -> features (N, D), and the widths of the parts that they are made of.
+        whole: inputs (N, …) -> features (N, D) of the full model, and the widths of their parts.
         batch_size: rows that go through the model at a time.
         progress: called as progress("prototypes", rows done, rows in all).
 
@@ -181,12 +181,12 @@ class PrototypeHead(SeenClassesHead):
             )
         ]
 
-    def complaint(self, label: int) -> str:
-        """Say why a label has no class here."""
+    def reject_reason(self, label: int) -> str:
+        """Return why a label has no class here."""
         return f"class {label} has no prototype: no row of it was seen when they were fitted"
 
     def log_probs(self, rows: Rows, points: Sequence[int]) -> Tensor:
-        """Give log p (P, N); one launch for all points whose prototypes are the same."""
+        """Return log p (P, N); points that share prototypes take one call of the operator."""
         features = self.views.features(rows.inputs, points)
         if len(self._plans) == 1:
             stacked = features if isinstance(features, Tensor) else torch.stack(list(features))
@@ -201,11 +201,11 @@ class PrototypeHead(SeenClassesHead):
         width = plan.prototypes.shape[1]
         if features.shape[2] != width:
             raise ValueError(
-                f"the model gives features of width {features.shape[2]}, but the prototypes have "
+                f"the model returns features of width {features.shape[2]}, but the prototypes have "
                 f"{width}: they were fitted with another model or input size"
             )
         features = features.to(plan.prototypes.dtype)
         log_probs = plan(features, classes, return_path=True).log_probs
         assert log_probs is not None
-        # Comparisons in a kernel may lose a NaN.
+        # A kernel's comparisons may drop a NaN.
         return log_probs.masked_fill(~features.isfinite().all(2), torch.nan)

@@ -1,1 +1,1 @@
-"""Scorer, and what it prepares."""
+"""Scorer: a model, a path, a masking and a head."""

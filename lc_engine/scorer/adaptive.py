@@ -1,7 +1,7 @@
 """Adaptive scoring: points are added to a row's path until its error estimate meets a tolerance.
 
-A Clenshaw-Curtis path holds coarser rules of the same mean. The error of a score is estimated by
-how far it moved when the points were doubled, which is the error of the coarser rule.
+A Clenshaw-Curtis path holds coarser rules of the same mean. The error of a score is estimated
+by its change when the points were doubled, which is the error of the coarser rule.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def score_to_tolerance(head: Head, rows: Rows, path: LearningPath, tol: float) -
         head: returns log p.
         rows: N rows.
         path: a Clenshaw-Curtis path.
-        tol: of the error estimate of lc; rows that do not meet it with all points keep theirs.
+        tol: upper bound of the error estimate of lc; a row may miss it with all points.
 
     Returns:
         Scores with log p (K, N), NaN where sub-model k was not run for the row, and the columns
@@ -50,7 +50,7 @@ def score_to_tolerance(head: Head, rows: Rows, path: LearningPath, tol: float) -
             error[active] = np.abs(reduced[0] - columns[0, active])
         columns[:, active] = reduced
         points[active] = len(indices)
-        # A row without a finite score is not helped by more points.
+        # More points do not help a row without a finite score.
         active = active[(error[active] > tol) & np.isfinite(reduced[0])]
         if not len(active):
             break

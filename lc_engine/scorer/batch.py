@@ -79,7 +79,7 @@ def score_rows(
             known = torch.from_numpy(classes.numpy() >= 0)
             if not known.all():
                 for i in ok[~known].tolist():
-                    status[i], detail[i] = BAD_LABEL, head.complaint(int(batch.labels[i]))
+                    status[i], detail[i] = BAD_LABEL, head.reject_reason(int(batch.labels[i]))
                 rows, classes = ok[known], classes[known]
                 inputs = inputs[known.to(inputs.device)]
             if len(rows):

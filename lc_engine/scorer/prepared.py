@@ -103,7 +103,7 @@ class Prepared:
 
     def faster_dtype(self, inputs: Tensor) -> Precision:
         """Return the faster dtype, measured on these inputs (N, …), on a CPU on up to 8 of them."""
-        if self.tap.name == "":  # a head on features alone: known without measuring
+        if self.tap.name == "":  # only a head on features: no need to measure
             return "bfloat16" if contract.multiplies_bfloat16(inputs.device) else "float32"
         # Enough to measure, and little beside a run; 8 images leave a GPU idle.
         few = inputs if inputs.is_cuda else inputs[:8]

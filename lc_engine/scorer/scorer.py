@@ -69,12 +69,12 @@ class Scorer(LazyModel):
         device: where a `ModelSpec` is loaded to; None is the CPU.
         dtype: what the sub-models compute in: "float32", "bfloat16", "auto" for the faster of
             the two on the first batch, None for the model's own; "int8" multiplies linear layers
-            and convolutions without groups in 8 bits (`ops.Int8LinearPlan`) and is for a CPU.
+            and convolutions without groups in int8 (`ops.Int8LinearPlan`), on a CPU only.
         tol: of a Clenshaw-Curtis path, the error in lc that a row may have: no more points are
             run for it than that takes. The table gets the columns `error` and `points`.
 
     Raises:
-        ValueError: naming the argument that does not fit. What only the model can tell is said
+        ValueError: naming the argument that does not fit; what depends on the model is checked
             when it is first used.
     """
 
@@ -99,7 +99,7 @@ class Scorer(LazyModel):
         if tol is not None:
             if not tol > 0:
                 raise ValueError(f"tol must be positive, got {tol}")
-            self._path.levels()  # says so if the path is not nested
+            self._path.levels()  # raises if the path is not nested
         self.head: HeadKind = head
         self.logit: Logit = logit
         self.temperature = float(temperature)
@@ -144,7 +144,7 @@ class Scorer(LazyModel):
         if self.tol is not None:
             path.levels()
         twin._path = path
-        twin.bank = None  # its rows were seen along the old path
+        twin.bank = None  # it holds features along the old path
         twin._prepared = None
         return twin
 
@@ -225,10 +225,10 @@ class Scorer(LazyModel):
     def fitted(
         self, source: Source, keep_in: Path | None, batch_size: int, progress: Progress | None
     ) -> Scorer:
-        """Return a scorer that has learnt what its head needs: itself, or its twin.
+        """Return a scorer that has learnt what its head needs: itself, or a copy.
 
-        What it learns stays in the folder of a run that is kept, so that a run that continues,
-        or another process at the same run, has the same: the dtype that was faster, too.
+        What it learns and the dtype that was faster are kept in the folder of a run, for a run
+        that continues and for other processes at the same run.
         """
         if not len(source):
             return self

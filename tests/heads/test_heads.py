@@ -103,7 +103,7 @@ def test_labels_are_mapped_to_classes():
     head = prepared.linear_head(views, OMEGA, torch.float32)
     labels = torch.tensor([-1, 0, 3, 4, 10**12])
     assert head.class_index(labels).tolist() == [-1, 0, 3, -1, -1]
-    assert head.complaint(4) == "the label is 4, but the head has 4 classes"
+    assert head.reject_reason(4) == "the label is 4, but the head has 4 classes"
     sums = PrototypeSums()
     sums.add(torch.randn(3, 9), torch.tensor([7, 2, 10**12]))
     prototype = PrototypeHead(views, OMEGA, sums.means(), "cosine", 1.0)

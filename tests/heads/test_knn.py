@@ -36,6 +36,6 @@ def test_the_memory_bank_is_all_rows_or_evenly_spaced(tmp_path):
     assert (many[0], many[-1]) == (0, 99_999)
     ids = ["b", "a", "c"]
     bank = MemoryBank(np.array(ids, dtype=object), torch.tensor([1, 0, 1]), (torch.ones(3, 2),))
-    assert bank.place_of(np.array(["a", "x", "c"], dtype=object)).tolist() == [1, -1, 2]
+    assert bank.index_of(np.array(["a", "x", "c"], dtype=object)).tolist() == [1, -1, 2]
     bank.save(tmp_path / "bank.npz")
     assert MemoryBank.load(tmp_path / "bank.npz").digest == bank.digest
