@@ -1,4 +1,4 @@
-"""What a job will take, by scoring a few of its rows: time, memory, disk, batch size."""
+"""Estimate what a job takes in time, memory and disk, and its batch size, from a few rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lc_engine.data.wrap.subset import Subset
 from lc_engine.scoring.progress import duration, peak_bytes
-from lc_engine.scoring.score import BATCH_ROWS, score
+from lc_engine.scoring.score import default_batch, score
 
 if TYPE_CHECKING:
     from lc_engine.data.batch import Source
@@ -23,15 +23,15 @@ _PROBE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job will take.
+    """The estimate of a job.
 
     Attributes:
         rows: N.
         probed_rows: rows that were scored to find out.
-        batch_size: the fastest of those tried.
-        start_seconds: what comes once, after the model is loaded.
-        learning_seconds: of a head that learns from the data; every worker does that.
-        scoring_seconds: of the rest, which workers share.
+        batch_size: the fastest of the sizes tried.
+        start_seconds: spent once, after the model is loaded.
+        learning_seconds: of a head that learns from the data; every worker spends them.
+        scoring_seconds: of the rest, shared by the workers.
         peak_bytes: resident memory of a worker.
         disk_bytes: of the score table.
     """
@@ -46,7 +46,7 @@ class Plan:
     disk_bytes: int
 
     def seconds(self, workers: int) -> float:
-        """Return the wall time with that many workers like the one that was measured."""
+        """Return the wall time with so many workers like the measured one."""
         return self.start_seconds + self.learning_seconds + self.scoring_seconds / workers
 
     def to_dict(self, workers: int) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class Plan:
         }
 
     def in_words(self, workers: int, worker: str) -> str:
-        """Say it to a person; `worker` is what the probe ran on."""
+        """Return the estimate as text; `worker` names what the probe ran on."""
         several = ""
         if workers > 1:
             several = f"; with {workers} workers like this one {duration(self.seconds(workers))}"
@@ -75,15 +75,15 @@ class Plan:
 def plan(
     scorer: RowScorer, source: Source, *, batch_size: int | None = None, return_path: bool = False
 ) -> Plan:
-    """Score the first rows of a data set, and say what all of them will take.
+    """Estimate what scoring a data set takes, by scoring its first rows.
 
-    The probe is repeated with twice the rows until it takes a few seconds; what the last one takes
-    more than the one before is the time of its rows.
+    The probe is repeated with twice the rows until it takes a few seconds; the difference between
+    the last two is the time of their rows.
 
     Args:
-        scorer: what to score with; it is not changed.
+        scorer: it is not changed.
         source: the data.
-        batch_size: rows at a time; None tries the usual number, a quarter and four times that.
+        batch_size: rows at a time; None tries the default, a quarter and four times that.
         return_path: whether the table gets `path_log_probs`.
 
     Raises:
@@ -91,23 +91,23 @@ def plan(
     """
     if not len(source):
         raise ValueError("data: there are no rows to plan for")
-    usual: int = getattr(source, "batch_rows", BATCH_ROWS) if batch_size is None else batch_size
+    default = default_batch(source) if batch_size is None else batch_size
     probe = _Probe(scorer, source, return_path)
     rows = min(_FIRST_ROWS, len(source))
-    probe.run(rows, usual)  # loads the model
-    before = after = probe.run(rows, usual)
+    probe.run(rows, default)  # loads the model
+    before = after = probe.run(rows, default)
     while after.seconds < _PROBE_SECONDS and rows < len(source):
         rows = min(2 * rows, len(source))
-        before, after = after, probe.run(rows, usual)
+        before, after = after, probe.run(rows, default)
     sizes = (
         []
         if batch_size is not None
-        else [size for size in (usual // 4, 4 * usual) if 0 < size <= rows]
+        else [size for size in (default // 4, 4 * default) if 0 < size <= rows]
     )
-    tried = {usual: after} | {size: probe.run(rows, size) for size in sizes}
+    tried = {default: after} | {size: probe.run(rows, size) for size in sizes}
     best = min(tried, key=lambda size: tried[size].seconds)
     learning, scoring = (
-        _whole(first, last, len(source)) * tried[best].seconds / after.seconds
+        _extrapolated(first, last, len(source)) * tried[best].seconds / after.seconds
         for first, last in (
             ((before.rows, before.learning), (after.rows, after.learning)),
             ((before.rows, before.scoring), (after.rows, after.scoring)),
@@ -126,8 +126,8 @@ def plan(
     )
 
 
-def _whole(first: tuple[int, float], last: tuple[int, float], rows: int) -> float:
-    """Give the time of all rows by the slope between two probes, (rows, seconds) each."""
+def _extrapolated(first: tuple[int, float], last: tuple[int, float], rows: int) -> float:
+    """Return the time of all rows by the slope between two probes, (rows, seconds) each."""
     more = last[1] - first[1]
     if last[0] == first[0] or more <= 0:  # one probe only, or noise
         return last[1] / last[0] * rows
@@ -135,7 +135,7 @@ def _whole(first: tuple[int, float], last: tuple[int, float], rows: int) -> floa
 
 
 class _Times(NamedTuple):
-    """What a probe of so many rows took."""
+    """Seconds that a probe of so many rows took."""
 
     rows: int
     learning: float
@@ -171,7 +171,7 @@ class _Probe:
         return _Times(rows, learnt - began, time.perf_counter() - learnt)
 
     def disk_bytes(self) -> int:
-        """Return what the whole table takes, by what that of the last probe does."""
+        """Return the size of the table, extrapolated from that of the last probe."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "probe.parquet"
             self._table.write(path)

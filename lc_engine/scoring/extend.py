@@ -1,4 +1,4 @@
-"""More points for a run that is done: only the sub-models that it has not seen are run."""
+"""Extend a finished run to a longer path: only sub-models that it lacks are run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lc_engine.scorer.scorer import Scorer
 
-# What must be the same for the confidences of two runs to belong to one path.
+# Metadata that must agree for the confidences of two runs to form one path.
 _SHARED = ("model_digest", "masking", "dtype", "data_digest")
 
 
@@ -27,7 +27,8 @@ def extend(
 ) -> ScoreTable:
     """Score along a longer path, reusing the confidences that an earlier run has.
 
-    A Clenshaw-Curtis path of K points holds those of (K + 1) / 2, so K = 9 after K = 5 costs 4.
+    A Clenshaw-Curtis path of K points holds the (K + 1) / 2 of the next coarser one, so K = 9 after
+    K = 5 costs 4.
 
     Args:
         earlier: scored with return_path=True, by the same scorer along another path.
@@ -41,7 +42,7 @@ def extend(
 
     Raises:
         ValueError: the table has no `path_log_probs`, or is of another model, masking, dtype or
-            data; exits or a geometric path, whose sub-models are counted step by step.
+            data; early exits or a geometric path, whose sub-models depend on the one before.
     """
     path = scorer.path
     if scorer.masking.brings_path or path.step is not None:
@@ -54,7 +55,7 @@ def extend(
         )
     old = LearningPath.from_dict(earlier.metadata["path"])
     new = [r for r in path.capacities if r not in old.capacities]
-    # With no point to add, one is scored again: it shows that model and data are the same.
+    # With no point to add, one is scored again, to check that model and data are the same.
     added = score(
         scorer.with_path(LearningPath.explicit(new or path.capacities[:1])),
         data,
@@ -85,7 +86,7 @@ def extend(
 def _check_same(earlier: ScoreTable, added: ScoreTable) -> None:
     was, now = ({name: table.metadata.get(name) for name in _SHARED} for table in (earlier, added))
     for fields, table in ((was, earlier), (now, added)):
-        # Class means are learnt in each run; of the same data they differ by rounding at most.
+        # Learnt in each run; on the same data they differ by rounding at most.
         head = dict(table.metadata["head"])
         fields["head"] = {key: head[key] for key in head if key not in ("prototypes", "bank")}
     difference = differences(was, now)

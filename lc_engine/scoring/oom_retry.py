@@ -1,4 +1,4 @@
-"""Batches that do not fit in memory: scored in smaller pieces from then on."""
+"""Retry batches that do not fit in memory in smaller pieces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out, on the host or on a device."""
+    """Return whether an error says that memory ran out, on the host or on a device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     # torch's allocator of the host has no error class of its own.

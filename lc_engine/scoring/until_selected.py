@@ -1,7 +1,7 @@
-"""Scoring for one selection: points are added until no row's side can still change.
+"""Score for one selection: points are added until it is clear which rows are kept.
 
-Whether a row is kept depends on which side of its group's border it is on. A row far from the
-border needs no better score, so it gets no more sub-models.
+Whether a row is kept depends on which side of its group's cut it is on. A row far from the cut
+needs no better score, so it gets no more sub-models.
 """
 
 from __future__ import annotations
@@ -51,23 +51,23 @@ def score_until_selected(
 ) -> ScoreTable:
     """Score just well enough for `select(table, keep, strategy, gamma=gamma, by=by)`.
 
-    All rows get the coarse rules of a Clenshaw-Curtis path. The error of a row's score is taken to
-    be normal, of standard deviation |change from the rule before|, but no less than the median of
-    its group; a row goes on to the next rule while the other side of its group's border (the last
-    row kept by "easy" and "hard", the border of the two pools of "flexrand") is more likely than
+    All rows get the coarse rules of a Clenshaw-Curtis path. The error of a row's score is assumed
+    normal, with std |change from the previous rule|, but at least the median of its group; a row
+    goes on to the next rule while the probability that it is on the other side of its group's cut
+    (the last row kept by "easy" and "hard", the boundary of the two pools of "flexrand") exceeds
     `probability`.
 
     Args:
         scorer: along a `LearningPath.clenshaw_curtis`, K ≥ 5, and without `tol`.
         data: what `score` takes; rows are read again for each rule, unless they fit `cache_bytes`.
         keep: as in `select`.
-        strategy: of those that cut the order of the scores at one place.
-        gamma: FlexRand's, a number: the border is needed before there are scores to choose it by.
+        strategy: one that cuts the order of the scores at one rank.
+        gamma: FlexRand's, a number: the cut is needed before there are scores to choose it by.
         by: the column "label", or None for one group.
-        score_column: what tells easy from hard.
+        score_column: the measure of hardness.
         probability: in (0, 0.5).
         batch_size: rows that go through the model at a time.
-        cache_bytes: decoded pictures that are kept between the readings.
+        cache_bytes: decoded images that are kept between the readings.
         progress: called as progress(phase, rows done, rows in all).
 
     Returns:
@@ -96,8 +96,8 @@ def score_until_selected(
     found = _Found(len(source), len(scorer.path), score_column)
     factor = -NormalDist().inv_cdf(probability)
     active = np.arange(len(source))
-    for level, (places, weights) in enumerate(levels):
-        new = found.missing(places)
+    for level, (indices, weights) in enumerate(levels):
+        new = found.missing(indices)
         path = LearningPath.explicit([scorer.path.capacities[k] for k in new])
         table = score(
             ready.with_path(path).fitted(decoded, None, batch_size, progress),
@@ -106,7 +106,7 @@ def score_until_selected(
             return_path=True,
             progress=progress,
         )
-        found.add(active, table, new, list(places), weights)
+        found.add(active, table, new, list(indices), weights)
         if level:
             rows, counts = found.prepared(keep, by)
             sure = _sure(rows, counts, strategy, gamma, score_column, found.error, factor)
@@ -117,7 +117,7 @@ def score_until_selected(
 
 
 class _Found:
-    """What is known of N rows so far, along a path of K points."""
+    """The confidences and scores of N rows so far, along a path of K points."""
 
     def __init__(self, rows: int, points: int, score_column: str) -> None:
         self._score_column = score_column
@@ -129,19 +129,19 @@ class _Found:
         self._lost = np.zeros(rows, bool)
         self.error = np.full(rows, np.inf, np.float32)
 
-    def missing(self, places: Sequence[int]) -> list[int]:
-        """Give those points of a rule that have not been run."""
-        return [k for k in places if k not in self._done]
+    def missing(self, indices: Sequence[int]) -> list[int]:
+        """Return the points of a rule that have not been run."""
+        return [k for k in indices if k not in self._done]
 
     def add(
         self,
         rows: NDArray[np.intp],
         table: ScoreTable,
         new: list[int],
-        places: list[int],
+        indices: list[int],
         weights: Sequence[float],
     ) -> None:
-        """Take in the confidences of some rows at new points, and score them by a rule."""
+        """Add the confidences of some rows at new points, and score the rows by a rule."""
         if self._first is None:
             self._first = table
         self._done.update(new)
@@ -149,15 +149,15 @@ class _Found:
         for k, values in zip(new, table.column("path_log_probs").T, strict=True):
             self._log_probs[rows, k] = values
         before = self._columns[self._score_column][rows]
-        scored = reduce_path(self._log_probs[rows][:, places].T.astype(np.float64), weights)
+        scored = reduce_path(self._log_probs[rows][:, indices].T.astype(np.float64), weights)
         for name, values in zip(_COLUMNS, scored, strict=True):
             self._columns[name][rows] = values
         change = np.abs(self._columns[self._score_column][rows] - before)
         self.error[rows] = np.where(np.isnan(change), np.inf, change)
-        self._points[rows] = len(places)
+        self._points[rows] = len(indices)
 
     def prepared(self, keep: float, by: str | None) -> tuple[EligibleRows, NDArray[np.int64]]:
-        """Give the rows as selection sees them, their ids being row numbers, and the budgets."""
+        """Return the rows as selection takes them, with row numbers as ids, and the budgets."""
         assert self._first is not None
         status = np.where(self._lost, NON_FINITE, OK)
         columns = {
@@ -194,7 +194,7 @@ def _sure(
     error: NDArray[np.float32],
     factor: float,
 ) -> NDArray[np.bool_]:
-    """Tell of each row (N,) whether its score lies `factor` errors from its group's border."""
+    """Return for each row (N,) whether its score is `factor` errors away from its group's cut."""
     hard = rows.hardness(score_column)
     sizes = rows.group_sizes
     easier = {
@@ -203,11 +203,11 @@ def _sure(
         "flexrand": easy_pool_sizes(sizes, gamma),
     }[strategy]
     order = np.split(argsort_within_groups(hard, rows.groups), np.cumsum(sizes)[:-1])
-    border, usual = np.full(len(sizes), np.inf), np.zeros(len(sizes))
+    cut, median = np.full(len(sizes), np.inf), np.zeros(len(sizes))
     for g, (members, below) in enumerate(zip(order, easier, strict=True)):
         if 0 < below < sizes[g]:  # else all its rows are on one side
-            border[g] = (float(hard[members[below - 1]]) + float(hard[members[below]])) / 2
-            usual[g] = np.median(error[rows.indices[members]])
-    spread = np.maximum(error[rows.indices], usual[rows.groups])
-    sure: NDArray[np.bool_] = np.abs(hard - border[rows.groups]) >= factor * spread
+            cut[g] = (float(hard[members[below - 1]]) + float(hard[members[below]])) / 2
+            median[g] = np.median(error[rows.indices[members]])
+    std = np.maximum(error[rows.indices], median[rows.groups])
+    sure: NDArray[np.bool_] = np.abs(hard - cut[rows.groups]) >= factor * std
     return sure

@@ -65,9 +65,9 @@ def test_every_worker_learns_and_all_share_the_scoring(monkeypatch):
 
 
 def test_time_of_all_rows_is_the_slope_between_two_probes():
-    assert planning._whole((10, 1.5), (20, 2.0), 1000) == pytest.approx(50)
-    assert planning._whole((10, 2.0), (10, 2.0), 100) == pytest.approx(20)
-    assert planning._whole((10, 2.5), (20, 2.0), 100) == pytest.approx(10)
+    assert planning._extrapolated((10, 1.5), (20, 2.0), 1000) == pytest.approx(50)
+    assert planning._extrapolated((10, 2.0), (10, 2.0), 100) == pytest.approx(20)
+    assert planning._extrapolated((10, 2.5), (20, 2.0), 100) == pytest.approx(10)
 
 
 def test_words_and_numbers():

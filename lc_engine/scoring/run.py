@@ -1,0 +1,139 @@
+"""A run: rows of a source through a scorer, into the columns of a score table."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lc_engine.data.batch import OK
+from lc_engine.data.mostly import Mostly
+from lc_engine.data.protocols import HasInputDevice, TracksWaiting
+from lc_engine.data.table import ScoreTable
+from lc_engine.data.wrap.prefetch import prefetch_to_device
+from lc_engine.scoring.oom_retry import Backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from lc_engine.data.batch import Batch, Source
+    from lc_engine.data.protocols import Progress, RowScorer, RowScores
+
+
+@dataclass
+class Run:
+    """The settings of a run, the same for all shards, and the number of rows that are done.
+
+    Attributes:
+        scorer: fitted.
+        source: the data.
+        ids: (N,) for the column `id`; None takes those of the data.
+        metadata: of the table.
+        batch_size: rows at a time.
+        return_path: whether the table gets `path_log_probs`.
+        progress: see `score`.
+        done: rows of shards and batches that are scored.
+        reported: rows that `progress` was told of.
+    """
+
+    scorer: RowScorer
+    source: Source
+    ids: np.ndarray | None
+    metadata: dict[str, Any]
+    batch_size: int
+    return_path: bool
+    progress: Progress | None
+    done: int = 0
+    reported: int = 0
+
+    def __post_init__(self) -> None:
+        self.backoff = Backoff(self.scorer)
+
+    def rows(self, start: int, stop: int) -> ScoredRows:
+        """Score rows [start, stop)."""
+        points = len(self.scorer.path) if self.return_path else None
+        ids = None if self.ids is None else self.ids[start:stop]
+        found = ScoredRows(self.metadata, ids, stop - start, points)
+        for batch in self._arriving(start, stop):
+            for piece, scores in self.backoff.score(batch, self._report):
+                found.add(piece, scores)
+            self._report(len(batch))
+            self.done += len(batch)
+        return found
+
+    def _report(self, rows: int) -> None:
+        """Report rows of the current batch; a retry reports none twice."""
+        if self.progress is not None and self.done + rows > self.reported:
+            self.reported = self.done + rows
+            self.progress("scores", self.reported, len(self.source))
+
+    def _arriving(self, start: int, stop: int) -> Iterator[Batch]:
+        """Read batches, and report how long each was waited for."""
+        batches = self.source.batches(self.batch_size, start, stop)
+        if isinstance(self.scorer, HasInputDevice):
+            batches = prefetch_to_device(batches, self.scorer.input_device)
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            if isinstance(self.progress, TracksWaiting):
+                self.progress.waited(time.perf_counter() - began)
+            if batch is None:
+                return
+            yield batch
+
+
+class ScoredRows:
+    """Columns of the rows of a shard, filled batch by batch."""
+
+    def __init__(
+        self, metadata: dict[str, Any], ids: np.ndarray | None, rows: int, points: int | None
+    ) -> None:
+        self._metadata = metadata
+        self._given_ids = ids
+        self._filled = 0
+        self._ids: list[np.ndarray] = []
+        self._labels = np.empty(rows, np.int64)
+        self._scores = np.empty((3, rows), np.float32)
+        self._log_probs = None if points is None else np.empty((rows, points), np.float32)
+        self._status: list[Sequence[str]] = []
+        self._detail: list[Sequence[str]] = []
+        self._extra: dict[str, list[Tensor]] = {}
+
+    def add(self, batch: Batch, found: RowScores) -> None:
+        """Append a batch."""
+        here = slice(self._filled, self._filled + len(batch))
+        self._filled += len(batch)
+        self._ids.append(batch.ids)
+        self._labels[here] = batch.labels.numpy()
+        parts = (found.scores.lc, found.scores.loss, found.lc_std)
+        for column, values in zip(self._scores, parts, strict=True):
+            column[here] = values.numpy()
+        if self._log_probs is not None:
+            assert found.scores.log_probs is not None
+            self._log_probs[here] = found.scores.log_probs.T.numpy()
+        for name, values in found.extra.items():
+            self._extra.setdefault(name, []).append(values)
+        self._status.append(found.status)
+        self._detail.append(found.detail)
+
+    def table(self) -> ScoreTable:
+        """Return the table, once every row is there."""
+        lc, loss, lc_std = self._scores
+        ids = np.concatenate(self._ids) if self._ids else np.empty(0, np.int64)
+        return ScoreTable.from_arrays(
+            ids=ids if self._given_ids is None else self._given_ids,
+            labels=self._labels,
+            lc=lc,
+            loss=loss,
+            lc_std=lc_std,
+            status=Mostly.concat(self._status, OK),
+            detail=Mostly.concat(self._detail, ""),
+            metadata=self._metadata,
+            extra={name: torch.cat(values).numpy() for name, values in self._extra.items()},
+            path_log_probs=self._log_probs,
+        )
