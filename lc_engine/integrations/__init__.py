@@ -1,1 +1,4 @@
-"""lc_engine inside other people's tools: a file each, imported only where it is used."""
+"""Adapters for other frameworks: one file per framework, imported only where it is used.
+
+`images`, `texts`, `fields` and `indices` hold what several of them share.
+"""

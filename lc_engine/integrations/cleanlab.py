@@ -1,4 +1,4 @@
-"""cleanlab: hard rows as an issue of `Datalab`, in its own report.
+"""cleanlab: hard rows as an issue of `Datalab`.
 
 register_issue_manager()
 lab.find_issues(issue_types={"learning_complexity": {"lc": scores.column("lc")}})
@@ -17,11 +17,11 @@ _THRESHOLD = 0.1
 
 
 def register_issue_manager() -> type:
-    """Make the issue "learning_complexity" known to Datalab; returns the class.
+    """Register the issue "learning_complexity" with Datalab and return its class.
 
-    `find_issues` takes `lc`, (N,) scores in the order of the data, high = easy; and `threshold`, an
-    lc below which a row is an issue (default 0.1). cleanlab's own score is lc: 0 is worst. A row
-    without a score gets 0 and is an issue.
+    `find_issues` takes `lc`, (N,) scores in the order of the data, high = easy, and `threshold`,
+    the lc below which a row is an issue (default 0.1). cleanlab's score of the issue is lc: 0 is
+    worst. A row without a score gets 0 and is an issue.
 
     Raises:
         MissingExtraError: cleanlab is not installed.
@@ -31,11 +31,11 @@ def register_issue_manager() -> type:
     pandas = require("pandas", "cleanlab")
 
     class LearningComplexityIssueManager(base):  # type: ignore[misc]
-        """Rows that even the whole model is hardly sure of, on the mean over its sub-models."""
+        """Rows of low mean confidence over the sub-models."""
 
         description = (
-            "Rows whose label the sub-models of a pre-trained model hardly expect: hard, rare, or "
-            "wrongly labelled."
+            "Rows to whose label the sub-models of a pre-trained model give a low probability: "
+            "hard, rare, or mislabeled."
         )
         issue_name = ISSUE
         verbosity_levels = {0: [], 1: ["threshold"], 2: []}  # noqa: RUF012
@@ -45,7 +45,7 @@ def register_issue_manager() -> type:
             scores = np.nan_to_num(np.asarray(lc, dtype=np.float64), nan=0.0)
             if scores.shape != (rows,):
                 raise ValueError(
-                    f"lc must hold a score per row, shape ({rows},), got {scores.shape}: give "
+                    f"lc must hold a score per row, shape ({rows},), got {scores.shape}: pass "
                     f'issue_types={{"{ISSUE}": {{"lc": scores.column("lc")}}}}'
                 )
             self.issues = pandas.DataFrame(

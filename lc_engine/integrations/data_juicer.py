@@ -1,10 +1,10 @@
-"""data-juicer: two operators that its recipes find by themselves once lc_engine is installed.
+"""data-juicer: two operators that its recipes find once lc_engine is installed.
 
     process:
       - lc_score_filter: {model: path/to/model, batch_size: 256}
       - lc_select_pipeline: {keep: 0.1, gamma: 0.5, id_key: id}
 
-Its entry point `data_juicer.ops` names this module, which nothing else imports.
+The entry point `data_juicer.ops` names this module, which nothing else imports.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine._util.extras import require
-from lc_engine.data.batch import OK
+from lc_engine.integrations.fields import FIELDS, STATUS, score_fields
 from lc_engine.integrations.texts import TextScorer
 from lc_engine.selection import select
 
@@ -24,25 +24,23 @@ if TYPE_CHECKING:
 _base: Any = require("data_juicer.ops.base_op", "data-juicer")
 _Fields: Any = require("data_juicer.utils.constant", "data-juicer").Fields
 
-_SCORES = ("lc", "loss")
-
 
 @_base.OPERATORS.register_module("lc_score_filter")
 class LCScoreFilter(_base.Filter):  # type: ignore[misc]
     """Adds `lc` (high = easy), `loss` (high = hard) and `lc_status` to the stats of each sample.
 
     Samples are instruction rows: data-juicer's `query` and `response`, or Alpaca, ShareGPT,
-    `messages` or prompt and completion. A sample that cannot be scored has its reason as
-    `lc_status` and is kept.
+    `messages` or prompt and completion. A sample that cannot be scored is kept, with the reason as
+    its `lc_status`.
 
     Args:
         model: of `TextScorer`, like `path`, `form` and `dtype`.
         path: the sub-models.
         form: of the rows.
         dtype: of the weights.
-        min_score: least lc that is kept.
-        max_score: greatest lc that is kept.
-        **kwargs: of every data-juicer operator, such as batch_size, num_proc, num_gpus.
+        min_score: lowest lc to keep.
+        max_score: highest lc to keep.
+        **kwargs: common to data-juicer's operators, such as batch_size, num_proc, num_gpus.
     """
 
     _batched_op = True
@@ -61,7 +59,12 @@ class LCScoreFilter(_base.Filter):  # type: ignore[misc]
         super().__init__(**kwargs)
         if not model:
             raise ValueError("model must name a causal language model: a folder or a repository")
-        self._asked: dict[str, Any] = {"model": model, "path": path, "form": form, "dtype": dtype}
+        self._arguments: dict[str, Any] = {
+            "model": model,
+            "path": path,
+            "form": form,
+            "dtype": dtype,
+        }
         self.min_score, self.max_score = min_score, max_score
         self._scorer: TextScorer | None = None
 
@@ -70,52 +73,45 @@ class LCScoreFilter(_base.Filter):  # type: ignore[misc]
     ) -> dict[str, list[Any]]:
         """Score the samples that have no score yet."""
         stats = samples[_Fields.stats]
-        todo = [i for i, found in enumerate(stats) if "lc" not in found]
-        if not todo:
+        missing = [i for i, one in enumerate(stats) if "lc" not in one]
+        if not missing:
             return samples
         if self._scorer is None:
             device = f"cuda:{rank or 0}" if self.use_cuda() else "cpu"
-            self._scorer = TextScorer(**self._asked, device=device)
-        scored = self._scorer.score([self._row(samples, i) for i in todo])
-        for i, lc, loss, status in zip(
-            todo, scored.scores.lc.tolist(), scored.scores.loss.tolist(), scored.status, strict=True
-        ):
-            known = status == OK
-            stats[i] |= {
-                "lc": lc if known else None,
-                "loss": loss if known else None,
-                "lc_status": status,
-            }
+            self._scorer = TextScorer(**self._arguments, device=device)
+        scored = self._scorer.score([self._row(samples, i) for i in missing])
+        for i, fields in zip(missing, score_fields(scored), strict=True):
+            stats[i] |= fields
         return samples
 
     def process_batched(self, samples: dict[str, list[Any]]) -> list[bool]:
-        """Tell which samples lie between the bounds."""
+        """Return whether each sample lies between the bounds."""
         bounds = (self.min_score, self.max_score)
-        scores = [found["lc"] for found in samples[_Fields.stats]]
+        scores = [one["lc"] for one in samples[_Fields.stats]]
         return [lc is None or self.get_keep_boolean(lc, *bounds) for lc in scores]
 
     def _row(self, samples: dict[str, list[Any]], i: int) -> dict[str, Any]:
         if self.query_key in samples and self.response_key in samples:
-            asked, answered = samples[self.query_key][i], samples[self.response_key][i]
-            return {"prompt": asked, "completion": answered}
+            prompt, completion = samples[self.query_key][i], samples[self.response_key][i]
+            return {"prompt": prompt, "completion": completion}
         own = {_Fields.stats, _Fields.meta, _Fields.context}
         return {name: values[i] for name, values in samples.items() if name not in own}
 
 
 @_base.OPERATORS.register_module("lc_select_pipeline")
 class LCSelectPipeline(_base.Pipeline):  # type: ignore[misc]
-    """Keeps a share of the whole data set, by the scores that `lc_score_filter` left.
+    """Keeps a share of the whole data set, by the scores that `lc_score_filter` added.
 
-    Unlike data-juicer's selectors it works in Ray mode too: only scores and ids come to the
-    driver. The same ids give the same subset in both modes.
+    Unlike data-juicer's selectors it works in Ray mode too: only scores and ids are sent to the
+    driver. Both modes keep the same subset of the same ids.
 
     Args:
         keep: a float in (0, 1] is a fraction of the scored samples, an int a count.
-        strategy: of `lc_engine.select`, like the next.
+        strategy: of `lc_engine.select`.
         gamma: of FlexRand.
         seed: of the draws.
-        id_key: column of unique ids; in default mode None takes positions.
-        **kwargs: of every data-juicer operator.
+        id_key: column of unique ids; None takes row indices, in default mode only.
+        **kwargs: common to data-juicer's operators.
     """
 
     def __init__(
@@ -132,7 +128,7 @@ class LCSelectPipeline(_base.Pipeline):  # type: ignore[misc]
         self.options: dict[str, Any] = {"gamma": gamma} if strategy == "flexrand" else {}
 
     def run(self, dataset: Any, *, exporter: Any = None, tracer: Any = None) -> Any:
-        """Select; takes and gives a NestedDataset, in Ray mode a ray.data.Dataset."""
+        """Return the subset of a NestedDataset; in Ray mode of a ray.data.Dataset."""
         if hasattr(dataset, "map_batches"):
             return self._run_ray(dataset)
         stats = dataset[_Fields.stats][:]
@@ -143,25 +139,28 @@ class LCSelectPipeline(_base.Pipeline):  # type: ignore[misc]
     def _run_ray(self, dataset: Any) -> Any:
         name = self.id_key
         if name is None:
-            raise ValueError("id_key must name a column of unique ids: Ray keeps no positions")
-        whole = dataset.materialize()  # scored once, not again for the filter
+            raise ValueError("id_key must name a column of unique ids: Ray keeps no row indices")
+        whole = dataset.materialize()  # scored once, not again by map_batches
         rows = whole.select_columns([name, _Fields.stats]).take_all()
         kept = self._select(
             np.asarray([row[name] for row in rows]), [row[_Fields.stats] for row in rows]
         )
 
-        def chosen(batch: Any) -> Any:
+        def filter_kept(batch: Any) -> Any:
             pa = require("pyarrow", "table")
             wanted = pa.array(kept.tolist(), batch.column(name).type)
             return batch.filter(require("pyarrow.compute", "table").is_in(batch[name], wanted))
 
-        return whole.map_batches(chosen, batch_format="pyarrow")
+        return whole.map_batches(filter_kept, batch_format="pyarrow")
 
     def _select(self, ids: NDArray[Any], stats: list[dict[str, Any]]) -> NDArray[Any]:
-        if stats and "lc_status" not in stats[0]:
+        if stats and STATUS not in stats[0]:
             raise ValueError("the samples have no scores: put lc_score_filter before this operator")
+        lc, loss, status = ([one[name] for one in stats] for name in FIELDS)
         columns = {
-            name: np.array([found[name] for found in stats], dtype=np.float64) for name in _SCORES
+            "id": ids,
+            "lc": np.array(lc, dtype=np.float64),
+            "loss": np.array(loss, dtype=np.float64),
+            "status": np.array(status),
         }
-        columns |= {"id": ids, "status": np.array([found["lc_status"] for found in stats])}
         return select(columns, self.keep, self.strategy, by=None, seed=self.seed, **self.options)

@@ -1,4 +1,4 @@
-"""DataFlex: the selector "lc", and DataFlex's command with that selector known to it.
+"""DataFlex: the selector "lc", and DataFlex's command with that selector registered.
 
     python -m lc_engine.integrations.dataflex train train.yaml
 
@@ -18,7 +18,7 @@ import numpy as np
 from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
 from lc_engine.data.table import ScoreTable
-from lc_engine.integrations.indices import check_positions
+from lc_engine.integrations.indices import check_row_ids
 from lc_engine.selection import select
 
 if TYPE_CHECKING:
@@ -33,24 +33,23 @@ _COLUMNS = ("id", "lc", "loss", "lc_std", "status")
 
 @_registry.register_selector("lc")
 class LCSelector(_Selector):  # type: ignore[misc]
-    """Draws the samples of each interval from a score table: another draw at each step.
+    """Selects the samples of each interval by a score table: another subset at each step.
 
-    A draw depends on the seed and the step alone, so that all processes, and a run that
-    continues, choose the same. Each is written to `cache_dir`, as by DataFlex's own selectors.
+    A subset depends only on the seed and the step, so that all processes, and a resumed run, select
+    the same. Each is written to `cache_dir`, as by DataFlex's own selectors.
 
     Args:
         dataset: given by DataFlex, like `accelerator` and `data_collator`.
         accelerator: given by DataFlex.
         data_collator: given by DataFlex.
-        cache_dir: where the draws are written.
-        scores: file or folder of scores of the training rows, whose ids are their positions.
+        cache_dir: where the subsets are written.
+        scores: file or folder of scores of the training rows; ids are row indices.
         strategy: of `lc_engine.select`, like `gamma` and `seed`.
         gamma: of FlexRand.
         seed: of the draws.
 
     Raises:
-        ValueError: scores of other rows, also where LLaMA-Factory left out rows of the data:
-            those without a response.
+        ValueError: scores of other rows, also because LLaMA-Factory drops rows without a response.
     """
 
     def __init__(
@@ -66,46 +65,46 @@ class LCSelector(_Selector):  # type: ignore[misc]
     ) -> None:
         super().__init__(dataset, accelerator, data_collator, cache_dir)
         table = ScoreTable.read(scores)
-        check_positions(table, len(dataset))
+        check_row_ids(table, len(dataset))
         self.columns = {name: table.column(name) for name in _COLUMNS}
         self.strategy, self.seed = strategy, seed
         self.options: dict[str, Any] = {"gamma": gamma} if strategy == "flexrand" else {}
 
     def select(self, model: Any, step_id: int, num_samples: int, **kwargs: Any) -> list[int]:
-        """Choose the positions of an interval, among those that an earlier stage left."""
+        """Return the row indices of an interval, among those that an earlier stage kept."""
         pool = np.asarray(self.candidate_positions(), dtype=np.int64)
         columns = {name: values[pool] for name, values in self.columns.items()}
-        chosen = select(
+        kept = select(
             columns, num_samples, self.strategy, by=None, seed=self.seed + step_id, **self.options
         )
-        metric = {name: self.columns[name][chosen].tolist() for name in ("lc", "loss")}
+        metric = {name: self.columns[name][kept].tolist() for name in ("lc", "loss")}
         path = Path(self.cache_dir) / f"step_{step_id}.json"
-        positions: list[int] = chosen.tolist()
-        _io.save_selection(str(path), positions, metric, self.accelerator)
-        return positions
+        indices: list[int] = kept.tolist()
+        _io.save_selection(str(path), indices, metric, self.accelerator)
+        return indices
 
 
 def score_source(
     scores: ScoreTable, column: str = "loss"
 ) -> Callable[[Sequence[int]], list[float]]:
-    """Make what `set_score_source` of DataFlex's own selectors takes, for them to compute nothing.
+    """Return a source for `set_score_source` of DataFlex's selectors, which then compute nothing.
 
     Args:
-        scores: of the training rows, whose ids are their positions.
-        column: "loss" for selectors that want a loss. Rows without a score give NaN, which these
-            selectors leave out.
+        scores: of the training rows; ids are row indices.
+        column: "loss" for selectors that expect a loss. Rows without a score have NaN, which these
+            selectors skip.
     """
     values = np.where(scores.column("status") == OK, scores.column(column), np.nan)
-    return lambda positions: values[np.asarray(positions, dtype=np.int64)].tolist()
+    return lambda indices: values[np.asarray(indices, dtype=np.int64)].tolist()
 
 
 def main() -> None:
-    """Run DataFlex's command; the processes that it starts for several GPUs come here too."""
+    """Run DataFlex's command, also in the processes that it starts for several GPUs."""
     launcher = require("dataflex.launcher", "dataflex")
     if "LOCAL_RANK" in os.environ:
         launcher.launch()
     else:
-        # DataFlex puts this file's name into torchrun's command line.
+        # DataFlex passes this name to torchrun.
         launcher.__file__ = "-m lc_engine.integrations.dataflex"
         require("dataflex.cli", "dataflex").main()
 

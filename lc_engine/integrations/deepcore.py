@@ -1,4 +1,4 @@
-"""DeepCore: learning complexity as a selection method of that library of coreset methods.
+"""DeepCore: learning complexity as one of its coreset methods.
 
 import deepcore.methods as methods
 methods.LC = deepcore_method(scores)        # then: main.py --selection LC --fraction 0.1
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lc_engine.integrations.indices import check_positions
+from lc_engine.integrations.indices import check_row_ids
 from lc_engine.selection import select
 
 if TYPE_CHECKING:
@@ -18,21 +18,22 @@ if TYPE_CHECKING:
 
 
 def deepcore_method(table: ScoreTable, strategy: str = "flexrand", **options: Any) -> type:
-    """Make a class that DeepCore's `main.py` can look up by name.
+    """Return a class that DeepCore's `main.py` can look up by name.
 
-    DeepCore is no package, so the class has the shape of its `CoresetMethod` and not its base.
+    DeepCore is not a package, so the class has the interface of its `CoresetMethod` without
+    inheriting from it.
 
     Args:
-        table: scores of DeepCore's training set; ids are positions.
+        table: scores of DeepCore's training set; ids are row indices.
         strategy: of `lc_engine.select`.
         **options: of `lc_engine.select`, such as gamma.
 
     Returns:
-        A class whose `select()` gives {"indices": (n,) positions, "scores": (N,) lc}.
+        A class whose `select()` returns {"indices": (n,) row indices, "scores": (N,) lc}.
     """
 
     class LC:
-        """Learning complexity, computed beforehand."""
+        """Precomputed learning complexity."""
 
         def __init__(
             self,
@@ -42,7 +43,7 @@ def deepcore_method(table: ScoreTable, strategy: str = "flexrand", **options: An
             random_seed: int | None = None,
             **kwargs: Any,
         ) -> None:
-            check_positions(table, len(dst_train))
+            check_row_ids(table, len(dst_train))
             self.fraction = fraction
             self.random_seed = random_seed
 

@@ -1,4 +1,4 @@
-"""FiftyOne: scores as fields of its samples, and views of the hard and of the chosen ones.
+"""FiftyOne: scores as fields of samples, and views of the hardest and of the kept samples.
 
 hardest = add_scores(dataset, scores, root="photos")
 session.view = kept(dataset, lc.select(scores, 0.1), root="photos")
@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine.data.batch import OK
+from lc_engine.integrations.fields import STATUS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from lc_engine.data.table import ScoreTable
-
-STATUS = "lc_status"
 
 
 def add_scores(
@@ -30,12 +29,12 @@ def add_scores(
 ) -> Any:
     """Write scores into the fields `lc` (high = easy), `loss`, `lc_std` and `lc_status`.
 
-    Samples that the table does not name keep what they have, so that parts of a data set can be
-    scored one after the other.
+    Samples that are not in the table keep their fields, so parts of a data set can be scored one
+    after the other.
 
     Args:
         samples: a FiftyOne Dataset, or a view of one.
-        scores: whose ids are positions in `samples`, ids of samples, or with `root` paths.
+        scores: with ids that are indices into `samples`, sample ids, or with `root` paths.
         root: the folder that was scored: ids are the paths of the samples relative to it.
         columns: the columns of `scores` to write. A row without a score gets None.
 
@@ -43,41 +42,41 @@ def add_scores(
         A view of the samples with a score, hardest first.
 
     Raises:
-        ValueError: an id of `scores` that is no sample's, or no such column.
+        ValueError: an id of `scores` that matches no sample, or a missing column.
     """
-    owners = _sample_ids(samples, scores.column("id"), root)
+    sample_ids = _sample_ids(samples, scores.column("id"), root)
     status = scores.column("status")
-    fine = (status == OK).tolist()
+    has_score = (status == OK).tolist()
     for name in columns:
-        values = zip(owners, scores.column(name).tolist(), fine, strict=True)
+        values = zip(sample_ids, scores.column(name).tolist(), has_score, strict=True)
         samples.set_values(
-            name, {i: value if known else None for i, value, known in values}, key_field="id"
+            name, {i: value if ok else None for i, value, ok in values}, key_field="id"
         )
-    statuses = dict(zip(owners, status.tolist(), strict=True))
+    statuses = dict(zip(sample_ids, status.tolist(), strict=True))
     samples.set_values(STATUS, statuses, key_field="id")
     return samples.exists("lc").sort_by("lc")
 
 
 def kept(samples: Any, keep: ArrayLike, *, root: str | Path | None = None) -> Any:
-    """Give a view of the chosen samples.
+    """Return a view of the kept samples.
 
     Args:
-        samples: what was given to `add_scores`, like `root`.
+        samples: as in `add_scores`, like `root`.
         keep: ids, as `lc_engine.select` returns them.
         root: see `add_scores`.
 
     Raises:
-        ValueError: an id that is no sample's.
+        ValueError: an id that matches no sample.
     """
     return samples.select(_sample_ids(samples, np.asarray(keep), root))
 
 
 def _sample_ids(samples: Any, ids: NDArray[Any], root: str | Path | None) -> list[str]:
-    """Give the FiftyOne ids of the samples that a score table or a selection names."""
+    """Return the FiftyOne ids of the samples that a score table or a selection names."""
     own, files = samples.values(["id", "filepath"])
     if ids.dtype.kind in "iu":
         names: list[Any] = list(range(len(own)))
-        what = "positions in the samples"
+        what = "indices into the samples"
     elif root is None:
         names, what = own, "ids of samples (root= takes paths relative to a folder)"
     else:
@@ -89,7 +88,7 @@ def _sample_ids(samples: Any, ids: NDArray[Any], root: str | Path | None) -> lis
     missing = [name for name in ids.tolist() if name not in known]
     if missing:
         raise ValueError(
-            f"{len(missing)} of {len(ids)} ids are no sample's, the first {missing[0]!r}: they "
+            f"{len(missing)} of {len(ids)} ids match no sample, the first {missing[0]!r}: they "
             f"must be {what}"
         )
     return [known[name] for name in ids.tolist()]

@@ -1,4 +1,4 @@
-"""A subset of a JSON or Parquet file, as a file of the same kind and schema."""
+"""Plain files: a subset of a JSON or Parquet file, as a file of the same kind and schema."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from lc_engine._util.extras import require
 from lc_engine.data.run.atomic_write import atomic_write
-from lc_engine.integrations.indices import check_chosen
+from lc_engine.integrations.indices import check_kept
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -21,23 +21,23 @@ _BATCH_ROWS = 8192
 
 
 def write_subset(data: str | Path, keep: ArrayLike, out: str | Path) -> int:
-    """Write the chosen rows of a file, in its order, to a new file of the same kind.
+    """Write the kept rows of a file, in its order, to a new file of the same kind.
 
     Lines of JSON are copied byte for byte; Parquet keeps its schema, metadata and row order, and
-    is read a row group at a time.
+    is read one row group at a time.
 
     Args:
         data: a `.jsonl`, `.jsonl.gz`, `.json` (one list) or `.parquet` file, or a folder of
             `.parquet` files, as `lc_engine.score` read it.
-        keep: positions, as `lc_engine.select` returns them for such data.
+        keep: row indices, as `lc_engine.select` returns them for such data.
         out: a new file, or one to replace, with the suffix of the data.
 
     Returns:
-        The rows written.
+        The number of rows written.
 
     Raises:
         FileNotFoundError: there is nothing at `data`.
-        ValueError: a kind that is not known, or another for `out`; positions that do not fit.
+        ValueError: an unknown kind, or another for `out`; row indices out of range.
     """
     data, out = Path(data), Path(out)
     if not data.exists():
@@ -56,7 +56,7 @@ def write_subset(data: str | Path, keep: ArrayLike, out: str | Path) -> int:
         elif kind == ".json":
             written = _copy_list(data, keep, temporary)
         else:
-            written = _copy_lines(data, keep, temporary, packed=kind == ".jsonl.gz")
+            written = _copy_lines(data, keep, temporary, compressed=kind == ".jsonl.gz")
     return written
 
 
@@ -64,51 +64,51 @@ def _kind(path: Path) -> str | None:
     return next((kind for kind in _KINDS if path.name.lower().endswith(kind)), None)
 
 
-def _copy_lines(data: Path, keep: ArrayLike, out: Path, *, packed: bool) -> int:
-    def opened(path: Path, mode: str) -> Any:
-        return gzip.open(path, mode) if packed else path.open(mode)
+def _copy_lines(data: Path, keep: ArrayLike, out: Path, *, compressed: bool) -> int:
+    def open_lines(path: Path, mode: str) -> Any:
+        return gzip.open(path, mode) if compressed else path.open(mode)
 
-    with opened(data, "rb") as lines:
+    with open_lines(data, "rb") as lines:
         rows = sum(1 for line in lines if line.strip())
-    chosen = check_chosen(keep, rows)
-    wanted = np.zeros(rows, dtype=bool)
-    wanted[chosen] = True
-    with opened(data, "rb") as lines, opened(out, "wb") as target:
-        filled = (line for line in lines if line.strip())
-        for line, kept in zip(filled, wanted, strict=True):
-            if kept:
+    kept = check_kept(keep, rows)
+    mask = np.zeros(rows, dtype=bool)
+    mask[kept] = True
+    with open_lines(data, "rb") as lines, open_lines(out, "wb") as target:
+        non_empty = (line for line in lines if line.strip())
+        for line, keep_line in zip(non_empty, mask, strict=True):
+            if keep_line:
                 target.write(line if line.endswith(b"\n") else line + b"\n")
-    return len(chosen)
+    return len(kept)
 
 
 def _copy_list(data: Path, keep: ArrayLike, out: Path) -> int:
     rows = json.loads(data.read_bytes())
     if not isinstance(rows, list):
         raise ValueError(f"data: {data} must hold a JSON list of rows, got {type(rows).__name__}")
-    chosen = check_chosen(keep, len(rows))
-    text = json.dumps([rows[i] for i in chosen], ensure_ascii=False, indent=2)
+    kept = check_kept(keep, len(rows))
+    text = json.dumps([rows[i] for i in kept], ensure_ascii=False, indent=2)
     out.write_text(text + "\n", encoding="utf-8")
-    return len(chosen)
+    return len(kept)
 
 
 def _copy_parquet(data: Path, keep: ArrayLike, out: Path) -> int:
     pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
     paths = sorted(data.glob("*.parquet")) if data.is_dir() else [data]
-    chosen = check_chosen(keep, sum(parquet.read_metadata(path).num_rows for path in paths))
+    kept = check_kept(keep, sum(parquet.read_metadata(path).num_rows for path in paths))
     schema = parquet.read_schema(paths[0])
     start = 0
     with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
         for path in paths:
-            with parquet.ParquetFile(path) as opened:
-                for batch in opened.iter_batches(_BATCH_ROWS):
-                    rows = _within(chosen, start, start + len(batch))
+            with parquet.ParquetFile(path) as file:
+                for batch in file.iter_batches(_BATCH_ROWS):
+                    rows = _within(kept, start, start + len(batch))
                     start += len(batch)
                     if len(rows):
                         writer.write_table(pa.Table.from_batches([batch]).take(rows).cast(schema))
-    return len(chosen)
+    return len(kept)
 
 
-def _within(chosen: NDArray[np.int64], start: int, stop: int) -> NDArray[np.int64]:
-    """Give the chosen positions in [start, stop), counted from `start`."""
-    first, last = np.searchsorted(chosen, [start, stop])
-    return chosen[first:last] - start
+def _within(kept: NDArray[np.int64], start: int, stop: int) -> NDArray[np.int64]:
+    """Return the indices in [start, stop), relative to `start`."""
+    first, last = np.searchsorted(kept, [start, stop])
+    return kept[first:last] - start

@@ -1,4 +1,4 @@
-"""Scores of a few pictures at a time, for tools that hold the data themselves."""
+"""A scorer of images that another framework holds in memory."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from lc_engine.data.protocols import RowScores
 
 
-class PictureScorer:
-    """An image classifier by its name: loaded by the process that first scores.
+class ImageScorer:
+    """An image classifier by name, loaded by the process that first scores.
 
     Args:
         model: of `ModelSpec`, like `checkpoint` and `image_size`.
-        prototypes: the `prototypes.npz` that `lc_engine.score` left in its `out` folder, for
-            labels that the model does not know; None scores with the model's own classifier.
+        prototypes: the `prototypes.npz` that `lc_engine.score` wrote to its `out` folder, for
+            labels that the model was not trained on; None scores with the model's own classifier.
         path: such as "gauss:8:0.7:1.0"; None is the default of `Scorer`.
         checkpoint: a local state dict.
-        image_size: side in pixels, where it is not the model's own.
-        dtype: what the sub-models compute in; None is the model's own.
+        image_size: side in pixels, if not the model's own.
+        dtype: of the sub-models; None is the model's own.
         device: where the model is loaded to.
 
     Raises:
         FileNotFoundError: there is no file `prototypes`.
-        ValueError: an argument that does not fit.
+        ValueError: an invalid argument.
     """
 
     def __init__(
@@ -59,19 +59,19 @@ class PictureScorer:
             self.scorer.use_prototypes(Prototypes.load(Path(prototypes)))
 
     def score(
-        self, pictures: Sequence[np.ndarray | None], labels: Sequence[Any], batch_size: int = 64
+        self, images: Sequence[np.ndarray | None], labels: Sequence[Any], batch_size: int = 64
     ) -> Iterator[tuple[slice, RowScores]]:
-        """Score pictures; a bad one gets a status, as in `lc_engine.score`.
+        """Score images; an invalid one gets a status, as in `lc_engine.score`.
 
         Args:
-            pictures: N of (H, W, 3) or (H, W) uint8, of any sizes.
+            images: N of (H, W, 3) or (H, W) uint8, of any sizes.
             labels: N integers; anything else is a bad label.
-            batch_size: pictures that go through the model at a time.
+            batch_size: images that go through the model at a time.
 
         Yields:
             The rows of a batch, and their scores.
         """
-        source = open_source(_Pairs(pictures, labels), transform=self.scorer.transform)
+        source = open_source(_Pairs(images, labels), transform=self.scorer.transform)
         start = 0
         for batch in source.batches(batch_size):
             yield slice(start, start + len(batch)), self.scorer.score_rows(batch)
@@ -79,16 +79,16 @@ class PictureScorer:
 
 
 class _Pairs:
-    """(PIL picture, label) by row. What is no picture is refused here and so marks its row."""
+    """(PIL image, label) by row; an error here gives the row its status."""
 
-    def __init__(self, pictures: Sequence[np.ndarray | None], labels: Sequence[Any]) -> None:
-        self._pictures, self._labels = pictures, labels
+    def __init__(self, images: Sequence[np.ndarray | None], labels: Sequence[Any]) -> None:
+        self._images, self._labels = images, labels
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._images)
 
     def __getitem__(self, row: int) -> tuple[Any, Any]:
-        picture = self._pictures[row]
-        if picture is None:
-            raise ValueError("there is no picture")
-        return require("PIL.Image", "vision").fromarray(picture).convert("RGB"), self._labels[row]
+        pixels = self._images[row]
+        if pixels is None:
+            raise ValueError("there is no image")
+        return require("PIL.Image", "vision").fromarray(pixels).convert("RGB"), self._labels[row]

@@ -1,11 +1,10 @@
-"""A sampler that scores its rows again with the current head while that is being trained.
+"""torch and Lightning: a sampler that re-scores its rows with the head as it is trained.
 
     sampler = RescoringSampler(model.head, features, labels, keep=0.3, start=2, every=2)
     loader = DataLoader(dataset, batch_size=64, sampler=sampler)
 
-Pruning that follows the training, as InfoBatch (arXiv 2303.04947) has it by the loss of the last
-epoch, here by the learning complexity of every row: with the features cached, that is one pass of
-`ops.LinearPlan`.
+Dynamic pruning as in InfoBatch (arXiv 2303.04947), but by the learning complexity of every row
+instead of the loss of its last epoch: with cached features, one pass of `ops.LinearPlan`.
 """
 
 from __future__ import annotations
@@ -30,31 +29,31 @@ if TYPE_CHECKING:
 
 
 class RescoringSampler(Sampler[int]):
-    """Positions of a FlexRand subset under the head as it is now; in some epochs of all rows.
+    """Row indices of a FlexRand subset under the current head, or of all rows in some epochs.
 
-    Call `set_epoch` before each epoch, as for torch's DistributedSampler; Lightning does it itself,
-    but counts the batches before the first epoch and makes no epoch longer than that: with `stop`,
-    give it a `start` of 1 or more.
+    Call `set_epoch` before each epoch, as for torch's DistributedSampler. Lightning does so itself,
+    but no epoch can be longer than the first, whose batches it counts: with `stop`, `start` must
+    be at least 1.
 
     Args:
-        head: the classifier that is trained; it is read when an epoch is scored.
-        features: (N, D) what the head gets for each row of the data set: of a frozen backbone, or
+        head: the classifier that is trained, read whenever rows are scored.
+        features: (N, D) the head's input for each row of the data set: of a frozen backbone, or
             cached from time to time.
         labels: (N,) integers.
         keep: a float in (0, 1] is a fraction, an int a count.
         gamma: FlexRand's split between easy and hard, in [0, 1].
         path: sub-models of the head; default `LearningPath.gauss(8)`.
-        start: first epoch, from 0, of a subset; those before see all rows.
-        every: epochs from one scoring to the next; between them the subset is drawn anew from the
+        start: first epoch, from 0, with a subset; earlier ones have all rows.
+        every: epochs from one scoring to the next; in between, another subset is drawn from the
             same scores.
-        stop: first epoch that sees all rows again (InfoBatch ends so), None for none.
+        stop: first epoch with all rows again (as InfoBatch ends), None for none.
         seed: of the draws.
 
     Attributes:
-        scores: of the last scoring, None before.
+        scores: of the last scoring, None before it.
 
     Raises:
-        ValueError: naming the argument that does not fit.
+        ValueError: naming the invalid argument.
     """
 
     def __init__(
@@ -83,15 +82,15 @@ class RescoringSampler(Sampler[int]):
         self._start, self._every, self._stop = start, every, stop
         self.scores: PathScores | None = None
         self._scored_epoch = -1
-        self._subsets = self._score()  # says what does not fit before the training begins
+        self._subsets = self._score()  # finds invalid arguments before training begins
         self.scores = None
         self._epoch = 0
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next iteration is, from 0; scores the rows if it is time."""
+        """Set the epoch of the next iteration, from 0; scores the rows if that is due."""
         self._epoch = epoch
-        if not self._of_a_subset():
+        if not self._has_subset():
             return
         due = epoch - (epoch - self._start) % self._every
         if due != self._scored_epoch:
@@ -99,16 +98,16 @@ class RescoringSampler(Sampler[int]):
         self._subsets.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[int]:
-        if self._of_a_subset():
+        if self._has_subset():
             return iter(self._subsets)
         rng = np.random.default_rng([self._seed, self._epoch])
         return iter(rng.permutation(len(self._labels)).tolist())
 
     def __len__(self) -> int:
-        """Return the rows of this epoch."""
-        return len(self._subsets) if self._of_a_subset() else len(self._labels)
+        """Return the number of rows of this epoch."""
+        return len(self._subsets) if self._has_subset() else len(self._labels)
 
-    def _of_a_subset(self) -> bool:
+    def _has_subset(self) -> bool:
         return self._start <= self._epoch and (self._stop is None or self._epoch < self._stop)
 
     def _score(self) -> FlexRandSampler:

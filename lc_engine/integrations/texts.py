@@ -1,4 +1,4 @@
-"""Scores of a few instruction rows at a time, for tools that hold the data themselves."""
+"""A scorer of instruction rows that another framework holds in memory."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class TextScorer:
-    """A language model by its name: small to pickle, loaded by the process that first scores.
+    """A language model by name: small to pickle, loaded by the process that first scores.
 
     Args:
         model: a folder, GGUF file or repository; see `LanguageModelSpec`.
         path: such as "gauss:8:0.7:1.0"; None is the default of `CausalLMScorer`.
-        form: of the rows, where their fields do not tell it.
+        form: of the rows, if their fields are ambiguous.
         dtype: of the weights.
         device: where the model is loaded to.
     """
@@ -38,10 +38,10 @@ class TextScorer:
         )
 
     def score(self, rows: list[dict[str, Any]]) -> RowScores:
-        """Score rows, the fields of each by name; a bad one gets a status, as in `lc.score`.
+        """Score rows, the fields of each by name; an invalid one gets a status, as in `lc.score`.
 
         Raises:
-            ValueError: the form of the rows cannot be told.
+            ValueError: the form of the rows is ambiguous.
         """
         source = self.scorer.transform.open_source(rows, self.form)
         return self.scorer.score_rows(next(iter(source.batches(len(rows)))))

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
 import lc_engine as lc
 
@@ -14,19 +13,17 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 
 @pytest.fixture(scope="module")
-def table():
-    """Real digits of which 20 have a wrong label, scored by their class means."""
-    x, y = load_digits(return_X_y=True)
-    y = y.astype(np.int64)
+def table(digits):
+    """Real digits of which 20 have a wrong label, scored by a head of their class means."""
+    features, y = digits[0], digits[1].clone()
     y[:20] = (y[:20] + 1) % 10
-    features = torch.from_numpy((x / 16).astype(np.float32))
     means = torch.stack([features[y == c].mean(0) for c in range(10)])
     head = torch.nn.Linear(64, 10)
     with torch.no_grad():
         head.weight.copy_(means)
         head.bias.copy_(-means.square().sum(1) / 2)
     scorer = lc.Scorer(head, head="linear", masking=lc.Masking(weights="head"))
-    return lc.score(scorer, (features, torch.from_numpy(y)))
+    return lc.score(scorer, (features, y))
 
 
 @pytest.fixture
@@ -48,7 +45,7 @@ def test_hard_rows_are_an_issue_of_datalab(lab, table, capsys):
     issues = found["is_learning_complexity_issue"].to_numpy()
     np.testing.assert_array_equal(issues, scores < 0.05)
     assert 10 <= issues.sum() < 200
-    assert issues[:20].mean() > 5 * issues[20:].mean(), "wrong labels look hard"
+    assert issues[:20].mean() > 5 * issues[20:].mean(), "wrong labels score as hard"
     lab.report()
     assert "learning_complexity" in capsys.readouterr().out
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 
 import lc_engine as lc
+from helpers.frameworks import run_command
 from lc_engine.language.scorer import CausalLMScorer
 
 pytest.importorskip("data_juicer", reason="data-juicer is not installed: make test-integrations")
@@ -45,7 +44,7 @@ def direct(talk, llama):
 
 
 def process(folder: Path, mode: str, *operators: dict) -> list[dict]:
-    """Run `dj-process` on a recipe and read what it exports."""
+    """Run `dj-process` on a recipe and return the rows that it exports."""
     recipe = {
         "project_name": "lc",
         "executor_type": mode,
@@ -60,14 +59,8 @@ def process(folder: Path, mode: str, *operators: dict) -> list[dict]:
         "use_cache": False,
     }
     (folder / "recipe.yaml").write_text(json.dumps(recipe))
-    done = subprocess.run(
-        [Path(sys.executable).parent / "dj-process", "--config", folder / "recipe.yaml"],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    command = Path(sys.executable).parent / "dj-process"
+    run_command([command, "--config", folder / "recipe.yaml"], folder, CUDA_VISIBLE_DEVICES="")
     out = Path(recipe["export_path"])
     files = sorted(out.rglob("*.json*")) if out.is_dir() else [out]
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
@@ -89,7 +82,7 @@ def test_its_command_scores_and_selects(folder, direct, mode):
             assert stats[name]["lc_status"] == "ok"
 
 
-def test_bounds_filter_and_rows_without_a_score_stay(folder, direct):
+def test_bounds_filter_but_keep_rows_without_a_score(folder, direct):
     scores = direct.column("lc")
     middle = float(np.nanmedian(scores))
     score = {"model": str(folder / "model"), "path": PATH, "dtype": "float32", "min_score": middle}

@@ -13,59 +13,47 @@ import numpy as np
 import pytest
 
 import lc_engine as lc
+from helpers.frameworks import llamafactory_config, save_for_training
 from lc_engine.language.scorer import CausalLMScorer
 
 pytest.importorskip("dataflex", reason="DataFlex is not installed: make test-integrations")
 pytestmark = pytest.mark.filterwarnings("default")
 
 PATH = lc.LearningPath.gauss(2, 0.7, 1.0)
-# Two steps of warming up, then two draws for two steps each.
+# Two warm-up steps, then two draws for two steps each.
 BATCH, STEPS, DRAWS = 4, 2, (2, 4)
 
 
 @pytest.fixture
 def folder(tmp_path, talk, llama):
-    """Scores of real rows, and all that DataFlex's command reads."""
+    """Scores of real rows, and the files that DataFlex's command reads."""
     model, tokenizer = llama
     (tmp_path / "talk.json").write_text(json.dumps(talk))
     entry = {"file_name": "talk.json", "columns": {"prompt": "prompt", "response": "completion"}}
     (tmp_path / "dataset_info.json").write_text(json.dumps({"talk": entry}))
     lc.score(CausalLMScorer(model, tokenizer, path=PATH), talk, out=tmp_path / "scores")
-    model.save_pretrained(tmp_path / "model")
-    tokenizer.pad_token = "</s>"
-    tokenizer.save_pretrained(tmp_path / "model")
+    save_for_training(model, tokenizer, tmp_path / "model")
     params = {"cache_dir": str(tmp_path / "draws"), "scores": str(tmp_path / "scores"), "seed": 3}
     (tmp_path / "components.yaml").write_text(json.dumps({"selectors": {"lc": {"params": params}}}))
-    config = {
-        "model_name_or_path": str(tmp_path / "model"),
-        "stage": "sft",
-        "do_train": True,
-        "finetuning_type": "full",
-        "dataset": "talk",
-        "dataset_dir": str(tmp_path),
-        "template": "default",
-        "cutoff_len": 64,
-        "output_dir": str(tmp_path / "run"),
-        "num_train_epochs": 1,
-        "per_device_train_batch_size": BATCH,
-        "gradient_accumulation_steps": 1,
-        "use_cpu": True,
-        "report_to": "none",
-        "save_strategy": "no",
-        "train_type": "dynamic_select",
-        "components_cfg_file": str(tmp_path / "components.yaml"),
-        "component_name": "lc",
-        "warmup_step": 2,
-        "update_step": STEPS,
-        "update_times": 2,
-    }
+    config = llamafactory_config(
+        tmp_path,
+        "talk",
+        cutoff_len=64,
+        per_device_train_batch_size=BATCH,
+        train_type="dynamic_select",
+        components_cfg_file=str(tmp_path / "components.yaml"),
+        component_name="lc",
+        warmup_step=2,
+        update_step=STEPS,
+        update_times=2,
+    )
     (tmp_path / "train.yaml").write_text(json.dumps(config))
     return tmp_path
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_its_command_trains_on_draws_from_the_scores(folder, talk, llama, processes):
-    trained(folder, processes)
+def test_its_command_trains_on_subsets_by_the_scores(folder, talk, llama, processes):
+    run_training(folder, processes)
     result = json.loads((folder / "run" / "train_results.json").read_text())
     assert np.isfinite(result["train_loss"])
     assert result["epoch"] > 0
@@ -81,9 +69,11 @@ def test_its_command_trains_on_draws_from_the_scores(folder, talk, llama, proces
     assert found[2]["indices"] != found[4]["indices"]
 
 
-def trained(folder, processes):
-    """Run the command. Of several processes one may stay in `destroy_process_group` for good (seen
-    with gloo and torch 2.6, after LLaMA-Factory is done), so they are ended once all is written.
+def run_training(folder, processes):
+    """Run the command.
+
+    One of several processes may hang in `destroy_process_group` (gloo, torch 2.6, after
+    LLaMA-Factory is done), so they are terminated once all files are written.
     """
     several = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(processes)} if processes > 1 else {}
     with (folder / "log").open("w") as log:
@@ -103,17 +93,17 @@ def trained(folder, processes):
             assert not running.poll(), (folder / "log").read_text()[-9000:]
         finally:
             if running.poll() is None:
-                os.killpg(running.pid, signal.SIGTERM)  # torchrun ends its workers then
+                os.killpg(running.pid, signal.SIGTERM)  # torchrun then ends its workers
             running.wait()
 
 
 class OneProcess:
-    """What a selector asks of accelerate."""
+    """The part of accelerate that a selector uses."""
 
     is_main_process = True
 
 
-def built(name, folder, rows, **params):
+def build_selector(name, folder, rows, **params):
     """A selector as DataFlex's trainer builds it."""
     from dataflex.core.registry import REGISTRY
 
@@ -124,8 +114,9 @@ def built(name, folder, rows, **params):
     return REGISTRY.build("selector", name, runtime=runtime, cfg=params)
 
 
-def test_it_chooses_among_what_an_earlier_stage_left(folder, talk):
-    selector = built("lc", folder, len(talk), scores=str(folder / "scores"), strategy="hard")
+def test_it_selects_among_the_rows_of_an_earlier_stage(folder, talk):
+    scores = str(folder / "scores")
+    selector = build_selector("lc", folder, len(talk), scores=scores, strategy="hard")
     pool = list(range(30, 60))
     selector.set_candidate_pool(pool)
     loss = lc.ScoreTable.read(folder / "scores").column("loss")
@@ -137,15 +128,15 @@ def test_its_own_loss_selector_takes_the_scores(folder, talk):
     from lc_engine.integrations.dataflex import score_source
 
     scores = lc.ScoreTable.read(folder / "scores")
-    selector = built("loss", folder, len(talk), focus="high", focus_weight=1e6)
+    selector = build_selector("loss", folder, len(talk), focus="high", focus_weight=1e6)
     selector.set_score_source(score_source(scores))
     model = type("Model", (), {"eval": lambda self: None})()
-    chosen = selector.select(model, 0, 12)
-    drawn = json.loads((folder / "own" / "step_0.json").read_text())["metric"]["loss"]
-    np.testing.assert_allclose(drawn, scores.column("loss")[chosen], rtol=1e-6)
-    assert min(drawn) > np.quantile(scores.column("loss"), 0.6)
+    kept = selector.select(model, 0, 12)
+    written = json.loads((folder / "own" / "step_0.json").read_text())["metric"]["loss"]
+    np.testing.assert_allclose(written, scores.column("loss")[kept], rtol=1e-6)
+    assert min(written) > np.quantile(scores.column("loss"), 0.6)
 
 
 def test_scores_of_other_rows_are_refused(folder, talk):
     with pytest.raises(ValueError, match="scores has 120 rows and the data set 119"):
-        built("lc", folder, len(talk) - 1, scores=str(folder / "scores"))
+        build_selector("lc", folder, len(talk) - 1, scores=str(folder / "scores"))

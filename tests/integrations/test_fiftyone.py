@@ -1,4 +1,4 @@
-"""Scores in FiftyOne's own database, of real digits that it imported from the scored folder."""
+"""Scores in FiftyOne's database, of real digits imported from the scored folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 @pytest.fixture(scope="module")
 def fo(tmp_path_factory):
-    """FiftyOne, with a database of its own: it reads where that is when it is imported."""
+    """FiftyOne with a database of its own, whose folder it reads on import."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FIFTYONE_DATABASE_DIR", str(tmp_path_factory.mktemp("database")))
         patch.setenv("FIFTYONE_DO_NOT_TRACK", "true")
@@ -28,16 +28,16 @@ def fo(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Six pictures of each digit, by folder, of which one cannot be read."""
+    """Six images of each digit, by folder, one of which is unreadable."""
     folder = tmp_path_factory.mktemp("digits")
     digits.write_folders(folder, 6, 0, seed=0)
-    min((folder / "train" / "4").iterdir()).write_bytes(b"no picture")
+    min((folder / "train" / "4").iterdir()).write_bytes(b"no image")
     return folder / "train"
 
 
 @pytest.fixture(scope="module")
 def scores(root):
-    """By a random projection of 8 × 8 pixels: this is about FiftyOne, not about a model."""
+    """By a random projection of 8 × 8 pixels."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 16), torch.nn.ReLU())
@@ -45,15 +45,15 @@ def scores(root):
     return lc.score(scorer, open_source(root, transform=pixels))
 
 
-def pixels(picture):
-    return torch.from_numpy(np.asarray(picture.convert("L").resize((8, 8)), np.float32) / 255)
+def pixels(image):
+    return torch.from_numpy(np.asarray(image.convert("L").resize((8, 8)), np.float32) / 255)
 
 
 @pytest.fixture
 def dataset(fo, root):
     kind = fo.types.ImageClassificationDirectoryTree
-    made = fo.Dataset.from_dir(str(root), dataset_type=kind)
-    yield made.shuffle(seed=1).clone()
+    imported = fo.Dataset.from_dir(str(root), dataset_type=kind)
+    yield imported.shuffle(seed=1).clone()
     fo.delete_non_persistent_datasets()
 
 
@@ -80,7 +80,7 @@ def test_the_scored_folder_is_a_field_and_a_view(dataset, root, scores):
     assert found == sorted(keep.tolist())
 
 
-def test_positions_and_sample_ids_name_samples_too(dataset, scores):
+def test_indices_and_sample_ids_name_samples_too(dataset, scores):
     ids = dataset.values("id")
     rows = np.array([5, 3, 8])
     for named in (rows, [ids[row] for row in rows]):
@@ -92,7 +92,7 @@ def test_positions_and_sample_ids_name_samples_too(dataset, scores):
     assert set(kept(dataset, rows).values("id")) == {ids[3], ids[5], ids[8]}
 
 
-def test_a_second_part_leaves_the_first_part_s_scores(dataset, root, scores):
+def test_a_second_part_keeps_the_scores_of_the_first(dataset, root, scores):
     ids = scores.column("id")
     add_scores(dataset[:30], scores.only(in_view(dataset[:30], root)), root=root)
     first = dataset.count("lc_status")
@@ -105,10 +105,10 @@ def in_view(view, root):
 
 
 def test_ids_of_other_samples_are_refused(dataset, root, scores):
-    with pytest.raises(ValueError, match="60 of 60 ids are no sample's, the first '0/"):
+    with pytest.raises(ValueError, match="60 of 60 ids match no sample, the first '0/"):
         add_scores(dataset, scores)
     with pytest.raises(ValueError, match="paths relative to root"):
         add_scores(dataset, scores, root=root / "0")
-    with pytest.raises(ValueError, match="the first 60: they must be positions"):
+    with pytest.raises(ValueError, match="the first 60: they must be indices"):
         kept(dataset, [1, 60])
     assert not dataset.has_sample_field("lc")

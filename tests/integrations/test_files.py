@@ -24,12 +24,12 @@ LINES = [
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
-def test_lines_are_copied_as_they_are(tmp_path, suffix):
+def test_lines_are_copied_byte_for_byte(tmp_path, suffix):
     opened = gzip.open if suffix.endswith("gz") else open
     data, out = tmp_path / f"data{suffix}", tmp_path / "new" / f"out{suffix}"
     with opened(data, "wb") as target:
         target.writelines(LINES)
-    # An empty line is no row, so row 3 is the fifth line; one that is no JSON is a row.
+    # An empty line is not a row, so row 3 is the fifth line; invalid JSON is a row.
     assert write_subset(data, np.array([3, 0, 2]), out) == 3
     with opened(out, "rb") as written:
         assert written.read() == LINES[0] + LINES[3] + LINES[4] + b"\n"
@@ -46,7 +46,7 @@ def test_a_list_keeps_the_fields_of_its_rows(tmp_path):
 
 
 def test_parquet_keeps_its_schema(tmp_path):
-    made = datasets.Dataset.from_dict(
+    dataset = datasets.Dataset.from_dict(
         {"x": [[float(i), 2.0] for i in range(50)], "label": [i % 3 for i in range(50)]},
         features=datasets.Features(
             {
@@ -58,15 +58,15 @@ def test_parquet_keeps_its_schema(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     for part, rows in enumerate((range(20), range(20, 50))):
-        made.select(rows).to_parquet(folder / f"part-{part}.parquet", batch_size=7)
+        dataset.select(rows).to_parquet(folder / f"part-{part}.parquet", batch_size=7)
     keep = np.array([0, 6, 7, 19, 20, 33, 49])
     assert write_subset(folder, keep, tmp_path / "out.parquet") == 7
     assert pq.read_schema(tmp_path / "out.parquet") == pq.read_schema(folder / "part-0.parquet")
     back = datasets.Dataset.from_parquet(
         str(tmp_path / "out.parquet"), cache_dir=str(tmp_path / "cache")
     )
-    assert back.features == made.features
-    assert back.to_list() == [made[int(i)] for i in keep]
+    assert back.features == dataset.features
+    assert back.to_list() == [dataset[int(i)] for i in keep]
 
 
 @pytest.mark.parametrize(
@@ -75,18 +75,18 @@ def test_parquet_keeps_its_schema(tmp_path):
         ([0, 4], "keep names row 4, but the data set has 4 rows"),
         ([-1], "keep names row -1"),
         ([2, 1, 2], "keep names row 2 twice"),
-        ([0.0], "keep must be positions"),
-        (["a"], "keep must be positions"),
+        ([0.0], "keep must be row indices"),
+        (["a"], "keep must be row indices"),
     ],
 )
-def test_positions_that_do_not_fit(tmp_path, keep, message):
+def test_invalid_row_indices_are_named(tmp_path, keep, message):
     (tmp_path / "data.jsonl").write_bytes(b"".join(LINES))
     with pytest.raises(ValueError, match=message):
         write_subset(tmp_path / "data.jsonl", keep, tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_files_that_do_not_fit(tmp_path):
+def test_invalid_files_are_named(tmp_path):
     (tmp_path / "data.jsonl").write_bytes(b"".join(LINES))
     (tmp_path / "data.csv").write_text("a\n")
     (tmp_path / "data.json").write_text("{}")
@@ -116,58 +116,58 @@ def table(rows: int, ids=None) -> lc.ScoreTable:
     )
 
 
-def test_columns_are_added_beside_the_data_as_they_lie(tmp_path):
-    made = datasets.Dataset.from_dict({"text": [f"row {i}" for i in range(10)]})
-    made.save_to_disk(tmp_path / "saved")
-    made = datasets.load_from_disk(tmp_path / "saved")
-    scored = with_scores(made, table(10))
+def test_columns_are_added_without_copying_the_data(tmp_path):
+    dataset = datasets.Dataset.from_dict({"text": [f"row {i}" for i in range(10)]})
+    dataset.save_to_disk(tmp_path / "saved")
+    dataset = datasets.load_from_disk(tmp_path / "saved")
+    scored = with_scores(dataset, table(10))
     assert scored.column_names == ["text", "lc", "loss", "lc_std", "status"]
-    assert scored["text"][:] == made["text"][:]
+    assert scored["text"][:] == dataset["text"][:]
     assert scored[0] == {
         "text": "row 0", "lc": None, "loss": None, "lc_std": None, "status": "unreadable"
     }  # fmt: skip
     assert scored[9]["lc"] == 1.0
     # The same Arrow file in the same memory map.
-    assert scored.cache_files == made.cache_files
-    address = made.data.column("text").chunk(0).buffers()[2].address
+    assert scored.cache_files == dataset.cache_files
+    address = dataset.data.column("text").chunk(0).buffers()[2].address
     assert scored.data.column("text").chunk(0).buffers()[2].address == address
 
 
-def test_a_subset_has_no_list_of_positions():
-    made = datasets.Dataset.from_dict({"x": list(range(10))})
-    found = subset(made, np.array([7, 1, 3]))
+def test_a_subset_has_no_list_of_indices():
+    dataset = datasets.Dataset.from_dict({"x": list(range(10))})
+    found = subset(dataset, np.array([7, 1, 3]))
     assert found["x"][:] == [1, 3, 7]
     assert found._indices is None
-    assert found.features == made.features
+    assert found.features == dataset.features
 
 
 def test_scores_of_other_rows_are_refused():
-    made = datasets.Dataset.from_dict({"x": list(range(10)), "lc": [0.0] * 10})
+    dataset = datasets.Dataset.from_dict({"x": list(range(10)), "lc": [0.0] * 10})
     with pytest.raises(ValueError, match="has 9 rows and the data set 10"):
-        with_scores(made, table(9))
-    with pytest.raises(ValueError, match=r"must hold the positions 0, 1, 2"):
-        with_scores(made, table(10, ids=np.arange(10)[::-1]))
-    with pytest.raises(ValueError, match="has a column 'lc' already"):
-        with_scores(made, table(10))
+        with_scores(dataset, table(9))
+    with pytest.raises(ValueError, match=r"must hold the row indices 0, 1, 2"):
+        with_scores(dataset, table(10, ids=np.arange(10)[::-1]))
+    with pytest.raises(ValueError, match="already has a column 'lc'"):
+        with_scores(dataset, table(10))
     with pytest.raises(ValueError, match="scores has no 'perplexity'"):
-        with_scores(made, table(10), ["perplexity"])
+        with_scores(dataset, table(10), ["perplexity"])
 
 
-def test_a_scored_data_set_is_scored_as_its_features_are(tmp_path):
-    """From `lc.score` on a data set to a subset file, beside scoring the same tensors."""
+def test_a_data_set_scores_as_its_features_do(tmp_path):
+    """From `lc.score` on a data set to a subset file, against scoring the same tensors."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(80, 6, generator=generator)
     y = torch.randint(0, 4, (80,), generator=generator)
-    made = datasets.Dataset.from_dict({"x": x.tolist(), "label": y.tolist()})
-    made = made.cast_column("x", datasets.Sequence(datasets.Value("float32"), length=6))
+    dataset = datasets.Dataset.from_dict({"x": x.tolist(), "label": y.tolist()})
+    dataset = dataset.cast_column("x", datasets.Sequence(datasets.Value("float32"), length=6))
     head = torch.nn.Linear(6, 4)
     scorer = lc.Scorer(head, head="linear", masking=lc.Masking(weights="head"))
-    scores, direct = lc.score(scorer, made), lc.score(scorer, (x, y))
-    scored = with_scores(made, scores)
+    scores, direct = lc.score(scorer, dataset), lc.score(scorer, (x, y))
+    scored = with_scores(dataset, scores)
     np.testing.assert_array_equal(scored["lc"][:], direct.column("lc"))
     keep = lc.select(scores, 0.25, gamma=0.5)
     np.testing.assert_array_equal(keep, lc.select(direct, 0.25, gamma=0.5))
-    made.to_parquet(tmp_path / "data.parquet")
+    dataset.to_parquet(tmp_path / "data.parquet")
     write_subset(tmp_path / "data.parquet", keep, tmp_path / "out.parquet")
     written = pq.read_table(tmp_path / "out.parquet").to_pylist()
-    assert written == subset(made, keep).to_list() == [made[int(i)] for i in keep]
+    assert written == subset(dataset, keep).to_list() == [dataset[int(i)] for i in keep]

@@ -1,4 +1,4 @@
-"""What the stages for pictures are made of: the scores of `lc.score`, a few pictures at a time."""
+"""ImageScorer, a few images at a time, against `lc.score`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 import lc_engine as lc
 from lc_engine.demo import digits
-from lc_engine.integrations.images import PictureScorer
+from lc_engine.integrations.images import ImageScorer
 from lc_engine.models.load import ModelSpec
 
 MODEL, SIDE, PATH = "efficientnet-lite0", 32, "gauss:2:0.7:1.0"
@@ -20,40 +20,40 @@ def rows():
     return [pixels[::100], labels[::100].tolist()]
 
 
-def scored(scorer, pictures, labels):
-    found = list(scorer.score(pictures, labels, batch_size=16))
-    assert [i for part, _ in found for i in range(len(pictures))[part]] == list(range(50))
+def score(scorer, images, labels):
+    found = list(scorer.score(images, labels, batch_size=16))
+    assert [i for part, _ in found for i in range(len(images))[part]] == list(range(50))
     values = np.concatenate([batch.scores.lc.numpy() for _, batch in found])
     return values, [status for _, batch in found for status in batch.status]
 
 
 @pytest.mark.parametrize("head", ["prototype", "linear"])
-def test_grey_pictures_get_the_scores_of_a_run(tmp_path, rows, head):
+def test_grey_images_get_the_scores_of_a_run(tmp_path, rows, head):
     pixels, labels = rows
     pairs = [
-        (PIL.Image.fromarray(picture).convert("RGB"), label)
-        for picture, label in zip(pixels, labels, strict=True)
+        (PIL.Image.fromarray(image).convert("RGB"), label)
+        for image, label in zip(pixels, labels, strict=True)
     ]
     spec = ModelSpec(MODEL, image_size=SIDE)
     run = lc.Scorer(spec, head=head, path=lc.LearningPath.parse(PATH))
     direct = lc.score(run, pairs, out=tmp_path)
     prototypes = str(tmp_path / "prototypes.npz") if head == "prototype" else None
-    few = PictureScorer(MODEL, prototypes, PATH, image_size=SIDE)
-    found, status = scored(few, pixels, labels)
+    scorer = ImageScorer(MODEL, prototypes, PATH, image_size=SIDE)
+    found, status = score(scorer, pixels, labels)
     assert set(status) == {"ok"}
     np.testing.assert_allclose(found, direct.column("lc"), rtol=1e-4)
 
 
-def test_a_picture_or_a_label_that_is_missing_marks_its_row(rows):
+def test_a_missing_image_or_label_sets_the_status_of_its_row(rows):
     pixels, labels = list(rows[0]), list(rows[1])
     pixels[3], labels[7], labels[8] = None, None, 1000
     pixels[40] = np.zeros((4, 4, 7), np.uint8)
-    found, status = scored(PictureScorer(MODEL, path=PATH, image_size=SIDE), pixels, labels)
+    found, status = score(ImageScorer(MODEL, path=PATH, image_size=SIDE), pixels, labels)
     bad = {3: "unreadable", 7: "bad_label", 8: "bad_label", 40: "unreadable"}
     assert status == [bad.get(i, "ok") for i in range(50)]
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(found)), sorted(bad))
 
 
-def test_class_means_that_are_not_there():
+def test_a_missing_file_of_class_means_is_named():
     with pytest.raises(FileNotFoundError, match=r"none\.npz"):
-        PictureScorer(MODEL, "none.npz")
+        ImageScorer(MODEL, "none.npz")

@@ -1,9 +1,8 @@
-"""A subset by its name in `dataset_info.json`, and through LLaMA-Factory's own command."""
+"""A subset by name in `dataset_info.json`, and through LLaMA-Factory's own command."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 import lc_engine as lc
+from helpers.frameworks import llamafactory_config, run_command, save_for_training
 from lc_engine.integrations.llamafactory import add_dataset
 
 WHOLE = {
@@ -28,7 +28,7 @@ def folder(tmp_path, talk):
     return tmp_path
 
 
-def test_the_entry_is_that_of_the_whole_with_another_file(folder, talk):
+def test_the_entry_is_a_copy_with_another_file(folder, talk):
     out = add_dataset(folder / "talk.json", [5, 2], name="talk_lc", like="talk")
     assert json.loads(out.read_text()) == [talk[2], talk[5]]
     info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
@@ -38,17 +38,17 @@ def test_the_entry_is_that_of_the_whole_with_another_file(folder, talk):
         "columns": {"prompt": "prompt", "response": "completion"},
     }
     assert info == {"talk": WHOLE, "é": {"x": 1}}
-    # Another budget later takes its place.
+    # Another budget overwrites it.
     add_dataset(folder / "talk.json", [7], name="talk_lc", like="talk")
     assert json.loads(out.read_text()) == [talk[7]]
 
 
-def test_what_does_not_fit(folder, tmp_path):
+def test_invalid_arguments_are_named(folder, tmp_path):
     before = (folder / "dataset_info.json").read_bytes()
     with pytest.raises(ValueError, match="no entry 'other'; it has talk, é"):
         add_dataset(folder / "talk.json", [0], name="new", like="other")
     with pytest.raises(ValueError, match="an entry 'talk' of another file"):
-        add_dataset(folder / "talk.json", [0], name="talk", like="é", folder=moved(folder))
+        add_dataset(folder / "talk.json", [0], name="talk", like="é", folder=other_folder(folder))
     with pytest.raises(ValueError, match="keep names row 500"):
         add_dataset(folder / "talk.json", [500], name="new", like="talk")
     with pytest.raises(FileNotFoundError, match=r"no dataset_info\.json"):
@@ -57,8 +57,8 @@ def test_what_does_not_fit(folder, tmp_path):
     assert not (folder / "new.json").exists()
 
 
-def moved(folder: Path) -> Path:
-    """A folder whose entry "talk" is of a file of another name."""
+def other_folder(folder: Path) -> Path:
+    """A folder whose entry "talk" names another file."""
     other = folder / "other"
     other.mkdir()
     entries = {"talk": WHOLE | {"file_name": "sub/talk.json"}, "é": {"x": 1}}
@@ -82,34 +82,10 @@ def test_its_command_trains_on_the_subset(folder, talk, llama):
     np.testing.assert_array_equal(keep, lc.select(direct, 24, gamma=0.5))
     add_dataset(folder / "talk.json", keep, name="talk_lc", like="talk")
 
-    model.save_pretrained(folder / "model")
-    tokenizer.pad_token = "</s>"
-    tokenizer.save_pretrained(folder / "model")
-    config = {
-        "model_name_or_path": str(folder / "model"),
-        "stage": "sft",
-        "do_train": True,
-        "finetuning_type": "full",
-        "dataset": "talk_lc",
-        "dataset_dir": str(folder),
-        "template": "default",
-        "cutoff_len": 128,
-        "output_dir": str(folder / "run"),
-        "num_train_epochs": 1,
-        "per_device_train_batch_size": 8,
-        "gradient_accumulation_steps": 1,
-        "use_cpu": True,
-        "report_to": "none",
-        "save_strategy": "no",
-    }
-    (folder / "train.yaml").write_text(json.dumps(config))
-    done = subprocess.run(
-        [Path(sys.executable).parent / "llamafactory-cli", "train", folder / "train.yaml"],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Num examples = 24" in done.stdout + done.stderr
+    save_for_training(model, tokenizer, folder / "model")
+    more = {"cutoff_len": 128, "per_device_train_batch_size": 8}
+    (folder / "train.yaml").write_text(json.dumps(llamafactory_config(folder, "talk_lc", **more)))
+    command = Path(sys.executable).parent / "llamafactory-cli"
+    assert "Num examples = 24" in run_command([command, "train", folder / "train.yaml"], folder)
     result = json.loads((folder / "run" / "train_results.json").read_text())
     assert np.isfinite(result["train_loss"])

@@ -1,22 +1,31 @@
-"""NeMo Curator's own runner on a YAML pipeline: JSONL in, the stage by its name, Parquet out."""
+"""NeMo Curator's runner on a YAML pipeline of documents, and its pipeline over images.
+
+Its image reader needs DALI, so images are given as tasks.
+"""
 
 from __future__ import annotations
 
+import io
 import json
-import subprocess
 import sys
 
 import numpy as np
+import PIL.Image
 import pyarrow.parquet as pq
 import pytest
 
 import lc_engine as lc
+from helpers.frameworks import run_command
+from helpers.realdata import picture_files
+from lc_engine.demo import digits
 from lc_engine.language.scorer import CausalLMScorer
+from lc_engine.models.load import ModelSpec
 
 pytest.importorskip("nemo_curator", reason="NeMo Curator is not installed: make test-integrations")
 pytestmark = pytest.mark.filterwarnings("default")
 
 PATH = "gauss:2:0.7:1.0"
+MODEL, SIDE = "efficientnet-lite0", 32
 
 
 def test_its_runner_scores_documents(tmp_path, talk, llama):
@@ -44,16 +53,8 @@ stages:
     path: {tmp_path / "out"}
 """
     )
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "nemo_curator.config.run",
-            "--config-path", tmp_path, "--config-name", "pipeline",
-        ],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    runner = [sys.executable, "-m", "nemo_curator.config.run"]
+    run_command([*runner, "--config-path", tmp_path, "--config-name", "pipeline"], tmp_path)
     found = pq.read_table(tmp_path / "out").sort_by("number").to_pylist()
     direct = lc.score(
         CausalLMScorer(model, tokenizer, path=lc.LearningPath.parse(PATH)),
@@ -65,3 +66,79 @@ stages:
     lc_ = np.array([np.nan if row["lc"] is None else row["lc"] for row in found])
     np.testing.assert_allclose(lc_, direct.column("lc"), rtol=1e-4)
     assert np.isnan(lc_[7])
+
+
+def scorer(side=SIDE, path=PATH, **options):
+    return lc.Scorer(ModelSpec(MODEL, image_size=side), path=lc.LearningPath.parse(path), **options)
+
+
+def image_stage(**fields):
+    """The image stage as NeMo Curator's runner builds it from its YAML."""
+    from hydra.utils import instantiate
+
+    target = "lc_engine.integrations.nemo_curator.LCImageScoreStage"
+    config = {"_target_": target, "model": MODEL, "image_size": SIDE, "path": PATH}
+    return instantiate(config | fields)
+
+
+def batches(rows, size):
+    from nemo_curator.tasks import ImageBatch, ImageObject
+
+    images = [
+        ImageObject(image_id=str(i), image_data=pixels, metadata={"digit": label})
+        for i, (pixels, label) in enumerate(rows)
+    ]
+    starts = range(0, len(images), size)
+    return [ImageBatch(dataset_name="digits", data=images[i : i + size]) for i in starts]
+
+
+def column(images, name):
+    values = [image.metadata[name] for image in images]
+    return np.array([np.nan if value is None else value for value in values])
+
+
+def test_its_pipeline_scores_images_by_the_class_means_of_a_run(tmp_path):
+    from nemo_curator.backends.ray_data import RayDataExecutor
+    from nemo_curator.pipeline import Pipeline
+
+    pixels, labels = (part[::50] for part in digits.load())
+    pairs = [
+        (PIL.Image.fromarray(p).convert("RGB"), int(y)) for p, y in zip(pixels, labels, strict=True)
+    ]
+    direct = lc.score(scorer(), pairs, out=tmp_path / "scores")
+
+    rows = [(np.asarray(image), label) for image, label in pairs]
+    rows[5], rows[9] = (None, rows[5][1]), (rows[9][0], None)
+    prototypes = str(tmp_path / "scores" / "prototypes.npz")
+    stage = image_stage(prototypes=prototypes, label="digit", images_per_batch=16)
+    pipeline = Pipeline(name="digits", stages=[stage])
+    tasks = pipeline.run(RayDataExecutor(), initial_tasks=batches(rows, 40))
+
+    images = sorted((image for task in tasks for image in task.data), key=lambda i: int(i.image_id))
+    assert [image.image_id for image in images] == [str(i) for i in range(100)]
+    bad = {5: "unreadable", 9: "bad_label"}
+    found = [image.metadata["lc_status"] for image in images]
+    assert found == [bad.get(i, "ok") for i in range(100)]
+    scored_rows = np.array([i not in bad for i in range(100)])
+    for name in ("lc", "loss"):
+        scores = column(images, name)
+        np.testing.assert_allclose(scores[scored_rows], direct.column(name)[scored_rows], rtol=1e-4)
+        assert np.isnan(scores[~scored_rows]).all()
+    columns = {"id": np.arange(100)[scored_rows], "label": np.array(labels)[scored_rows]}
+    columns["loss"] = column(images, "loss")[scored_rows]
+    want = lc.select(direct.only(columns["id"]), 20, gamma=0.5)
+    np.testing.assert_array_equal(lc.select(columns, 20, gamma=0.5), want)
+    np.testing.assert_array_equal(images[3].image_data, rows[3][0])
+
+
+def test_the_models_own_classifier_scores_images_of_any_size():
+    files = picture_files()
+    opened = [PIL.Image.open(io.BytesIO(content)).convert("RGB") for _, content, _ in files]
+    opened[2] = opened[2].crop((0, 0, 90, 60))
+    pairs = list(zip(opened, (label for _, _, label in files), strict=True))
+    side, path = 128, "gauss:2:0.95:1.0"  # with fewer weights this classifier is at chance
+    direct = lc.score(scorer(side, path, head="linear"), pairs)
+    (task,) = batches([(np.asarray(image), label) for image, label in pairs], len(pairs))
+    images = image_stage(label="digit", image_size=side, path=path).process(task).data
+    np.testing.assert_allclose(column(images, "lc"), direct.column("lc"), rtol=1e-4)
+    assert np.ptp(direct.column("lc")) > 0.1

@@ -1,4 +1,4 @@
-"""Other libraries' training loops take the sampler, the subset and the weights as they are."""
+"""The sampler, the subset and the weights in the training loops of transformers and Lightning."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, WeightedRandomSampler
 
+from helpers.frameworks import fit_with_lightning, lightning
 from helpers.selection_tables import random_columns
 from lc_engine.selection import select
 from lc_engine.selection.sampler import FlexRandSampler, flexrand_weights
@@ -17,14 +18,14 @@ from lc_engine.selection.sampler import FlexRandSampler, flexrand_weights
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Lightning warns of torch's deprecations, of few workers and of seldom logging.
+# Lightning warns of deprecations in torch, of few workers and of rare logging.
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore::UserWarning")
 
 ROWS, BUDGET, EPOCHS = 120, 24, 3
 
 
-class Watched(Dataset[dict[str, Tensor]]):
-    """Rows of two numbers and a label, and a note of every position read."""
+class RecordingDataset(Dataset[dict[str, Tensor]]):
+    """Rows of two numbers and a label, and a record of every index read."""
 
     def __init__(self) -> None:
         self.scores = random_columns(0, ROWS) | {"id": np.arange(ROWS)}
@@ -34,13 +35,13 @@ class Watched(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return ROWS
 
-    def __getitem__(self, position: int) -> dict[str, Tensor]:
-        self.read.append(position)
-        label = torch.tensor(int(self.scores["label"][position]))
-        return {"inputs": self.inputs[position], "labels": label}
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        self.read.append(index)
+        label = torch.tensor(int(self.scores["label"][index]))
+        return {"inputs": self.inputs[index], "labels": label}
 
     def epochs(self) -> list[list[int]]:
-        """Positions read, an epoch of BUDGET each."""
+        """Indices read, an epoch of BUDGET each."""
         assert len(self.read) == EPOCHS * BUDGET
         return [self.read[i : i + BUDGET] for i in range(0, len(self.read), BUDGET)]
 
@@ -55,7 +56,7 @@ class Classifier(nn.Module):
         return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
 
 
-def train_by_hugging_face(data: Any, folder: Path, sampler: Sampler[int] | None = None) -> None:
+def train_with_transformers(data: Any, folder: Path, sampler: Sampler[int] | None = None) -> None:
     transformers = pytest.importorskip(
         "transformers", reason="transformers comes with the extra [language]"
     )
@@ -71,13 +72,8 @@ def train_by_hugging_face(data: Any, folder: Path, sampler: Sampler[int] | None 
     Trainer(Classifier(), arguments, train_dataset=data).train()
 
 
-def train_by_lightning(data: Any, folder: Path, sampler: Sampler[int] | None = None) -> None:
-    lightning = pytest.importorskip(
-        "lightning.pytorch",
-        reason="lightning is in none of the project's extras: pip install lightning to run this",
-    )
-
-    class Module(lightning.LightningModule):
+def train_with_lightning(data: Any, folder: Path, sampler: Sampler[int] | None = None) -> None:
+    class Module(lightning().LightningModule):
         def __init__(self) -> None:
             super().__init__()
             self.classifier = Classifier()
@@ -90,20 +86,17 @@ def train_by_lightning(data: Any, folder: Path, sampler: Sampler[int] | None = N
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
     loader = DataLoader(data, batch_size=7, sampler=sampler, shuffle=sampler is None)
-    lightning.Trainer(
-        max_epochs=EPOCHS, accelerator="cpu", logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
-    ).fit(Module(), loader)  # fmt: skip
+    fit_with_lightning(Module(), loader, EPOCHS)
 
 
 LOOPS = pytest.mark.parametrize(
-    "train", [train_by_hugging_face, train_by_lightning], ids=["transformers", "lightning"]
+    "train", [train_with_transformers, train_with_lightning], ids=["transformers", "lightning"]
 )
 
 
 @LOOPS
 def test_each_epoch_is_the_subset_that_set_epoch_promises(train: Any, tmp_path: Path) -> None:
-    data = Watched()
+    data = RecordingDataset()
     sampler = FlexRandSampler(data.scores, BUDGET, gamma=0.2, seed=3)
     train(data, tmp_path, sampler)
     promised = FlexRandSampler(data.scores, BUDGET, gamma=0.2, seed=3)
@@ -114,8 +107,8 @@ def test_each_epoch_is_the_subset_that_set_epoch_promises(train: Any, tmp_path: 
 
 
 @LOOPS
-def test_a_subset_is_all_that_is_read(train: Any, tmp_path: Path) -> None:
-    data = Watched()
+def test_only_the_subset_is_read(train: Any, tmp_path: Path) -> None:
+    data = RecordingDataset()
     kept = select(data.scores, BUDGET, gamma=0.2)
     train(Subset(data, kept.tolist()), tmp_path)
     assert all(sorted(seen) == kept.tolist() for seen in data.epochs())
@@ -123,9 +116,9 @@ def test_a_subset_is_all_that_is_read(train: Any, tmp_path: Path) -> None:
 
 @LOOPS
 def test_rows_of_no_weight_are_never_read(train: Any, tmp_path: Path) -> None:
-    data = Watched()
+    data = RecordingDataset()
     data.scores["status"] = np.where(np.arange(ROWS) % 2 == 0, "unreadable", "ok")
     weights = flexrand_weights(data.scores, BUDGET, gamma=0.2)
     train(data, tmp_path, WeightedRandomSampler(weights.tolist(), BUDGET))
     assert len(data.epochs()) == EPOCHS
-    assert all(position % 2 for position in data.read)
+    assert all(index % 2 for index in data.read)

@@ -1,0 +1,39 @@
+"""LESS: scores as the influence file that its step 3 reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from lc_engine.integrations.indices import check_row_ids
+
+if TYPE_CHECKING:
+    from lc_engine.data.table import ScoreTable
+
+
+def write_less(
+    table: ScoreTable, folder: str | Path, name: str, score: Literal["loss", "lc"] = "loss"
+) -> Path:
+    """Write the score file that step 3 of LESS selects by: it keeps the rows of highest score.
+
+    Args:
+        table: ids are the lines of the training file, which must have no empty ones.
+        folder: LESS's `--output_path` followed by the name of the target task.
+        name: of the training file, as in `--train_file_names`.
+        score: "loss" keeps hard rows, "lc" easy ones. A row without a score gets −∞.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: ids that are not row indices.
+    """
+    check_row_ids(table, len(table))
+    values = torch.from_numpy(np.nan_to_num(table.column(score), nan=-np.inf))
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    path = Path(folder) / f"{name}_influence_score.pt"
+    torch.save(values, path)
+    return path
