@@ -188,7 +188,7 @@ def _sample(root: Path, transform: Transform | None, rows: int, seed: int) -> So
 
 
 def _draw(table: ScoreTable, files: Files) -> None:
-    from lc_engine.report.confidence import draw_confidence
+    from lc_engine.reporting.confidence import draw_confidence
 
     figure = draw_confidence(
         table,

@@ -8,7 +8,7 @@ import pytest
 
 from lc_engine.data.table import ScoreTable
 from lc_engine.path.learning_path import LearningPath
-from lc_engine.report.confidence import draw_confidence
+from lc_engine.reporting.confidence import draw_confidence
 
 PATH = LearningPath.gauss(4, 0.3, 1.0)
 
