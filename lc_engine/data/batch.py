@@ -29,7 +29,7 @@ class Batch:
         inputs: (M, ...) inputs of the rows whose status is "ok", in order; M ≤ B. A list of M
             `Tokens` for texts.
         labels: (B,) int64; −1 where the row has no usable label.
-        status: B of "ok", "unreadable", "bad_label", "non_finite"; a `Mostly` is cheapest.
+        status: B of "ok", "unreadable", "bad_label", "non_finite"; a `SparseTexts` is cheapest.
         detail: B sentences that say what is wrong; "" where the status is "ok".
     """
 

@@ -27,7 +27,7 @@ class RowScores(NamedTuple):
     Attributes:
         scores: lc (B,), loss (B,) and log_probs (K, B).
         lc_std: (B,) √(Σ ω_k p_k² − lc²), the std of the confidence over the path.
-        status: B of "ok", "unreadable", "bad_label", "non_finite", …; a `Mostly` is cheapest.
+        status: B of "ok", "unreadable", "bad_label", "non_finite", …; a `SparseTexts` is cheapest.
         detail: B sentences, "" where the status is "ok".
         extra: further columns of the score table by name, each (B,).
     """

@@ -11,7 +11,7 @@ import numpy as np
 from lc_engine._util.differences import differences
 from lc_engine._util.extras import require
 from lc_engine.data import batch
-from lc_engine.data.mostly import Mostly
+from lc_engine.data.sparse_texts import SparseTexts
 from lc_engine.data.table_files import (
     METADATA_KEY,
     VERSION,
@@ -93,7 +93,7 @@ class ScoreTable:
             extra: further columns by name, each (N,) numbers, null where the status is not "ok".
         """
         pa = require("pyarrow", "table")
-        status, detail = Mostly.of(status, batch.OK), Mostly.of(detail, "")
+        status, detail = SparseTexts.of(status, batch.OK), SparseTexts.of(detail, "")
         bad = np.zeros(len(status), dtype=bool)
         bad[list(status.others)] = True
         numbered = ids.dtype.kind == "i"
@@ -217,11 +217,11 @@ class ScoreTable:
         return {batch.OK: counts.pop(batch.OK, 0), **counts}
 
 
-def _texts(texts: Mostly) -> pa.Array:
+def _texts(texts: SparseTexts) -> pa.Array:
     pa = require("pyarrow", "table")
     if texts.others:
         return pa.array(list(texts), pa.string())
-    return pa.repeat(pa.scalar(texts.usual, pa.string()), len(texts))
+    return pa.repeat(pa.scalar(texts.default, pa.string()), len(texts))
 
 
 def _lists(rows: np.ndarray, bad: np.ndarray) -> pa.Array:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from lc_engine.data.batch import BAD_LABEL, NON_FINITE, OK, Batch
-from lc_engine.data.mostly import Mostly
 from lc_engine.data.protocols import RowScores
 from lc_engine.data.row_scores import Scored, columns, scatter
+from lc_engine.data.sparse_texts import SparseTexts
 from lc_engine.heads.base import Rows
 from lc_engine.ops import PathScores
 from lc_engine.scorer.adaptive import score_to_tolerance
@@ -59,7 +59,7 @@ def score_rows(
     Raises:
         ValueError: inputs that the model cannot take.
     """
-    status, detail = Mostly.of(batch.status, OK), Mostly.of(batch.detail, "")
+    status, detail = SparseTexts.of(batch.status, OK), SparseTexts.of(batch.detail, "")
     # Rows are counted and picked by NumPy, or not at all where every one is ok: torch's threads
     # would spin beside those of the C++ core.
     scorable = np.ones(len(batch), dtype=bool)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from lc_engine.data.batch import OK
-from lc_engine.data.mostly import Mostly
 from lc_engine.data.protocols import HasInputDevice, TracksWaiting
+from lc_engine.data.sparse_texts import SparseTexts
 from lc_engine.data.table import ScoreTable
 from lc_engine.data.wrap.prefetch import prefetch_to_device
 from lc_engine.scoring.oom_retry import Backoff
@@ -131,8 +131,8 @@ class ScoredRows:
             lc=lc,
             loss=loss,
             lc_std=lc_std,
-            status=Mostly.concat(self._status, OK),
-            detail=Mostly.concat(self._detail, ""),
+            status=SparseTexts.concat(self._status, OK),
+            detail=SparseTexts.concat(self._detail, ""),
             metadata=self._metadata,
             extra={name: torch.cat(values).numpy() for name, values in self._extra.items()},
             path_log_probs=self._log_probs,

@@ -11,7 +11,7 @@ import torch
 from lc_engine._util.ordered_map import ordered_map
 from lc_engine.data import batch
 from lc_engine.data.batch import HOLDS_NON_FINITE, Batch, row_ranges
-from lc_engine.data.mostly import Mostly
+from lc_engine.data.sparse_texts import SparseTexts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,7 +98,7 @@ class BlockSource(ABC):
 def to_batch(rows: range, block: Block, classes: list[str] | None) -> Batch:
     """Return a block as a batch, each row with its status."""
     features, labels, unreadable = block
-    status, detail = Mostly(len(rows), batch.OK), Mostly(len(rows), "")
+    status, detail = SparseTexts(len(rows), batch.OK), SparseTexts(len(rows), "")
 
     outside = labels < 0 if classes is None else (labels < 0) | (labels >= len(classes))
     if outside.any():
