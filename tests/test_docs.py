@@ -166,8 +166,9 @@ def test_contributing_shows_the_floors():
 
 def test_contributing_names_the_variables_that_are_read():
     named = set(re.findall(r"^\| `(LC_ENGINE_\w+)`", PAGES["CONTRIBUTING.md"], re.M))
-    files = [*ROOT.glob("lc_engine/**/*.py"), *ROOT.glob("csrc/**/*.cpp")]
-    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    patterns = ("lc_engine/**/*.py", "csrc/**/*.cpp", "kernels/**/*.py", "tests/**/*.py")
+    files = [path for pattern in patterns for path in ROOT.glob(pattern)]
+    text = "".join(path.read_text(encoding="utf-8") for path in files if path != Path(__file__))
     assert named == set(re.findall(r"\bLC_ENGINE_[A-Z]+\b", text))
 
 
