@@ -1,1 +1,1 @@
-"""What every room may use: digests, optional dependencies, packages of data, ordered threads."""
+"""Helpers of all rooms: digests, optional dependencies, data in wheels, an ordered thread pool."""

@@ -1,4 +1,4 @@
-"""Name what differs between two descriptions of a run, so that an error can say it."""
+"""Describe the differences of two descriptions of runs, for error messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHOWN = 5
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Say which fields differ: "masking.scope: 'global' -> 'layer'" (old -> new), "" if none.
+    """Return the fields that differ: "masking.scope: 'global' -> 'layer'" (old -> new), "" if none.
 
     Args:
         old: JSON-like fields: mappings, lists and scalars.

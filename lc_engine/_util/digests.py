@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def config_digest(config: Mapping[str, Any]) -> str:
-    """Hash JSON values; the order of keys does not matter."""
+    """Hash JSON values, independent of the order of keys."""
     text = json.dumps(config, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -21,13 +21,13 @@ def config_digest(config: Mapping[str, Any]) -> str:
 def tensors_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
     """Hash names, dtypes, shapes and bits of tensors, in the order given.
 
-    The same values give the same digest on every device and in every memory layout.
+    The digest does not depend on the device or the memory layout.
     """
     import torch
 
-    seen = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, tensor in tensors:
-        seen.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\n".encode())
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\n".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        seen.update(flat.view(torch.uint8).numpy().data)
-    return seen.hexdigest()
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

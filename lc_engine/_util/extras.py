@@ -1,4 +1,4 @@
-"""Optional dependencies: imported by the function that needs them, missed by name."""
+"""Optional dependencies: imported where they are needed, with an error that names the extra."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class MissingExtraError(ImportError):
 
 
 def require(module: str, extra: str) -> Any:
-    """Import `module`, which the extra `lc_engine[extra]` brings.
+    """Import `module`, which the extra `lc_engine[extra]` installs.
 
     Args:
         module: dotted name, such as "pyarrow.parquet".
@@ -21,8 +21,8 @@ def require(module: str, extra: str) -> Any:
         The module. Typed as Any, because most of these packages ship no types.
 
     Raises:
-        MissingExtraError: the package is not installed. A package that is installed but breaks
-            while it is imported raises its own error.
+        MissingExtraError: the package is not installed. An installed package that fails to import
+            raises its own error.
     """
     package = module.partition(".")[0]
     try:

@@ -1,4 +1,4 @@
-"""Read ahead of the consumer: a bounded pool of threads whose results come in order."""
+"""A bounded thread pool that works ahead of its consumer and returns results in order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Result = TypeVar("_Result")
 
 
 def default_workers() -> int:
-    """Return how many threads decode by default: the processors this process may use, at most 8."""
+    """Return the default number of decoding threads: the usable processors, at most 8."""
     if hasattr(os, "sched_getaffinity"):
         return min(8, len(os.sched_getaffinity(0)))
     return min(8, os.cpu_count() or 1)
@@ -27,29 +27,29 @@ def ordered_map(
     num_workers: int,
     ahead: int,
 ) -> Iterator[_Result]:
-    """Apply `function` in threads and give the results in the order of `items`.
+    """Yield `function(item)`, computed in threads, in the order of `items`.
 
-    At most `ahead` results exist that the consumer has not taken, so memory stays bounded whoever
-    is faster. An exception of `function` is raised where its result would have come. When the
-    consumer stops early (or fails), what has not begun is cancelled.
+    At most `ahead` results are pending, so memory is bounded whether producer or consumer is
+    faster. An exception of `function` is raised in place of its result. When the consumer stops
+    early (or fails), calls that have not started are cancelled.
 
     Args:
-        function: called with one item; with one worker the calls come in order.
-        items: taken one at a time, in the consumer's thread.
+        function: called with one item; one worker calls it in order.
+        items: consumed one at a time, in the consumer's thread.
         num_workers: threads; 0 calls `function` in the consumer's thread.
-        ahead: results kept ready, at least 1.
+        ahead: most pending results, at least 1.
     """
     if num_workers == 0:
         yield from map(function, items)
         return
     pool = ThreadPoolExecutor(num_workers, thread_name_prefix="lc-read")
-    waiting: deque[Future[_Result]] = deque()
+    pending: deque[Future[_Result]] = deque()
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(pool.submit(function, item))
+            if len(pending) >= ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

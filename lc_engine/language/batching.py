@@ -1,8 +1,8 @@
-"""Cutting a chunk of rows in batches: rows of one length together, and what they share once.
+"""Cut a window of rows into batches: rows of similar length together, shared prefixes once.
 
-Rows of an instruction set often begin alike, with a system text or the preamble of their template.
-A causal model computes the same there for all of them, so what they share goes through it once, and
-the keys and values that it leaves are used by every row.
+Rows of an instruction set often begin alike, with a system prompt or the preamble of their
+template. A causal model computes the same for all of them there, so a shared prefix goes through it
+once, and every row uses its keys and values.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
     from lc_engine.language.tokens import Tokens
 
-# Rows are of one group if this many first tokens are the same.
+# Rows whose first tokens are the same are candidates for a group.
 _KEY_TOKENS: Final = 16
 # A prefix that fewer rows share is not worth a forward of its own.
-_LEAST_ROWS: Final = 4
+_MIN_ROWS: Final = 4
 
 
-class Packed(NamedTuple):
+class PackedBatch(NamedTuple):
     """Rows that go through the model together, without the prefix that their group shares.
 
     Attributes:
-        ids: (B, T) int64, padded at the end; a causal model's tokens never see what follows. A
-            row's last token is a target only.
-        positions: (R,) int64 places in the B·T tokens from which a response token is predicted.
+        ids: (B, T) int64, padded at the end, where no row of a causal model looks. The last token
+            of a row is only a target and is left out.
+        positions: (R,) int64 indices into the B·T tokens from which a response token is predicted.
         targets: (R,) int64 those response tokens.
-        rows: (R,) int64 the row of the chunk that each belongs to.
+        rows: (R,) int64 the row of the window that each belongs to.
     """
 
     ids: Tensor
@@ -47,17 +47,17 @@ class Group(NamedTuple):
     """Rows that share a prefix (P,) of token ids; P may be 0."""
 
     prefix: Tensor
-    batches: list[Packed]
+    batches: list[PackedBatch]
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens that scoring went through, over all sub-models.
+    """Number of tokens processed, over all sub-models.
 
     Attributes:
-        asked: tokens of the rows but the last of each, under every sub-model.
+        asked: tokens of the rows without the last of each, once per sub-model.
         computed: tokens that went through the model, padding included.
-        padding: of these, padding.
+        padding: those of them that are padding.
     """
 
     asked: int = 0
@@ -65,7 +65,7 @@ class Usage:
     padding: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        """Add what another pass took."""
+        """Add the usage of another pass."""
         return Usage(
             self.asked + other.asked,
             self.computed + other.computed,
@@ -79,80 +79,81 @@ class Usage:
 
 
 def pack(
-    rows: Sequence[Tokens], budget: int, call: int, share_prefix: bool, device: torch.device
+    rows: Sequence[Tokens], budget: int, overhead: int, share_prefix: bool, device: torch.device
 ) -> list[Group]:
-    """Cut rows in groups and batches.
+    """Cut rows into groups and batches.
 
     Args:
-        rows: a chunk; row i is number i in `Packed.rows`.
+        rows: a window of rows; `PackedBatch.rows` are indices into it.
         budget: most tokens of a batch, padding included; a longer row is a batch of its own.
-        call: tokens whose computation takes as long as what a forward takes besides.
-        share_prefix: whether the model can begin after a prefix that is already computed.
+        overhead: fixed cost of a forward, in tokens.
+        share_prefix: whether the model can continue from a cached prefix.
         device: where the tensors go.
     """
     groups = []
     for prefix, members in _groups(rows, share_prefix):
         skipped = len(prefix)
-        # The longest first, so that a batch that does not fit the memory fails at once.
+        # The longest first: a batch that does not fit in memory fails at once.
         order = sorted(members, key=lambda i: (-len(rows[i].ids), i))
         widths = np.array([len(rows[i].ids) - 1 - skipped for i in order], dtype=np.int64)
         batches = [
-            _packed(rows, order[cut], skipped, device) for cut in _cuts(widths, budget, call)
+            _packed(rows, order[cut], skipped, device) for cut in _cuts(widths, budget, overhead)
         ]
         groups.append(Group(torch.from_numpy(prefix).to(device), batches))
     return groups
 
 
-def count(rows: Sequence[Tokens], groups: Sequence[Group]) -> Usage:
-    """Count what one pass over these groups takes."""
+def usage_of(rows: Sequence[Tokens], groups: Sequence[Group]) -> Usage:
+    """Return the usage of one pass over these groups."""
     asked = sum(len(row.ids) - 1 for row in rows)
     prefixes = sum(len(group.prefix) for group in groups)
     padded = sum(batch.ids.numel() for group in groups for batch in group.batches)
-    own = asked - sum(
+    unpadded = asked - sum(
         len(group.prefix) * len(batch.ids) for group in groups for batch in group.batches
     )
-    return Usage(asked, padded + prefixes, padded - own)
+    return Usage(asked, padded + prefixes, padded - unpadded)
 
 
 def _groups(rows: Sequence[Tokens], share_prefix: bool) -> list[tuple[np.ndarray, list[int]]]:
-    nothing = np.empty(0, dtype=np.int64)
+    """Return each shared prefix with the indices of its rows; rows without one come last."""
+    empty = np.empty(0, dtype=np.int64)
     if not share_prefix:
-        return [(nothing, list(range(len(rows))))]
+        return [(empty, list(range(len(rows))))]
     by_start: dict[bytes, list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
         by_start[row.ids[:_KEY_TOKENS].tobytes()].append(i)
-    groups, alone = [], []
+    groups, single = [], []
     for members in by_start.values():
         prefix = _common_prefix([rows[i] for i in members])
-        if len(members) >= _LEAST_ROWS and len(prefix):
+        if len(members) >= _MIN_ROWS and len(prefix):
             groups.append((prefix, members))
         else:
-            alone += members
-    return [*groups, (nothing, alone)] if alone else groups
+            single += members
+    return [*groups, (empty, single)] if single else groups
 
 
 def _common_prefix(rows: Sequence[Tokens]) -> np.ndarray:
-    """Give the tokens that all rows begin with, up to where a response is first predicted from."""
-    # The position before the first response token must stay outside: its output is needed.
-    room = min(int(row.response.argmax()) - 1 for row in rows)
+    """Return the longest prefix of all rows that predicts no response token."""
+    # The position before the first response token stays outside: its output is needed.
+    length = min(int(row.response.argmax()) - 1 for row in rows)
     first = rows[0].ids
     for row in rows[1:]:
-        differs = np.flatnonzero(row.ids[:room] != first[:room])
-        room = int(differs[0]) if len(differs) else room
-    return first[: max(0, room)]
+        differs = np.flatnonzero(row.ids[:length] != first[:length])
+        length = int(differs[0]) if len(differs) else length
+    return first[: max(0, length)]
 
 
-def _cuts(widths: np.ndarray, budget: int, call: int) -> list[slice]:
-    """Cut rows (N,) of falling width so that padded tokens and calls cost the least together."""
+def _cuts(widths: np.ndarray, budget: int, overhead: int) -> list[slice]:
+    """Cut rows (N,) of falling width so that padded tokens and overheads are least in total."""
     best = np.zeros(len(widths) + 1, dtype=np.int64)
     begins = np.zeros(len(widths) + 1, dtype=np.int64)
     for stop in range(1, len(widths) + 1):
-        # The rows before are no narrower, so no more of them than this fit the budget.
+        # Earlier rows are no narrower, so at most this many fit the budget.
         first = max(0, stop - max(1, budget // int(widths[stop - 1])))
         begin = np.arange(first, stop)
         padded = (stop - begin) * widths[first:stop]
         padded[:-1][padded[:-1] > budget] = np.iinfo(np.int64).max // 2
-        cost = best[first:stop] + padded + call
+        cost = best[first:stop] + padded + overhead
         begins[stop] = begin[cost.argmin()]
         best[stop] = cost.min()
     cuts = []
@@ -165,19 +166,19 @@ def _cuts(widths: np.ndarray, budget: int, call: int) -> list[slice]:
 
 def _packed(
     rows: Sequence[Tokens], members: list[int], skipped: int, device: torch.device
-) -> Packed:
+) -> PackedBatch:
     width = max(len(rows[i].ids) for i in members) - 1 - skipped
     ids = np.zeros((len(members), width + 1), dtype=np.int64)
     response = np.zeros((len(members), width + 1), dtype=bool)
-    for place, i in enumerate(members):
+    for number, i in enumerate(members):
         own = rows[i].ids[skipped:]
-        ids[place, : len(own)] = own
-        response[place, : len(own)] = rows[i].response[skipped:]
-    row, column = np.nonzero(response)
+        ids[number, : len(own)] = own
+        response[number, : len(own)] = rows[i].response[skipped:]
+    line, column = np.nonzero(response)
     parts = (
         np.ascontiguousarray(ids[:, :width]),
-        row * width + column - 1,
-        ids[row, column],
-        np.array(members, dtype=np.int64)[row],
+        line * width + column - 1,
+        ids[line, column],
+        np.array(members, dtype=np.int64)[line],
     )
-    return Packed(*(torch.from_numpy(part).to(device) for part in parts))
+    return PackedBatch(*(torch.from_numpy(part).to(device) for part in parts))

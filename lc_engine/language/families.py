@@ -1,17 +1,17 @@
-"""How sub-models of a language model are made: masks on its weights, or dropout on its branches.
+"""Families of sub-models of a language model: masked weights, or dropout on residual branches.
 
-Masks are `lc_engine.Submodels`' own. The vocabulary head stands apart: it is masked inside
+Masks are those of `lc_engine.Submodels`, but for the vocabulary head: it is masked inside
 `ops.token_nll`, so that an embedding tied to it stays whole.
 
-Dropout goes where transformers that were trained with it have it, on the output of every attention
-and feed-forward block before it is added to the residual stream (Vaswani et al., "Attention is all
-you need", 2017, section 5.4):
+Dropout acts where transformers are trained with it, on the output of every attention and
+feed-forward block before it is added to the residual stream (Vaswani et al., "Attention is all you
+need", 2017, section 5.4):
 
     sub-model k: y_i ↦ y_i [u_i ≥ 1 − r_k] / r_k
 
 u_i is a Philox number of the block, the position in the row and the channel, not of the row: every
-row sees the same sub-model, so its score does not depend on the batch, and what falls out at one
-rate stays out at all higher ones.
+row sees the same sub-model, so its score does not depend on the batch. What is dropped at one rate
+is dropped at all higher rates.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lc_engine.ops.contract import Saliency
     from lc_engine.path.learning_path import LearningPath
 
-# Positions are drawn this many at a time, so that rows of similar length share what was drawn.
+# Positions are drawn in multiples of this, so that rows of similar length share the draw.
 _POSITIONS: Final = 256
 
 
@@ -55,17 +55,17 @@ class LanguageFamily(Family, ABC):
 
     @abstractmethod
     def in_use(self) -> AbstractContextManager[None]:
-        """Hold the model in evaluation mode, ready for `at`; it comes back bit for bit."""
+        """Hold the model in evaluation mode, ready for `at`; it is restored bit for bit."""
 
     @abstractmethod
     def at(self, k: int) -> None:
         """Make the model sub-model k."""
 
     def begin_at(self, position: int) -> None:
-        """Say at what position of the rows the next forward begins; masks do not depend on it."""
+        """Set the position in the rows at which the next forward begins; masks ignore it."""
 
     def groups(self) -> list[list[int]]:
-        """Return the numbers of the sub-models, those that share one body together."""
+        """Return the indices of the sub-models, grouped by those that share one body."""
         return [[k] for k in range(len(self.path))]
 
 
@@ -82,13 +82,13 @@ class MaskedFamily(LanguageFamily):
     """Sub-models by masks: magnitude, random or given, over one layer or all.
 
     Args:
-        model: a causal language model; its weights are written in place and put back.
+        model: a causal language model; its weights are masked in place and restored.
         head_name: of its vocabulary head.
         path: the K capacities.
         masking: which weights, and how.
 
     Attributes:
-        body: makes the body sub-model k; None where the head alone is masked, and all K share it.
+        body: the sub-models of the body; None if only the head is masked, and all K share it.
 
     Raises:
         ValueError: see `Submodels`.
@@ -120,12 +120,12 @@ class MaskedFamily(LanguageFamily):
 
     @property
     def head_mask(self) -> HeadMask | None:
-        """The vocabulary head's mask, None where it is whole."""
+        """The mask of the vocabulary head; None if it is whole."""
         return self._head_mask
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Hold the model in evaluation mode; it comes back bit for bit."""
+        """Hold the model in evaluation mode; it is restored bit for bit."""
         if self.body is None:
             with evaluating(self.model):
                 yield
@@ -139,7 +139,7 @@ class MaskedFamily(LanguageFamily):
             self.body.at(k)
 
     def groups(self) -> list[list[int]]:
-        """Return the numbers of the sub-models, those that share one body together."""
+        """Return the indices of the sub-models, grouped by those that share one body."""
         return [list(range(len(self.path)))] if self.body is None else super().groups()
 
 
@@ -147,12 +147,12 @@ class DropoutFamily(LanguageFamily):
     """Sub-models by dropout on every residual branch; see the module for the formula.
 
     Args:
-        model: a causal language model; hooks are set while it is in use.
+        model: a causal language model; hooks are registered while it is in use.
         path: the K capacities, r = 1 − rate.
         seed: 64 bits.
 
     Raises:
-        ValueError: no residual branch can be told in the model.
+        ValueError: the model has no residual branches that are known.
     """
 
     def __init__(self, model: nn.Module, path: LearningPath, seed: int) -> None:
@@ -162,7 +162,7 @@ class DropoutFamily(LanguageFamily):
         self._capacity = 1.0
         self._k = 0
         self._first = 0
-        self._kept: dict[int, Tensor] = {}
+        self._levels_of: dict[int, Tensor] = {}
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -182,7 +182,7 @@ class DropoutFamily(LanguageFamily):
         self._k, self._capacity = k, self.path.capacities[k]
 
     def begin_at(self, position: int) -> None:
-        """Say at what position of the rows the next forward begins."""
+        """Set the position in the rows at which the next forward begins."""
         self._first = position
 
     def _hook(self, stream: int) -> Any:
@@ -197,29 +197,29 @@ class DropoutFamily(LanguageFamily):
 
     def _dropped(self, value: Tensor, stream: int) -> Tensor:
         stop = self._first + value.shape[1]
-        kept = self._levels(stream, stop, value.shape[2], value.device)
-        alive = kept[self._first : stop] > self._k
-        return value * (alive.to(value.dtype) / self._capacity)
+        levels = self._levels(stream, stop, value.shape[2], value.device)
+        kept = levels[self._first : stop] > self._k
+        return value * (kept.to(value.dtype) / self._capacity)
 
     def _levels(self, stream: int, positions: int, width: int, device: torch.device) -> Tensor:
-        """Give how many of the sub-models keep each (position, channel): those before the number.
+        """Return the number of sub-models that keep each (position, channel): the first ones.
 
-        Two bytes each, in place of the uniform numbers; a longer draw begins with the shorter one.
+        Stored as int16 in place of the uniform numbers; a longer draw begins with the shorter one.
         """
-        known = self._kept.get(stream)
-        if known is None or len(known) < positions:
+        levels = self._levels_of.get(stream)
+        if levels is None or len(levels) < positions:
             rows = -(-positions // _POSITIONS) * _POSITIONS
-            drawn = philox.uniform((rows, width), self._seed, stream)
+            uniform = philox.uniform((rows, width), self._seed, stream)
             # Capacities fall, so the bounds 1 − r rise: kept by k where bound_k ≤ u.
             bounds = torch.tensor([1.0 - r for r in self.path.capacities], dtype=torch.float64)
-            counts = torch.searchsorted(bounds, drawn.double(), right=True)
-            known = counts.to(torch.int16).to(device)
-            self._kept[stream] = known
-        return known
+            counts = torch.searchsorted(bounds, uniform.double(), right=True)
+            levels = counts.to(torch.int16).to(device)
+            self._levels_of[stream] = levels
+        return levels
 
 
 def residual_branches(model: nn.Module) -> list[nn.Module]:
-    """Find the modules whose outputs are added to the residual stream, in order.
+    """Return the modules whose outputs are added to the residual stream, in order.
 
     They are the children of each decoder layer that hold a weight matrix: attention and
     feed-forward, not the norms.
@@ -240,14 +240,14 @@ def residual_branches(model: nn.Module) -> list[nn.Module]:
     ]
     if not found:
         raise ValueError(
-            f"no list of decoder layers was found in {type(model).__name__}, so it is not known "
-            'where to drop: use masks, such as Masking("magnitude", scope="layer")'
+            f"{type(model).__name__} has no list of decoder layers, so dropout has no branches to "
+            'act on: use masks, such as Masking("magnitude", scope="layer")'
         )
     return found
 
 
 class _Outside:
-    """The choice of a masking, the vocabulary head left out."""
+    """The choice of weights of a masking, without the vocabulary head."""
 
     def __init__(self, masking: Masking, head_name: str) -> None:
         self._choice = masking.weights
@@ -260,7 +260,7 @@ class _Outside:
 
 
 def _head_saliency(masking: Masking, weights: dict[str, Tensor], name: str) -> Saliency:
-    """Give what the head's thresholds are compared with, as `ops.token_nll` takes it."""
+    """Return the saliency that the head's thresholds are compared with, for `ops.token_nll`."""
     every: Sequence[Tensor] | tuple[str, int] | None = masking.operator_saliency(weights)
     if every is None:
         return None

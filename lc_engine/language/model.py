@@ -1,4 +1,4 @@
-"""Causal language models of `transformers`: from a folder, a GGUF file or a name to a module."""
+"""Load causal language models of `transformers` from a folder, a GGUF file or a repository."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
-# A model whose window is not known is given this many tokens.
+# Most tokens of a row where model and tokenizer state no limit.
 _DEFAULT_WINDOW: Final = 4096
 
 
 @dataclass(frozen=True)
 class LanguageModelSpec:
-    """What to load, in words: small to pickle, and the same model in every process.
+    """Which model to load: small to pickle, and the same model in every process.
 
     Attributes:
         name: a folder that `save_pretrained` wrote, a `.gguf` file or a folder with one, or the
             name of a repository, which `transformers` looks up.
-        dtype: of the weights; "auto" is what `fast_dtype` says.
+        dtype: of the weights; "auto" is `fast_dtype`.
         device: where it is loaded to.
 
     Raises:
@@ -45,10 +45,10 @@ class LanguageModelSpec:
             raise ValueError(f"dtype must be one of {get_args(Precision)}, got {self.dtype!r}")
 
     def load(self) -> tuple[nn.Module, Any]:
-        """Load the model, in evaluation mode, and its tokenizer.
+        """Return the model, in evaluation mode, and its tokenizer.
 
         Raises:
-            ValueError: it is no causal language model that `transformers` can read.
+            ValueError: not a causal language model that `transformers` can read.
             MissingExtraError: transformers is not installed.
         """
         transformers = require("transformers", "language")
@@ -68,7 +68,7 @@ class LanguageModelSpec:
         return model.to(self.device).eval(), tokenizer
 
     def _location(self) -> tuple[str, dict[str, str]]:
-        """Give what `from_pretrained` takes: a folder or a name, and the GGUF file in it."""
+        """Return the arguments of `from_pretrained`: folder or name, and its GGUF file."""
         path = Path(self.name)
         if path.suffix == ".gguf":
             require("gguf", "language")
@@ -84,12 +84,12 @@ class LanguageModelSpec:
         return self.name, {"gguf_file": files[0].name}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what names the model; its weights have a digest of their own."""
+        """Return the name of the model; its weights have a digest of their own."""
         return {"name": Path(self.name).name}
 
 
 def is_language_model(name: str) -> bool:
-    """Tell whether a text names a folder or file of a causal language model."""
+    """Return whether a path is a folder or file of a causal language model."""
     path = Path(name)
     if path.suffix == ".gguf":
         return True
@@ -97,26 +97,26 @@ def is_language_model(name: str) -> bool:
 
 
 def fast_dtype(device: str | torch.device) -> torch.dtype:
-    """Give bfloat16 where the machine multiplies it faster than float32, else float32.
+    """Return bfloat16 if the device multiplies it natively, else float32.
 
-    Told by the instructions the machine has, not by a timing, so that a job has one answer: a GPU
-    that knows bfloat16, or a CPU with AVX-512 BF16 or AMX.
+    By the instruction set and not by a timing, so that all processes of a job agree: a GPU that
+    supports bfloat16, or a CPU with AVX-512 BF16 or AMX.
     """
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     if kind != "cpu":
         return torch.float32
-    known = torch.cpu.get_capabilities()
-    fast = known.get("avx512_bf16") or known.get("amx_bf16")
-    return torch.bfloat16 if fast else torch.float32
+    capabilities = torch.cpu.get_capabilities()
+    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return torch.bfloat16 if native else torch.float32
 
 
 def window_of(model: nn.Module, tokenizer: Any, asked: int | None) -> int:
-    """Give the most tokens of a row: what is asked for, or what model and tokenizer can take.
+    """Return the most tokens of a row: as asked for, or the limit of model and tokenizer.
 
     Raises:
-        ValueError: more is asked for than the model has positions.
+        ValueError: more than the model has positions.
     """
     config: Any = model.config
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
@@ -134,12 +134,12 @@ def window_of(model: nn.Module, tokenizer: Any, asked: int | None) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the bars that `transformers` draws while it loads off the terminal."""
+    """Turn off the progress bars of `transformers` while it loads."""
     logging = require("transformers.utils.logging", "language")
-    drawn = logging.is_progress_bar_enabled()
+    enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if drawn:
+        if enabled:
             logging.enable_progress_bar()

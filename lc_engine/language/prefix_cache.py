@@ -1,4 +1,4 @@
-"""The keys and values that a shared prefix leaves, handed to every row behind it."""
+"""The keys and values of a shared prefix, used by every row that begins with it."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class PrefixKeys:
-    """Runs a decoder over a prefix once, and over rows behind it.
+class PrefixCache:
+    """Runs a decoder over a prefix once, for any number of rows that begin with it.
 
     Args:
         decoder: of a causal language model.
+        device: where the decoder is.
 
     Attributes:
-        can_share: whether what the decoder leaves behind a prefix is the keys and values of all its
-            tokens. Not so with sliding windows, recurrent states and the like: such models see
-            every row whole.
+        supported: whether the decoder's cache is the keys and values of all tokens. With sliding
+            windows, recurrent states and the like it is not: such models see every row whole.
     """
 
     def __init__(self, decoder: nn.Module, device: torch.device) -> None:
         self._decoder = decoder
         # The argument's name in transformers from 5.24 on, and before.
-        known = inspect.signature(decoder.forward).parameters
-        self._name = "cache" if "cache" in known else "past_key_values"
+        parameters = inspect.signature(decoder.forward).parameters
+        self._name = "cache" if "cache" in parameters else "past_key_values"
         cache_utils = require("transformers.cache_utils", "language")
         few = torch.zeros(1, 2, dtype=torch.int64, device=device)
         with evaluating(decoder), torch.inference_mode():
-            left = self.of(few)
-        self.can_share: bool = type(left) is cache_utils.DynamicCache and all(
-            type(layer) is cache_utils.DynamicLayer for layer in left.layers
+            cache = self.compute(few)
+        self.supported: bool = type(cache) is cache_utils.DynamicCache and all(
+            type(layer) is cache_utils.DynamicLayer for layer in cache.layers
         )
 
-    def of(self, ids: Tensor) -> Any:
-        """Give what the decoder leaves behind tokens (1, P)."""
+    def compute(self, ids: Tensor) -> Any:
+        """Return the decoder's cache after tokens (1, P)."""
         return getattr(self._decoder(input_ids=ids, use_cache=True), self._name, None)
 
-    def for_rows(self, left: Any, rows: int) -> dict[str, Any]:
-        """Give the arguments that put some rows behind a prefix; a forward appends to its own."""
+    def for_rows(self, cache: Any, rows: int) -> dict[str, Any]:
+        """Return the arguments of a forward of `rows` rows that continue from a cached prefix."""
         cache_utils = require("transformers.cache_utils", "language")
         pairs = [
             (
                 layer.keys.expand(rows, *layer.keys.shape[1:]),
                 layer.values.expand(rows, *layer.values.shape[1:]),
             )
-            for layer in left.layers
+            for layer in cache.layers
         ]
         return {self._name: cache_utils.DynamicCache(pairs), "use_cache": True}

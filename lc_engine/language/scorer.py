@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from lc_engine.language.model import LanguageModelSpec, window_of
 from lc_engine.language.source import InstructionSource
 from lc_engine.language.template import Encoder
 from lc_engine.language.tokens import Tokens
+from lc_engine.language.tuning import LOWEST_CAPACITY
 from lc_engine.language.vocabulary_head import VocabularyHead
 from lc_engine.masking import Masking
 from lc_engine.models.state import evaluating
@@ -45,10 +46,6 @@ if TYPE_CHECKING:
     from lc_engine.language.forward import Means
     from lc_engine.language.template import Turns
 
-# SmolLM2-135M's perplexity of instructions is 1.5 times the whole model's at capacity .7 and 20
-# times at .5: below, language models know nothing, and sparser sub-models say nothing of a sample.
-_LOWEST_CAPACITY: Final = 0.7
-
 
 class CausalLMScorer:
     """A causal language model, its sub-models and its tokenizer: scores conversations.
@@ -58,32 +55,31 @@ class CausalLMScorer:
     nats); with `ifd`, also `ifd` = NLL of the response given the prompt / NLL of the response
     alone (instruction-following difficulty, Li et al., arXiv 2308.12032, equation 3; high = hard).
 
-    Scoring leaves the model as it was, bit for bit. Threads may share a scorer; they take turns. A
-    scorer of a `LanguageModelSpec` (or a text) loads when it is first needed and pickles without
-    the model.
+    Scoring restores the model bit for bit. Threads may share a scorer; they take turns. A scorer of
+    a `LanguageModelSpec` (or its name) loads the model at the first use and pickles without it.
 
     Args:
-        model: a causal language model of `transformers`, where it is and in its dtype; or what
-            `LanguageModelSpec` takes.
-        tokenizer: of a model that is given as a module; a spec brings its own.
+        model: a causal language model of `transformers`, on its device and in its dtype; a
+            `LanguageModelSpec`; or the name of one.
+        tokenizer: of a model that is passed as a module; a spec has its own.
         path: the capacities; default `LearningPath.gauss(8, 0.7, 1.0)`, and for dropout the rates
             10 % to 90 % of the paper.
-        masking: default magnitude masks per layer, outside the vocabulary head. With
-            `weights="all"` the head is masked too, with "head" it alone; an embedding that is tied
-            to it stays whole. Kind "dropout" drops outputs of the residual branches, whatever
-            `weights` and `scope` say.
-        turns: "all" assistant turns count, or the "last" alone.
-        max_tokens: longest row; what is longer loses its end. None takes what the model can.
+        masking: default magnitude masks per layer, without the vocabulary head. With
+            `weights="all"` the head is masked too, with "head" only the head; an embedding that is
+            tied to it stays whole. Kind "dropout" drops outputs of the residual branches and
+            ignores `weights` and `scope`.
+        turns: "all" assistant turns count, or only the "last".
+        max_tokens: longest row; longer ones are truncated. None takes the limit of the model.
         chat_template: Jinja text in place of the tokenizer's own.
         whole_model: whether to add perplexity and entropy; costs a forward unless the path holds
             capacity 1.
         ifd: whether to add the instruction-following difficulty; costs a forward of the responses.
-        token_budget: most tokens that go through the model at a time, padding included; None
-            takes 1,024 on a CPU and 16,384 on a GPU.
+        token_budget: most tokens of a batch, padding included; None takes 1,024 on a CPU and
+            16,384 on a GPU.
 
     Raises:
-        ValueError: naming the argument that does not fit. What only the model can tell is said
-            when it is first used.
+        ValueError: naming the invalid argument; errors that depend on the model are raised at the
+            first use.
     """
 
     def __init__(
@@ -107,7 +103,7 @@ class CausalLMScorer:
             )
         if isinstance(self.spec, nn.Module) == (tokenizer is None):
             raise ValueError(
-                "tokenizer goes with a model that is given as a module, and only with that"
+                "tokenizer goes with a model that is passed as a module, and only with that"
             )
         if token_budget is not None and token_budget < 1:
             raise ValueError(f"token_budget must be at least 1, got {token_budget}")
@@ -134,17 +130,17 @@ class CausalLMScorer:
 
     @property
     def model(self) -> nn.Module:
-        """The module; a `LanguageModelSpec` is loaded at the first use."""
+        """The module; that of a `LanguageModelSpec` is loaded at the first use."""
         return self._load().model
 
     @property
     def usage(self) -> Usage:
-        """Tokens that went through the model so far, and how many of them were padding."""
+        """Tokens that went through the model so far, and how many of them are padding."""
         return self._load().forward.usage
 
     @property
     def transform(self) -> Encoder:
-        """What turns conversations into tokens; `open_source` takes it."""
+        """The transform for `open_source`: from conversations to tokens."""
         return self._load().encoder
 
     def _load(self) -> _Ready:
@@ -154,30 +150,30 @@ class CausalLMScorer:
             return self._ready
 
     def check(self, source: Source) -> None:
-        """Refuse data that are no conversations.
+        """Check that the data are conversations.
 
         Raises:
-            ValueError: the source was opened for something else.
+            ValueError: another kind of source.
         """
         if not isinstance(whole_of(source), InstructionSource):
             raise ValueError(
                 "a language model scores instruction sets, and this source is a "
-                f"{type(source).__name__}: give the data by path, as a datasets.Dataset or as a "
-                "list of rows"
+                f"{type(source).__name__}: pass the data as a path, a datasets.Dataset or a list "
+                "of rows"
             )
 
     def fitted(
         self, source: Source, keep_in: Path | None, batch_size: int, progress: Progress | None
     ) -> CausalLMScorer:
-        """Give the scorer itself: it learns nothing from the data."""
+        """Return the scorer itself: it has nothing to fit."""
         return self
 
     def score_rows(self, batch: Batch, progress: BatchProgress | None = None) -> RowScores:
-        """Score a batch of conversations of which any may have none.
+        """Score a window of conversations, any of which may lack a response.
 
-        All rows of the batch are sorted by length and cut in batches of the token budget, and
-        every sub-model is made once for all of them: give many rows at a time. The same row gives
-        the same score in any batch, up to the rounding of the library's matrix products.
+        The rows are sorted by length and cut into batches of the token budget, and every sub-model
+        is made once for all of them: pass many rows at a time. A row gets the same score in any
+        window, up to the rounding of the library's matrix products.
 
         Args:
             batch: with `Tokens` as inputs, see `InstructionSource`.
@@ -226,7 +222,7 @@ class CausalLMScorer:
         forward, family = ready.forward, ready.family
         packed = forward.pack(rows)
         nll = torch.zeros(len(self.path), len(rows), dtype=torch.float64)
-        # A sub-model that keeps every weight is the whole model, and need not be run twice.
+        # A sub-model that keeps every weight is the whole model, which is not run twice.
         full = self.path.capacities.index(1.0) if 1.0 in self.path.capacities else None
         wanted = self.whole_model or self.ifd
         extra_passes = (wanted and full is None) + self.ifd
@@ -271,7 +267,7 @@ class CausalLMScorer:
 
 
 class _Ready:
-    """The loaded model, and what is worked out once for it."""
+    """A loaded model, and what is computed once for it."""
 
     def __init__(self, scorer: CausalLMScorer) -> None:
         spec = scorer.spec
@@ -291,7 +287,7 @@ class _Ready:
         self.family = family_of(self.model, head.name, scorer.path, scorer.masking)
         if self.family.head_mask is not None and not head.linear:
             raise ValueError(
-                f"masking: the head of {type(self.model).__name__} is more than a linear map and "
+                f"masking: the head of {type(self.model).__name__} is not a linear map and "
                 'cannot be masked: use weights="body"'
             )
         self.forward = Forward(self.model, head, self.family, scorer.token_budget)
@@ -302,11 +298,11 @@ class _Ready:
         self._state = self._fingerprint()
 
     def stale(self) -> bool:
-        """Tell whether the caller's model has changed since, by training for instance."""
+        """Return whether the caller's model has changed since, by training for instance."""
         return not self._is_own and self._fingerprint() != self._state
 
     def _fingerprint(self) -> list[tuple[int, int]]:
-        # What masks write does not count: it goes past the version counter, and is put back.
+        # Masks do not count: they bypass the version counter, and are undone.
         return [
             (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
             for weight in self.model.parameters()
@@ -317,7 +313,7 @@ class _Ready:
         return tensors_digest(self.model.state_dict().items())
 
     def alone(self, row: Tokens) -> Tokens:
-        """Give a row's response without its prompt, behind one start token."""
+        """Return a row's response without its prompt, after one start token."""
         first = row.ids[0] if self._start is None else self._start
         ids = np.insert(row.ids[row.response], 0, first)
         return Tokens(ids, np.arange(len(ids)) > 0)
@@ -340,4 +336,4 @@ class _Passes:
 def _default_path(masking: Masking) -> LearningPath:
     if masking.kind == "dropout":
         return LearningPath.linear(9, 0.1, 0.9)
-    return LearningPath.gauss(8, _LOWEST_CAPACITY, 1.0)
+    return LearningPath.gauss(8, LOWEST_CAPACITY, 1.0)

@@ -1,4 +1,4 @@
-"""The vocabulary head: from the last hidden states to the log-likelihood of the response tokens."""
+"""The vocabulary head: from last hidden states to the log-likelihood of response tokens."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from lc_engine.ops.contract import FallbackWarning
 if TYPE_CHECKING:
     from lc_engine.submodels import HeadMask
 
-# Logits that are held at a time where a model computes its own.
-_OWN_LOGITS: Final = 1 << 24
+# Logits held at a time where the model computes them itself.
+_MAX_LOGITS: Final = 1 << 24
 _PROBE_TOKENS: Final = 8
 
 
-class Scored(NamedTuple):
-    """Scores (R,) of response tokens, float32 in nats; entropy where it was asked for."""
+class TokenScores(NamedTuple):
+    """Scores (R,) of response tokens, float32 in nats; the entropy if it was asked for."""
 
     nll: Tensor
     entropy: Tensor | None
 
 
 class VocabularyHead:
-    """The head of a causal language model, run at response positions only.
+    """The head of a causal language model, run only where a response token is predicted.
 
-    Where the model's logits are a linear map of its last hidden states, `ops.token_nll` takes
-    that map, and no tensor of tokens x vocabulary exists. A model that does more (soft capping, a
-    scale) computes its own logits, some hundred positions at a time; this is said once, by name.
+    If the logits are a linear map of the last hidden states, `ops.token_nll` computes it without a
+    tensor of tokens x vocabulary. A model that does more (soft capping, a scale) computes its own
+    logits, a few hundred positions at a time, with one warning that names it.
 
     Args:
         model: a causal language model, in evaluation mode.
@@ -51,7 +51,7 @@ class VocabularyHead:
         names = [name for name, part in model.named_modules() if part is module]
         if module is None or not names or not isinstance(getattr(module, "weight", None), Tensor):
             raise ValueError(
-                f"{type(model).__name__} has no vocabulary head: give a causal language model of "
+                f"{type(model).__name__} has no vocabulary head: pass a causal language model of "
                 "transformers (AutoModelForCausalLM)"
             )
         self.model = model
@@ -68,7 +68,7 @@ class VocabularyHead:
             )
 
     def _is_linear(self) -> bool:
-        """Compare the model's own logits of a few tokens with the linear map."""
+        """Return whether the model's logits of a few tokens are those of the linear map."""
         weight = self.module.weight
         few = torch.arange(_PROBE_TOKENS, device=weight.device) % weight.shape[0]
         with torch.inference_mode():
@@ -77,8 +77,8 @@ class VocabularyHead:
             if hidden.shape[-1] != weight.shape[-1]:
                 return False
             mapped = F.linear(hidden, weight, getattr(self.module, "bias", None)).float()
-        coarse = torch.finfo(weight.dtype).eps * 16
-        return bool((own - mapped).abs().max() <= coarse * own.abs().max().clamp_min(1.0))
+        tolerance = torch.finfo(weight.dtype).eps * 16 * own.abs().max().clamp_min(1.0)
+        return bool((own - mapped).abs().max() <= tolerance)
 
     def score(
         self,
@@ -86,14 +86,14 @@ class VocabularyHead:
         targets: Tensor,
         mask: HeadMask | None,
         entropy: bool,
-    ) -> Scored:
+    ) -> TokenScores:
         """Score response tokens under the head of a sub-model.
 
         Args:
             hidden: (R, D) last hidden states of the positions before them.
             targets: (R,) the tokens.
             mask: of the head, K = 1; None leaves it whole.
-            entropy: whether to give the entropy of the predictions.
+            entropy: whether to return the entropy of the predictions.
         """
         options: dict[str, Any] = {"bias": getattr(self.module, "bias", None)}
         if mask is not None:
@@ -102,38 +102,38 @@ class VocabularyHead:
         hidden = hidden.unsqueeze(0)
         if entropy:
             scored = ops.token_nll(hidden, weight, targets, return_entropy=True, **options)
-            return Scored(scored.nll[0], scored.entropy[0])
-        return Scored(ops.token_nll(hidden, weight, targets, **options)[0], None)
+            return TokenScores(scored.nll[0], scored.entropy[0])
+        return TokenScores(ops.token_nll(hidden, weight, targets, **options)[0], None)
 
-    def score_own(
+    def score_logits(
         self, inputs: dict[str, Any], positions: Tensor, targets: Tensor, entropy: bool
-    ) -> Scored:
-        """Score response tokens by logits that the model computes itself.
+    ) -> TokenScores:
+        """Score response tokens with logits that the model computes itself.
 
-        The head sees the wanted positions only; whatever the model does to its output follows.
+        The head sees only the wanted positions; whatever the model does to its output follows.
 
         Args:
             inputs: of the model's forward, (B, T) tokens.
-            positions: (R,) places in the B·T tokens.
+            positions: (R,) indices into the B·T tokens.
             targets: (R,) the tokens to be predicted from them.
-            entropy: whether to give the entropy of the predictions.
+            entropy: whether to return the entropy of the predictions.
         """
 
-        def choose(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        def select(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
             return (args[0].flatten(0, -2)[positions].unsqueeze(0), *args[1:])
 
-        handle = self.module.register_forward_pre_hook(choose)
+        handle = self.module.register_forward_pre_hook(select)
         try:
             logits = self.model(**inputs).logits[0].float()
         finally:
             handle.remove()
         log_probs = torch.log_softmax(logits, dim=-1)
         nll = -log_probs.gather(1, targets.unsqueeze(1)).squeeze(1)
-        return Scored(nll, -(log_probs.exp() * log_probs).sum(1) if entropy else None)
+        return TokenScores(nll, -(log_probs.exp() * log_probs).sum(1) if entropy else None)
 
-    def budget(self, tokens: int) -> int:
-        """Give how many tokens may go through the model at a time, of `tokens` that may else."""
-        return tokens if self.linear else min(tokens, _OWN_LOGITS // self.module.weight.shape[0])
+    def token_limit(self, tokens: int) -> int:
+        """Return how many tokens may go through the model at a time, at most `tokens`."""
+        return tokens if self.linear else min(tokens, _MAX_LOGITS // self.module.weight.shape[0])
 
 
 def _is_causal(model: Any) -> bool:

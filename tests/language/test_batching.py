@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lc_engine.language.batching import _cuts, count, pack
+from lc_engine.language.batching import _cuts, pack, usage_of
 from lc_engine.language.tokens import Tokens
 
 CPU = torch.device("cpu")
@@ -49,7 +49,7 @@ def test_every_token_to_be_predicted_is_there_once(share, budget):
 def test_usage_counts_what_went_through():
     rows = random_rows(1)
     groups = pack(rows, 60, 8, True, CPU)
-    usage = count(rows, groups)
+    usage = usage_of(rows, groups)
     assert usage.asked == sum(len(row.ids) - 1 for row in rows)
     assert usage.computed == sum(
         len(group.prefix) + sum(batch.ids.numel() for batch in group.batches) for group in groups

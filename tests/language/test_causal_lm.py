@@ -214,7 +214,7 @@ def test_arguments_that_do_not_fit(rows):
     with pytest.raises(ValueError, match="model must be a module, a LanguageModelSpec or a text"):
         lc.Scorer.for_causal_lm(3)
     for arguments in ((tiny.model(),), ("folder", tiny.tokenizer())):
-        with pytest.raises(ValueError, match="tokenizer goes with a model that is given as a mod"):
+        with pytest.raises(ValueError, match="tokenizer goes with a model that is passed as a mod"):
             lc.Scorer.for_causal_lm(*arguments)
     with pytest.raises(ValueError, match="token_budget must be at least 1"):
         scorer_of(token_budget=0)
