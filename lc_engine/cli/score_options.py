@@ -202,8 +202,10 @@ class JobOptions:
         """
         import torch
 
+        from lc_engine.models.device import resolve_device
+
         if self.device == "auto":  # int8 is for a CPU
-            return "cuda" if torch.cuda.is_available() and self.dtype != "int8" else "cpu"
+            return "cpu" if self.dtype == "int8" else str(resolve_device("auto"))
         try:
             torch.empty(1, device=self.device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import torch
 
 from lc_engine._util.extras import require
+from lc_engine.models.device import resolve_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,7 @@ class LanguageModelSpec:
         name: a folder that `save_pretrained` wrote, a `.gguf` file or a folder with one, or the
             name of a repository, which `transformers` looks up.
         dtype: of the weights; "auto" is `fast_dtype`.
-        device: where it is loaded to.
+        device: where it is loaded to; "auto" is CUDA where there is any, else the CPU.
 
     Raises:
         ValueError: an unknown dtype.
@@ -53,7 +54,8 @@ class LanguageModelSpec:
         """
         transformers = require("transformers", "language")
         where, options = self._location()
-        dtype = fast_dtype(self.device) if self.dtype == "auto" else getattr(torch, self.dtype)
+        device = resolve_device(self.device)
+        dtype = fast_dtype(device) if self.dtype == "auto" else getattr(torch, self.dtype)
         try:
             with _quiet():
                 tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)
@@ -65,7 +67,7 @@ class LanguageModelSpec:
             raise ValueError(
                 f"model {self.name} cannot be loaded as a causal language model: {reason}"
             ) from None
-        return model.to(self.device).eval(), tokenizer
+        return model.to(device).eval(), tokenizer
 
     def _location(self) -> tuple[str, dict[str, str]]:
         """Return the arguments of `from_pretrained`: folder or name, and its GGUF file."""

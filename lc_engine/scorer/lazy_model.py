@@ -11,6 +11,7 @@ from torch import nn
 from lc_engine._util.digests import tensors_digest
 from lc_engine.backbone.dtypes import Precision
 from lc_engine.masking import Masking
+from lc_engine.models.device import resolve_device
 from lc_engine.models.load import ModelSpec
 from lc_engine.path.learning_path import LearningPath
 from lc_engine.scorer.prepared import Prepared
@@ -89,7 +90,7 @@ class LazyModel:
             if self._model is None:
                 assert isinstance(self.spec, ModelSpec)
                 loaded = self.spec.load()
-                self._model = loaded.model.to(self.device or "cpu")
+                self._model = loaded.model.to(resolve_device(self.device))
                 self._transform = loaded.transform
             return self._model
 

@@ -15,6 +15,7 @@ import torch
 from lc_engine.data.batch import BAD_LABEL, OK, Batch
 from lc_engine.heads.memory_bank import MemoryBank
 from lc_engine.models.classifier import AUTO
+from lc_engine.models.load import ModelSpec
 from lc_engine.scorer.batch import as_batch, score_rows
 from lc_engine.scorer.head_config import HeadConfig
 from lc_engine.scorer.lazy_model import LazyModel
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from lc_engine.language.model import LanguageModelSpec
     from lc_engine.language.scorer import CausalLMScorer
     from lc_engine.masking import Masking
-    from lc_engine.models.load import ModelSpec
     from lc_engine.ops import PathScores
     from lc_engine.ops.prototype_confidence import Logit
     from lc_engine.path.learning_path import LearningPath
@@ -66,12 +66,14 @@ class Scorer(LazyModel):
         neighbours: of the kNN head.
         classifier: name of the classifier module, whose input are the features; "auto" finds
             it, None says that the model's output are the features.
-        device: where a `ModelSpec` is loaded to; None is the CPU.
+        device: where a `ModelSpec` is loaded to; "auto" is CUDA where there is any, None the CPU.
         dtype: what the sub-models compute in: "float32", "bfloat16", "auto" for the faster of
             the two on the first batch, None for the model's own; "int8" multiplies linear layers
             and convolutions without groups in int8 (`ops.Int8LinearPlan`), on a CPU only.
         tol: of a Clenshaw-Curtis path, the error in lc that a row may have: no more points are
             run for it than that takes. The table gets the columns `error` and `points`.
+        checkpoint: of a model that a text names, as in `ModelSpec`.
+        image_size: likewise.
 
     Raises:
         ValueError: naming the argument that does not fit; what depends on the model is checked
@@ -92,7 +94,14 @@ class Scorer(LazyModel):
         device: torch.device | str | None = None,
         dtype: Precision | None = None,
         tol: float | None = None,
+        checkpoint: str | Path | None = None,
+        image_size: int | None = None,
     ) -> None:
+        if checkpoint is not None or image_size is not None:
+            if not isinstance(model, str):
+                raise ValueError("checkpoint and image_size are for a model that a text names")
+            weights = None if checkpoint is None else str(checkpoint)
+            model = ModelSpec(model, checkpoint=weights, image_size=image_size)
         super().__init__(model, path, masking, classifier, device, dtype)
         HeadConfig(head, logit, temperature, neighbours)  # checks its fields
         self.masking.check_head(head)

@@ -153,7 +153,9 @@ def test_the_same_seed_gives_the_same_and_replaces_what_was_there(outcome, folde
     before = lc.ScoreTable.read(folder / "scores")
     subset = (folder / "subset.txt").read_text()
     (folder / "notes.txt").write_text("mine")
-    again = demo.run(folder, seed=3, settings=TINY, say=lambda _: None)
+    # Without most of the comparison, on which neither scores nor accuracies depend.
+    less = dataclasses.replace(TINY, compared=4, rounds=1)
+    again = demo.run(folder, seed=3, settings=less, say=lambda _: None)
     after = lc.ScoreTable.read(folder / "scores")
     np.testing.assert_array_equal(after.column("id"), before.column("id"))
     np.testing.assert_array_equal(after.column("lc"), before.column("lc"))

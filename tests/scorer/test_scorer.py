@@ -4,6 +4,7 @@ import functools
 import pickle
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch import nn
@@ -424,3 +425,25 @@ def test_an_empty_data_set_gives_an_empty_table(head, tmp_path):
         table = lc.score(small(head), Memory(x[:0], y[:0]), out, return_path=True)
         assert len(table) == 0
         assert table.column("lc").shape == (0,)
+
+
+def test_checkpoint_and_image_size_of_a_model_that_a_text_names(tmp_path):
+    name = "timm/test_resnet"
+    weights = ModelSpec(name, checkpoint=_checkpoint(tmp_path)).load().model.state_dict()
+    scorer = lc.Scorer(name, checkpoint=tmp_path / "weights.pt", image_size=48, device="auto")
+    assert scorer.spec == ModelSpec(name, str(tmp_path / "weights.pt"), 48)
+    for key, value in scorer.model.state_dict().items():
+        assert torch.equal(value.cpu(), weights[key])
+    image = PIL.Image.new("RGB", (60, 40))
+    assert scorer.transform(image).shape == (3, 48, 48)
+    with pytest.raises(ValueError, match="are for a model that a text names"):
+        lc.Scorer(nn.Linear(2, 2), image_size=48)
+
+
+def _checkpoint(folder):
+    timm = pytest.importorskip("timm")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        model = timm.create_model("test_resnet", pretrained=False)
+    torch.save(model.state_dict(), folder / "weights.pt")
+    return str(folder / "weights.pt")
