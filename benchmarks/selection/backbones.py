@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Backbone(NamedTuple):
-    """A model whose output is its features, and what turns uint8 images into its input."""
+    """A model whose output is its features, and the transform of uint8 images to its input."""
 
     model: nn.Module
     prepare: Callable[[np.ndarray], Tensor]

@@ -1,4 +1,4 @@
-"""What gamma="auto" costs beside scoring: both in CPU seconds of one core, in one process.
+"""The cost of gamma="auto" and of scoring, in CPU seconds of one core, in one process.
 
 python benchmarks/selection/cost.py --cache DIR
 """
@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from lc_engine.selection import choose_gamma
 
-TIMED = 480  # images of the pass that scoring is reckoned from
+TIMED = 480  # images that the cost of scoring is extrapolated from
 
 
 def main() -> None:
@@ -48,7 +48,8 @@ def main() -> None:
             rows.append([str(setting), str(len(drawn.rows)), *figures])
             print(setting, flush=True)
     header = ["setting", "rows", f"scoring, K = {K} (s)", "auto, mean over budgets (s)"]
-    print(markdown([*header, "auto, dearest budget (s)", "mean share", "largest share"], rows))
+    header += ["auto, most expensive budget (s)", "mean share", "largest share"]
+    print(markdown(header, rows))
 
 
 if __name__ == "__main__":

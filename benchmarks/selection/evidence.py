@@ -31,15 +31,15 @@ from lc_engine.selection.strategies.uncertainty import el2n_scores, uncertainty_
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 PER_CLASS = (3, 5, 10, 30, 100, 300)
 SEEDS, DRAWS = 5, 6
-LARGE, FEW_DRAWS = 1_000, 2  # more rows than this vary less from draw to draw
+LARGE, FEW_DRAWS = 1_000, 2  # larger subsets vary less from draw to draw
 PATHS = ("calibrated", "published", "full")
-FEW = 30  # rows a class up to which the paths are compared
+FEW = 30  # rows per class up to which the paths are compared
 GUARD = 0.1
 FROM_FEATURES = ("easy_diverse", "moderate", "herding", "kcenter")
 
 
 class Run:
-    """One training set of one setting: its scores, its judge and what is reused over budgets."""
+    """One training set of one setting: its scores, its judge and what all budgets share."""
 
     def __init__(self, source: Features, setting: settings.Setting, seed: int) -> None:
         self.setting, self.seed = setting, seed
@@ -106,8 +106,8 @@ class Run:
             add(method, 0, select(table, budget, method))
         for method in FROM_FEATURES:
             add(method, 0, select(table, budget, method, features=self.features, seed=self.seed))
-        for method, doubt in self.uncertain.items():
-            add(method, 0, select(table | {"loss": doubt}, budget, "hard"))
+        for method, uncertainty in self.uncertain.items():
+            add(method, 0, select(table | {"loss": uncertainty}, budget, "hard"))
         for row, accuracy in zip(found, self.judge(subsets), strict=True):
             row["accuracy"] = accuracy
         return found
@@ -123,9 +123,9 @@ class Run:
 
 
 def budgets(rows: int, classes: int) -> list[tuple[str, int]]:
-    """Name and size of each subset: at least a row a class, and less than everything."""
+    """Name and size of each subset: at least one row per class, but not all rows."""
     wanted = [(f"{100 * f:g} %", round(f * rows)) for f in FRACTIONS if f * rows >= classes]
-    wanted += [(f"{n} a class", n * classes) for n in PER_CLASS if n * classes < 0.95 * rows]
+    wanted += [(f"{n} per class", n * classes) for n in PER_CLASS if n * classes < 0.95 * rows]
     return wanted
 
 

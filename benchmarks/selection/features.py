@@ -1,12 +1,11 @@
-"""Features of every image under every sub-model, computed once and kept on disk.
+"""Features of every image under every sub-model, computed once and cached on disk.
 
     python benchmarks/selection/features.py --cache DIR [--images fashion] [--backbone lite0]
 
-The paths all have K sub-models, so that their scores cost the same:
+All paths have K sub-models, so their scores cost the same:
     published    geometric, from 1.0 down to 0.372, as in the released code of arXiv 2402.05356;
-    calibrated   placed where this model's confidence on these images changes: equal steps of the
-                 mean prototype confidence, from the full model's towards chance. It is measured on
-                 300 training images.
+    calibrated   equal steps of the mean prototype confidence, from the full model's towards
+                 chance, measured on 300 training images.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class Features:
         )()
 
     def seconds(self) -> dict[str, float]:
-        """What each file cost to compute, decoding included."""
+        """Seconds that each file took to compute, decoding included."""
         file = self.cache / "seconds.json"
         return json.loads(file.read_text()) if file.exists() else {}
 
@@ -85,7 +84,7 @@ class Features:
                 float(np.exp(log_prob(self.compute(pixels, r), means, own)).mean())
                 for r in CALIBRATION_GRID
             ]
-            lowest = np.minimum.accumulate(curve)  # the curve may wiggle; its steps must not
+            lowest = np.minimum.accumulate(curve)  # made monotonic for the interpolation
             chance = max(lowest[-1], 1.0 / len(means))
             levels = curve[0] - (curve[0] - chance) * np.arange(K) / K
             path = np.interp(levels, lowest[::-1], CALIBRATION_GRID[::-1])

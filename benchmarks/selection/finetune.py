@@ -2,8 +2,8 @@
 
     python benchmarks/selection/finetune.py --cache DIR --out DIR/finetune.parquet
 
-The first convolution stays as it is (its maps are computed once); the second, the hidden layer and
-a new classifier are trained by Adam, 1e-3, 150 steps of 32 rows, for every subset alike. Settings
+The first convolution is frozen (its maps are computed once); the second, the hidden layer and a new
+classifier are trained by Adam, 1e-3, 150 steps of 32 rows, for every subset alike. Settings were
 fixed beforehand; the test accuracy is that of the last step, on every fourth test image.
 """
 
@@ -42,15 +42,15 @@ def subset(run: Run, method: str, budget: int) -> np.ndarray:
 
 
 def train(tail: nn.Module, maps: Tensor, labels: Tensor, seed: int) -> None:
-    """Train in place; every method sees as many steps, whatever its subset."""
+    """Train in place, for the same number of steps whatever the subset."""
     order = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.Adam(tail.parameters(), lr=RATE)
+    optimizer = torch.optim.Adam(tail.parameters(), lr=RATE)
     tail.train()
     for _ in range(STEPS):
         batch = torch.randint(len(maps), (min(BATCH, len(maps)),), generator=order)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         nn.functional.cross_entropy(tail(maps[batch]), labels[batch]).backward()
-        optimiser.step()
+        optimizer.step()
 
 
 @torch.inference_mode()
@@ -104,7 +104,7 @@ def table(found: list[dict[str, Any]]) -> str:
             for c in columns
         ]
         rows.append([method, *map(str, gaps)])
-    return markdown(["gap to random", *(f"{v}, {n} a class" for v, n in columns)], rows)
+    return markdown(["gap to random", *(f"{v}, {n} per class" for v, n in columns)], rows)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What the noise guard sets aside where 20 % of the labels are wrong.
+"""What the noise guard drops if 20 % of the labels are wrong.
 
     python benchmarks/selection/guard.py --cache DIR
 
-Training rows only. The guard orders rows by lc + lc_std; beside it stands the order by lc alone.
+Training rows only. The guard sorts rows by lc + lc_std; for comparison they are sorted by lc alone.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
         for i, share in enumerate(SHARES):
             figures = [f"{100 * value:.0f} %" for value in found[:, i].mean(0)]
             lines.append([backbone, f"{100 * share:.0f} %", *figures])
-    header = ["network", "set aside per class", "wrong labels, by lc + lc_std", "by lc alone"]
+    header = ["network", "dropped per class", "mislabeled, by lc + lc_std", "by lc alone"]
     print(markdown(header, lines))
 
 

@@ -1,7 +1,7 @@
 """The images: real labelled sets that install as packages, and any image folder.
 
-`load(name)` gives grey or RGB uint8 images (N, H, W[, 3]) and labels (N,) for "train" and "test".
-The test images are for the final table only: no choice in this folder ever reads their labels.
+`load(name)` returns gray or RGB uint8 images (N, H, W[, 3]) and labels (N,) for "train" and "test".
+The test images are for the final table only: no choice in this folder reads their labels.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def load(name: str, cache: Path) -> Images:
 
 
 def fashion_part(part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read the "train" or the "t10k" part of Fashion-MNIST: (N, 28, 28) uint8 and labels (N,)."""
+    """The "train" or the "t10k" part of Fashion-MNIST: (N, 28, 28) uint8 and labels (N,)."""
     if not FASHION.is_dir():
-        raise SystemExit(f"{FASHION} is not there: apt-get install dataset-fashion-mnist")
+        raise SystemExit(f"{FASHION} does not exist: apt-get install dataset-fashion-mnist")
 
     def idx(kind: str, header: int) -> np.ndarray:
         with gzip.open(FASHION / f"{part}-{kind}-ubyte.gz") as file:

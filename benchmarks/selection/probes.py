@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 PENALTY = 0.3
-DUAL = 2_000  # rows up to which the system in the rows is the cheaper one, with XXᵀ at hand
+DUAL = 2_000  # rows up to which the dual system is cheaper, as XXᵀ is precomputed
 
 
 class Judge:
@@ -56,7 +56,7 @@ class Judge:
         return weight, prior - mean @ weight
 
     def _inner_of(self, subset: np.ndarray) -> np.ndarray:
-        """XᵀX of a subset, by way of what it leaves out where that is less."""
+        """XᵀX of a subset, from its complement if that is smaller."""
         if 2 * len(subset) <= len(self.train):
             return self.train[subset].T @ self.train[subset]
         out = self.train[np.setdiff1d(np.arange(len(self.train)), subset)]

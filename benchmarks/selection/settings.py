@@ -1,7 +1,7 @@
 """The settings: a backbone, an image set and what was done to its labels, per seed.
 
-Every seed has a training set of its own: four fifths of the pool, drawn anew, and its own flipped
-labels. The test set is the same for all.
+Every seed has its own training set, 80 % of the pool, and its own flipped labels; all have the same
+test set.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ALL = (
 
 
 class Draw(NamedTuple):
-    """One training set: rows of the pool and the labels that they carry."""
+    """One training set: rows of the pool and their labels."""
 
     rows: np.ndarray
     labels: np.ndarray
@@ -55,21 +55,21 @@ def draw(setting: Setting, labels: np.ndarray, seed: int) -> Draw:
     rng = np.random.default_rng([seed, 7])
     sizes = np.bincount(labels)
     rows = per_class(labels, int(POOL_SHARE * sizes.min()), rng)
-    carried = labels[rows]
+    assigned = labels[rows]
     if setting.variant == "noisy":
         classes = len(sizes)
         flipped = rng.random(len(rows)) < NOISE
         shift = rng.integers(1, classes, len(rows))
-        carried = np.where(flipped, (carried + shift) % classes, carried)
+        assigned = np.where(flipped, (assigned + shift) % classes, assigned)
     if setting.variant == "longtail":
         classes = len(sizes)
-        largest = np.bincount(carried).max()
+        largest = np.bincount(assigned).max()
         kept = np.zeros(len(rows), dtype=bool)
         for c in range(classes):
             count = max(1, round(largest * IMBALANCE ** (-c / (classes - 1))))
-            kept[np.flatnonzero(carried == c)[:count]] = True
-        rows, carried = rows[kept], carried[kept]
-    return Draw(rows, carried)
+            kept[np.flatnonzero(assigned == c)[:count]] = True
+        rows, assigned = rows[kept], assigned[kept]
+    return Draw(rows, assigned)
 
 
 def score_columns(source: Features, drawn: Draw, path: str) -> dict[str, np.ndarray]:
@@ -82,7 +82,7 @@ def score_columns(source: Features, drawn: Draw, path: str) -> dict[str, np.ndar
         torch.from_numpy(means),
         torch.from_numpy(drawn.labels),
         return_path=True,
-        backend="reference",  # the same digits, and so the same ranks, on every machine
+        backend="reference",  # the same bits, and so the same ranks, on every machine
     )
     assert scores.log_probs is not None
     p = scores.log_probs.double().exp().numpy()

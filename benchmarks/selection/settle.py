@@ -1,10 +1,10 @@
-"""Where the constants of gamma="auto" come from: rules compared on held-out training rows.
+"""The constants of gamma="auto": rules compared on held-out training rows.
 
     python benchmarks/selection/settle.py --cache DIR
 
-The rows judged on are the fifth of the pool of training images that a seed does not train on, with
-their true labels; the seeds are others than those of the evidence, and only the small network is
-used. No test image is read.
+Rules are judged on the 20 % of the pool of training images that a seed does not train on, with true
+labels; the seeds differ from those of the evidence, and only the small network is used. No test
+image is read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SETTINGS = (
     settings.Setting("cnn", "mnist", "plain"),
     settings.Setting("cnn", "mnist", "noisy"),
 )
-# (draws of every candidate, draws of a finalist, what is the standard error over, how many of it)
+# (draws of every candidate, draws of a finalist, standard error over, number of standard errors)
 RULES = (
     (12, 36, "draws", 1.0), (12, 36, "folds", 1.0), (12, 36, "folds", 1.5), (12, 36, "folds", 2.0),
     (24, 72, "draws", 1.0), (24, 72, "folds", 1.0), (8, 24, "folds", 1.0),
@@ -119,10 +119,8 @@ def table(found: list[dict[str, Any]]) -> str:
             [f"{first} + {last - first}", f"{times:g} × over {over}",
              *(f"{value:+.2f}" for value in figures), f"{(gain < -LOSS).sum()} of {len(gain)}"]
         )  # fmt: skip
-    header = ["draws", "standard error to exceed", f"gain, ≤ {FEW} a class", "gain, more"]
-    return markdown(
-        [*header, "best fixed γ less auto", "worst cell", f"cells below -{LOSS}"], lines
-    )
+    header = ["draws", "standard error to exceed", f"gain, ≤ {FEW} per class", "gain, more"]
+    return markdown([*header, "best fixed γ − auto", "worst cell", f"cells below -{LOSS}"], lines)
 
 
 if __name__ == "__main__":

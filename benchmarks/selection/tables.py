@@ -1,12 +1,11 @@
-"""The tables and the picture of docs/selection.md, from the tidy Parquet.
+"""The tables and the figure of docs/selection.md, from the tidy Parquet.
 
     python benchmarks/selection/tables.py DIR/evidence.parquet --out DIR
 
-A gap is the accuracy of a strategy less that of the class-wise random draw on the same training
-set, in points of test accuracy (mean over classes), averaged over its draws. Two intervals, both
-95 % by Student's t: over the seeds (each a training set and flips of its own, averaged over
-settings), which is what another draw of these data would give; and over the settings, which is the
-little that this many data sets can say about others.
+A gap is the accuracy of a strategy minus that of the class-wise random draw on the same training
+set, in points of test accuracy (mean over classes), averaged over its draws. Two 95 % intervals by
+Student's t: over the seeds (each with its own training set and flips, averaged over settings), for
+another draw of these data; and over the settings, a weak estimate for other data sets.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from scipy.stats import t as student
 from lc_engine._util.extras import require
 from lc_engine.selection.auto_gamma.constants import CANDIDATES
 
-FEW = 30  # rows a class up to which the gain is promised
-LOSS = 0.3  # points below random that gamma="auto" must not fall
+FEW = 30  # rows per class up to which a gain is claimed
+LOSS = 0.3  # points below random that gamma="auto" must not reach
 FRACTIONS = ("1 %", "2 %", "5 %", "10 %", "20 %", "30 %", "50 %", "70 %", "90 %")
-PER_CLASS = ("3 a class", "5 a class", "10 a class", "30 a class", "100 a class", "300 a class")
+PER_CLASS = tuple(f"{rows} per class" for rows in (3, 5, 10, 30, 100, 300))
 FIXED = tuple(f"flexrand_{gamma:g}" for gamma in CANDIDATES)
 COMPARED = (
     "flexrand_auto", "flexrand_rule", "flexrand_0.5", "random_guard", "flexrand_auto_guard",
@@ -58,7 +57,7 @@ class Evidence:
             evaluation = (setting, row["method"], row["seed"], row["keep"], row["draw"])
             if evaluation in evaluated:
                 raise SystemExit(
-                    f"{path} holds {evaluation} twice: it was evaluated once too often"
+                    f"{path} holds {evaluation} twice: the test set was evaluated too often"
                 )
             evaluated.add(evaluation)
             found[setting, row["keep"], row["method"], row["seed"]].append(row["accuracy"])
@@ -75,7 +74,7 @@ class Evidence:
         return None if one is None or other is None else one - other
 
     def few(self) -> list[tuple[Setting, str]]:
-        """Cells with at most FEW rows a class, no budget of a setting twice."""
+        """Cells with at most FEW rows per class, no budget of a setting twice."""
         seen, cells = set(), []
         for (setting, keep), count in self.per_class.items():
             if count <= FEW and (setting, count) not in seen:
@@ -135,9 +134,9 @@ def by_keep(evidence: Evidence, keeps: tuple[str, ...]) -> str:
     order = np.argsort([[-value.mean for value in means[m]] for m in COMPARED], axis=0)
     rank = np.argsort(order, axis=0).mean(1) + 1
     rows = [["random (accuracy)", *(f"{value:.1f}" for value in base), ""]]
-    for place in np.argsort(rank):
-        method = COMPARED[place]
-        rows.append([method, *(str(value) for value in means[method]), f"{rank[place]:.1f}"])
+    for i in np.argsort(rank):
+        method = COMPARED[i]
+        rows.append([method, *(str(value) for value in means[method]), f"{rank[i]:.1f}"])
     for method in FIXED:
         if method not in COMPARED:
             rows.append([f"({method})", *(str(value) for value in means[method]), ""])
@@ -145,7 +144,7 @@ def by_keep(evidence: Evidence, keeps: tuple[str, ...]) -> str:
 
 
 def few_rows(evidence: Evidence) -> str:
-    """The claim about budgets of at most FEW rows a class."""
+    """The claim about budgets of at most FEW rows per class."""
     cells = evidence.few()
     rows = []
     pairs = [
@@ -157,11 +156,11 @@ def few_rows(evidence: Evidence) -> str:
         each = [evidence.over_seeds([c for c in cells if c[0] == s], method, base)
                 for s in evidence.settings]  # fmt: skip
         rows.append(
-            [f"{method} less {base}", str(evidence.over_seeds(cells, method, base)),
+            [f"{method} − {base}", str(evidence.over_seeds(cells, method, base)),
              str(evidence.over_settings(cells, method, base)), *map(str, each)]
         )  # fmt: skip
     names = [" ".join(s) for s in evidence.settings]
-    return markdown([f"at most {FEW} rows a class", "over seeds", "over settings", *names], rows)
+    return markdown([f"at most {FEW} rows per class", "over seeds", "over settings", *names], rows)
 
 
 def paths(evidence: Evidence) -> str:
@@ -174,29 +173,30 @@ def paths(evidence: Evidence) -> str:
         rows.append([name, str(evidence.over_seeds(cells, method))])
     rows.append(
         [
-            "calibrated less published",
+            "calibrated − published",
             str(evidence.over_seeds(cells, "flexrand_auto", "flexrand_auto_published")),
         ]
     )
     rows.append(
         [
-            "calibrated less full model",
+            "calibrated − full model",
             str(evidence.over_seeds(cells, "flexrand_auto", "flexrand_auto_full")),
         ]
     )
-    return markdown(["path", f"gap to random, at most {FEW} rows a class"], rows)
+    return markdown(["path", f"gap to random, at most {FEW} rows per class"], rows)
 
 
 def regret(evidence: Evidence) -> str:
-    """How far gamma="auto" stays behind the best fixed γ known in hindsight.
+    """How far gamma="auto" is behind the best fixed γ in hindsight.
 
-    "Same seeds" takes the γ (or random) of highest mean over the seeds that it is judged on, which
-    flatters it; "other seeds" picks it on every second seed and judges on the rest, and vice versa.
+    "Same seeds" takes the γ (or random) of highest mean over the seeds that it is judged on, a mean
+    that is biased upwards; "other seeds" picks it on every second seed and judges on the rest, and
+    vice versa.
     """
     rows = []
-    for label, low, high in (("all budgets", 0, 1e9), (f"≤ {FEW} a class", 0, FEW),
-                             (f"> {FEW} a class", FEW + 1e-9, 1e9)):  # fmt: skip
-        flattered, honest, gains = [], [], []
+    for label, low, high in (("all budgets", 0, 1e9), (f"≤ {FEW} per class", 0, FEW),
+                             (f"> {FEW} per class", FEW + 1e-9, 1e9)):  # fmt: skip
+        biased, unbiased, gains = [], [], []
         for (setting, keep), count in evidence.per_class.items():
             if not low <= count <= high:
                 continue
@@ -206,19 +206,19 @@ def regret(evidence: Evidence) -> str:
                 [[evidence.accuracy[setting, keep, m, s] for s in seeds] for m in names]
             )
             auto = np.array([evidence.accuracy[setting, keep, "flexrand_auto", s] for s in seeds])
-            flattered.append(grid.mean(1).max() - auto.mean())
+            biased.append(grid.mean(1).max() - auto.mean())
             gains.append(auto.mean() - grid[0].mean())
             for half in (0, 1):
                 judge = np.arange(len(seeds)) % 2 == half
                 best = grid[:, ~judge].mean(1).argmax()
-                honest.append(grid[best, judge].mean() - auto[judge].mean())
+                unbiased.append(grid[best, judge].mean() - auto[judge].mean())
         if not gains:
             continue
-        figures = [np.mean(gains), np.mean(flattered), np.mean(honest), np.min(gains)]
+        figures = [np.mean(gains), np.mean(biased), np.mean(unbiased), np.min(gains)]
         below = str(sum(gain < -LOSS for gain in gains))
         rows.append([label, str(len(gains)), *(f"{value:+.2f}" for value in figures), below])
-    header = ["budgets", "cells", "auto less random", "best fixed less auto, same seeds"]
-    header += ["best fixed less auto, other seeds", "worst cell, auto less random"]
+    header = ["budgets", "cells", "auto − random", "best fixed − auto, same seeds"]
+    header += ["best fixed − auto, other seeds", "worst cell, auto − random"]
     header += [f"cells below -{LOSS}"]
     return markdown(header, rows)
 
@@ -233,7 +233,7 @@ def worst(evidence: Evidence) -> str:
         [" ".join(setting), keep, str(gap), ", ".join(f"{g:g}" for g in chosen.values())]
         for gap, (setting, keep), chosen in sorted(cells, key=lambda c: c[0].mean)[:8]
     ]
-    return markdown(["setting", "keep", "auto less random", "gamma by seed (0: random)"], rows)
+    return markdown(["setting", "keep", "auto − random", "gamma by seed (0: random)"], rows)
 
 
 def plot(evidence: Evidence, out: Path) -> None:
@@ -264,7 +264,7 @@ def plot(evidence: Evidence, out: Path) -> None:
         axis.tick_params(axis="x", labelsize=8)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper")
     figure.supxlabel("kept (%)")
-    figure.supylabel("accuracy less class-wise random (points)")
+    figure.supylabel("accuracy − class-wise random (points)")
     figure.savefig(out / "selection.png", dpi=80)
 
 
@@ -275,12 +275,12 @@ def main() -> None:
     options = parser.parse_args()
     evidence = Evidence(options.evidence)
     sections = {
-        "Few rows a class": few_rows(evidence),
+        "Few rows per class": few_rows(evidence),
         "Regret": regret(evidence),
         "Worst cells": worst(evidence),
         "Paths": paths(evidence),
         "By fraction kept": by_keep(evidence, FRACTIONS),
-        "By rows a class": by_keep(evidence, PER_CLASS),
+        "By rows per class": by_keep(evidence, PER_CLASS),
     }
     text = "\n\n".join(f"### {title}\n\n{table}" for title, table in sections.items())
     (options.out / "tables.md").write_text(text + "\n")

@@ -1,1 +1,1 @@
-"""Pictures of a score table, for people."""
+"""Figures of a score table."""

@@ -14,7 +14,7 @@ PATH = LearningPath.gauss(4, 0.3, 1.0)
 
 
 def table(seed: int, rows: int = 60, classes: int = 4, *, path: bool = True) -> ScoreTable:
-    """Random scores; every seventh row could not be read."""
+    """Random scores; every seventh row is unreadable."""
     rng = np.random.default_rng(seed)
     log_probs = np.log(rng.uniform(0.01, 1, (rows, len(PATH)))).astype(np.float32)
     status = np.where(np.arange(rows) % 7 == 3, "unreadable", "ok")
@@ -34,8 +34,8 @@ def table(seed: int, rows: int = 60, classes: int = 4, *, path: bool = True) -> 
     )
 
 
-class Pictures:
-    """Loads a picture whose shade is its row, and remembers which were asked for."""
+class RecordingLoader:
+    """Loads an image whose shade is its row, and records the ids."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
@@ -54,7 +54,7 @@ def pixels(figure) -> np.ndarray:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_curves_are_the_quantiles_of_the_groups(seed):
     scores = table(seed)
-    figure = draw_confidence(scores, Pictures(), title="A title")
+    figure = draw_confidence(scores, RecordingLoader(), title="A title")
     curves = figure.subfigs[0].axes[0]
     ok = scores.column("status") == "ok"
     p, lc = np.exp(scores.column("path_log_probs")[ok]), scores.column("lc")[ok]
@@ -76,8 +76,8 @@ def test_the_curves_are_the_quantiles_of_the_groups(seed):
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("classes", [1, 4, 13])
-def test_the_pictures_are_the_easiest_and_hardest_of_each_class(seed, classes):
-    scores, load = table(seed, classes=classes), Pictures()
+def test_the_images_are_the_easiest_and_hardest_of_each_class(seed, classes):
+    scores, load = table(seed, classes=classes), RecordingLoader()
     figure = draw_confidence(scores, load, title="A title", classes=list("abcdefghijklm"))
     labels, lc = scores.column("label"), scores.column("lc")
     ok = scores.column("status") == "ok"
@@ -95,31 +95,31 @@ def test_the_pictures_are_the_easiest_and_hardest_of_each_class(seed, classes):
         assert (axes.images[0].get_array() == int(name.removeprefix("row-"))).all()
 
 
-def test_the_picture_has_its_size_and_something_on_both_sides():
-    found = pixels(draw_confidence(table(0), Pictures(), title="A title"))
+def test_the_figure_has_its_size_and_content_on_both_sides():
+    found = pixels(draw_confidence(table(0), RecordingLoader(), title="A title"))
     assert found.shape == (900, 1600, 3)
     for half in (found[:, :800], found[:, 800:]):
         assert 0.02 < (half != 255).any(2).mean() < 0.6
-    # Nothing is cut: the margin is empty but for what belongs to no axes.
+    # Nothing is cut off: the margins are empty.
     assert (found[:, :8] == 255).all()
     assert (found[:, -8:] == 255).all()
 
 
 def test_a_table_of_one_row_can_be_drawn():
     scores = table(0, rows=1, classes=1)
-    assert pixels(draw_confidence(scores, Pictures(), title="One")).min() < 255
+    assert pixels(draw_confidence(scores, RecordingLoader(), title="One")).min() < 255
 
 
-def test_grey_pictures_are_shown_grey():
+def test_gray_images_are_shown_gray():
     figure = draw_confidence(
         table(0), lambda _: PIL.Image.fromarray(np.eye(5, dtype=np.uint8)), title="Grey"
     )
     assert figure.subfigs[1].axes[0].images[0].get_cmap().name == "gray"
 
 
-def test_what_cannot_be_drawn_is_refused():
+def test_an_incomplete_table_is_refused():
     with pytest.raises(ValueError, match="no column path_log_probs: score with return_path=True"):
-        draw_confidence(table(0, path=False), Pictures(), title="")
+        draw_confidence(table(0, path=False), RecordingLoader(), title="")
     broken = table(0, rows=4).only(np.array(["row-3"]))
     with pytest.raises(ValueError, match='no row with status "ok"'):
-        draw_confidence(broken, Pictures(), title="")
+        draw_confidence(broken, RecordingLoader(), title="")
