@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 
 from lc_engine.kernels.dtypes import TRITON_DTYPES
-from lc_engine.kernels.saliency import GIVEN, MAGNITUDE, RANDOM, saliency, signed
+from lc_engine.kernels.saliency import GIVEN, saliency, signed, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -142,13 +142,12 @@ def apply_thresholds(
         tuple(struct.unpack("<i", struct.pack("<f", t))[0] for t in thresholds),
     )
     aligned = all(address % 16 == 0 for row in table[:3] for address in row)
-    source = RANDOM if seed is not None else GIVEN if given else MAGNITUDE
     _apply_thresholds_kernel[(blocks,)](
         _on_device(table, pristine[0].device),
         signed(seed or 0),
         len(pristine),
         (len(pristine) - 1).bit_length(),
-        SALIENCY=source.value,
+        SALIENCY=source_of(given or None, seed),
         ALIGNED=aligned,
         DTYPE=TRITON_DTYPES[pristine[0].dtype],
         BLOCK=BLOCK,

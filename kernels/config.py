@@ -1,8 +1,8 @@
 """Which formulation and tile a launch takes: functions of shape, dtype and target, no autotuning.
 
-So the first call is as fast as the second, a result never depends on what a tuner measured that
-day, and every configuration that can run can be compiled and checked ahead of time (`aot`). A tile
-does not depend on the number of rows, so a row's score does not depend on its batch.
+So the first call is as fast as the second, no result depends on a tuner's measurements, and every
+configuration that can run is compiled and checked ahead of time (`aot`). A tile does not depend on
+the number of rows, so a row's score does not depend on its batch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def sub_model_block(sub_models: int) -> int:
     """Return how many sub-models lie side by side in a tile of `linear_confidence`.
 
     Eight are one column group of every matrix instruction, so a thread holds the softmax state of
-    its own sub-models alone and sums over classes without a shuffle.
+    its own sub-models only and sums over classes without a shuffle.
     """
     return 2 if sub_models <= 2 else 8
 
@@ -46,7 +46,7 @@ def linear(
         itemsize: bytes of a weight.
         classes: C.
         sub_models: K.
-        premasked: whether weights come masked.
+        premasked: whether the weights are pre-masked.
         scored: whether saliencies are loaded or drawn in the tile, beside the weights.
     """
     sizes = SIZES[target.arch, itemsize].linear
@@ -119,7 +119,7 @@ def premask(target: Target, itemsize: int, classes: int, depth: int, sub_models:
 def splits(target: Target, samples: int, rows: int, chunks: int) -> int:
     """Return the number of programs that share the path of a block of rows.
 
-    One, as soon as blocks of rows alone fill the device: then there is one launch and no buffer.
+    1 where blocks of rows alone fill the device: then there is one launch and no buffer.
     """
     blocks = -(-samples // rows)
     return max(1, min(chunks, target.units // blocks))

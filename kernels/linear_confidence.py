@@ -22,7 +22,7 @@ from lc_engine.kernels.bias import padded_bias
 from lc_engine.kernels.dtypes import TRITON_DTYPES, compute_dtype, precision
 from lc_engine.kernels.online_softmax import finish, update
 from lc_engine.kernels.path_sum import chunk_sums, empty_parts, path_sum
-from lc_engine.kernels.saliency import GIVEN, MAGNITUDE, RANDOM, saliency, signed
+from lc_engine.kernels.saliency import MAGNITUDE, saliency, signed, source_of
 from lc_engine.kernels.targets import target_of
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def prepare(
         premasked = not nested or config.premask(target, itemsize, classes, depth, sub_models)
     if not (nested or premasked):
         raise ValueError("premasked must be true for a saliency (K, C, D): its masks do not nest")
-    source = (RANDOM if seed is not None else GIVEN if saliency is not None else MAGNITUDE).value
+    source = source_of(saliency, seed)
     tile = tile or config.linear(
         target,
         itemsize,

@@ -23,7 +23,7 @@ from lc_engine.kernels.layer import ACTIVATIONS, activate, layer_outputs, masked
 from lc_engine.kernels.masked_linear import masked_linear
 from lc_engine.kernels.online_softmax import finish, update
 from lc_engine.kernels.path_sum import chunk_sums, empty_parts, path_sum
-from lc_engine.kernels.saliency import GIVEN, MAGNITUDE, RANDOM, signed
+from lc_engine.kernels.saliency import MAGNITUDE, signed, source_of
 from lc_engine.kernels.targets import target_of
 
 if TYPE_CHECKING:
@@ -184,8 +184,8 @@ def prepare(
     """
     target = target_of(weights[0].device)
     itemsize = weights[0].element_size()
-    source = RANDOM if seed is not None else GIVEN if saliencies is not None else MAGNITUDE
-    scored = source.value != MAGNITUDE.value
+    source = source_of(saliencies, seed)
+    scored = source != MAGNITUDE.value
     if fused is None:
         plain = activation == "relu" and not scored
         widest = config.mlp_width(target, itemsize, plain=plain)
@@ -208,7 +208,7 @@ def prepare(
         padded,
         thresholds.to(weights[0].device, torch.float32).contiguous(),
         [s.to(torch.float32).contiguous() for s in saliencies or ()] or [None] * len(weights),
-        source.value,
+        source,
         signed(seed or 0),
         ACTIVATIONS[activation],
         fused,

@@ -10,6 +10,8 @@ import triton.language as tl
 from lc_engine.kernels.philox import uniform
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 MAGNITUDE = tl.constexpr(0)  # |w|
@@ -30,7 +32,7 @@ def saliency(w, s_ptr, offset, inside, stream, seed, SALIENCY: tl.constexpr):
     return score
 
 
-def source_of(saliency: Tensor | None, seed: int | None) -> int:
+def source_of(saliency: Tensor | Sequence[Tensor] | None, seed: int | None) -> int:
     """Return the source for a saliency tensor or a seed, at most one of which is given."""
     if seed is not None:
         return RANDOM.value

@@ -203,8 +203,8 @@ def _mlp(target: str, dtype: torch.dtype) -> Iterator[Case]:
 
 
 def _masked_linear(target: str, dtype: torch.dtype) -> Iterator[Case]:
-    # The activation takes registers, so the most expensive one stands for each source; a layer
-    # without one and ReLU are what transformers and MLPs have.
+    # GELU takes the most registers, so each source is compiled with it; transformers and MLPs have
+    # layers without activation and with ReLU.
     variants = {source: (source, GELU.value) for source in MASKED}
     variants |= {"magnitude-plain": ("magnitude", NONE.value)}
     variants |= {"magnitude-relu": ("magnitude", RELU.value)}
@@ -268,5 +268,5 @@ def _saliency(source: str, *pointers: str) -> dict[str, Any]:
 
 
 def _sums(split: bool) -> dict[str, None]:
-    """Return None for what a kernel does not write: its parts of a path's sums, or the sums."""
+    """Return None for the outputs that a kernel does not write: parts of a path's sums, or sums."""
     return dict.fromkeys(("lc_ptr", "loss_ptr") if split else ("parts_ptr",))

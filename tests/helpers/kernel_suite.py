@@ -263,8 +263,8 @@ class LinearSuite:
         assert float(loss[0]) == INFINITY
         assert bool((path[:, 0] == -INFINITY).all())
         # An infinite loss with weight 0 counts 0.
-        alone = torch.zeros_like(omega)
-        assert float(linear_kernels.linear_confidence(x, head, y, alone, False)[1][0]) == 0
+        zeros = torch.zeros_like(omega)
+        assert float(linear_kernels.linear_confidence(x, head, y, zeros, False)[1][0]) == 0
 
     def test_one_launch_and_none_for_an_empty_batch(self, device, monkeypatch):
         counted = CountedKernel(linear_kernels._linear_confidence_kernel)
@@ -603,8 +603,8 @@ class TokenSuite:
         for a, b, c in zip(ours, expected(h.dtype), expected(torch.float64), strict=True):
             assert a.dtype == torch.float32
             assert_close_to(a, b, c, TOLERANCE)
-        alone = token_nll(h, w, y, bias=bias, thresholds=t, saliency=saliency, backend="triton")
-        torch.testing.assert_close(alone, ours.nll, rtol=1e-6, atol=1e-6)
+        plain = token_nll(h, w, y, bias=bias, thresholds=t, saliency=saliency, backend="triton")
+        torch.testing.assert_close(plain, ours.nll, rtol=1e-6, atol=1e-6)
         return ours
 
     @pytest.mark.parametrize("dtype", DTYPES, ids=ids)

@@ -1,7 +1,7 @@
 """Every configuration on every target, compiled without a device.
 
 Only cases whose key has changed since the table was written are compiled, all with CI=true or
-LC_ENGINE_AOT=all; the table stands for the others.
+LC_ENGINE_AOT=all; the others are read from the table.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ SCORES = {"linear_confidence", "premask", "mlp_confidence", "prototype_confidenc
         ("philox", "word >> 8", "word >> 9", MASKED | {"apply_thresholds"}),
         ("saliency", "RANDOM = tl.constexpr(2)", "RANDOM = tl.constexpr(5)",
          MASKED | {"apply_thresholds"}),
-        # Neither words nor host code.
+        # Docstrings, comments and host code.
         ("saliency", '"""Return', '"""Get', set()),
         ("path_sum", "BLOCK_N = 256", "BLOCK_N = 128", set()),
         ("linear_confidence", "    # Bases are", "    # Addresses are", set()),
