@@ -5,14 +5,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from helpers.score_tables import METADATA, made
+from helpers.score_tables import METADATA, random_table
 from lc_engine.data.table import ScoreTable
 
 
 @pytest.mark.parametrize("strings", [False, True])
 @pytest.mark.parametrize("sub_models", [0, 3])
 def test_round_trip(tmp_path, strings, sub_models):
-    table = made(3, 20, sub_models, strings)
+    table = random_table(3, 20, sub_models, strings)
     table.write(tmp_path / "x.parquet")
     back = ScoreTable.read(tmp_path / "x.parquet")
     assert len(back) == len(table) == 20
@@ -27,7 +27,7 @@ def test_round_trip(tmp_path, strings, sub_models):
 
 
 def test_types_and_rows_without_scores():
-    table = made(1, 9, 4)
+    table = random_table(1, 9, 4)
     kinds = {field.name: str(field.type) for field in table.table.schema}
     assert kinds["id"] == "int64"
     assert kinds["lc"] == kinds["loss"] == kinds["lc_std"] == "float"
@@ -49,25 +49,25 @@ def test_types_and_rows_without_scores():
 
 
 def test_no_rows_and_no_good_rows():
-    assert made(0, 0).status_counts() == {"ok": 0}
-    assert made(0, 0).column("path_log_probs").shape[0] == 0
-    table = made(0, 1)
+    assert random_table(0, 0).status_counts() == {"ok": 0}
+    assert random_table(0, 0).column("path_log_probs").shape[0] == 0
+    table = random_table(0, 1)
     bad = ScoreTable(table.table.slice(0, 0))
     assert len(bad) == 0
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path):
-    made(5).write(tmp_path / "a.parquet")
-    made(5).write(tmp_path / "b.parquet")
+    random_table(5).write(tmp_path / "a.parquet")
+    random_table(5).write(tmp_path / "b.parquet")
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     column = pq.read_metadata(tmp_path / "a.parquet").row_group(0).column(0)
     assert column.compression == "ZSTD"
 
 
 def test_concat_keeps_the_order():
-    whole = ScoreTable.concat([made(1, 5), made(2, 8), made(3, 2)])
+    whole = ScoreTable.concat([random_table(1, 5), random_table(2, 8), random_table(3, 2)])
     assert len(whole) == 15
-    want = np.concatenate([made(s, n).column("loss") for s, n in ((1, 5), (2, 8), (3, 2))])
+    want = np.concatenate([random_table(s, n).column("loss") for s, n in ((1, 5), (2, 8), (3, 2))])
     np.testing.assert_array_equal(whole.column("loss"), want)
 
 
@@ -88,12 +88,12 @@ def test_concat_keeps_the_order():
 )
 def test_concat_refuses_other_runs_and_names_the_difference(changed, message):
     with pytest.raises(ValueError, match=message):
-        ScoreTable.concat([made(), made(), made(**changed)])
+        ScoreTable.concat([random_table(), random_table(), random_table(**changed)])
 
 
 def test_concat_refuses_other_columns():
     with pytest.raises(ValueError, match="different columns"):
-        ScoreTable.concat([made(), made(sub_models=0)])
+        ScoreTable.concat([random_table(), random_table(sub_models=0)])
     with pytest.raises(ValueError, match="at least one"):
         ScoreTable.concat([])
 
@@ -107,23 +107,23 @@ def test_what_is_no_score_table(tmp_path):
     pq.write_table(pa.table({"id": [1], "score": [0.5]}), path)
     with pytest.raises(ValueError, match=r"x\.parquet.*column detail, label.*it has id, score"):
         ScoreTable.read(path)
-    pq.write_table(made().table.replace_schema_metadata(None), path)
+    pq.write_table(random_table().table.replace_schema_metadata(None), path)
     with pytest.raises(ValueError, match="no lc_engine metadata"):
         ScoreTable.read(path)
     path.write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"x\.parquet cannot be read"):
         ScoreTable.read(path)
-    later = made().table.replace_schema_metadata({b"lc_engine": b'{"version": 99}'})
+    later = random_table().table.replace_schema_metadata({b"lc_engine": b'{"version": 99}'})
     with pytest.raises(ValueError, match="version 99"):
         ScoreTable(later)
     with pytest.raises(ValueError, match="no column 'score'; it has id, label"):
-        made().column("score")
+        random_table().column("score")
 
 
 def test_a_folder_with_parts_missing_is_not_finished(tmp_path):
     for index in (0, 2):
-        made(index).write(tmp_path / f"part-{index:05d}-of-00003.parquet")
+        random_table(index).write(tmp_path / f"part-{index:05d}-of-00003.parquet")
     with pytest.raises(ValueError, match="2 of 3 parts"):
         ScoreTable.read(tmp_path)
-    made(1).write(tmp_path / "part-00001-of-00003.parquet")
+    random_table(1).write(tmp_path / "part-00001-of-00003.parquet")
     assert len(ScoreTable.read(tmp_path)) == 60

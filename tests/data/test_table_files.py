@@ -4,13 +4,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from helpers.score_tables import made
+from helpers.score_tables import random_table
 from lc_engine.data.table import ScoreTable
 from lc_engine.data.table_files import TableFiles
 
 
 def write_parts(folder, sizes):
-    parts = [made(seed, rows) for seed, rows in enumerate(sizes)]
+    parts = [random_table(seed, rows) for seed, rows in enumerate(sizes)]
     paths = [folder / f"part-{i:05d}-of-{len(sizes):05d}.parquet" for i in range(len(sizes))]
     for part, path in zip(parts, paths, strict=True):
         part.write(path)
@@ -59,9 +59,9 @@ def test_a_table_that_is_used_whole_is_read_once(tmp_path):
 
 
 def test_parts_of_different_runs_are_refused(tmp_path):
-    made(0).write(tmp_path / "a.parquet")
-    made(0, model_digest="m2").write(tmp_path / "b.parquet")
-    made(0, sub_models=0).write(tmp_path / "c.parquet")
+    random_table(0).write(tmp_path / "a.parquet")
+    random_table(0, model_digest="m2").write(tmp_path / "b.parquet")
+    random_table(0, sub_models=0).write(tmp_path / "c.parquet")
     with pytest.raises(ValueError, match="model_digest: 'm1' -> 'm2'"):
         TableFiles([tmp_path / "a.parquet", tmp_path / "b.parquet"])
     with pytest.raises(ValueError, match="different runs: columns"):

@@ -1,4 +1,4 @@
-"""Score tables with random numbers."""
+"""Random score tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METADATA = {
 }
 
 
-def made(seed=0, rows=20, sub_models=3, strings=False, **changed):
+def random_table(seed=0, rows=20, sub_models=3, strings=False, **changed):
     rng = np.random.default_rng(seed)
     ids = np.arange(rows)
     status = ["unreadable" if i % 7 == 1 else "ok" for i in range(rows)]
