@@ -1,4 +1,4 @@
-"""Masking: which weights of a model are masked, and the threshold that each capacity means.
+"""Masking: which weights of a model are masked, and the threshold of each capacity.
 
 A weight lives in sub-model k while its saliency s ≥ t_k. Saliency is |w|, a random number drawn by
 the weight's index, or a given tensor; the masks of a path are nested by construction.
@@ -35,7 +35,7 @@ _ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_pro
 
 @dataclass(frozen=True, eq=False)
 class Masking:
-    """How sub-models come from a model. Biases, norm layers and embeddings are never masked.
+    """How a model is masked. Biases, norm layers and embeddings never are.
 
     Attributes:
         kind: "magnitude" (s = |w|), "random" (s = u, a Philox number in [0, 1) per weight),
@@ -96,14 +96,14 @@ class Masking:
             )
 
     def find(self, model: nn.Module, head: str | None) -> dict[str, nn.Parameter]:
-        """Find the weights to mask, by parameter name, in the order of the modules.
+        """Return the weights to mask, by parameter name, in the order of the modules.
 
         Args:
             model: any module; it is not changed.
             head: name of the classifier module ("" for the model itself), None if it has none.
 
         Raises:
-            ValueError: no weight to mask; a weight that is quantised, not of floating point,
+            ValueError: no weight to mask; a weight that is quantized, not of floating point,
                 computed by a parametrisation, not initialised, or shared with a parameter that
                 is not masked; or weights on several devices.
         """
@@ -111,7 +111,7 @@ class Masking:
         names: dict[int, str] = {}
         owners: set[int] = set()
         for name, module in model.named_modules():
-            _refuse_quantised(name, module)
+            _refuse_quantized(name, module)
             attributes = _weight_names(module)
             if attributes and self._chooses(name, module, head):
                 owners.add(id(module))
@@ -150,7 +150,7 @@ class Masking:
         )
 
     def thresholds(self, weights: Mapping[str, Tensor], path: LearningPath) -> Tensor:
-        """Compute t_k of each weight tensor: (K, T) float64 on the host, ascending over k.
+        """Return t_k of each weight tensor: (K, T) float64 on the host, ascending over k.
 
         Sub-model k keeps s ≥ t_k: the `path.keep_counts` most salient, and all that tie with the
         last of them. +inf where it keeps none.
@@ -174,7 +174,7 @@ class Masking:
         return torch.from_numpy(np.stack(rows, axis=1))
 
     def _scores(self, weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Give the saliencies in the dtype in which the operators compare them."""
+        """Yield the saliencies in the dtype in which the operators compare them."""
         dtypes = {name: contract.compute_dtype(weight.dtype) for name, weight in weights.items()}
         if self.saliency is None:
             for name, weight in weights.items():
@@ -226,7 +226,7 @@ class Masking:
 
 
 def _weight_names(module: nn.Module) -> list[str]:
-    """Name the attributes of a module that hold convolution or linear weights."""
+    """Return the names of a module's attributes that hold convolution or linear weights."""
     if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
         return ["weight"]
     if isinstance(module, nn.MultiheadAttention):
@@ -234,12 +234,12 @@ def _weight_names(module: nn.Module) -> list[str]:
     return []
 
 
-def _refuse_quantised(name: str, module: nn.Module) -> None:
-    # Matched by package, because none of these can be told from its weight alone.
+def _refuse_quantized(name: str, module: nn.Module) -> None:
+    # Matched by package: these cannot be recognized by their weight.
     if ".quantized" in type(module).__module__:
         raise ValueError(
-            f'module "{name}" is quantised ({type(module).__name__}): masks need floating-point '
-            "weights; score the model before it is quantised"
+            f'module "{name}" is quantized ({type(module).__name__}): masks need floating-point '
+            "weights; score the model before it is quantized"
         )
 
 
@@ -262,7 +262,7 @@ def _checked_parameter(name: str, module: nn.Module, attribute: str) -> nn.Param
     if type(parameter) is not nn.Parameter or not parameter.is_floating_point():
         raise ValueError(
             f'weight "{name}" is a {type(parameter).__name__} of {parameter.dtype}: masks need '
-            "plain floating-point weights; score the model before it is quantised or sharded"
+            "plain floating-point weights; score the model before it is quantized or sharded"
         )
     if parameter.is_inference():
         raise ValueError(
@@ -288,7 +288,7 @@ def _refuse_tied(model: nn.Module, masked: Mapping[int, str], owners: set[int]) 
 
 
 def _host(name: str, score: Tensor) -> np.ndarray:
-    """Flatten a saliency to the host."""
+    """Return a saliency on the host, flat."""
     values = score.cpu().reshape(-1).numpy()
     if np.isnan(values).any():
         raise ValueError(f'the saliency of "{name}" holds NaN: is the checkpoint damaged?')
@@ -296,7 +296,7 @@ def _host(name: str, score: Tensor) -> np.ndarray:
 
 
 def _quantiles(scores: np.ndarray, counts: list[int]) -> np.ndarray:
-    """Find, per count n, the n-th largest score: the threshold that keeps n of them."""
+    """Return, per count n, the n-th largest score: the threshold that keeps n of them."""
     ranks = sorted({scores.size - n for n in counts if n > 0})
     ordered = np.partition(scores, ranks) if ranks else scores
     return np.array(

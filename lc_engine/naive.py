@@ -1,13 +1,12 @@
-"""The plain ways to compute learning complexity: what the engine is measured against.
+"""Naive loops for learning complexity: the baselines of every benchmark.
 
 Plain torch in float32: a forward per sub-model, masks made by comparing and copying, nothing shared
-that the loop itself does not share. Two ways to score with class prototypes, and one for a linear
-head:
+between sub-models. Two loops for class prototypes and two for a linear head:
 
     prototype_loop      reads and decodes the data once, then runs one masked model after the other
     released_way        follows the code released with arXiv 2402.05356 v2 (`score-wot.py`): reads
                         and decodes the data anew for every sub-model, which `torch.nn.utils.prune`
-                        makes out of the one before
+                        derives from the one before
     linear_loop         masks a linear head K times and multiplies K times
     released_linear     a linear head in the order of work of the released code
 
@@ -46,26 +45,26 @@ if TYPE_CHECKING:
 
 
 def inverse_distance(features: Tensor, prototypes: Tensor) -> Tensor:
-    """Give 1 / ‖z − μ‖₂ (N, C), the logit of the released code, from exact differences."""
+    """Return 1 / ‖z − μ‖₂ (N, C), the logit of the released code, from exact differences."""
     distances = torch.cdist(features, prototypes, compute_mode="donot_use_mm_for_euclid_dist")
     return distances.clamp_min(MIN_DISTANCE).reciprocal()
 
 
 def cosine(features: Tensor, prototypes: Tensor) -> Tensor:
-    """Give the cosine similarities (N, C)."""
+    """Return the cosine similarities (N, C)."""
     return F.normalize(features) @ F.normalize(prototypes).T
 
 
 def feature_extractor(model: nn.Module) -> nn.Module:
-    """Copy a model without its classifier, in evaluation mode: it returns the features (N, D).
+    """Return a copy of a model without its classifier, in evaluation mode, with features (N, D).
 
     Raises:
-        ValueError: the model is nothing but a classifier.
+        ValueError: the model is only a classifier.
     """
     copied = copy.deepcopy(model).eval()
     name = find_classifier(copied)
     if name == "":
-        raise ValueError("model is a classifier and nothing else: use linear_loop")
+        raise ValueError("model is only a classifier: use linear_loop")
     if name is not None:
         copied.set_submodule(name, nn.Identity())
     return copied
@@ -107,11 +106,11 @@ def masked_passes(
     similarity: Similarity = inverse_distance,
     temperature: float = 1.0,
 ) -> PathScores:
-    """Do what `prototype_loop` does with the module itself, whose weights are put back at the end.
+    """Score as `prototype_loop` does, in the module itself; its weights are restored at the end.
 
     Args:
         extractor: its weights are masked in place.
-        features: runs it, or what was compiled or rounded from it.
+        features: runs it, or a compiled or rounded version of it.
         read: called once.
         path: the capacities.
         similarity: the logits before the temperature.
@@ -119,7 +118,7 @@ def masked_passes(
     """
     batches = list(read())
     labels = torch.cat([targets for _, targets in batches])
-    judge = _Judge(features(batches), labels, similarity, temperature)
+    prototypes = _Prototypes(features(batches), labels, similarity, temperature)
     weights = [module.weight.detach() for module in _maskable(extractor)]
     pristine = [weight.clone() for weight in weights]
     ordered = torch.cat([weight.abs().flatten() for weight in pristine]).sort().values
@@ -128,7 +127,7 @@ def masked_passes(
         threshold = ordered[len(ordered) - count] if count else torch.inf
         for weight, whole in zip(weights, pristine, strict=True):
             weight.copy_(torch.where(whole.abs() >= threshold, whole, 0))
-        log_probs.append(judge.log_prob(features(batches)))
+        log_probs.append(prototypes.log_prob(features(batches)))
     for weight, whole in zip(weights, pristine, strict=True):
         weight.copy_(whole)
     return _mean_over(path, log_probs)
@@ -152,7 +151,7 @@ def released_way(
     left = sum(module.weight.numel() for module, _ in parameters)
     labels = torch.cat([targets for _, targets in read()])
     features = _features(extractor, read())
-    judge = _Judge(features, labels, similarity, temperature)
+    prototypes = _Prototypes(features, labels, similarity, temperature)
     log_probs = []
     for count in path.keep_counts(left):
         if count < left:
@@ -161,14 +160,14 @@ def released_way(
             )
             left = count
             features = _features(extractor, read())
-        log_probs.append(judge.log_prob(features))
+        log_probs.append(prototypes.log_prob(features))
     return _mean_over(path, log_probs)
 
 
 def masked_log_prob(
     features: Tensor, weight: Tensor, threshold: Tensor, bias: Tensor | None, labels: Tensor
 ) -> Tensor:
-    """Give log p (N,) of one sub-model of a linear head: mask, multiply, log-softmax."""
+    """Return log p (N,) of one sub-model of a linear head: mask, multiply, log-softmax."""
     masked = torch.where(weight.abs() >= threshold, weight, 0)
     return -F.cross_entropy(F.linear(features, masked, bias), labels, reduction="none")
 
@@ -234,8 +233,8 @@ def _features(extractor: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) ->
         return torch.cat([extractor(inputs) for inputs, _ in batches])
 
 
-class _Judge:
-    """Knows the class means of the unmasked model's features (N, D) and the labels (N,)."""
+class _Prototypes:
+    """The class means of the unmasked model's features (N, D), and the labels (N,)."""
 
     def __init__(
         self, full: Tensor, labels: Tensor, similarity: Similarity, temperature: float
@@ -246,7 +245,7 @@ class _Judge:
         self.temperature = temperature
 
     def log_prob(self, features: Tensor) -> Tensor:
-        """Give log p (N,) of one sub-model, from its features (N, D)."""
+        """Return log p (N,) of one sub-model, from its features (N, D)."""
         logits = self.similarity(features, self.prototypes) / self.temperature
         return -F.cross_entropy(logits, self.own, reduction="none")
 

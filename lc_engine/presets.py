@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def dlc2025(model: nn.Module, *, parity: bool = False, **more: Any) -> Scorer:
-    """Score as version 2 does; its score is the column `loss` (high = hard).
+    """Return the scorer of version 2; its score is the column `loss` (high = hard).
 
     Prototypes with the inverse distance as logit, under 50 global magnitude masks that each take
     2 % of what is left: of the convolutions, or of the linear layers outside the head where the
@@ -29,9 +29,9 @@ def dlc2025(model: nn.Module, *, parity: bool = False, **more: Any) -> Scorer:
 
     Args:
         model: with its classifier.
-        parity: whether to do as the released code does where that changes numbers: a
+        parity: whether to follow the released code where that changes numbers: a
             transformer's tokens (N, T, D) are averaged to one number per sample. (That code also
-            scores randomly augmented pictures; give such data if you want that too.)
+            scores randomly augmented images; pass such data to do so too.)
         more: further arguments of `Scorer`.
 
     Raises:
@@ -51,14 +51,14 @@ def dlc2025(model: nn.Module, *, parity: bool = False, **more: Any) -> Scorer:
 
 
 def lc2024(model: nn.Module, *, neighbours: int = 10, **more: Any) -> Scorer:
-    """Score as version 1 does on pictures; its score is the column `lc` (high = easy).
+    """Return the scorer of version 1 for images; its score is the column `lc` (high = easy).
 
     The network cut off after each of its blocks; the share of the label among the nearest
     neighbours of the pooled features there, weighted by 1/distance.
 
     Args:
         model: with its classifier.
-        neighbours: that count; the paper does not say how many it took.
+        neighbours: number that counts; the paper does not say how many it used.
         more: further arguments of `Scorer`, such as `masking=Exits(("layer1", …))`.
     """
     settings: dict[str, Any] = {"head": "knn", "masking": Exits(), "neighbours": neighbours}
@@ -66,7 +66,7 @@ def lc2024(model: nn.Module, *, neighbours: int = 10, **more: Any) -> Scorer:
 
 
 def _is_transformer(model: nn.Module) -> bool:
-    """Tell a network of attention blocks from one of convolutions by where its weights are."""
+    """Return whether most weights are linear and there are layer norms, as in a transformer."""
     linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
     convolution = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d))
     norms = any(isinstance(m, nn.LayerNorm) for m in model.modules())
@@ -78,7 +78,7 @@ def _linear_layers(name: str, module: nn.Module) -> bool:
 
 
 class _OneNumber(nn.Module):
-    """A transformer whose tokens are averaged to one number, as the released code has it."""
+    """A transformer whose tokens are averaged to one number, as in the released code."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

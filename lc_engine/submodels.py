@@ -65,7 +65,7 @@ class Family:
 
 
 class Submodels:
-    """The sub-models of a module, one at a time, in the module itself.
+    """The masked sub-models of a module, one at a time, in the module itself.
 
         with Submodels(model, path) as submodels:
             for k in range(len(path)):
@@ -73,8 +73,8 @@ class Submodels:
                 outputs = model(inputs)
 
     Inside the context the module is in evaluation mode. Its weights, buffers and training flags
-    are afterwards what they were, bit for bit, whatever ends the context. What it costs is one
-    copy of the masked weights.
+    are restored bit for bit, whatever ends the context. It holds one copy of the masked
+    weights.
 
     Args:
         model: the module; its weights are written in place.
@@ -115,11 +115,11 @@ class Submodels:
     def __enter__(self) -> Submodels:
         if self._state is not None:
             raise RuntimeError("this Submodels is in use already: one `with` at a time")
-        # .data has no version counter: a backward pass that is pending elsewhere stays valid, as
-        # it may once the weights are back.
+        # .data has no version counter: a pending backward pass stays valid, as it is once the
+        # weights are restored.
         self._live = [parameter.data for parameter in self.weights.values()]
         self._pristine = [live.clone(memory_format=torch.contiguous_format) for live in self._live]
-        # The operator wants contiguous tensors; a weight in another layout is staged.
+        # The operator takes contiguous tensors; a weight in another layout is staged.
         self._target = [
             live if live.is_contiguous() else torch.empty_like(whole)
             for live, whole in zip(self._live, self._pristine, strict=True)
@@ -143,7 +143,7 @@ class Submodels:
             raise RuntimeError("at() works inside `with Submodels(...)` only")
         if not 0 <= k < len(self.path):
             raise ValueError(f"k must lie in [0, {len(self.path)}), got {k}")
-        # A forward that writes to a buffer must not let one sub-model see the one before.
+        # What a forward writes to a buffer must not reach the next sub-model.
         self._state.put_back_buffers()
         ops.apply_thresholds(
             self._pristine, self._target, self.thresholds[k].tolist(), self._saliency

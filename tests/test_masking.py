@@ -190,7 +190,7 @@ def test_a_weight_that_masked_layers_share_counts_once():
 def test_weights_that_cannot_be_masked_are_named():
     model = network()
     model[3].weight = nn.Parameter(torch.ones(7, 5, dtype=torch.int8), requires_grad=False)
-    with pytest.raises(ValueError, match=r'"3.weight" is a Parameter of torch.int8.*quantised'):
+    with pytest.raises(ValueError, match=r'"3.weight" is a Parameter of torch.int8.*quantized'):
         Masking().find(model, "4")
 
     model = network()
@@ -219,7 +219,7 @@ def test_weights_that_cannot_be_masked_are_named():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = torch.ao.quantization.quantize_dynamic(network(), {nn.Linear}, torch.qint8)
-    with pytest.raises(ValueError, match='module "3" is quantised'):
+    with pytest.raises(ValueError, match='module "3" is quantized'):
         Masking().find(model, "4")
 
 

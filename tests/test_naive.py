@@ -85,7 +85,7 @@ def test_the_model_stays_as_it_was():
 def test_the_extractor_gives_what_the_classifier_gets():
     model, (inputs, _) = SmallNet(1).eval(), data(1)
     torch.testing.assert_close(naive.feature_extractor(model)(inputs), model.body(inputs))
-    with pytest.raises(ValueError, match="nothing else: use linear_loop"):
+    with pytest.raises(ValueError, match="only a classifier: use linear_loop"):
         naive.feature_extractor(nn.Linear(3, 2))
 
 

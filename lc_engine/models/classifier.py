@@ -1,7 +1,7 @@
-"""The classifier of a model: where it is, what goes into it (features) and what comes out (logits).
+"""The classifier of a model: its name, its input (features) and its output (logits).
 
-Nothing of the model's own code is used but its forward, so that timm, torchvision, Hugging Face
-and a user's own models are alike: the features are the input of the classifier module, pooled as
+Only the model's forward is used, so that timm, torchvision, Hugging Face and a user's own models
+are treated alike: the features are the input of the classifier module, pooled as
 the architecture pools them.
 """
 
@@ -18,13 +18,13 @@ AUTO: Final = "auto"
 
 
 def find_classifier(model: nn.Module, classifier: str | None = AUTO) -> str | None:
-    """Name the classifier module of a model.
+    """Return the name of a model's classifier module.
 
     Args:
         model: any module.
         classifier: a module's name; None where the model's output are its features; or "auto":
-            what timm's `get_classifier` gives, none for a base model of Hugging Face, else the
-            last Linear module, else none.
+            the module that timm's `get_classifier` returns, none for a base model of Hugging
+            Face, else the last Linear module, else none.
 
     Returns:
         The name ("" is the model itself), or None where there is no classifier.
@@ -56,7 +56,7 @@ def find_classifier(model: nn.Module, classifier: str | None = AUTO) -> str | No
             if module is found:
                 return name
     if getattr(model, "base_model", None) is model:
-        return None  # how Hugging Face's models without a head of their own are told
+        return None  # a model of Hugging Face without a head
     names = _linear_names(model)
     return names[-1] if names else None
 
@@ -66,7 +66,7 @@ def _linear_names(model: nn.Module) -> list[str]:
 
 
 class Tap:
-    """Runs a model on a batch and catches what goes into its classifier and what comes out.
+    """Runs a model on a batch and captures the input and the output of its classifier.
 
     Args:
         model: any module whose forward takes one tensor.
@@ -105,7 +105,7 @@ class Tap:
         return module
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Run the model and return what its classifier gets, or its output if it has none.
+        """Run the model and return the input of its classifier, or its output if it has none.
 
         Args:
             inputs: (N, …) a batch on the model's device.
@@ -127,44 +127,44 @@ class Tap:
                     f"{tuple(inputs.shape)}"
                 )
             return inputs
-        return self.pool(self._catch(inputs)[0], len(inputs), f'input of "{self.name}"')
+        return self.pool(self._capture(inputs)[0], len(inputs), f'input of "{self.name}"')
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Run the model and return what its classifier gives, (N, C).
+        """Run the model and return the output of its classifier, (N, C).
 
         Raises:
             ValueError: see `features`; or the model has no classifier.
         """
         if self.name is None:
-            raise ValueError(f"{type(self.model).__name__} has no classifier that gives logits")
-        return self.pool(self._catch(inputs)[1], len(inputs), f'output of "{self.name}"')
+            raise ValueError(f"{type(self.model).__name__} has no classifier that returns logits")
+        return self.pool(self._capture(inputs)[1], len(inputs), f'output of "{self.name}"')
 
-    def _catch(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        caught: list[tuple[Tensor, Tensor]] = []
+    def _capture(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        captured: list[tuple[Tensor, Tensor]] = []
 
-        def catch(_: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-            caught.append(((*args, *kwargs.values())[0], first_tensor(output)))
+        def capture(_: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+            captured.append(((*args, *kwargs.values())[0], first_tensor(output)))
 
         handle = self.model.get_submodule(self.name or "").register_forward_hook(
-            catch, with_kwargs=True
+            capture, with_kwargs=True
         )
         try:
             output = first_tensor(self.run(inputs))
         finally:
             handle.remove()
-        if len(caught) != 1:
+        if len(captured) != 1:
             raise ValueError(
-                f'the classifier "{self.name}" ran {len(caught)} times in one forward: name the '
+                f'the classifier "{self.name}" ran {len(captured)} times in one forward: name the '
                 "module that runs once with classifier="
             )
-        if self._guessed and caught[0][1].shape != output.shape:
+        if self._guessed and captured[0][1].shape != output.shape:
             raise ValueError(
-                f'"{self.name}" was taken for the classifier, but it gives '
-                f"{tuple(caught[0][1].shape)} and the model {tuple(output.shape)}: name the "
+                f'"{self.name}" was taken for the classifier, but it returns '
+                f"{tuple(captured[0][1].shape)} and the model {tuple(output.shape)}: name the "
                 "classifier with classifier=, or give classifier=None if the model's output are "
                 "its features"
             )
-        return caught[0]
+        return captured[0]
 
     def run(self, inputs: Tensor) -> Any:
         """Run the whole model.

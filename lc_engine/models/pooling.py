@@ -1,4 +1,4 @@
-"""Pooling: from what a module gives to one vector per sample, as its architecture pools.
+"""Pooling: one vector per sample from a module's output, as its architecture pools.
 
 | output | vector |
 |---|---|
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 
 class Pooling:
-    """How a model's outputs and inner outputs become vectors.
+    """Pools a model's output, or that of a module inside it, to one vector per sample.
 
     Args:
         model: timm's attributes `global_pool`, `num_prefix_tokens` and `output_fmt` are followed
-            where there are any, Hugging Face's `pooler_output` too; else a class token is one that
-            a parameter named "cls_token" or "class_token" stands for.
+            where there are any, Hugging Face's `pooler_output` too; otherwise a model has a class
+            token if it has a parameter named "cls_token" or "class_token".
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -41,12 +41,12 @@ class Pooling:
         self._channels_last = str(getattr(form, "value", form)) == "NHWC"
 
     def __call__(self, output: Any, samples: int, what: str) -> Tensor:
-        """Pool what a module gave.
+        """Pool the output of a module.
 
         Args:
             output: a tensor, or an output object of Hugging Face.
             samples: N.
-            what: its name in an error.
+            what: its name in error messages.
 
         Returns:
             (N, D).
@@ -73,7 +73,7 @@ class Pooling:
 
 
 def first_tensor(output: Any) -> Tensor:
-    """Take the tensor of a module's output.
+    """Return the tensor of a module's output.
 
     Raises:
         ValueError: there is none.

@@ -11,19 +11,19 @@ from lc_engine.data.sparse_texts import SparseTexts
 def test_it_reads_as_the_list_it_stands_for(seed):
     rng = random.Random(seed)
     texts = rng.choices(["ok", "bad", "worse"], [8, 1, 1], k=rng.randrange(1, 30))
-    texts_of_rows = SparseTexts.of(texts, "ok")
-    assert list(texts_of_rows) == texts == texts_of_rows[:]
-    assert texts_of_rows == texts
-    assert texts_of_rows != [*texts, "ok"]
-    assert texts_of_rows[-1] == texts[-1]
-    assert texts_of_rows[1:7:2] == texts[1:7:2]
-    assert texts_of_rows.count("ok") == texts.count("ok")
-    assert set(texts_of_rows.others) == {i for i, text in enumerate(texts) if text != "ok"}
+    sparse = SparseTexts.of(texts, "ok")
+    assert list(sparse) == texts == sparse[:]
+    assert sparse == texts
+    assert sparse != [*texts, "ok"]
+    assert sparse[-1] == texts[-1]
+    assert sparse[1:7:2] == texts[1:7:2]
+    assert sparse.count("ok") == texts.count("ok")
+    assert set(sparse.others) == {i for i, text in enumerate(texts) if text != "ok"}
     for _ in range(10):
-        place, text = rng.randrange(-len(texts), len(texts)), rng.choice(["ok", "bad"])
-        texts_of_rows[place] = texts[place] = text
-    assert list(texts_of_rows) == texts
-    joined = SparseTexts.concat([texts_of_rows, texts, SparseTexts(3, "ok")], "ok")
+        index, text = rng.randrange(-len(texts), len(texts)), rng.choice(["ok", "bad"])
+        sparse[index] = texts[index] = text
+    assert list(sparse) == texts
+    joined = SparseTexts.concat([sparse, texts, SparseTexts(3, "ok")], "ok")
     assert list(joined) == [*texts, *texts, "ok", "ok", "ok"]
 
 
@@ -35,9 +35,9 @@ def test_a_copy_is_its_own():
     assert list(SparseTexts.of(first, "bad")) == list(first)
 
 
-def test_places_outside_are_refused():
-    texts_of_rows = SparseTexts(2, "ok")
+def test_indices_outside_are_refused():
+    sparse = SparseTexts(2, "ok")
     with pytest.raises(IndexError):
-        texts_of_rows[2]
+        sparse[2]
     with pytest.raises(IndexError):
-        texts_of_rows[-3] = "bad"
+        sparse[-3] = "bad"
