@@ -20,8 +20,8 @@ def test_every_block_is_an_exit(models):
     assert len(lite0) == 16
 
 
-def test_features_are_the_pooled_outputs_of_the_blocks(models, pictures):
-    model, inputs = models["resnet18"], pictures[0][:3]
+def test_features_are_the_pooled_outputs_of_the_blocks(models, images):
+    model, inputs = models["resnet18"], images[0][:3]
     scorer = lc.Scorer(model, masking=Exits(("layer1", "layer2", "layer4")))
     with torch.inference_mode():
         views = scorer._views(inputs)
@@ -46,8 +46,8 @@ def test_tokens_are_pooled_as_the_model_pools_them():
 
 
 @pytest.mark.parametrize("head", ["prototype", "knn"])
-def test_exits_score_a_data_set(head, models, pictures, tmp_path):
-    inputs = torch.cat([pictures[0], pictures[0].flip(3)])
+def test_exits_score_a_data_set(head, models, images, tmp_path):
+    inputs = torch.cat([images[0], images[0].flip(3)])
     labels = torch.arange(20).repeat(2) % 4
     scorer = lc.Scorer(models["resnet18"], head=head, masking=Exits(("layer1", "layer3")))
     table = lc.score(scorer, (inputs, labels), tmp_path / "scores", return_path=True)

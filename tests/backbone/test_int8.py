@@ -133,8 +133,8 @@ def test_dropout_between_the_layers_of_an_mlp(plans) -> None:
 
 
 @needs_core
-def test_real_images_rank_as_in_float32(lite0, pictures) -> None:
-    x, labels = pictures
+def test_real_images_rank_as_in_float32(lite0, images) -> None:
+    x, labels = images
     losses = {}
     for dtype in ("float32", "int8"):
         scorer = lc.Scorer(lite0, path=lc.LearningPath.explicit([1.0, 0.9, 0.8]), head="linear")

@@ -38,8 +38,8 @@ def copy_features(model, inputs, masking, dtype=torch.float32):
 
 @pytest.mark.parametrize("name", ["lite0", "resnet18"])
 @pytest.mark.parametrize("kind", ["magnitude", "random"])
-def test_the_copy_returns_the_features_of_the_model(models, pictures, name, kind):
-    model, inputs = models[name], pictures[0][:5]
+def test_the_copy_returns_the_features_of_the_model(models, images, name, kind):
+    model, inputs = models[name], images[0][:5]
     before = state(model)
     want = submodel_features(model, inputs, Masking(kind))
     found = copy_features(model, inputs, Masking(kind))

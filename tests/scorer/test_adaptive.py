@@ -91,8 +91,8 @@ def test_a_row_gets_the_points_that_its_tolerance_takes(head, tol):
         lc.Scorer(Network(), path=LearningPath.gauss(), tol=tol)
 
 
-def test_calibration_measures_the_model(lite0, pictures):
-    inputs, labels = pictures[0], torch.arange(20) % 2
+def test_calibration_measures_the_model(lite0, images):
+    inputs, labels = images[0], torch.arange(20) % 2
     scorer = lc.Scorer(lite0, temperature=0.01)
     path = LearningPath.calibrated(scorer, (inputs, labels), K=3, samples=12)
     assert path.name == "calibrated"
@@ -105,8 +105,8 @@ def test_calibration_measures_the_model(lite0, pictures):
         LearningPath.calibrated(lc.Scorer(lite0, masking=Exits()), (inputs, labels))
 
 
-def test_auto_dtype_is_settled_once_for_a_run(lite0, pictures, tmp_path, monkeypatch):
-    data = (pictures[0], torch.arange(20) % 2)
+def test_auto_dtype_is_settled_once_for_a_run(lite0, images, tmp_path, monkeypatch):
+    data = (images[0], torch.arange(20) % 2)
     scorer = lc.Scorer(lite0, dtype="auto", path=LearningPath.explicit([1.0, 0.9]))
     table = lc.score(scorer, data, tmp_path / "scores", shard_rows=8)
     chosen = table.metadata["dtype"]
@@ -143,8 +143,8 @@ def test_a_scorer_is_not_changed_by_scoring(head, monkeypatch):
     assert not torch.equal(scorer.score_batch((x, y)).lc, found[0])
 
 
-def test_bfloat16_ranks_as_float32(lite0, pictures):
-    inputs = torch.cat([pictures[0], pictures[0].flip(3), pictures[0].roll(8, 2)])
+def test_bfloat16_ranks_as_float32(lite0, images):
+    inputs = torch.cat([images[0], images[0].flip(3), images[0].roll(8, 2)])
     labels = (torch.arange(20) % 4).repeat(3)
     lcs = []
     for dtype in ("float32", "bfloat16"):

@@ -12,7 +12,7 @@ from torch import nn
 import lc_engine as lc
 from helpers.networks import Memory, Network, data, state
 from helpers.plain_loop import PlainLoop
-from helpers.realdata import picture_files
+from helpers.realdata import image_files
 from lc_engine.heads.prototype import Prototypes
 from lc_engine.models.load import ModelSpec
 
@@ -39,10 +39,10 @@ def random_saliency(shapes: tuple[tuple[str, torch.Size], ...]) -> dict[str, tor
 )
 @pytest.mark.parametrize("kind", ["magnitude", "random", "given"])
 @pytest.mark.parametrize("scope", ["global", "layer"])
-def test_scores_are_those_of_a_plain_loop(models, pictures, name, head, which, kind, scope):
+def test_scores_are_those_of_a_plain_loop(models, images, name, head, which, kind, scope):
     model, classifier = models[name], CLASSIFIERS[name]
-    inputs = pictures[0][:5]
-    labels = pictures[1][:5] if head == "linear" else torch.tensor([4, 9, 4, 4, 9])
+    inputs = images[0][:5]
+    labels = images[1][:5] if head == "linear" else torch.tensor([4, 9, 4, 4, 9])
     loop = PlainLoop(model, classifier)
     saliency = None
     if kind == "given":
@@ -86,12 +86,12 @@ def test_scores_are_those_of_a_plain_loop(models, pictures, name, head, which, k
 
 
 @pytest.mark.parametrize("head", ["prototype", "linear"])
-def test_a_row_has_its_score_whatever_the_batch(lite0, pictures, head):
+def test_a_row_has_its_score_whatever_the_batch(lite0, images, head):
     """To 1e-5, not bit for bit: convolutions and matrix products choose their kernels by shape,
     these add in another order, and logits of size 10 to 20 carry a rounding of 1e-6 each."""
     generator = torch.Generator().manual_seed(0)
-    base = torch.cat([pictures[0], pictures[0].flip(3), pictures[0].flip(2), pictures[0][:4] * 0.5])
-    labels = pictures[1].repeat(4)[:64]
+    base = torch.cat([images[0], images[0].flip(3), images[0].flip(2), images[0][:4] * 0.5])
+    labels = images[1].repeat(4)[:64]
     path = lc.LearningPath.explicit([0.95, 0.8])
     scorer = lc.Scorer(lite0, head=head, path=path).fit(Memory(base, labels))
     whole = scorer.score_batch((base, labels))
@@ -116,15 +116,15 @@ def test_masked_heads_give_the_same_bits_in_any_batch(size):
     torch.testing.assert_close(torch.cat([p.lc for p in parts]), whole.lc[order], rtol=0, atol=1e-6)
 
 
-def test_real_pictures_in_a_folder_end_to_end(tmp_path):
-    for name, content, label in picture_files():
-        folder = tmp_path / "pictures" / f"class{label % 3}"
+def test_real_images_in_a_folder_end_to_end(tmp_path):
+    for name, content, label in image_files():
+        folder = tmp_path / "images" / f"class{label % 3}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    broken = tmp_path / "pictures" / "class0" / "broken.jpg"
-    broken.write_bytes(picture_files()[0][1][:3000])
+    broken = tmp_path / "images" / "class0" / "broken.jpg"
+    broken.write_bytes(image_files()[0][1][:3000])
     scorer = lc.Scorer(ModelSpec("efficientnet-lite0", image_size=64), path=PATHS["gauss"])
-    table = lc.score(scorer, tmp_path / "pictures", tmp_path / "scores", batch_size=8)
+    table = lc.score(scorer, tmp_path / "images", tmp_path / "scores", batch_size=8)
     status = dict(zip(table.column("id").tolist(), table.column("status").tolist(), strict=True))
     assert len(table) == 21
     assert status.pop("class0/broken.jpg") == "unreadable"
@@ -339,7 +339,7 @@ def test_a_scorer_pickles_by_its_configuration(head, tmp_path):
     x, y = data()
     checkpoint = tmp_path / "weights.pt"
     torch.save(Network(3).state_dict(), checkpoint)
-    spec = ModelSpec("test_submodels:Network", str(checkpoint))
+    spec = ModelSpec("helpers.networks:Network", str(checkpoint))
     scorer = lc.Scorer(spec, head=head, path=lc.LearningPath.gauss(2)).fit(Memory(x, y))
     content = pickle.dumps(scorer)
     assert len(content) < 4000

@@ -26,9 +26,9 @@ PATH = LearningPath.explicit([1.0, 0.8])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_compact_network_keeps_its_digits(lite0, pictures, dtype):
+def test_a_compact_network_keeps_its_digits(lite0, images, dtype):
     """With depthwise weights in bfloat16 too the largest error was 9 %, and it is 4.7 %."""
-    x = pictures[0][:32]
+    x = images[0][:32]
     with torch.inference_mode():
         copy = Prepared(lite0, AUTO, Masking(), PATH).views(x, dtype)
         found = copy.features(x, range(2)).float()

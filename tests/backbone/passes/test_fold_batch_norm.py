@@ -14,8 +14,8 @@ from lc_engine.backbone.passes import fold_batch_norm
 
 
 @pytest.mark.parametrize(("name", "norms"), [("lite0", 49), ("resnet18", 20)])
-def test_every_batch_norm_after_a_convolution_is_folded(models, pictures, name, norms):
-    model, inputs = copy.deepcopy(models[name]), pictures[0][:2]
+def test_every_batch_norm_after_a_convolution_is_folded(models, images, name, norms):
+    model, inputs = copy.deepcopy(models[name]), images[0][:2]
     with torch.no_grad():
         want = model(inputs)
         rewritten = ModelCopy(model, inputs)
