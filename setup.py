@@ -1,7 +1,13 @@
 """Build lc_engine._native: the kernels of csrc/ once per instruction set, chosen at run time."""
 
+import functools
+import os
 import platform
+import re
+import shutil
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pybind11.setup_helpers import Pybind11Extension
@@ -9,9 +15,11 @@ from setuptools import find_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, ExecError, PlatformError
 
+CSRC = Path("csrc")
 # Files that hold plain kernels: no Python, no allocation, no standard containers, so that no inline
 # function compiled for AVX-512 can be picked by the linker for the code that runs everywhere.
-KERNELS = sorted(str(path) for path in Path("csrc").glob("*/kernel.cpp"))
+KERNELS = sorted(CSRC.glob("*/kernel.cpp"))
+BINDINGS = sorted(set(CSRC.rglob("*.cpp")) - set(KERNELS))
 ISA_FLAGS: dict[str, list[str]] = {"baseline": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     if sys.platform == "win32":
@@ -29,20 +37,69 @@ else:
     OPTIMISE = ["-O3", "-fno-math-errno", "-ffp-contract=off", "-Wno-maybe-uninitialized"]
 
 
+class StraySymbolError(Exception):
+    """A kernel's object defines a symbol that the linker could share with another object's."""
+
+
+def check_symbols(listing: str, kernel: str, isa: str) -> None:
+    """Check that a kernel compiled for an instruction set keeps its code to itself.
+
+    A weak symbol compiled for AVX-512 could become the one copy that every processor runs.
+
+    Args:
+        listing: the symbols that the kernel's object defines, as `nm -C` prints them.
+        kernel: its source, for the error.
+        isa: the instruction set.
+
+    Raises:
+        StraySymbolError: naming a symbol that is weak or unique, or that is global and outside of
+            lc::<isa>; or there is no global symbol.
+    """
+    symbols = [line.split(maxsplit=2)[1:] for line in listing.splitlines()]
+    for kind, name in symbols:
+        if kind in "WVwvu":
+            raise StraySymbolError(f"{kernel} for {isa} has the weak symbol {name}")
+        if kind.isupper() and not name.startswith(f"lc::{isa}::"):
+            raise StraySymbolError(f"{kernel} for {isa} has {name} outside of lc::{isa}")
+    if not any(kind.isupper() for kind, _ in symbols):
+        raise StraySymbolError(f"{kernel} for {isa} has no global symbol")
+
+
+def symbols_of(compiled: str) -> str | None:
+    """Return what `nm` lists of an object, or None where there is no `nm`."""
+    if shutil.which("nm") is None:
+        return None
+    command = ["nm", "-C", "--defined-only", compiled]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@functools.cache
+def included(source: Path) -> frozenset[Path]:
+    """Return the files of csrc/ that a file includes, and those that they include."""
+    names = re.findall(r'^#include "(.+)"', source.read_text(encoding="utf-8"), re.MULTILINE)
+    headers = [CSRC / name for name in names]
+    return frozenset(headers).union(*map(included, headers))
+
+
+def is_fresh(compiled: Path, source: Path) -> bool:
+    """Return whether an object is newer than all that it was compiled from."""
+    if not compiled.exists():
+        return False
+    inputs = {source, Path(__file__), *included(source)}
+    return compiled.stat().st_mtime > max(path.stat().st_mtime for path in inputs)
+
+
 class BuildNative(build_ext):
     """Compile the kernels per instruction set; without a compiler, install without them."""
 
     def build_extension(self, ext):
+        jobs = [(kernel, isa) for kernel in KERNELS for isa in ISA_FLAGS]
+        jobs += [(binding, None) for binding in BINDINGS]
         try:
-            for isa, flags in ISA_FLAGS.items():
-                ext.extra_objects += self.compiler.compile(
-                    KERNELS,
-                    output_dir=str(Path(self.build_temp, isa)),
-                    macros=[("LC_ISA", isa)],
-                    include_dirs=["csrc"],
-                    extra_postargs=[*ext.extra_compile_args, *OPTIMISE, *flags],
-                    depends=ext.depends,
-                )
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                objects = list(pool.map(lambda job: self.object_of(ext, *job), jobs))
+            # Linked again where an object is newer.
+            ext.sources, ext.depends, ext.extra_objects = [], objects, objects
             super().build_extension(ext)
         except (CCompilerError, ExecError, PlatformError) as error:
             print(
@@ -51,25 +108,42 @@ class BuildNative(build_ext):
                 file=sys.stderr,
             )
 
+    def object_of(self, ext, source, isa):
+        """Compile a file unless its object is fresh; return the object. `isa`: of a kernel."""
+        folder = str(Path(self.build_temp, isa or "bindings"))
+        (compiled,) = self.compiler.object_filenames([str(source)], output_dir=folder)
+        if self.force or not is_fresh(Path(compiled), source):
+            self.compiler.compile(
+                [str(source)],
+                output_dir=folder,
+                macros=[("LC_ISA", isa)] if isa else ext.define_macros,
+                include_dirs=ext.include_dirs,
+                extra_postargs=[*ext.extra_compile_args, *ISA_FLAGS.get(isa, [])],
+            )
+        if isa and (listing := symbols_of(compiled)) is not None:
+            check_symbols(listing, str(source), isa)
+        return compiled
+
 
 native = Pybind11Extension(
     "lc_engine._native",
-    sorted({str(path) for path in Path("csrc").rglob("*.cpp")} - set(KERNELS)),
-    include_dirs=["csrc"],
-    depends=sorted([*KERNELS, *(str(path) for path in Path("csrc").rglob("*.h"))]),
+    [str(path) for path in BINDINGS],
+    include_dirs=[str(CSRC)],
+    depends=sorted(map(str, [*KERNELS, *CSRC.rglob("*.h")])),
     define_macros=[(f"LC_HAVE_{isa.upper()}", "1") for isa in ISA_FLAGS],
     cxx_std=17,
     optional=True,
 )
 native.extra_compile_args += OPTIMISE
 
-setup(
-    packages=[
-        *find_packages(include=["lc_engine", "lc_engine.*"]),
-        "lc_engine.kernels",
-        *(f"lc_engine.kernels.{name}" for name in find_packages("kernels")),
-    ],
-    package_dir={"lc_engine.kernels": "kernels"},
-    ext_modules=[native],
-    cmdclass={"build_ext": BuildNative},
-)
+if __name__ == "__main__":
+    setup(
+        packages=[
+            *find_packages(include=["lc_engine", "lc_engine.*"]),
+            "lc_engine.kernels",
+            *(f"lc_engine.kernels.{name}" for name in find_packages("kernels")),
+        ],
+        package_dir={"lc_engine.kernels": "kernels"},
+        ext_modules=[native],
+        cmdclass={"build_ext": BuildNative},
+    )
