@@ -14,13 +14,26 @@ from numpy.typing import NDArray
 _Float32: TypeAlias = NDArray[np.float32]
 _Labels: TypeAlias = NDArray[np.int64]
 
-def cpu_isa() -> str:
-    """Name the instruction set in use, one of baseline, avx2, avx512 and avx512_bf16.
+def isas() -> list[str]:
+    """Return the instruction sets of this build that the processor has, the best one last.
 
-    LC_ENGINE_ISA forces one.
+    Of baseline, avx2, avx512 and avx512_bf16.
+    """
+
+def cpu_isa() -> str:
+    """Return the instruction set of new plans and calls.
+
+    The best one, or what LC_ENGINE_ISA names. A plan keeps the one that it was made with.
 
     Raises:
-        RuntimeError: LC_ENGINE_ISA is unknown, or this build or processor lacks it.
+        RuntimeError: LC_ENGINE_ISA names none of `isas`.
+    """
+
+def set_isa(name: str) -> str:
+    """Change the instruction set of new plans and calls in all threads; return the one before.
+
+    Raises:
+        ValueError: `name` is none of `isas`.
     """
 
 def apply_thresholds(

@@ -4,6 +4,7 @@
 #include "apply_thresholds/kernel.h"
 #include "bindings/arrays.h"
 #include "common/parallel.h"
+#include "simd/isa.h"
 
 namespace lc {
 namespace {
@@ -15,7 +16,9 @@ struct Chunk {
   int64_t from, to;
 };
 
-void apply(const Chunk& chunk) { LC_DISPATCH(apply_threshold, *chunk.tensor, chunk.from, chunk.to) }
+void apply(Isa isa, const Chunk& chunk) {
+  LC_DISPATCH(isa, apply_threshold, *chunk.tensor, chunk.from, chunk.to)
+}
 
 void apply_thresholds(const std::vector<py::array>& pristine, std::vector<py::array> live,
                       const std::vector<double>& thresholds,
@@ -46,9 +49,10 @@ void apply_thresholds(const std::vector<py::array>& pristine, std::vector<py::ar
     for (int64_t from = 0; from < size; from += kChunk)
       chunks.push_back({&tensors[i], from, std::min(size, from + kChunk)});
   }
+  const Isa isa = active_isa();
   py::gil_scoped_release unlocked;
   parallel_for(static_cast<int64_t>(chunks.size()), threads, 0,
-               [&](int64_t task, float*) { apply(chunks[static_cast<size_t>(task)]); });
+               [&](int64_t task, float*) { apply(isa, chunks[static_cast<size_t>(task)]); });
 }
 
 }  // namespace

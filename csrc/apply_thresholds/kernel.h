@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "simd/isa.h"
+#include "simd/declare.h"
 
 namespace lc {
 

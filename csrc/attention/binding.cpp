@@ -5,12 +5,13 @@
 #include "attention/kernel.h"
 #include "bindings/arrays.h"
 #include "common/parallel.h"
+#include "simd/isa.h"
 
 namespace lc {
 namespace {
 
-void compute(const AttentionJob& job, int64_t task, float* scratch) {
-  LC_DISPATCH(attention, job, task, scratch)
+void compute(Isa isa, const AttentionJob& job, int64_t task, float* scratch) {
+  LC_DISPATCH(isa, attention, job, task, scratch)
 }
 
 // Tasks that a thread should find, so that none waits long for the last.
@@ -34,12 +35,13 @@ void run(const py::array& q, const py::array& k, const py::array& v, float scale
   const bool bits16 = py::isinstance<py::array_t<uint16_t>>(q);
   require(bits16 || py::isinstance<py::array_t<float>>(q),
           "q must be float32, or bfloat16 bits as uint16");
+  const Isa isa = active_isa();
   AttentionJob job{tokens_of(q, "q", bits16),
                    tokens_of(k, "k", bits16),
                    tokens_of(v, "v", bits16),
                    tokens_of(out, "out", bits16),
                    bits16,
-                   bits16 && active_isa() == Isa::avx512_bf16,
+                   bits16 && isa_multiplies_bfloat16(isa),
                    q.shape(1),
                    q.shape(2),
                    k.shape(2),
@@ -59,12 +61,12 @@ void run(const py::array& q, const py::array& k, const py::array& v, float scale
           "out must be a writable (batches, heads, queries, outputs) array");
   const int64_t slices = batches * job.heads;
   if (slices == 0 || job.queries == 0) return;
-  const int64_t tile = attention_tile(isa_lanes(active_isa()));
+  const int64_t tile = attention_tile(isa_lanes(isa));
   const int64_t tiles = (job.queries + tile - 1) / tile;
   job.parts = std::clamp<int64_t>(threads * kTasksPerThread / slices, 1, tiles);
   py::gil_scoped_release unlocked;
   parallel_for(slices * job.parts, threads, attention_scratch(job),
-               [&](int64_t task, float* scratch) { compute(job, task, scratch); });
+               [&](int64_t task, float* scratch) { compute(isa, job, task, scratch); });
 }
 
 }  // namespace

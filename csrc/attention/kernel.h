@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "simd/isa.h"
+#include "simd/declare.h"
 
 namespace lc {
 

@@ -8,7 +8,7 @@
 
 namespace lc {
 
-inline MaskedWeight checked_weight(const py::array& weight, const std::string& name,
+inline MaskedWeight checked_weight(Isa isa, const py::array& weight, const std::string& name,
                                    const std::optional<Array<float>>& thresholds,
                                    const std::optional<Array<float>>& saliency,
                                    std::optional<uint64_t> seed, int64_t sub_models) {
@@ -28,7 +28,7 @@ inline MaskedWeight checked_weight(const py::array& weight, const std::string& n
           data_or_null(saliency),
           seed.has_value(),
           seed.value_or(0),
-          bits16 && weight.shape(1) % 2 == 0 && active_isa() == Isa::avx512_bf16};
+          bits16 && weight.shape(1) % 2 == 0 && isa_multiplies_bfloat16(isa)};
 }
 
 // (sub_models, rows, dims), or (rows, dims) that all sub-models share.

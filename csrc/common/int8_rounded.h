@@ -5,6 +5,7 @@
 
 #include "common/int8_layer.h"
 #include "common/parallel.h"
+#include "simd/isa.h"
 
 namespace lc {
 
@@ -15,10 +16,10 @@ struct RoundedLayer {
   Int8Layer layer;  // which points to them
 
   // `weight` is (outputs, inputs), and `given_bias` (outputs) or null.
-  RoundedLayer(int64_t outputs, int64_t inputs, Activation activation, const void* weight,
+  RoundedLayer(Isa isa, int64_t outputs, int64_t inputs, Activation activation, const void* weight,
                bool bits16, const float* given_bias, int threads)
-      : weights(0), layer{outputs, inputs,  activation, isa_lanes(active_isa()),
-                          nullptr, nullptr, nullptr,    nullptr} {
+      : weights(0),
+        layer{outputs, inputs, activation, isa_lanes(isa), nullptr, nullptr, nullptr, nullptr} {
     const auto padded = static_cast<size_t>(layer.padded());
     weights = AlignedFloats(layer.blocks() * layer.block_bytes() / 4, Memory::as_it_is);
     begin.resize(padded);
@@ -30,7 +31,7 @@ struct RoundedLayer {
         layer.blocks(), threads, layer.row_bytes() / 4,
         [&](int64_t block, float* scratch) {
           const int64_t first = block * 2 * layer.lanes;
-          round_block(weight, bits16, block, out + block * layer.block_bytes(),
+          round_block(isa, weight, bits16, block, out + block * layer.block_bytes(),
                       begin.data() + first, steps.data() + first, scratch);
         },
         Memory::as_it_is);
@@ -41,9 +42,9 @@ struct RoundedLayer {
   }
 
  private:
-  void round_block(const void* weight, bool bits16, int64_t block, int8_t* out, int32_t* first,
-                   float* step, float* scratch) const {
-    LC_DISPATCH(int8_weights, layer, weight, bits16, block, out, first, step, scratch)
+  void round_block(Isa isa, const void* weight, bool bits16, int64_t block, int8_t* out,
+                   int32_t* first, float* step, float* scratch) const {
+    LC_DISPATCH(isa, int8_weights, layer, weight, bits16, block, out, first, step, scratch)
   }
 };
 

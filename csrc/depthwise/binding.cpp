@@ -6,6 +6,7 @@
 #include "bindings/arrays.h"
 #include "common/parallel.h"
 #include "depthwise/kernel.h"
+#include "simd/isa.h"
 
 namespace lc {
 namespace {
@@ -15,8 +16,8 @@ using Pair = std::array<int64_t, 2>;
 // Rows that a thread computes one after the other, as they share inputs.
 constexpr int64_t kRowsAtOnce = 8;
 
-void compute(const DepthwiseJob& job, int64_t from, int64_t to) {
-  LC_DISPATCH(depthwise_rows, job, from, to)
+void compute(Isa isa, const DepthwiseJob& job, int64_t from, int64_t to) {
+  LC_DISPATCH(isa, depthwise_rows, job, from, to)
 }
 
 class DepthwisePlan {
@@ -24,7 +25,10 @@ class DepthwisePlan {
   // weight is (channels, kernel height, kernel width).
   DepthwisePlan(const Array<float>& weight, const std::optional<Array<float>>& bias, Pair stride,
                 Pair dilation, const std::optional<std::string>& activation)
-      : stride_(stride), dilation_(dilation), activation_(activation_named(activation)) {
+      : isa_(active_isa()),
+        stride_(stride),
+        dilation_(dilation),
+        activation_(activation_named(activation)) {
     require(weight.ndim() == 3 && weight.size() > 0,
             "weight must be (channels, kernel height, kernel width), none of them 0");
     require(std::min(stride[0], stride[1]) > 0 && std::min(dilation[0], dilation[1]) > 0,
@@ -32,7 +36,7 @@ class DepthwisePlan {
     channels_ = weight.shape(0);
     kernel_ = {weight.shape(1), weight.shape(2)};
     require(!bias || (bias->ndim() == 1 && bias->shape(0) == channels_), "bias must be (channels)");
-    const int64_t lanes = isa_lanes(active_isa()), taps = kernel_[0] * kernel_[1];
+    const int64_t lanes = isa_lanes(isa_), taps = kernel_[0] * kernel_[1];
     room_ = (channels_ + lanes - 1) / lanes * lanes;
     weights_.resize(static_cast<size_t>(taps * room_), 0.f);
     for (int64_t c = 0; c < channels_; ++c)
@@ -72,11 +76,12 @@ class DepthwisePlan {
     const int64_t rows = job.images * job.out_height;
     py::gil_scoped_release unlocked;
     parallel_for((rows + kRowsAtOnce - 1) / kRowsAtOnce, threads, 0, [&](int64_t task, float*) {
-      compute(job, task * kRowsAtOnce, std::min(rows, (task + 1) * kRowsAtOnce));
+      compute(isa_, job, task * kRowsAtOnce, std::min(rows, (task + 1) * kRowsAtOnce));
     });
   }
 
  private:
+  Isa isa_;
   Pair stride_, dilation_, kernel_;
   Activation activation_;
   int64_t channels_, room_;

@@ -5,16 +5,17 @@
 #include "bindings/arrays.h"
 #include "common/int8_rounded.h"
 #include "int8_convolution/kernel.h"
+#include "simd/isa.h"
 
 namespace lc {
 namespace {
 
 using Pair = std::array<int64_t, 2>;
 
-void compute(const Int8Pixels& job, int64_t band,
-             float* scratch){LC_DISPATCH(int8_band, job, band, scratch)}
+void compute(Isa isa, const Int8Pixels& job, int64_t band,
+             float* scratch){LC_DISPATCH(isa, int8_band, job, band, scratch)}
 
-RoundedLayer rounded(const py::array& weight, const std::optional<Array<float>>& bias,
+RoundedLayer rounded(Isa isa, const py::array& weight, const std::optional<Array<float>>& bias,
                      const std::optional<std::string>& activation, int threads) {
   require(weight.ndim() == 3 && weight.shape(1) > 0 && weight.shape(2) > 0 &&
               weight.shape(1) * weight.shape(2) <= kMostInt8Inputs,
@@ -27,7 +28,7 @@ RoundedLayer rounded(const py::array& weight, const std::optional<Array<float>>&
   const void* given = weight.data();
   const float* shift = data_or_null(bias);
   py::gil_scoped_release unlocked;
-  return {outputs, inputs, known, given, bits16, shift, threads};
+  return {isa, outputs, inputs, known, given, bits16, shift, threads};
 }
 
 class Int8ConvolutionPlan {
@@ -36,7 +37,8 @@ class Int8ConvolutionPlan {
   Int8ConvolutionPlan(const py::array& weight, const std::optional<Array<float>>& bias,
                       int64_t kernel_width, Pair stride, Pair padding, Pair dilation,
                       const std::optional<std::string>& activation, int threads)
-      : held_(rounded(weight, bias, activation, threads)),
+      : isa_(active_isa()),
+        held_(rounded(isa_, weight, bias, activation, threads)),
         bits16_(is_bits16(weight, "weight")),
         channels_(weight.shape(2)),
         kernel_{0, kernel_width},
@@ -63,7 +65,7 @@ class Int8ConvolutionPlan {
     };
     const Int8Pixels job{held_.layer,
                          bits16_,
-                         isa_multiplies_int8(),
+                         isa_multiplies_int8(isa_),
                          x.data(),
                          out.mutable_data(),
                          x.shape(0),
@@ -84,10 +86,11 @@ class Int8ConvolutionPlan {
     py::gil_scoped_release unlocked;
     parallel_for(
         job.images * job.bands(), threads, job.scratch(),
-        [&](int64_t band, float* scratch) { compute(job, band, scratch); }, Memory::as_it_is);
+        [&](int64_t band, float* scratch) { compute(isa_, job, band, scratch); }, Memory::as_it_is);
   }
 
  private:
+  Isa isa_;
   RoundedLayer held_;
   bool bits16_;
   int64_t channels_;

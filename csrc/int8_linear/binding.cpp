@@ -6,9 +6,6 @@
 
 namespace lc {
 
-void compute_int8_rows(const Int8Job& job, int64_t first, int64_t rows,
-                       float* scratch){LC_DISPATCH(int8_rows, job, first, rows, scratch)}
-
 Int8LinearPlan::Int8LinearPlan(const std::vector<py::array>& weights,
                                const std::vector<std::optional<Array<float>>>& biases,
                                const std::vector<std::optional<std::string>>& activations,
@@ -33,7 +30,7 @@ Int8LinearPlan::Int8LinearPlan(const std::vector<py::array>& weights,
     const float* bias = data_or_null(biases[i]);
     const int64_t outputs = weight.shape(0), inputs = weight.shape(1);
     py::gil_scoped_release unlocked;
-    held_.emplace_back(outputs, inputs, activation, given, bits16_, bias, threads);
+    held_.emplace_back(isa_, outputs, inputs, activation, given, bits16_, bias, threads);
     layers_.push_back(held_.back().layer);
   }
   require(norm_weight.has_value() == norm_bias.has_value(),
@@ -50,6 +47,11 @@ Int8LinearPlan::Int8LinearPlan(const std::vector<py::array>& weights,
   norm_ = RowNorm{norm_weight_.data(), norm_bias_.data(), epsilon};
 }
 
+void Int8LinearPlan::compute(const Int8Job& job, int64_t first, int64_t rows,
+                             float* scratch) const {
+  LC_DISPATCH(isa_, int8_rows, job, first, rows, scratch)
+}
+
 void Int8LinearPlan::run(const py::array& x, py::array out, int threads) const {
   require(x.ndim() == 2 && x.shape(1) == inputs(), "x must be (rows, inputs)");
   require(is_bits16(x, "x") == bits16_, "x must have the dtype of the weights");
@@ -62,14 +64,15 @@ void Int8LinearPlan::run(const py::array& x, py::array out, int threads) const {
   parallel_for((rows + kInt8Rows - 1) / kInt8Rows, threads, work.scratch(),
                [&](int64_t task, float* scratch) {
                  const int64_t first = task * kInt8Rows;
-                 compute_int8_rows(work, first, std::min(kInt8Rows, rows - first), scratch);
+                 compute(work, first, std::min(kInt8Rows, rows - first), scratch);
                },
                Memory::as_it_is);
 }
 
 void bind_int8_linear(py::module_& module) {
-  module.def("multiplies_int8", isa_multiplies_int8,
-             "Whether the instruction set in use multiplies four pairs of 8 bits at a time.");
+  module.def(
+      "multiplies_int8", [] { return isa_multiplies_int8(active_isa()); },
+      "Whether the instruction set in use multiplies four pairs of 8 bits at a time.");
   py::class_<Int8LinearPlan, std::shared_ptr<Int8LinearPlan>>(
       module, "Int8LinearPlan", "Weights of linear layers in 8 bits; see ops.Int8LinearPlan.")
       .def(py::init<const std::vector<py::array>&, const std::vector<std::optional<Array<float>>>&,

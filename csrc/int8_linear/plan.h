@@ -7,6 +7,7 @@
 #include "bindings/arrays.h"
 #include "common/int8_rounded.h"
 #include "int8_linear/kernel.h"
+#include "simd/isa.h"
 
 namespace lc {
 
@@ -29,25 +30,26 @@ class Int8LinearPlan {
     return {layers_.data(),
             static_cast<int64_t>(layers_.size()),
             bits16_,
-            isa_multiplies_int8(),
+            isa_multiplies_int8(isa_),
             norm_ ? &*norm_ : nullptr,
             x,
             out,
             added};
   }
 
+  // Computes rows [first, first + rows) of a job, at most kInt8Rows.
+  void compute(const Int8Job& job, int64_t first, int64_t rows, float* scratch) const;
+
   // x is (rows, inputs), out (rows, outputs).
   void run(const py::array& x, py::array out, int threads) const;
 
  private:
+  Isa isa_ = active_isa();
   std::vector<RoundedLayer> held_;
   std::vector<Int8Layer> layers_;
   std::vector<float> norm_weight_, norm_bias_;
   std::optional<RowNorm> norm_;
   bool bits16_ = false;
 };
-
-// Computes rows [first, first + rows), at most kInt8Rows, in the active instruction set.
-void compute_int8_rows(const Int8Job& job, int64_t first, int64_t rows, float* scratch);
 
 }  // namespace lc

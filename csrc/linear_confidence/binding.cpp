@@ -6,6 +6,7 @@
 #include "common/parallel.h"
 #include "common/shells.h"
 #include "linear_confidence/kernel.h"
+#include "simd/isa.h"
 #include "simd/log2e.h"
 
 namespace lc {
@@ -14,8 +15,8 @@ namespace {
 constexpr int64_t kTileBytes = 512 * 1024;  // of tiles in the second-level cache
 constexpr int64_t kMostTiles = 8;
 
-void score(const LinearJob& job, int64_t row, int64_t tiles, float* scratch) {
-  LC_DISPATCH(linear_confidence, job, row, tiles, scratch)
+void score(Isa isa, const LinearJob& job, int64_t row, int64_t tiles, float* scratch) {
+  LC_DISPATCH(isa, linear_confidence, job, row, tiles, scratch)
 }
 
 class LinearPlan {
@@ -23,8 +24,9 @@ class LinearPlan {
   LinearPlan(const Array<float>& weight, const std::optional<Array<float>>& bias,
              const std::optional<Array<float>>& saliency, const Array<float>& thresholds,
              bool bfloat16)
-      : lanes_(isa_lanes(active_isa())),
-        form_(bfloat16 && active_isa() == Isa::avx512_bf16 ? Form::pairs : Form::wide) {
+      : isa_(active_isa()),
+        lanes_(isa_lanes(isa_)),
+        form_(bfloat16 && isa_multiplies_bfloat16(isa_) ? Form::pairs : Form::wide) {
     require(weight.ndim() == 2, "weight must be (classes, dims)");
     classes_ = weight.shape(0);
     dims_ = weight.shape(1);
@@ -68,11 +70,12 @@ class LinearPlan {
                  [&](int64_t task, float* scratch) {
                    const int64_t row = task * rows;
                    const int64_t left = (job.samples - row + samples - 1) / samples;
-                   score(job, row, std::min(tiles, left), scratch);
+                   score(isa_, job, row, std::min(tiles, left), scratch);
                  });
   }
 
  private:
+  Isa isa_;
   int lanes_;
   Form form_;
   int64_t classes_, dims_, sub_models_;

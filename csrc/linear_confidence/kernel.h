@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "common/shells.h"
-#include "simd/isa.h"
+#include "simd/declare.h"
 
 namespace lc {
 

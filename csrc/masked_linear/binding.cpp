@@ -4,12 +4,13 @@
 #include "bindings/layers.h"
 #include "common/parallel.h"
 #include "masked_linear/kernel.h"
+#include "simd/isa.h"
 
 namespace lc {
 namespace {
 
-void compute(const MaskedLinearJob& job, const LayerTask& task, float* scratch) {
-  LC_DISPATCH(masked_linear, job, task, scratch)
+void compute(Isa isa, const MaskedLinearJob& job, const LayerTask& task, float* scratch) {
+  LC_DISPATCH(isa, masked_linear, job, task, scratch)
 }
 
 void run(const py::array& x, const py::array& weight, const std::optional<Array<float>>& bias,
@@ -18,8 +19,9 @@ void run(const py::array& x, const py::array& weight, const std::optional<Array<
          int threads) {
   require(thresholds.ndim() == 1, "thresholds must be (sub_models)");
   const int64_t sub_models = thresholds.shape(0);
+  const Isa isa = active_isa();
   const MaskedWeight masked =
-      checked_weight(weight, "weight", thresholds, saliency, seed, sub_models);
+      checked_weight(isa, weight, "weight", thresholds, saliency, seed, sub_models);
   const LayerInputs inputs = checked_inputs(x, "x", sub_models, masked);
   require(!bias || (bias->ndim() == 1 && bias->shape(0) == masked.outputs),
           "bias must be (outputs)");
@@ -32,7 +34,7 @@ void run(const py::array& x, const py::array& weight, const std::optional<Array<
   if (sub_models * inputs.rows == 0) return;
   py::gil_scoped_release unlocked;
   parallel_for(tasks.count(), threads, layer_scratch(masked.dims),
-               [&](int64_t task, float* scratch) { compute(job, tasks[task], scratch); });
+               [&](int64_t task, float* scratch) { compute(isa, job, tasks[task], scratch); });
 }
 
 }  // namespace

@@ -4,13 +4,16 @@
 #include "bindings/arrays.h"
 #include "common/parallel.h"
 #include "max_pool/kernel.h"
+#include "simd/isa.h"
 
 namespace lc {
 namespace {
 
 using Pair = std::array<int64_t, 2>;
 
-void compute(const MaxPoolJob& job, int64_t row) { LC_DISPATCH(max_pool_row, job, row) }
+void compute(Isa isa, const MaxPoolJob& job, int64_t row) {
+  LC_DISPATCH(isa, max_pool_row, job, row)
+}
 
 void run(const py::array& x, Pair kernel, Pair stride, Pair padding, bool relu, py::array out,
          int threads) {
@@ -41,9 +44,10 @@ void run(const py::array& x, Pair kernel, Pair stride, Pair padding, bool relu, 
                        {kernel[0], kernel[1]},
                        {stride[0], stride[1]},
                        {padding[0], padding[1]}};
+  const Isa isa = active_isa();
   py::gil_scoped_release unlocked;
   parallel_for(job.images * job.out_height, threads, 0,
-               [&](int64_t row, float*) { compute(job, row); });
+               [&](int64_t row, float*) { compute(isa, job, row); });
 }
 
 }  // namespace

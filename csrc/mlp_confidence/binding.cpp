@@ -8,6 +8,7 @@
 #include "bindings/arrays.h"
 #include "common/parallel.h"
 #include "mlp_confidence/kernel.h"
+#include "simd/isa.h"
 
 namespace lc {
 namespace {
@@ -21,8 +22,8 @@ double sparse_below(int64_t inputs, int lanes) {
 }
 constexpr int64_t kMostInputs = 65536;  // that a SparseQuad can name
 
-void score(const MLPJob& job, int64_t row, float* scratch) {
-  LC_DISPATCH(mlp_confidence, job, row, scratch)
+void score(Isa isa, const MLPJob& job, int64_t row, float* scratch) {
+  LC_DISPATCH(isa, mlp_confidence, job, row, scratch)
 }
 
 // A MaskedLayer and the memory behind it. Thresholds ascend, as Python has them.
@@ -120,7 +121,8 @@ class MLPPlan {
           const std::vector<std::optional<Array<float>>>& biases,
           const std::optional<std::vector<Array<float>>>& saliency, const Array<float>& thresholds,
           const std::string& activation)
-      : lanes_(isa_lanes(active_isa())),
+      : isa_(active_isa()),
+        lanes_(isa_lanes(isa_)),
         activation_(activation == "relu" ? Activation::relu : Activation::gelu) {
     require(activation == "relu" || activation == "gelu", "activation must be relu or gelu");
     const int64_t count = static_cast<int64_t>(weights.size());
@@ -175,10 +177,11 @@ class MLPPlan {
                      log_probs.mutable_data()};
     py::gil_scoped_release unlocked;
     parallel_for((x.samples + kRows - 1) / kRows, threads, mlp_scratch(job, lanes_),
-                 [&](int64_t task, float* scratch) { score(job, task * kRows, scratch); });
+                 [&](int64_t task, float* scratch) { score(isa_, job, task * kRows, scratch); });
   }
 
  private:
+  Isa isa_;
   int lanes_;
   Activation activation_;
   int64_t dims_, classes_, sub_models_, widest_ = 0;

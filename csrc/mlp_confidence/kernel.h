@@ -10,7 +10,7 @@
 #include "common/layer_activation.h"
 #include "common/shells.h"
 #include "common/tile_sizes.h"
-#include "simd/isa.h"
+#include "simd/declare.h"
 
 namespace lc {
 

@@ -6,6 +6,7 @@
 #include "bindings/arrays.h"
 #include "common/parallel.h"
 #include "prototype_confidence/kernel.h"
+#include "simd/isa.h"
 #include "simd/log2e.h"
 
 namespace lc {
@@ -13,8 +14,8 @@ namespace {
 
 constexpr double kMinNorm = 1e-12;  // as in the reference
 
-void score(const PrototypeJob& job, int64_t row,
-           float* scratch){LC_DISPATCH(prototype_confidence, job, row, scratch)}
+void score(Isa isa, const PrototypeJob& job, int64_t row,
+           float* scratch){LC_DISPATCH(isa, prototype_confidence, job, row, scratch)}
 
 Logit logit_named(const std::string& name) {
   if (name == "inverse_distance") return Logit::inverse_distance;
@@ -26,7 +27,8 @@ Logit logit_named(const std::string& name) {
 class PrototypePlan {
  public:
   PrototypePlan(const Array<float>& prototypes, const std::string& logit, double temperature)
-      : classes_(prototypes.ndim() == 2 ? prototypes.shape(0) : 0),
+      : isa_(active_isa()),
+        classes_(prototypes.ndim() == 2 ? prototypes.shape(0) : 0),
         dims_(prototypes.ndim() == 2 ? prototypes.shape(1) : 0),
         logit_(logit_named(logit)),
         scale_(static_cast<float>(kLog2E / temperature)),
@@ -62,10 +64,11 @@ class PrototypePlan {
                            log_probs.mutable_data()};
     py::gil_scoped_release unlocked;
     parallel_for((rows + kRows - 1) / kRows, threads, prototype_scratch(dims_),
-                 [&](int64_t task, float* scratch) { score(job, task * kRows, scratch); });
+                 [&](int64_t task, float* scratch) { score(isa_, job, task * kRows, scratch); });
   }
 
  private:
+  Isa isa_;
   int64_t classes_, dims_;
   Logit logit_;
   float scale_;

@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "common/tile_sizes.h"
-#include "simd/isa.h"
+#include "simd/declare.h"
 
 namespace lc {
 

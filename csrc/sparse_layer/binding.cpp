@@ -7,6 +7,7 @@
 
 #include "bindings/arrays.h"
 #include "common/parallel.h"
+#include "simd/isa.h"
 #include "sparse_layer/kernel.h"
 
 namespace lc {
@@ -28,8 +29,8 @@ void encode(uint16_t bits, float& place) {
   std::memcpy(&place, &wide, sizeof place);
 }
 
-void compute(const SparseJob& job, int64_t row, float* scratch) {
-  LC_DISPATCH(sparse_layer, job, row, scratch)
+void compute(Isa isa, const SparseJob& job, int64_t row, float* scratch) {
+  LC_DISPATCH(isa, sparse_layer, job, row, scratch)
 }
 
 template <class Weight>
@@ -58,7 +59,8 @@ class SparseLayerPlan {
   SparseLayerPlan(const py::array& weight, const std::optional<Array<float>>& bias,
                   int64_t kernel_width, Pair stride, Pair padding, Pair dilation,
                   const std::optional<std::string>& activation, int threads)
-      : lanes_(isa_lanes(active_isa())),
+      : isa_(active_isa()),
+        lanes_(isa_lanes(isa_)),
         bits16_(is_bits16(weight, "weight")),
         kernel_width_(kernel_width),
         stride_(stride),
@@ -77,7 +79,7 @@ class SparseLayerPlan {
     v.activation = activation_named(activation);
     v.channels = weight.shape(2);
     require(!bias || (bias->ndim() == 1 && bias->shape(0) == v.outputs), "bias must be (outputs)");
-    v.pairs = bits16_ && active_isa() == Isa::avx512_bf16;
+    v.pairs = bits16_ && isa_multiplies_bfloat16(isa_);
     const int64_t dims = v.taps * v.channels;
     const int64_t fit = kSparseWindowBytes / sparse_dim_bytes(v.pairs, lanes_);
     v.windows = (dims + fit - 1) / fit;
@@ -127,8 +129,9 @@ class SparseLayerPlan {
     const SparseJob job{v, inputs, out.mutable_data()};
     const int64_t samples = sparse_samples(lanes_);
     py::gil_scoped_release unlocked;
-    parallel_for((inputs.rows() + samples - 1) / samples, threads, sparse_scratch(v),
-                 [&](int64_t task, float* scratch) { compute(job, task * samples, scratch); });
+    parallel_for(
+        (inputs.rows() + samples - 1) / samples, threads, sparse_scratch(v),
+        [&](int64_t task, float* scratch) { compute(isa_, job, task * samples, scratch); });
   }
 
  private:
@@ -180,6 +183,7 @@ class SparseLayerPlan {
     });
   }
 
+  Isa isa_;
   int lanes_;
   bool bits16_;
   int64_t kernel_width_;

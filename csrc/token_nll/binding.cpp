@@ -5,6 +5,7 @@
 
 #include "bindings/layers.h"
 #include "common/parallel.h"
+#include "simd/isa.h"
 #include "token_nll/kernel.h"
 
 namespace lc {
@@ -12,8 +13,8 @@ namespace {
 
 constexpr double kLn2 = 0.69314718055994531;
 
-void score(const TokenJob& job, const LayerTask& task, float* scratch) {
-  LC_DISPATCH(token_nll, job, task, scratch)
+void score(Isa isa, const TokenJob& job, const LayerTask& task, float* scratch) {
+  LC_DISPATCH(isa, token_nll, job, task, scratch)
 }
 
 // Joins the parts of one row, always in the same order.
@@ -41,8 +42,9 @@ void run(const py::array& hidden, const py::array& vocab_weight,
          int threads) {
   require(nll.ndim() == 2 && nll.writeable(), "nll must be a writable (sub_models, tokens) array");
   const int64_t sub_models = nll.shape(0), tokens = nll.shape(1);
+  const Isa isa = active_isa();
   const MaskedWeight weight =
-      checked_weight(vocab_weight, "vocab_weight", thresholds, saliency, seed, sub_models);
+      checked_weight(isa, vocab_weight, "vocab_weight", thresholds, saliency, seed, sub_models);
   const LayerInputs inputs = checked_inputs(hidden, "hidden", sub_models, weight);
   require(inputs.rows == tokens, "hidden must have a row for each token of nll");
   require(!bias || (bias->ndim() == 1 && bias->shape(0) == weight.outputs), "bias must be (words)");
@@ -63,7 +65,7 @@ void run(const py::array& hidden, const py::array& vocab_weight,
                      parts.data()};
   const LayerTasks tasks(weight, inputs, kSegment);
   parallel_for(tasks.count(), threads, layer_scratch(weight.dims),
-               [&](int64_t task, float* scratch) { score(job, tasks[task], scratch); });
+               [&](int64_t task, float* scratch) { score(isa, job, tasks[task], scratch); });
   for (int64_t row = 0; row < rows; ++row)
     join(parts.data() + row, segments, rows, job.targets[row % tokens] / kSegment, out + row,
          undecided == nullptr ? nullptr : undecided + row);

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "common/masked_weight.h"
-#include "simd/isa.h"
+#include "simd/declare.h"
 
 namespace lc {
 

@@ -10,31 +10,32 @@
 #include "bindings/arrays.h"
 #include "common/parallel.h"
 #include "int8_linear/plan.h"
+#include "simd/isa.h"
 
 namespace lc {
 namespace {
 
-void compute_in_8_bits(const AttentionJob& job, int64_t head, float* scratch) {
-  LC_DISPATCH(attention_int8, job, head, scratch)
+void compute_in_8_bits(Isa isa, const AttentionJob& job, int64_t head, float* scratch) {
+  LC_DISPATCH(isa, attention_int8, job, head, scratch)
 }
 
-void compute_as_it_is(const AttentionJob& job, int64_t head, float* scratch) {
-  LC_DISPATCH(attention, job, head, scratch)
+void compute_as_it_is(Isa isa, const AttentionJob& job, int64_t head, float* scratch) {
+  LC_DISPATCH(isa, attention, job, head, scratch)
 }
 
 // Elsewhere 8 bits would be slower.
-void compute_attention(const AttentionJob& job, int64_t head, float* scratch) {
-  isa_multiplies_int8() ? compute_in_8_bits(job, head, scratch)
-                        : compute_as_it_is(job, head, scratch);
+void compute_attention(Isa isa, const AttentionJob& job, int64_t head, float* scratch) {
+  isa_multiplies_int8(isa) ? compute_in_8_bits(isa, job, head, scratch)
+                           : compute_as_it_is(isa, job, head, scratch);
 }
 
 int64_t scratch_of(const AttentionJob& job) {
   return std::max(attention_scratch(job), attention_int8_scratch(job));
 }
 
-void compute_rows(const Int8Job& job, int64_t rows, float* scratch) {
+void compute_rows(const Int8LinearPlan& plan, const Int8Job& job, int64_t rows, float* scratch) {
   for (int64_t first = 0; first < rows; first += kInt8Rows)
-    compute_int8_rows(job, first, std::min(kInt8Rows, rows - first), scratch);
+    plan.compute(job, first, std::min(kInt8Rows, rows - first), scratch);
 }
 
 using Layers = std::shared_ptr<const Int8LinearPlan>;
@@ -42,7 +43,8 @@ using Layers = std::shared_ptr<const Int8LinearPlan>;
 class TransformerBlockPlan {
  public:
   TransformerBlockPlan(Layers qkv, Layers projection, Layers mlp, int64_t heads, float scale)
-      : qkv_(std::move(qkv)),
+      : isa_(active_isa()),
+        qkv_(std::move(qkv)),
         projection_(std::move(projection)),
         mlp_(std::move(mlp)),
         heads_(heads),
@@ -108,7 +110,7 @@ class TransformerBlockPlan {
             heads_of(2),
             Tokens{mixed, 0, each / heads_, each},
             bits16,
-            bits16 && active_isa() == Isa::avx512_bf16,
+            bits16 && isa_multiplies_bfloat16(isa_),
             heads_,
             tokens,
             tokens,
@@ -123,13 +125,14 @@ class TransformerBlockPlan {
     float* rows = scratch + pieces.rows;
     char* qkv = reinterpret_cast<char*>(scratch + pieces.qkv);
     char* mixed = reinterpret_cast<char*>(scratch + pieces.mixed);
-    compute_rows(qkv_->job(x, qkv, nullptr), tokens, rows);
+    compute_rows(*qkv_, qkv_->job(x, qkv, nullptr), tokens, rows);
     const AttentionJob attention = attention_job(qkv, mixed, tokens);
-    for (int64_t head = 0; head < heads_; ++head) compute_attention(attention, head, scratch);
-    compute_rows(projection_->job(mixed, out, x), tokens, rows);
-    compute_rows(mlp_->job(out, out, out), tokens, rows);
+    for (int64_t head = 0; head < heads_; ++head) compute_attention(isa_, attention, head, scratch);
+    compute_rows(*projection_, projection_->job(mixed, out, x), tokens, rows);
+    compute_rows(*mlp_, mlp_->job(out, out, out), tokens, rows);
   }
 
+  Isa isa_;
   Layers qkv_, projection_, mlp_;
   int64_t heads_;
   float scale_;

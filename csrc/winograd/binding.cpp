@@ -6,18 +6,19 @@
 #include "bindings/arrays.h"
 #include "common/int8_layer.h"
 #include "common/parallel.h"
+#include "simd/isa.h"
 #include "winograd/kernel.h"
 
 namespace lc {
 namespace {
 
-void transform(const WinogradLayer& layer, const void* weight, int64_t block, char* out,
+void transform(Isa isa, const WinogradLayer& layer, const void* weight, int64_t block, char* out,
                int32_t* begin, float* steps, float* scratch) {
-  LC_DISPATCH(winograd_weights, layer, weight, block, out, begin, steps, scratch)
+  LC_DISPATCH(isa, winograd_weights, layer, weight, block, out, begin, steps, scratch)
 }
 
-void compute(const WinogradJob& job, int64_t first, int64_t count, float* scratch) {
-  LC_DISPATCH(winograd_tiles, job, first, count, scratch)
+void compute(Isa isa, const WinogradJob& job, int64_t first, int64_t count, float* scratch) {
+  LC_DISPATCH(isa, winograd_tiles, job, first, count, scratch)
 }
 
 class WinogradPlan {
@@ -26,7 +27,8 @@ class WinogradPlan {
   WinogradPlan(const py::array& weight, const std::optional<Array<float>>& bias,
                std::array<int64_t, 2> padding, const std::optional<std::string>& activation,
                bool int8, int threads)
-      : layer_{0, 0, is_bits16(weight, "weight"), Multiplied::floats, isa_lanes(active_isa())},
+      : isa_(active_isa()),
+        layer_{0, 0, is_bits16(weight, "weight"), Multiplied::floats, isa_lanes(isa_)},
         padding_(padding),
         activation_(activation_named(activation)),
         weights_(0) {
@@ -40,7 +42,7 @@ class WinogradPlan {
       layer_.multiplied = Multiplied::bytes;
       begin_.resize(static_cast<size_t>(layer_.steps()));
       steps_.resize(static_cast<size_t>(layer_.steps()));
-    } else if (layer_.bits16 && active_isa() == Isa::avx512_bf16) {
+    } else if (layer_.bits16 && isa_multiplies_bfloat16(isa_)) {
       layer_.multiplied = Multiplied::pairs;
     }
     require(!bias || (bias->ndim() == 1 && bias->shape(0) == layer_.outputs),
@@ -53,7 +55,8 @@ class WinogradPlan {
     py::gil_scoped_release unlocked;
     parallel_for(layer_.blocks(), threads, winograd_weight_scratch(layer_),
                  [&](int64_t block, float* scratch) {
-                   transform(layer_, given, block, out, begin_.data(), steps_.data(), scratch);
+                   transform(isa_, layer_, given, block, out, begin_.data(), steps_.data(),
+                             scratch);
                  });
   }
 
@@ -73,7 +76,7 @@ class WinogradPlan {
                           reinterpret_cast<const char*>(weights_.data.get()),
                           begin_.data(),
                           steps_.data(),
-                          isa_multiplies_int8(),
+                          isa_multiplies_int8(isa_),
                           bias_.data(),
                           activation_,
                           x.data(),
@@ -93,12 +96,13 @@ class WinogradPlan {
         kMostTiles, WinogradLayer::round_up((tiles + rounds * team - 1) / (rounds * team), 4));
     parallel_for((tiles + share - 1) / share, threads, winograd_scratch(layer_, share),
                  [&](int64_t task, float* scratch) {
-                   compute(job, task * share, std::min(share, tiles - task * share), scratch);
+                   compute(isa_, job, task * share, std::min(share, tiles - task * share), scratch);
                  },
                  Memory::as_it_is);
   }
 
  private:
+  Isa isa_;
   WinogradLayer layer_;
   std::array<int64_t, 2> padding_;
   Activation activation_;

@@ -9,7 +9,7 @@
 #include <cstdint>
 
 #include "common/layer_activation.h"
-#include "simd/isa.h"
+#include "simd/declare.h"
 
 namespace lc {
 

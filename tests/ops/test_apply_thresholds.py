@@ -59,6 +59,7 @@ def test_ties_stay_and_nan_goes(backend: str) -> None:
     assert torch.equal(live, pristine.nan_to_num(0.0, posinf=float("inf")))
 
 
+@pytest.mark.usefixtures("isa")
 def test_in_place_and_threads(
     draw: Callable[..., torch.Tensor], set_threads: Callable[[int], None]
 ) -> None:

@@ -134,6 +134,7 @@ def test_infinite_scores(draw: Draw, backend: str) -> None:
     assert bool(attention(q, k, v, backend=backend).isnan().all())
 
 
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_row_has_the_same_bits_in_every_batch_and_at_every_thread_count(
     draw: Draw, dtype: torch.dtype, set_threads: Callable[[int], None]

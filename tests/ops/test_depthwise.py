@@ -10,7 +10,7 @@ import torch
 from timm.layers import conv2d_same
 from torch.nn import functional as F  # noqa: N812
 
-from lc_engine.ops import DepthwisePlan, contract
+from lc_engine.ops import DepthwisePlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Draw = Callable[..., Tensor]
 
-pytestmark = pytest.mark.skipif(contract.native() is None, reason="the C++ core was not built")
+pytestmark = pytest.mark.usefixtures("isa")
 
 DTYPES = [torch.float32, torch.bfloat16]
 # (images, channels, height, width), kernel, stride, padding, dilation

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import conv2d, pad
 
 from helpers.int8 import ACTIVATIONS, DTYPES, close, rounded
-from lc_engine.ops import Int8ConvolutionPlan, contract
+from lc_engine.ops import Int8ConvolutionPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Draw = Callable[..., Tensor]
 
-pytestmark = pytest.mark.skipif(contract.native() is None, reason="the C++ core was not built")
+pytestmark = pytest.mark.usefixtures("isa")
 
 # (images, channels, height, width), (outputs, kernel), stride, padding, dilation
 CASES = [

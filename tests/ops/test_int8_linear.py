@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from helpers.int8 import ACTIVATIONS, DTYPES, close, rounded
-from lc_engine.ops import Int8LinearPlan, contract
+from lc_engine.ops import Int8LinearPlan
 from lc_engine.ops.int8_linear import InputNorm
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Draw = Callable[..., Tensor]
 
-pytestmark = pytest.mark.skipif(contract.native() is None, reason="the C++ core was not built")
+pytestmark = pytest.mark.usefixtures("isa")
 
 # Rows, inputs, outputs: around a vector, a block of outputs, a tile and a task of rows.
 SHAPES = [(1, 1, 1), (3, 5, 2), (12, 64, 32), (49, 193, 33), (97, 300, 70), (5, 16, 129)]

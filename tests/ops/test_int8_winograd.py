@@ -11,7 +11,7 @@ from torch.nn.functional import conv2d, pad
 
 from helpers.int8 import ACTIVATIONS, rounded
 from helpers.layers import WINOGRAD_CASES
-from lc_engine.ops import WinogradPlan, contract
+from lc_engine.ops import WinogradPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Draw = Callable[..., Tensor]
 
-pytestmark = pytest.mark.skipif(contract.native() is None, reason="the C++ core was not built")
+pytestmark = pytest.mark.usefixtures("isa")
 
 DTYPES = [torch.float32, torch.bfloat16]
 # Lavin and Gray, section 4.1.

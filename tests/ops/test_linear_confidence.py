@@ -193,6 +193,7 @@ def test_far_apart_logits(draw: Draw, backend: str, size: float, dtype: torch.dt
     assert bool((ours <= 0).all())
 
 
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_score_does_not_depend_on_the_batch(draw: Draw, dtype: torch.dtype) -> None:
     x, weight, bias, labels = head(draw, (150, 40, 30, 9))
@@ -210,6 +211,7 @@ def test_score_does_not_depend_on_the_batch(draw: Draw, dtype: torch.dtype) -> N
     assert torch.equal(plan(x[order], labels[order], return_path=True).log_probs, whole[:, order])
 
 
+@pytest.mark.usefixtures("isa")
 def test_threads_do_not_change_a_score(draw: Draw, set_threads: Callable[[int], None]) -> None:
     x, weight, bias, labels = head(draw, (500, 40, 30, 9))
     plan = LinearPlan(weight, bias, spread(weight.abs(), 9), backend="native")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import max_pool2d
 
-from lc_engine.ops import contract, max_pool
+from lc_engine.ops import max_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Draw = Callable[..., Tensor]
 
-pytestmark = pytest.mark.skipif(contract.native() is None, reason="the C++ core was not built")
+pytestmark = pytest.mark.usefixtures("isa")
 
 DTYPES = [torch.float32, torch.bfloat16]
 # (images, channels, height, width), kernel, stride, padding

@@ -63,6 +63,7 @@ def make_head(
     return weights, biases
 
 
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("widths", WIDTHS, ids=str)
 @pytest.mark.parametrize("kind", ["magnitude", "given", "random"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -101,6 +102,7 @@ def test_matches_a_plain_loop(
         torch.testing.assert_close(ours.double(), truth, atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.usefixtures("isa")
 def test_one_layer_is_the_linear_operator(draw: Draw) -> None:
     x, weight, bias = draw(9, 6), draw(4, 6), draw(4)
     labels, thresholds = torch.arange(9) % 4, torch.tensor([0.0, 0.5, 1.0])
@@ -111,6 +113,7 @@ def test_one_layer_is_the_linear_operator(draw: Draw) -> None:
     assert ours.log_probs is None
 
 
+@pytest.mark.usefixtures("isa")
 def test_scopes_without_labels_and_without_samples(draw: Draw) -> None:
     weights, biases = make_head(draw, (6, 5, 3), torch.float32)
     thresholds = torch.tensor([0.1, 0.3])
@@ -123,6 +126,7 @@ def test_scopes_without_labels_and_without_samples(draw: Draw) -> None:
     assert [tuple(t.shape) for t in empty] == [(0,), (0,), (2, 0)]
 
 
+@pytest.mark.usefixtures("isa")
 def test_a_plan_keeps_its_own_copy(draw: Draw) -> None:
     weights, biases = make_head(draw, (6, 5, 3), torch.float32)
     plan = MLPPlan(weights, biases, torch.tensor([0.1]))

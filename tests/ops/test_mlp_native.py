@@ -58,6 +58,7 @@ def plain_loop(
     return np.stack(rows)
 
 
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("widths", WIDTHS, ids=str)
 @pytest.mark.parametrize("sub_models", [1, 9, 50])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
@@ -81,6 +82,7 @@ def test_matches_plain_loop(
     np.testing.assert_allclose(ours.log_probs.numpy(), wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.usefixtures("isa")
 def test_ties_and_fully_masked_layers(draw: Draw) -> None:
     weights, biases = head(draw, (20, 30, 12))
     weights = [(w * 4).round() / 4 for w in weights]
@@ -93,6 +95,7 @@ def test_ties_and_fully_masked_layers(draw: Draw) -> None:
     np.testing.assert_allclose(ours.log_probs.numpy(), wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_score_depends_on_no_neighbour_and_no_thread(
     draw: Draw, set_threads: Callable[[int], None], activation: str
@@ -121,6 +124,7 @@ def test_score_depends_on_no_neighbour_and_no_thread(
     assert torch.equal(ours[:, rest], whole[:, rest])
 
 
+@pytest.mark.usefixtures("isa")
 def test_bfloat16(draw: Draw) -> None:
     weights, biases = ([t.bfloat16() for t in tensors] for tensors in head(draw, (50, 40, 9)))
     x, labels = draw(40, 50).bfloat16(), torch.arange(40) % 9
@@ -132,6 +136,7 @@ def test_bfloat16(draw: Draw) -> None:
     np.testing.assert_allclose(ours.log_probs.numpy(), wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.usefixtures("isa")
 def test_far_apart_logits(draw: Draw) -> None:
     weights, biases = head(draw, (50, 40, 9))
     x, labels = draw(40, 50) * 1e4, torch.arange(40) % 9

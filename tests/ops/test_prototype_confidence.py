@@ -156,6 +156,7 @@ def test_zero_vectors_are_orthogonal_to_all(draw: Draw, backend: str) -> None:
     torch.testing.assert_close(ours.lc[2], torch.tensor(1 / 3))
 
 
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("logit", LOGITS)
 def test_score_does_not_depend_on_the_batch(draw: Draw, logit: str) -> None:
     z, mu, labels = draw(3, 150, 90), draw(37, 90), torch.arange(150) * 11 % 37
@@ -172,6 +173,7 @@ def test_score_does_not_depend_on_the_batch(draw: Draw, logit: str) -> None:
     assert torch.equal(shuffled, whole[:, order])
 
 
+@pytest.mark.usefixtures("isa")
 def test_threads_do_not_change_a_score(draw: Draw, set_threads: Callable[[int], None]) -> None:
     z, labels = draw(4, 300, 31), torch.arange(300) % 12
     plan = PrototypePlan(draw(12, 31), backend="native")

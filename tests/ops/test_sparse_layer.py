@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from helpers.layers import close
-from lc_engine.ops import SparseLayerPlan, contract
+from lc_engine.ops import SparseLayerPlan
 from lc_engine.ops.sparse_layer import count_kept
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Draw = Callable[..., Tensor]
 
-pytestmark = pytest.mark.skipif(contract.native() is None, reason="the C++ core was not built")
+pytestmark = pytest.mark.usefixtures("isa")
 
 DTYPES = [torch.float32, torch.bfloat16]
 # (images, channels, height, width), outputs, kernel, stride, padding, dilation

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Draw = Callable[..., Tensor]
 
-pytestmark = pytest.mark.skipif(contract.native() is None, reason="the C++ core was not built")
+pytestmark = pytest.mark.usefixtures("isa")
 
 DTYPES = [torch.float32, torch.bfloat16]
 # Samples, tokens, dims, heads, dims of a head: around a word, a vector, a tile of queries, a block
