@@ -4,9 +4,11 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "common/layer_activation.h"
 
@@ -58,6 +60,19 @@ inline Activation activation_named(const std::optional<std::string>& name) {
 template <typename T>
 const T* data_or_null(const std::optional<Array<T>>& array) {
   return array.has_value() ? array->data() : nullptr;
+}
+
+inline void check_bias(const std::optional<Array<float>>& bias, int64_t outputs) {
+  require(!bias || (bias->ndim() == 1 && bias->shape(0) == outputs), "bias must be (outputs)");
+}
+
+// A bias filled up with zeros to `padded` outputs, or zeros alone.
+inline std::vector<float> padded_bias(const std::optional<Array<float>>& bias, int64_t outputs,
+                                      int64_t padded) {
+  check_bias(bias, outputs);
+  std::vector<float> filled(static_cast<size_t>(padded), 0.f);
+  if (bias) std::copy_n(bias->data(), outputs, filled.begin());
+  return filled;
 }
 
 // Labels in [0, classes) and a writable (sub_models, samples) result; checked again here, because

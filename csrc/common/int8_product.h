@@ -82,14 +82,16 @@ struct Step {
   float worth;  // NaN if a number is not finite
 };
 
-LC_INLINE Step step_for(float largest) {
-  return {largest >= kNothing ? 127.f / largest : 0.f, largest * (1.f / 127.f) + largest * 0.f};
-}
-
 // Steps for a vector of largest numbers.
 LC_INLINE void steps_for(Vec largest, float* per_one, float* worth) {
   store(per_one, keep(div(splat(127.f), largest), largest, splat(kNothing)));
   store(worth, add(mul(largest, splat(1.f / 127.f)), mul(largest, splat(0.f))));
+}
+
+LC_INLINE Step step_for(float largest) {
+  alignas(64) float per_one[kLanes], worth[kLanes];
+  steps_for(splat(largest), per_one, worth);
+  return {per_one[0], worth[0]};
 }
 
 // Rounds to whole numbers from −127 to 127. Others are among numbers that are not finite: what

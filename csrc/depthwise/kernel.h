@@ -2,12 +2,13 @@
 #pragma once
 #include <cstdint>
 
+#include "common/conv_geometry.h"
 #include "common/layer_activation.h"
 #include "simd/declare.h"
 
 namespace lc {
 
-struct DepthwiseJob {
+struct DepthwiseJob : ConvGeometry {
   const void* x;  // (images, height, width, channels) float32, or bfloat16 where bits16
   void* out;      // (images, out height, out width, channels) in the dtype of the inputs
   bool bits16;
@@ -15,9 +16,6 @@ struct DepthwiseJob {
   const float* bias;     // (room)
   int64_t room;          // channels, filled up to whole vectors
   Activation activation;
-  int64_t images, height, width, channels, out_height, out_width;
-  int64_t kernel[2], stride[2], dilation[2];  // rows, columns
-  int64_t padding[2];                         // above and to the left; what is missing is 0
 };
 
 // Computes rows [from, to) of images · out_height.

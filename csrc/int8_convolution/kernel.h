@@ -4,18 +4,17 @@
 // multiples of one step, and what each kernel covers of them is a row of inputs like a linear
 // layer's.
 #pragma once
+#include "common/conv_geometry.h"
 #include "common/int8_layer.h"
 
 namespace lc {
 
-struct Int8Pixels {
+struct Int8Pixels : ConvGeometry {
   Int8Layer layer;  // its inputs are [kernel row][kernel column][channel]
   bool bits16;      // x and out are bfloat16
   bool dots;        // the processor multiplies four pairs at a time
   const void* x;    // (images, height, width, channels)
   void* out;        // (images, out height, out width, outputs)
-  int64_t images, height, width, channels, out_height, out_width;
-  int64_t kernel[2], stride[2], padding[2], dilation[2];
 
   // Rows of outputs in a band: enough for a call's rows of inputs. Steps, and so results, depend on
   // them.

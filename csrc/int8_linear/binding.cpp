@@ -23,8 +23,7 @@ Int8LinearPlan::Int8LinearPlan(const std::vector<py::array>& weights,
             "weight must be (outputs, inputs), with 1 to 65536 inputs");
     require(i == 0 || weight.shape(1) == layers_.back().outputs,
             "weight must have the outputs of the layer before as inputs");
-    require(!biases[i] || (biases[i]->ndim() == 1 && biases[i]->shape(0) == weight.shape(0)),
-            "bias must be (outputs)");
+    check_bias(biases[i], weight.shape(0));
     const Activation activation = activation_named(activations[i]);
     const void* given = weight.data();
     const float* bias = data_or_null(biases[i]);

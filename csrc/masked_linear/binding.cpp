@@ -23,8 +23,7 @@ void run(const py::array& x, const py::array& weight, const std::optional<Array<
   const MaskedWeight masked =
       checked_weight(isa, weight, "weight", thresholds, saliency, seed, sub_models);
   const LayerInputs inputs = checked_inputs(x, "x", sub_models, masked);
-  require(!bias || (bias->ndim() == 1 && bias->shape(0) == masked.outputs),
-          "bias must be (outputs)");
+  check_bias(bias, masked.outputs);
   require(is_bits16(out, "out") == inputs.bits16 && out.ndim() == 3 && out.shape(0) == sub_models &&
               out.shape(1) == inputs.rows && out.shape(2) == masked.outputs && out.writeable(),
           "out must be a writable (sub_models, rows, outputs) array like x");

@@ -1,18 +1,15 @@
 // The largest number in each window of a picture, channel by channel.
 #pragma once
-#include <cstdint>
-
+#include "common/conv_geometry.h"
 #include "simd/declare.h"
 
 namespace lc {
 
-struct MaxPoolJob {
+struct MaxPoolJob : ConvGeometry {
   const void* x;  // (images, height, width, channels) float32, or bfloat16 where bits16
   void* out;      // (images, out height, out width, channels) in the dtype of the inputs
   bool bits16;
   bool relu;  // of the largest number
-  int64_t images, height, width, channels, out_height, out_width;
-  int64_t kernel[2], stride[2], padding[2];  // rows, columns
 };
 
 // Computes row `row` of images · out_height. A NaN is larger than any number.

@@ -1,19 +1,16 @@
 // SparseLayerPlan: the kept weights of a layer as lists, then any number of inputs.
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cstring>
 #include <vector>
 
-#include "bindings/arrays.h"
+#include "bindings/convolutions.h"
 #include "common/parallel.h"
 #include "simd/isa.h"
 #include "sparse_layer/kernel.h"
 
 namespace lc {
 namespace {
-
-using Pair = std::array<int64_t, 2>;
 
 // Of a window: bytes of a dim are fewest without vectors.
 constexpr int64_t kMostInputs = kSparseWindowBytes / 32;
@@ -62,30 +59,18 @@ class SparseLayerPlan {
       : isa_(active_isa()),
         lanes_(isa_lanes(isa_)),
         bits16_(is_bits16(weight, "weight")),
-        kernel_width_(kernel_width),
-        stride_(stride),
-        padding_(padding),
-        dilation_(dilation) {
-    require(weight.ndim() == 3 && weight.shape(1) > 0 && weight.shape(2) > 0,
-            "weight must be (outputs, taps, channels), with a tap and a channel");
-    require(kernel_width > 0 && weight.shape(1) % kernel_width == 0,
-            "kernel_width must divide the taps");
-    require(std::min(stride[0], stride[1]) > 0 && std::min(padding[0], padding[1]) >= 0 &&
-                std::min(dilation[0], dilation[1]) > 0,
-            "stride and dilation must be positive, padding not negative");
+        window_(kernel_of(checked(weight), kernel_width), stride, padding, dilation) {
     SparseLayer& v = layer_;
     v.outputs = weight.shape(0);
     v.taps = weight.shape(1);
     v.activation = activation_named(activation);
     v.channels = weight.shape(2);
-    require(!bias || (bias->ndim() == 1 && bias->shape(0) == v.outputs), "bias must be (outputs)");
     v.pairs = bits16_ && isa_multiplies_bfloat16(isa_);
     const int64_t dims = v.taps * v.channels;
     const int64_t fit = kSparseWindowBytes / sparse_dim_bytes(v.pairs, lanes_);
     v.windows = (dims + fit - 1) / fit;
     v.window = (dims + v.windows - 1) / v.windows;
-    bias_.resize(static_cast<size_t>(v.outputs), 0.f);
-    if (bias) std::copy_n(bias->data(), v.outputs, bias_.begin());
+    bias_ = padded_bias(bias, v.outputs, v.outputs);
     py::gil_scoped_release unlocked;
     if (v.pairs)
       sort(static_cast<const uint16_t*>(weight.data()), pairs_, threads);
@@ -104,37 +89,24 @@ class SparseLayerPlan {
   // x is (images, height, width, channels), out (images, out height, out width, outputs).
   void run(const py::array& x, py::array out, int threads) const {
     const SparseLayer& v = layer_;
-    require(x.ndim() == 4 && x.shape(3) == v.channels,
-            "x must be (images, height, width, channels)");
-    require(is_bits16(x, "x") == bits16_, "x must have the dtype of the weight");
-    const auto after = [&](int i, int64_t size, int64_t taps) {
-      const int64_t reach = size + 2 * padding_[i] - dilation_[i] * (taps - 1) - 1;
-      return reach < 0 ? 0 : reach / stride_[i] + 1;
-    };
-    const SparseInputs inputs{x.data(),
-                              bits16_,
-                              x.shape(0),
-                              x.shape(1),
-                              x.shape(2),
-                              after(0, x.shape(1), v.taps / kernel_width_),
-                              after(1, x.shape(2), kernel_width_),
-                              kernel_width_,
-                              {stride_[0], stride_[1]},
-                              {padding_[0], padding_[1]},
-                              {dilation_[0], dilation_[1]}};
-    require(is_bits16(out, "out") == bits16_ && out.ndim() == 4 && out.writeable() &&
-                out.shape(0) == inputs.images && out.shape(1) == inputs.out_height &&
-                out.shape(2) == inputs.out_width && out.shape(3) == v.outputs,
-            "out must be a writable (images, out height, out width, outputs) array like x");
-    const SparseJob job{v, inputs, out.mutable_data()};
+    const SparseJob job{
+        v,
+        {window_.filling(x, out, bits16_, v.channels, v.outputs), x.data(), bits16_},
+        out.mutable_data()};
     const int64_t samples = sparse_samples(lanes_);
     py::gil_scoped_release unlocked;
     parallel_for(
-        (inputs.rows() + samples - 1) / samples, threads, sparse_scratch(v),
+        (job.x.rows() + samples - 1) / samples, threads, sparse_scratch(v),
         [&](int64_t task, float* scratch) { compute(isa_, job, task * samples, scratch); });
   }
 
  private:
+  static const py::array& checked(const py::array& weight) {
+    require(weight.ndim() == 3 && weight.shape(1) > 0 && weight.shape(2) > 0,
+            "weight must be (outputs, taps, channels), with a tap and a channel");
+    return weight;
+  }
+
   template <class Weight, class Entry>
   void sort(const Weight* weight, std::vector<Entry>& lists, int threads) {
     const SparseLayer& v = layer_;
@@ -186,8 +158,7 @@ class SparseLayerPlan {
   Isa isa_;
   int lanes_;
   bool bits16_;
-  int64_t kernel_width_;
-  Pair stride_, padding_, dilation_;
+  Window window_;
   std::vector<SparseWeights> weights_;
   std::vector<SparsePairs> pairs_;
   std::vector<SparseRun> runs_;

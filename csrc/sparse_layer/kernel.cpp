@@ -52,8 +52,8 @@ LC_INLINE void find_places(const SparseInputs& in, int64_t row, Places& places) 
 
 LC_INLINE void look(const SparseInputs& in, const Places& places, int64_t tap, int64_t pixel_bytes,
                     const char* zeros, Pixels& pixels) {
-  const int64_t down = tap / in.kernel_width * in.dilation[0];
-  const int64_t right = tap % in.kernel_width * in.dilation[1];
+  const int64_t down = tap / in.kernel[1] * in.dilation[0];
+  const int64_t right = tap % in.kernel[1] * in.dilation[1];
   for (int i = 0; i < kSamples; ++i) {
     const int64_t y = places.y[i] + down, x = places.x[i] + right;
     const bool inside = static_cast<uint64_t>(y) < static_cast<uint64_t>(in.height) &&

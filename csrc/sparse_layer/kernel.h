@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "common/conv_geometry.h"
 #include "common/layer_activation.h"
 #include "simd/declare.h"
 
@@ -52,13 +53,9 @@ struct SparseLayer {
 };
 
 // Where the rows of a tile come from. A linear layer is a convolution over one pixel per row.
-struct SparseInputs {
+struct SparseInputs : ConvGeometry {
   const void* data;  // (images, height, width, channels) float32, or bfloat16 where bits16
   bool bits16;
-  int64_t images, height, width;
-  int64_t out_height, out_width;
-  int64_t kernel_width;  // taps are [row][column]
-  int64_t stride[2], padding[2], dilation[2];
 
   int64_t rows() const { return images * out_height * out_width; }
 };

@@ -47,7 +47,7 @@ void run(const py::array& hidden, const py::array& vocab_weight,
       checked_weight(isa, vocab_weight, "vocab_weight", thresholds, saliency, seed, sub_models);
   const LayerInputs inputs = checked_inputs(hidden, "hidden", sub_models, weight);
   require(inputs.rows == tokens, "hidden must have a row for each token of nll");
-  require(!bias || (bias->ndim() == 1 && bias->shape(0) == weight.outputs), "bias must be (words)");
+  check_bias(bias, weight.outputs);
   require(!entropy || (entropy->ndim() == 2 && entropy->shape(0) == sub_models &&
                        entropy->shape(1) == tokens && entropy->writeable()),
           "entropy must be a writable (sub_models, tokens) array");

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "common/conv_geometry.h"
 #include "common/layer_activation.h"
 #include "simd/declare.h"
 
@@ -47,7 +48,7 @@ struct WinogradLayer {
   static constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 };
 
-struct WinogradJob {
+struct WinogradJob : ConvGeometry {
   WinogradLayer layer;
   // [place][block][channel, or pair or four of them][output of the block]
   const char* weights;
@@ -58,8 +59,6 @@ struct WinogradJob {
   Activation activation;
   const void* x;  // (images, height, width, channels)
   void* out;      // (images, out height, out width, outputs)
-  int64_t images, height, width, out_height, out_width;
-  int64_t padding[2];
 
   int64_t tiles_down() const { return (out_height + 1) / 2; }
   int64_t tiles_across() const { return (out_width + 1) / 2; }
