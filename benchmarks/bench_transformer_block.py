@@ -18,7 +18,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor
 
 from lc_engine.ops import Int8LinearPlan, TransformerBlockPlan, attention
-from lc_engine.ops.int8_linear import InputNorm
+from lc_engine.ops.layers.int8_linear import InputNorm
 
 # pictures, dims, heads
 BLOCKS = {"tiny": (64, 192, 3), "base": (8, 768, 12)}

@@ -22,9 +22,9 @@ from torch.nn import functional
 from lc_engine import ops
 from lc_engine.backbone import tuning
 from lc_engine.backbone.recognize import pads_same
-from lc_engine.ops.int8_linear import MOST_INPUTS
-from lc_engine.ops.pixels import PlanActivation
-from lc_engine.ops.sparse_layer import count_kept
+from lc_engine.ops.layers.int8_linear import MOST_INPUTS
+from lc_engine.ops.layers.pixels import PlanActivation
+from lc_engine.ops.layers.sparse_layer import count_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,18 +3,18 @@
 from lc_engine.ops.apply_thresholds import apply_thresholds
 from lc_engine.ops.attention import attention
 from lc_engine.ops.contract import FallbackWarning, PathScores
-from lc_engine.ops.depthwise import DepthwisePlan
-from lc_engine.ops.int8_convolution import Int8ConvolutionPlan
-from lc_engine.ops.int8_linear import Int8LinearPlan
+from lc_engine.ops.layers.depthwise import DepthwisePlan
+from lc_engine.ops.layers.int8_convolution import Int8ConvolutionPlan
+from lc_engine.ops.layers.int8_linear import Int8LinearPlan
+from lc_engine.ops.layers.max_pool import max_pool
+from lc_engine.ops.layers.sparse_layer import SparseLayerPlan
+from lc_engine.ops.layers.transformer_block import TransformerBlockPlan
+from lc_engine.ops.layers.winograd import WinogradPlan
 from lc_engine.ops.linear_confidence import LinearPlan, linear_confidence
 from lc_engine.ops.masked_linear import masked_linear
-from lc_engine.ops.max_pool import max_pool
 from lc_engine.ops.mlp_confidence import MLPPlan, mlp_confidence
 from lc_engine.ops.prototype_confidence import PrototypePlan, prototype_confidence
-from lc_engine.ops.sparse_layer import SparseLayerPlan
 from lc_engine.ops.token_nll import TokenScores, token_nll
-from lc_engine.ops.transformer_block import TransformerBlockPlan
-from lc_engine.ops.winograd import WinogradPlan
 
 __all__ = [
     "DepthwisePlan",

@@ -23,14 +23,14 @@ from lc_engine.backbone.layer_kernels import (
 from lc_engine.backbone.passes.fuse_mlp import pass_through
 from lc_engine.backbone.passes.transformer_blocks import takes_tokens_only
 from lc_engine.backbone.recognize import activation_of, is_depthwise, is_layer_norm
-from lc_engine.ops.int8_linear import InputNorm
+from lc_engine.ops.layers.int8_linear import InputNorm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lc_engine.backbone.model_copy import Block, ModelCopy
     from lc_engine.backbone.recognize import Activation
-    from lc_engine.ops.pixels import PlanActivation
+    from lc_engine.ops.layers.pixels import PlanActivation
 
     Forward = Callable[..., Any]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lc_engine.backbone.model_copy import ModelCopy
-    from lc_engine.ops.pixels import Pair
+    from lc_engine.ops.layers.pixels import Pair
 
 
 def apply(copy: ModelCopy) -> bool:

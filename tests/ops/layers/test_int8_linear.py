@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from helpers.int8 import ACTIVATIONS, DTYPES, close, rounded
 from lc_engine.ops import Int8LinearPlan
-from lc_engine.ops.int8_linear import InputNorm
+from lc_engine.ops.layers.int8_linear import InputNorm
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lc_engine.ops import contract, pixels
+from lc_engine.ops import contract
+from lc_engine.ops.layers import pixels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lc_engine.ops.pixels import PlanActivation
+    from lc_engine.ops.layers.pixels import PlanActivation
 
 MOST_INPUTS = 65536  # of which no sum overflows 32 bits
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from helpers.layers import close
 from lc_engine.ops import SparseLayerPlan
-from lc_engine.ops.sparse_layer import count_kept
+from lc_engine.ops.layers.sparse_layer import count_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable

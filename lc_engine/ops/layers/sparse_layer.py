@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lc_engine.ops import contract, pixels
+from lc_engine.ops import contract
+from lc_engine.ops.layers import pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lc_engine.ops.pixels import Pair, PlanActivation
+    from lc_engine.ops.layers.pixels import Pair, PlanActivation
 
 
 def count_kept(weight: Tensor) -> int:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lc_engine.ops import Int8LinearPlan, TransformerBlockPlan, contract
-from lc_engine.ops.int8_linear import InputNorm
+from lc_engine.ops.layers.int8_linear import InputNorm
 
 if TYPE_CHECKING:
     from collections.abc import Callable

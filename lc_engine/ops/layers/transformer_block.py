@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lc_engine.ops import contract, pixels
+from lc_engine.ops import contract
 from lc_engine.ops.attention import checked_scale
+from lc_engine.ops.layers import pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lc_engine.ops.int8_linear import Int8LinearPlan
+    from lc_engine.ops.layers.int8_linear import Int8LinearPlan
 
 
 class TransformerBlockPlan:
