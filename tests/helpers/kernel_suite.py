@@ -106,7 +106,7 @@ class CountedKernel:
 
 
 class LinearSuite:
-    def head(self, device, dtype, seed, shape=(37, 23, 45, 6), bias=True):
+    def head(self, device, dtype, seed, shape=(21, 23, 45, 6), bias=True):
         samples, classes, depth, sub_models = shape
         torch.manual_seed(seed)
         x = torch.randn(samples, depth).to(device, dtype)
@@ -243,11 +243,11 @@ class LinearSuite:
         x, w, b, y, t, omega = self.head(device, torch.float32, 13)
         head = linear_kernels.prepare(w, b, t, None, None, tile=TILE)
         clean, _, _ = linear_kernels.linear_confidence(x, head, y, omega, False)
-        x[20, 3] = float("nan")
+        x[18, 3] = float("nan")
         lc, loss, _ = linear_kernels.linear_confidence(x, head, y, omega, False)
-        others = torch.arange(len(x), device=device) != 20
-        assert bool(lc[20].isnan())
-        assert bool(loss[20].isnan())
+        others = torch.arange(len(x), device=device) != 18
+        assert bool(lc[18].isnan())
+        assert bool(loss[18].isnan())
         assert torch.equal(lc[others], clean[others])
 
     def test_a_whole_tile_of_impossible_classes(self, device):
@@ -280,7 +280,7 @@ class LinearSuite:
 
 
 class PrototypeSuite:
-    def batch(self, device, dtype, seed, shape=(5, 37, 11, 45)):
+    def batch(self, device, dtype, seed, shape=(5, 21, 11, 45)):
         sub_models, samples, classes, depth = shape
         torch.manual_seed(seed)
         z = torch.randn(sub_models, samples, depth).to(device, dtype)
@@ -610,7 +610,7 @@ class TokenSuite:
     @pytest.mark.parametrize("dtype", DTYPES, ids=ids)
     @pytest.mark.parametrize("source", ["whole", "magnitude", "given", "random"])
     def test_scores(self, device, dtype, source):
-        self.check(*self.batch(device, dtype, 1), source)
+        self.check(*self.batch(device, dtype, 1, (2, 37, 100, 300)), source)
 
     @pytest.mark.parametrize(
         "shape", [(1, 1, 1, 1), (2, 128, 64, 128), (2, 129, 65, 257), (1, 3, 200, 2)], ids=str
