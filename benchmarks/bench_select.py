@@ -1,4 +1,4 @@
-"""How long it takes to select 10 % of a million scored rows, by strategy.
+"""Seconds to select 10 % of a million scored rows, by strategy.
 
 pytest benchmarks/bench_select.py
 """
@@ -51,7 +51,7 @@ def test_score_columns(
 
 @pytest.mark.parametrize("strategy", ["moderate", "el2n", "entropy", "easy_diverse"])
 def test_features(benchmark: BenchmarkFixture, scores: dict[str, Any], strategy: str) -> None:
-    """A tenth of the rows and of the classes: these look at every feature, k-means many times."""
+    """10 % of the rows and classes: these read every feature, k-means repeatedly."""
     part = {name: column[: ROWS // 10] for name, column in scores.items()}
     part["label"] = part["label"] // 10
     features = np.random.default_rng(0).standard_normal((ROWS // 10, WIDTH), dtype=np.float32)

@@ -79,7 +79,7 @@ class ImageScorer:
 
 
 class _Pairs:
-    """(PIL image, label) by row; an error here gives the row its status."""
+    """(PIL image, label) by row; an error here becomes the status of the row."""
 
     def __init__(self, images: Sequence[np.ndarray | None], labels: Sequence[Any]) -> None:
         self._images, self._labels = images, labels

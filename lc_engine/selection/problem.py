@@ -51,7 +51,7 @@ def prepare(
         by: the column whose values share the budget, or None for one group.
         floor: least number kept per group.
         cap: greatest number kept per group.
-        noise_guard: largest share of each group to set aside, in [0, 1).
+        noise_guard: largest share of each group to drop first, in [0, 1).
 
     Raises:
         ValueError: naming the invalid argument, column or row.

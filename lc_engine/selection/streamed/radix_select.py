@@ -109,7 +109,7 @@ class Borders:
             undecided = side == 0
             side[undecided & (digit < bin_)] = -1
             side[undecided & (digit > bin_)] = 1
-        # A bin of which no row lies below lies above as a whole.
+        # If no row of the bin lies below, all of it lies above.
         side[(side == 0) & (self._left[chunk.group] == 0)] = 1
         return side
 
