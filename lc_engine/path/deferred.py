@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lc_engine.path.learning_path import SAMPLE_ROWS, LearningPath
 
 if TYPE_CHECKING:
-    from lc_engine.path.learning_path import SampleScorer
+    from lc_engine.path.protocols import SampleScorer
 
 _FIT = "~fit"
 
@@ -44,7 +44,7 @@ class MeasuredPath:
             )
         return cls(LearningPath.parse(name) if fit else None, int(points))
 
-    def measure(self, scorer: SampleScorer, data: Any) -> LearningPath:
+    def measure(self, scorer: SampleScorer[LearningPath], data: Any) -> LearningPath:
         """Return the path, measured with a scorer whose own path is not used."""
         if self.whole is None:
             return LearningPath.calibrated(scorer, data, self.points)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from lc_engine._util.digests import config_digest
 from lc_engine.path.calibrate import GRID, equal_steps
+from lc_engine.path.checks import check_path, check_points, check_range
 from lc_engine.path.parse import FORMS, read
 from lc_engine.path.quadrature import clenshaw_curtis, gauss_legendre, gauss_of
 from lc_engine.path.subset import closest_mean
@@ -24,33 +25,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from lc_engine.path.protocols import SampleScorer
+
 # Rows by which a path is measured, unless the caller says otherwise.
 SAMPLE_ROWS: Final = 256
-_SUM_TOLERANCE = 1e-9
-
-
-class SampleScorer(Protocol):
-    """What measures a path: a scorer that returns log p of a sample of rows."""
-
-    @property
-    def path(self) -> LearningPath:
-        """Its own path."""
-        ...
-
-    def sample_log_probs(
-        self, data: Any, samples: int, path: LearningPath | None = None
-    ) -> NDArray[np.float64]:
-        """Return log p (K, M) of evenly spaced rows of the data along a path.
-
-        Args:
-            data: what the scorer scores.
-            samples: most rows that are looked at.
-            path: the K capacities, by default the scorer's own.
-
-        Raises:
-            ValueError: the scorer's path is fixed by its model, or no row can be scored.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -75,23 +53,7 @@ class LearningPath:
     curve: tuple[tuple[float, float], ...] | None = None
 
     def __post_init__(self) -> None:
-        if not self.capacities:
-            raise ValueError("capacities must hold at least one number, got none")
-        if len(self.weights) != len(self.capacities):
-            raise ValueError(
-                f"weights must hold one number per capacity ({len(self.capacities)}), "
-                f"got {len(self.weights)}"
-            )
-        for k, capacity in enumerate(self.capacities):
-            if not 0 < capacity <= 1:
-                raise ValueError(f"capacities[{k}] must lie in (0, 1], got {capacity}")
-        if any(b > a for a, b in zip(self.capacities, self.capacities[1:], strict=False)):
-            raise ValueError("capacities must be descending: sub-model 0 is the densest")
-        for k, weight in enumerate(self.weights):
-            if not (weight >= 0 and math.isfinite(weight)):
-                raise ValueError(f"weights[{k}] must be a number ≥ 0, got {weight}")
-        if abs(math.fsum(self.weights) - 1) > _SUM_TOLERANCE:
-            raise ValueError(f"weights must sum to 1, got {math.fsum(self.weights)}")
+        check_path(self.capacities, self.weights)
 
     def __len__(self) -> int:
         """Return K, the number of sub-models."""
@@ -107,7 +69,7 @@ class LearningPath:
         Raises:
             ValueError: K < 1, or a step outside (0, 1).
         """
-        _check_points(K)
+        check_points(K)
         if not 0 < step < 1:
             raise ValueError(f"step must lie in (0, 1), got {step}")
         return cls("geometric", tuple((1.0 - step) ** k for k in range(K)), _equal(K), step)
@@ -119,8 +81,8 @@ class LearningPath:
         Raises:
             ValueError: K < 1, or not 0 < lo < hi ≤ 1.
         """
-        _check_points(K)
-        _check_range(lo, hi)
+        check_points(K)
+        check_range(lo, hi)
         return cls("linear", tuple(np.linspace(hi, lo, K).tolist()), _equal(K))
 
     @classmethod
@@ -132,8 +94,8 @@ class LearningPath:
         Raises:
             ValueError: K < 1, or not 0 < lo < hi ≤ 1.
         """
-        _check_points(K)
-        _check_range(lo, hi)
+        check_points(K)
+        check_range(lo, hi)
         nodes, weights = gauss_legendre(K)
         return cls("gauss", tuple((lo + (hi - lo) * nodes).tolist()), tuple(weights.tolist()))
 
@@ -162,7 +124,7 @@ class LearningPath:
         """
         if K < 3 or (K - 1) & (K - 2):
             raise ValueError(f"K must be 3, 5, 9, 17, … (2^m + 1), got {K}")
-        _check_range(lo, hi)
+        check_range(lo, hi)
         nodes, weights = clenshaw_curtis(K)
         # The ends are exactly the capacities given, so that a denser path has them too.
         capacities = lo + (hi - lo) * nodes if spacing == "linear" else lo * (hi / lo) ** nodes
@@ -171,7 +133,7 @@ class LearningPath:
     @classmethod
     def calibrated(
         cls,
-        scorer: SampleScorer,
+        scorer: SampleScorer[LearningPath],
         data: Any,
         K: int = 8,  # noqa: N803
         samples: int = SAMPLE_ROWS,
@@ -193,7 +155,7 @@ class LearningPath:
             ValueError: K < 1; early exits, which have no capacity to choose; no row that can be
                 scored.
         """
-        _check_points(K)
+        check_points(K)
         log_probs = scorer.sample_log_probs(data, samples, cls.explicit(GRID))
         confidence = np.exp(log_probs).mean(1)
         path = cls.explicit(equal_steps(np.array(GRID), confidence, K).tolist())
@@ -203,7 +165,7 @@ class LearningPath:
     @classmethod
     def fitted(
         cls,
-        scorer: SampleScorer,
+        scorer: SampleScorer[LearningPath],
         data: Any,
         K: int = 8,  # noqa: N803
         samples: int = SAMPLE_ROWS,
@@ -403,13 +365,3 @@ class LearningPath:
 
 def _equal(points: int) -> tuple[float, ...]:
     return (1.0 / points,) * points
-
-
-def _check_points(points: int) -> None:
-    if points < 1:
-        raise ValueError(f"K must be at least 1, got {points}")
-
-
-def _check_range(lo: float, hi: float) -> None:
-    if not 0 < lo < hi <= 1:
-        raise ValueError(f"lo and hi must satisfy 0 < lo < hi ≤ 1, got lo={lo}, hi={hi}")

@@ -30,7 +30,7 @@ class PlainLoop:
         ]
 
     def masked(self, capacities, *, kind, scope, which, seed=0, saliency=None):
-        """Give the weights of each sub-model by name."""
+        """Yield the weights of each sub-model by name."""
         head = f"{self.head}.weight"
         names = {
             "body": [n for n in self.maskable if n != head],
