@@ -57,7 +57,7 @@ class Histogram:
         np.add.at(self.counts.reshape(-1), flat, np.uint32(1))
 
     def _halve_width(self) -> None:
-        """Make room for more groups by merging bins."""
+        """Merge bins, so that more groups fit."""
         if self.width == 4:
             raise ValueError(f"by: there are more than {len(self.counts):,} groups")
         old, self.width = self.counts, self.width // 2
