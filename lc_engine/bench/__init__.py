@@ -1,4 +1,4 @@
-"""`lc-engine bench`: the engine beside the ways that it replaces, on the same rows, in one run."""
+"""`lc-engine bench`: the engine and the ways that it replaces, on the same rows, in one run."""
 
 from lc_engine.bench.measure import Outcome, measure
 from lc_engine.bench.parity import DisagreementError

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     Run = Callable[[Source, LearningPath], np.ndarray]
 
-# Rows that are tokenised at a time.
+# Rows that are tokenized at a time.
 _READ_ROWS = 256
 
 
@@ -130,7 +130,7 @@ def _masked(weight: Tensor, path: LearningPath, k: int) -> Tensor:
 
 
 def _confidence(forward: Callable[..., Any], row: Tokens) -> float:
-    """Give exp(−mean NLL) of the response of one row."""
+    """Return exp(−mean NLL) of the response of one row."""
     ids, response = torch.from_numpy(np.asarray(row.ids)).long(), np.asarray(row.response)
     logits = forward(input_ids=ids[None], use_cache=False).logits[0].float()
     log_p = torch.log_softmax(logits[:-1], dim=-1).gather(-1, ids[1:, None])[:, 0].double()

@@ -34,7 +34,7 @@ _CALL_SETS = (
 
 
 def smollm2() -> Path:
-    """Give the folder of SmolLM2-135M-Instruct, in float32 with its tokenizer.
+    """Return the folder of SmolLM2-135M-Instruct, in float32 with its tokenizer.
 
     The GGUF file is read once, which takes some 20 s, and kept in the cache as `save_pretrained`
     writes it.
@@ -66,7 +66,7 @@ def smollm2() -> Path:
 
 
 def conversations() -> list[dict[str, str]]:
-    """Give the distinct questions and answers of chatterbot-corpus: prompt and completion.
+    """Return the distinct questions and answers of chatterbot-corpus: prompt and completion.
 
     `tech_support`, ten questions asked a hundred times, is left out.
     """
@@ -82,7 +82,7 @@ def conversations() -> list[dict[str, str]]:
 
 
 def function_calls(*, documented: bool = False) -> list[dict[str, str]]:
-    """Give the leaderboard's one-turn requests with the calls that answer them.
+    """Return the leaderboard's one-turn requests with the calls that answer them.
 
     Args:
         documented: whether the descriptions of the functions stand in a system text.

@@ -1,4 +1,4 @@
-"""What this machine can do at best: a product and a copy, measured; and what it runs."""
+"""This machine's roofline, measured by a product and a copy, and its installed versions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Work:
-    """What one dense forward of all rows takes at least.
+    """The least that one dense forward of all rows takes.
 
     Attributes:
         flops: multiplications and additions.
@@ -56,11 +56,11 @@ class Work:
     bytes: int
 
     def seconds(self, machine: Machine) -> float:
-        """Give the time under the machine's float32 roofline."""
+        """Return the time under the machine's float32 roofline."""
         return max(self.flops / machine.flops, self.bytes / machine.bandwidth)
 
 
-def look_at_machine() -> Machine:
+def measure_machine() -> Machine:
     """Measure the roofline: the best of a few tries each."""
     return Machine(
         flops=2 * _SIDE**3 / _product(torch.float32),

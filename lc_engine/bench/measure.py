@@ -1,4 +1,4 @@
-"""The measurement: parity first, then every way in turn on the same rows."""
+"""The measurement: parity first, then every way in turns on the same rows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _READ_ROWS = 64
 
 @dataclass(frozen=True)
 class Measured:
-    """One way: its agreement, and unless it disagrees what it took.
+    """One way: its agreement and, if it agrees, its time.
 
     Attributes:
         name: of the way.
@@ -73,7 +73,7 @@ class Outcome:
 
     Attributes:
         title: model and head.
-        data: what `Source.describe` says.
+        data: `Source.describe`.
         rows: N.
         scored: rows that have a score.
         path: the sub-models, as a dictionary.
@@ -81,8 +81,8 @@ class Outcome:
         keep: fraction that the comparison of kept rows keeps.
         rounds: of the measurement.
         ways: in the order of the job.
-        reading: seconds to read and decode all rows once, with nothing else running.
-        passes: times that the engine reads them.
+        reading: seconds to read and decode all rows once and do nothing else.
+        passes: times the engine reads them.
         forwards: dense forwards over the rows that the naive loop makes.
         work: of one of them.
         costs: by K and by N.
@@ -104,7 +104,7 @@ class Outcome:
     costs: list[Cost]
 
     def seconds(self, name: str) -> float | None:
-        """Give what a way took, None if it has no speed."""
+        """Return the seconds of a way, None if it has none."""
         return next(way.seconds for way in self.ways if way.name == name)
 
 
@@ -179,7 +179,7 @@ def measure(
 
 
 def _scores(job: Job) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Run every way once, and say why an optional one did not run."""
+    """Run every way once; return lc by way, and the reasons of those that did not run."""
     found, failed = {}, {}
     for way in job.ways:
         try:
@@ -196,7 +196,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _sizes(job: Job) -> dict[tuple[int, int], tuple[Source, LearningPath]]:
-    """Give fractions of the job by (K, N): a quarter and a half of each."""
+    """Return a quarter and a half of the job's sub-models and of its rows, by (K, N)."""
     points, rows = len(job.path), len(job.source)
     sizes: dict[tuple[int, int], tuple[Source, LearningPath]] = {}
     for part in (4, 2):

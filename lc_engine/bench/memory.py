@@ -1,4 +1,4 @@
-"""How much more memory a piece of work takes at its peak than there was before."""
+"""Peak memory of a piece of work above what was resident before it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether two ways give the same scores: looked at before any speed is."""
+"""Whether two ways return the same scores: checked before any speed is reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class DisagreementError(RuntimeError):
-    """The engine's scores are not those of the naive loop, so nothing is said about its speed."""
+    """The engine's scores are not those of the naive loop, so its speed is not reported."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Tolerance:
     kept: float
 
 
-# The same float32 sums in another order: 1e-5 was seen on networks with 1,000 classes.
+# The same float32 sums in another order.
 EXACT: Final = Tolerance(1e-4, 0.999, 0.98)
-# bfloat16 has 8 bits for a number: a way that computes in it approximates the same scores.
+# bfloat16 has 8 significant bits.
 ROUNDED: Final = Tolerance(0.1, 0.9, 0.7)
 
 
@@ -48,8 +48,8 @@ class Parity:
         difference: largest |Δlc|; NaN where a score is not finite or rows are missing.
         correlation: Spearman's, of lc.
         kept: rows that a selection keeps.
-        same: of these, rows kept with either's scores; the fewer of the easiest and the hardest.
-        tolerance: what was asked.
+        same: of these, rows kept by both; the smaller count of the easiest and the hardest.
+        tolerance: that was asked for.
     """
 
     difference: float
@@ -110,7 +110,7 @@ def _kept(lc: np.ndarray, keep: float, strategy: str) -> np.ndarray:
 
 
 def _same(reference: np.ndarray, found: np.ndarray, keep: float, strategy: str) -> int:
-    """Count the rows kept alike; a row that ties with the last one kept may be exchanged."""
+    """Count the rows that both keep; a row that ties with the last one kept may be exchanged."""
     ours, theirs = (_kept(lc, keep, strategy) for lc in (reference, found))
     kept = reference[ours]
     cutoff = kept.min() if strategy == "easy" else kept.max()

@@ -1,4 +1,4 @@
-"""What a benchmark found, as a table for people and as JSON."""
+"""The result of a benchmark, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def as_text(outcomes: Sequence[Outcome], machine: Machine, command: str) -> str:
-    """Write the tables for a terminal."""
+    """Return the tables for a terminal."""
     lines = []
     for outcome in outcomes:
         lines += ["", *_table(outcome), "", *_costs(outcome), *_bounds(outcome, machine)]
@@ -25,7 +25,7 @@ def as_text(outcomes: Sequence[Outcome], machine: Machine, command: str) -> str:
 
 
 def as_json(outcomes: Sequence[Outcome], machine: Machine, command: str) -> str:
-    """Write everything that was measured."""
+    """Return everything that was measured, as JSON."""
     jobs = []
     for outcome in outcomes:
         engine = outcome.seconds(ENGINE)

@@ -1,4 +1,4 @@
-"""`lc-engine bench --roofline`: the floor of every launch on four GPUs, beside what is measured."""
+"""`lc-engine bench --roofline`: the least time of every GPU launch, beside the measured one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def roofline() -> str:
-    """Write the table of floors; where there is a device, with the time of each launch on it.
+    """Return the table of floors and, where there is a device, the time of each launch on it.
 
     Raises:
         ValueError: Triton, in whose terms launches are counted, is not installed.
@@ -40,9 +40,9 @@ def roofline() -> str:
 
 
 def call(launch: Launch, device: str) -> Callable[[], object]:
-    """Make random inputs for a launch; give what runs it.
+    """Return a function that runs a launch on random inputs.
 
-    Heads are prepared beforehand, as a job prepares them once.
+    Heads are prepared here, as a job prepares them once.
     """
     seed = torch.Generator(device).manual_seed(0)
 
@@ -72,9 +72,9 @@ def call(launch: Launch, device: str) -> Callable[[], object]:
         x, y = normal(samples, depth), labels(samples, classes)
         return lambda: layers(x, y)
     if launch.operator == "token_nll":
-        tokens, depth, words, sub_models = sizes
-        hidden, head = normal(sub_models, tokens, depth), normal(words, depth)
-        y = labels(tokens, words)
+        tokens, depth, vocabulary, sub_models = sizes
+        hidden, head = normal(sub_models, tokens, depth), normal(vocabulary, depth)
+        y = labels(tokens, vocabulary)
         return lambda: ops.token_nll(hidden, head, y)
     if launch.operator == "masked_linear":
         rows, depth, width, sub_models = sizes

@@ -1,4 +1,4 @@
-"""What is compared: a job, and the ways to do it."""
+"""The job that a benchmark runs, and the ways to do it."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Way:
 
     Attributes:
         name: of the way.
-        run: from the rows and the path to lc (N,) of the rows that are ok, in order; it starts
-            from the files and makes all that it needs.
+        run: takes the rows and the path, returns lc (N,) of the rows that are ok, in order. It
+            starts from the files.
         tolerance: how far it may be from the naive loop.
-        optional: whether it is left out, with the reason, where it cannot run.
+        optional: whether it may fail; the reason is reported then.
     """
 
     name: str
@@ -51,12 +51,12 @@ class Job:
     """What is scored, and how.
 
     Attributes:
-        title: model and head, for people.
+        title: model and head.
         source: the rows.
         path: the sub-models.
         ways: `NAIVE` and `ENGINE` among them.
-        passes: times that the engine reads the data.
-        forwards: dense forwards over the rows that a loop of K sub-models makes, less K.
+        passes: times the engine reads the data.
+        forwards: dense forwards of the rows in a loop of K sub-models, minus K.
         work: of one dense forward of all rows.
     """
 
@@ -78,6 +78,6 @@ def pairs(source: Source, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def scored(table: ScoreTable) -> np.ndarray:
-    """Give lc of the rows of a table that are ok."""
+    """Return lc of the rows of a table that are ok."""
     lc = table.column("lc")
     return np.asarray(lc[table.column("status") == OK], dtype=np.float64)

@@ -72,7 +72,7 @@ class BenchOptions:
             raise ValueError("--model and --data go together; without both, the demo's are taken")
         if not 0 < self.keep <= 1:
             raise ValueError(f"--keep must lie in (0, 1], got {self.keep}")
-        from lc_engine.bench.machine import look_at_machine
+        from lc_engine.bench.machine import measure_machine
         from lc_engine.bench.measure import measure
         from lc_engine.bench.report import as_json, as_text
         from lc_engine.data.run.atomic_write import atomic_write_text
@@ -80,8 +80,8 @@ class BenchOptions:
         with tempfile.TemporaryDirectory(prefix="lc-engine-bench-") as folder:
             jobs = self.jobs(Path(folder), say)
             outcomes = [measure(job, rounds=self.rounds, keep=self.keep, say=say) for job in jobs]
-        say("measuring what this machine can do at best")
-        machine, command = look_at_machine(), self.command()
+        say("measuring this machine's peak")
+        machine, command = measure_machine(), self.command()
         self.out.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(self.out, as_json(outcomes, machine, command))
         return as_text(outcomes, machine, command)

@@ -1,4 +1,4 @@
-"""`lc-engine demo`: the whole job on a real model and real pictures, fetched by pip alone."""
+"""`lc-engine demo`: the whole job on a real model and real images, fetched by pip alone."""
 
 from lc_engine.demo.job import run
 from lc_engine.demo.settings import Settings

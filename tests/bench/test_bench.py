@@ -180,7 +180,7 @@ def test_spearman_s_correlation_is_scipy_s():
     assert found == pytest.approx(stats.spearmanr(a, b).statistic)
 
 
-def test_rows_of_pictures_are_spread_and_features_come_first(features):
+def test_rows_of_images_are_spread_and_features_come_first(features):
     pairs = [(torch.full((2,), float(i)), i // 10) for i in range(40)]
     some = some_rows(open_source(pairs), 4)
     (batch,) = some.batches(8)
@@ -278,7 +278,7 @@ def test_arguments_that_do_not_fit(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_head_does_not_go_with_pictures(files, tmp_path, capsys):
+def test_a_head_does_not_go_with_images(files, tmp_path, capsys):
     for name, content, label in image_files("cifar10")[:4]:
         (tmp_path / "set" / str(label)).mkdir(parents=True, exist_ok=True)
         (tmp_path / "set" / str(label) / name).write_bytes(content)

@@ -48,11 +48,11 @@ def features(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """20 real CIFAR-10 pictures in a folder per class, and a small ResNet's checkpoint."""
+def images(tmp_path_factory):
+    """20 real CIFAR-10 images in a folder per class, and a small ResNet's checkpoint."""
     import timm
 
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     for name, content, label in image_files("cifar10"):
         (root / "set" / str(label)).mkdir(parents=True, exist_ok=True)
         (root / "set" / str(label) / name).write_bytes(content)
@@ -70,7 +70,7 @@ def score_features(folder, *more, data="clean.npy", labels="y.npy"):
     return cli.run([*arguments, "--out", str(folder / "out"), *more])
 
 
-def score_pictures(root, out, *more):
+def score_images(root, out, *more):
     return cli.run(
         [
             "score",
@@ -214,33 +214,33 @@ def test_an_array_of_pickled_objects_is_refused(features, capsys):
     assert "pickled Python objects" in error_line(capsys)
 
 
-def test_real_pictures_with_a_broken_one(pictures, tmp_path, capsys):
-    broken = sorted((pictures / "set").rglob("*.png"))[3]
+def test_real_images_with_a_broken_one(images, tmp_path, capsys):
+    broken = sorted((images / "set").rglob("*.png"))[3]
     whole = broken.read_bytes()
     broken.write_bytes(whole[: len(whole) // 2])
     try:
-        assert score_pictures(pictures, tmp_path / "out") == 3
+        assert score_images(images, tmp_path / "out") == 3
     finally:
         broken.write_bytes(whole)
-    name = broken.relative_to(pictures / "set").as_posix()
+    name = broken.relative_to(images / "set").as_posix()
     assert f"row {name}: unreadable: OSError" in capsys.readouterr().out
     table = ScoreTable.read(tmp_path / "out")
     assert table.status_counts() == {"ok": 19, "unreadable": 1}
     assert list(table.column("id")) == sorted(
-        file.relative_to(pictures / "set").as_posix() for file in (pictures / "set").rglob("*.png")
+        file.relative_to(images / "set").as_posix() for file in (images / "set").rglob("*.png")
     )
     assert table.metadata["head"]["kind"] == "prototype"
     assert np.isfinite(table.column("lc")[table.column("status") == "ok"]).all()
 
-    # The picture is whole again, so the data are others, and the scores would not go together.
-    assert score_pictures(pictures, tmp_path / "out") == 2
+    # The image is whole again, so the data are others, and the scores would not go together.
+    assert score_images(images, tmp_path / "out") == 2
     assert "another run (data_digest:" in error_line(capsys)
 
 
-def test_pictures_from_a_hugging_face_folder_score_as_from_an_image_folder(pictures, tmp_path):
+def test_images_from_a_hugging_face_folder_score_as_from_an_image_folder(images, tmp_path):
     import datasets
 
-    files = sorted((pictures / "set").rglob("*.png"))
+    files = sorted((images / "set").rglob("*.png"))
     names = sorted({file.parent.name for file in files})
     datasets.Dataset.from_dict(
         {
@@ -251,8 +251,8 @@ def test_pictures_from_a_hugging_face_folder_score_as_from_an_image_folder(pictu
             {"image": datasets.Image(), "label": datasets.ClassLabel(names=names)}
         ),
     ).save_to_disk(tmp_path / "saved")
-    assert score_pictures(pictures, tmp_path / "a", "--batch-size=8") == 0
-    assert score_pictures(pictures, tmp_path / "b", f"--data={tmp_path / 'saved'}") == 0
+    assert score_images(images, tmp_path / "a", "--batch-size=8") == 0
+    assert score_images(images, tmp_path / "b", f"--data={tmp_path / 'saved'}") == 0
     a, b = (ScoreTable.read(tmp_path / name) for name in "ab")
     np.testing.assert_array_equal(a.column("label"), b.column("label"))
     np.testing.assert_allclose(a.column("loss"), b.column("loss"), rtol=1e-4)
@@ -273,10 +273,10 @@ def test_pictures_from_a_hugging_face_folder_score_as_from_an_image_folder(pictu
         (["--masking=exits", "--head=knn", "--neighbours=3"], "exits", []),
     ],
 )
-def test_families_and_paths_by_option(pictures, tmp_path, capsys, more, path, columns):
+def test_families_and_paths_by_option(images, tmp_path, capsys, more, path, columns):
     arguments = [
-        "score", "--model=timm/test_resnet", f"--checkpoint={pictures / 'test_resnet.safetensors'}",
-        f"--data={pictures / 'set'}", f"--out={tmp_path / 'out'}", "--image-size=32",
+        "score", "--model=timm/test_resnet", f"--checkpoint={images / 'test_resnet.safetensors'}",
+        f"--data={images / 'set'}", f"--out={tmp_path / 'out'}", "--image-size=32",
         *more,
     ]  # fmt: skip
     assert cli.run(arguments) == 0, capsys.readouterr().err
@@ -311,18 +311,18 @@ def test_a_score_folder_of_another_run_is_refused(features, capsys):
     assert before == {file.name: file.read_bytes() for file in (features / "out").iterdir()}
 
 
-def test_a_checkpoint_that_does_not_fit_names_its_keys(pictures, tmp_path, capsys):
+def test_a_checkpoint_that_does_not_fit_names_its_keys(images, tmp_path, capsys):
     save_file({"stem.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     more = f"--checkpoint={tmp_path / 'other.safetensors'}"
-    assert score_pictures(pictures, tmp_path / "out", more) == 2
+    assert score_images(images, tmp_path / "out", more) == 2
     line = error_line(capsys)
     assert "stem.weight" in line
     assert "missing" in line
     assert not (tmp_path / "out").exists()
 
 
-def test_a_head_of_another_width(features, pictures, tmp_path, capsys):
-    assert score_pictures(pictures, tmp_path / "out", "--head=linear", "--weights=head") == 2
+def test_a_head_of_another_width(features, images, tmp_path, capsys):
+    assert score_images(images, tmp_path / "out", "--head=linear", "--weights=head") == 2
     assert "the head has 1000 classes" in error_line(capsys)
     np.save(features / "clean.npy", np.zeros((ROWS, WIDTH + 1), np.float32))
     assert score_features(features) == 2
@@ -380,9 +380,9 @@ def test_a_missing_extra_says_what_to_install(features, capsys, monkeypatch, mod
     assert f'pip install "lc_engine[{extra}]"' in line
 
 
-def test_missing_vision_and_hf_extras(features, pictures, tmp_path, capsys, monkeypatch):
+def test_missing_vision_and_hf_extras(features, images, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    assert score_pictures(pictures, tmp_path / "out") == 2
+    assert score_images(images, tmp_path / "out") == 2
     assert 'pip install "lc_engine[vision]"' in error_line(capsys)
     (features / "saved").mkdir()
     (features / "saved" / "state.json").write_text("{}")
@@ -437,7 +437,7 @@ def child(features, out):
             *(sys.executable, "-c", SLOW, "score"),
             *("--model", str(features / "head.safetensors"), "--data", str(features / "clean.npy")),
             *("--labels", str(features / "y.npy"), "--out", str(out)),
-            *("--batch-size", "4", "--shard-rows", "4"),
+            *("--batch-size", "10", "--shard-rows", "10"),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -448,7 +448,7 @@ def child(features, out):
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_stopped_run_continues_to_the_same_table(features, number, code):
-    out, parts = features / "stopped", "part-*-of-00075.parquet"
+    out, parts = features / "stopped", "part-*-of-00030.parquet"
     with child(features, out) as process:
         while len(list(out.glob(parts))) < 5 and process.poll() is None:
             time.sleep(0.005)
@@ -458,9 +458,9 @@ def test_a_stopped_run_continues_to_the_same_table(features, number, code):
     assert "Traceback" not in errors
     if number == signal.SIGINT:
         assert "the same command continues" in errors
-    assert 5 <= len(list(out.glob(parts))) < 75
+    assert 5 <= len(list(out.glob(parts))) < 30
     done = {file.name: file.stat().st_mtime_ns for file in out.glob(parts)}
-    more = ("--batch-size", "4", "--shard-rows", "4", "--out", str(out))
+    more = ("--batch-size", "10", "--shard-rows", "10", "--out", str(out))
     assert score_features(features, *more) == 0
     assert all((out / name).stat().st_mtime_ns == time for name, time in done.items())
     assert score_features(features, *more[:-1], str(features / "whole")) == 0
@@ -521,8 +521,8 @@ def test_select_streamed(features, capsys):
     assert "--noise-guard needs all rows in memory" in error_line(capsys)
 
 
-def test_select_writes_three_kinds_of_file(pictures, tmp_path):
-    assert score_pictures(pictures, tmp_path / "out") == 0
+def test_select_writes_three_kinds_of_file(images, tmp_path):
+    assert score_images(images, tmp_path / "out") == 0
     for suffix in ("npy", "txt", "parquet"):
         out = tmp_path / "deep" / f"subset.{suffix}"
         more = ("--keep", "7", "--out", str(out), "--gamma", "0.3", "--seed", "4")
@@ -577,3 +577,25 @@ def test_version(capsys):
 
     assert cli.run(["--version"]) == 0
     assert capsys.readouterr().out == f"lc-engine {version('lc_engine')}\n"
+
+
+def slowly(function, seconds=0.2):
+    def slow(*arguments, **options):
+        time.sleep(seconds)
+        return function(*arguments, **options)
+
+    return slow
+
+
+def test_whatever_takes_long_prints_lines_when_piped(features, capsys, monkeypatch):
+    from lc_engine import selection
+    from lc_engine.models.load import ModelSpec
+    from lc_engine.scoring.progress import Progress
+
+    monkeypatch.setitem(Progress.__init__.__kwdefaults__, "every", 0.02)
+    monkeypatch.setattr(ModelSpec, "load", slowly(ModelSpec.load))
+    assert score_features(features) == 0
+    assert "opening model and data: 0:00:00 so far\n" in capsys.readouterr().err
+    monkeypatch.setattr(selection, "select", slowly(selection.select))
+    assert select(features, "--keep=0.1", "--out", str(features / "s.npy")) == 0
+    assert "choosing rows by flexrand: 0:00:00 so far\n" in capsys.readouterr().err
