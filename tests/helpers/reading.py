@@ -1,4 +1,4 @@
-"""Read a whole source back, row by row."""
+"""Read a source row by row, and compare rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def read_rows(source: Source, batch_size: int, start: int = 0, stop: int | None = None) -> list:
-    """List (id, input or None, label, status, detail), having checked every batch's form."""
+    """Return (id, input or None, label, status, detail) of each row; check every batch."""
     rows = []
     for batch in source.batches(batch_size, start, stop):
         count = len(batch)

@@ -1,4 +1,4 @@
-"""A tiny Llama over bytes with a chat template, made on the spot, and its plain scoring loop."""
+"""A tiny byte-level Llama with a chat template, built in memory, and its plain scoring loop."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ TEMPLATE = (
 
 
 def tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
-    """A byte-level BPE with few merges, so that tokens are longer than a character."""
+    """A byte-level BPE with a few merges, so that some tokens are longer than a character."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = [("h", "e"), ("l", "l"), ("he", "ll"), ("Ċ", "Ċ"), ("Ġ", "t"), ("i", "n"), ("Ġ", "Ġ")]
-    words = ["<s>", "</s>", *letters, *("".join(pair) for pair in merges)]
-    core = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, merges))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    made = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
+    vocabulary = ["<s>", "</s>", *letters, *("".join(pair) for pair in merges)]
+    backend = Tokenizer(models.BPE({token: i for i, token in enumerate(vocabulary)}, merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    made = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
     made.chat_template = template
     return made
 
@@ -54,7 +54,7 @@ class PlainLoop:
     """A row at a time, full logits, `log_softmax`, a forward per sub-model; nothing is shared.
 
     Args:
-        model: any Llama; masked weights are written and put back.
+        model: any Llama; its weights are masked in place and restored.
         capacities: of the sub-models.
         kind: "magnitude" per layer or over all, "random", or "dropout".
         scope: of magnitude masks.
@@ -138,11 +138,11 @@ class PlainLoop:
 
 def _bound(scores: torch.Tensor, capacity: float) -> float:
     keep = round(capacity * len(scores))
-    return float(np.sort(scores.numpy())[::-1][keep - 1]) if keep else float("inf")
+    return float(np.partition(scores.numpy(), -keep)[-keep]) if keep else float("inf")
 
 
 def random_rows(generator: np.random.Generator, count: int) -> list[dict]:
-    """Alpaca rows of odd lengths and letters, some with the same beginning."""
+    """Alpaca rows of random lengths and letters, some with the same beginning."""
     letters = list("hello in the 0123\n é漢 xyz")
 
     def text(low: int, high: int) -> str:

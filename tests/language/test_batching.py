@@ -29,24 +29,24 @@ def random_rows(seed, count=40):
 
 @pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("budget", [1, 60, 10_000])
-def test_every_token_to_be_predicted_is_there_once(share, budget):
+def test_every_target_is_there_once(share, budget):
     rows = random_rows(0)
     found = {}
     for group in pack(rows, budget, 8, share, CPU):
         for batch in group.batches:
             assert batch.ids.numel() <= max(budget, batch.ids.shape[1])
             width = batch.ids.shape[1]
-            for place, target, i in zip(batch.positions, batch.targets, batch.rows, strict=True):
-                line = batch.ids[place // width]
-                seen = [*group.prefix.tolist(), *line[: place % width + 1].tolist()]
-                assert rows[i].ids[: len(seen)].tolist() == seen  # all that stands before it
+            for at, target, i in zip(batch.positions, batch.targets, batch.rows, strict=True):
+                line = batch.ids[at // width]
+                seen = [*group.prefix.tolist(), *line[: at % width + 1].tolist()]
+                assert rows[i].ids[: len(seen)].tolist() == seen  # all tokens before it
                 assert rows[i].ids[len(seen)] == target
                 assert rows[i].response[len(seen)]
                 assert found.setdefault((int(i), len(seen)), True)
     assert len(found) == sum(int(row.response.sum()) for row in rows)
 
 
-def test_usage_counts_what_went_through():
+def test_usage_counts_computed_and_padded_tokens():
     rows = random_rows(1)
     groups = pack(rows, 60, 8, True, CPU)
     usage = usage_of(rows, groups)
@@ -67,8 +67,8 @@ def test_usage_counts_what_went_through():
 
 
 @pytest.mark.parametrize("budget", [1, 12, 30, 1000])
-@pytest.mark.parametrize("call", [0, 5, 1000])
-def test_no_way_to_cut_costs_less(budget, call):
+@pytest.mark.parametrize("overhead", [0, 5, 1000])
+def test_no_other_cut_costs_less(budget, overhead):
     widths = np.array([11, 9, 9, 8, 5, 2, 2, 1])
 
     def cost(cuts):
@@ -77,12 +77,12 @@ def test_no_way_to_cut_costs_less(budget, call):
             size <= budget or cut.stop - cut.start == 1
             for size, cut in zip(sizes, cuts, strict=True)
         )
-        return sum(sizes) + call * len(cuts) if fits else np.inf
+        return sum(sizes) + overhead * len(cuts) if fits else np.inf
 
     ways = [
         [slice(a, b) for a, b in itertools.pairwise([0, *borders, 8])]
         for size in range(8)
         for borders in itertools.combinations(range(1, 8), size)
     ]
-    assert cost(_cuts(widths, budget, call)) == min(map(cost, ways)) < np.inf
-    assert _cuts(widths[:0], budget, call) == []
+    assert cost(_cuts(widths, budget, overhead)) == min(map(cost, ways)) < np.inf
+    assert _cuts(widths[:0], budget, overhead) == []

