@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lc_engine.data.table import ScoreTable
     from lc_engine.masking import Masking
     from lc_engine.path.learning_path import LearningPath
+    from lc_engine.reporting.page import report
     from lc_engine.scorer.scorer import Scorer
     from lc_engine.scoring.extend import extend
     from lc_engine.scoring.score import score
@@ -38,6 +39,7 @@ _HOMES = {
     "extend": "lc_engine.scoring.extend",
     "ops": "lc_engine.ops",
     "presets": "lc_engine.presets",
+    "report": "lc_engine.reporting.page",
     "score": "lc_engine.scoring.score",
     "score_until_selected": "lc_engine.scoring.until_selected",
     "select": "lc_engine.selection.api",
@@ -54,6 +56,7 @@ __all__ = [
     "extend",
     "ops",
     "presets",
+    "report",
     "score",
     "score_until_selected",
     "select",

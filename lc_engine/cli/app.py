@@ -11,6 +11,7 @@ from lc_engine.cli.bench import BenchCommand, bench
 from lc_engine.cli.command import command
 from lc_engine.cli.demo import DemoCommand, demo
 from lc_engine.cli.plan import PlanCommand, plan
+from lc_engine.cli.report import ReportCommand, report
 from lc_engine.cli.score import ScoreCommand, score
 from lc_engine.cli.select import SelectCommand, select
 
@@ -48,5 +49,6 @@ def _common(
 app.command()(command(ScoreCommand, score))
 app.command()(command(PlanCommand, plan))
 app.command()(command(SelectCommand, select))
+app.command()(command(ReportCommand, report))
 app.command()(command(DemoCommand, demo))
 app.command()(command(BenchCommand, bench))

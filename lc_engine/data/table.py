@@ -23,6 +23,7 @@ from lc_engine.data.table_files import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import pandas as pd
     import pyarrow as pa
 
 DIRECTION = {"lc": "high = easy", "loss": "high = hard"}
@@ -184,6 +185,17 @@ class ScoreTable:
         path = np.full((len(self), len(values) // max(scored, 1)), np.nan, dtype=np.float32)
         path[valid] = values.reshape(scored, -1) if scored else 0
         return path
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return all rows as a data frame; NaN where there is no score.
+
+        `path_log_probs` holds an array of K float32 per row, or None. The run's metadata is in
+        `attrs`.
+        """
+        require("pandas", "report")
+        frame: pd.DataFrame = self.table.replace_schema_metadata().to_pandas()
+        frame.attrs = dict(self.metadata)
+        return frame
 
     def bad_rows(self, limit: int) -> list[tuple[Any, str, str]]:
         """Return (id, status, detail) of the first rows whose status is not "ok"."""

@@ -1,1 +1,1 @@
-"""Figures of a score table."""
+"""Reports of a score table, for people: the page and the figure."""

@@ -19,6 +19,7 @@ from lc_engine.cli.bench import BenchCommand
 from lc_engine.cli.command import command
 from lc_engine.cli.demo import DemoCommand
 from lc_engine.cli.plan import PlanCommand
+from lc_engine.cli.report import ReportCommand
 from lc_engine.cli.score import ScoreCommand
 from lc_engine.cli.score_options import JobOptions
 from lc_engine.cli.select import SelectCommand
@@ -33,6 +34,7 @@ COMMANDS = {
     "score": ScoreCommand,
     "plan": PlanCommand,
     "select": SelectCommand,
+    "report": ReportCommand,
     "bench": BenchCommand,
     "demo": DemoCommand,
 }

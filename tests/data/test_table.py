@@ -127,3 +127,17 @@ def test_a_folder_with_parts_missing_is_not_finished(tmp_path):
         ScoreTable.read(tmp_path)
     random_table(1).write(tmp_path / "part-00001-of-00003.parquet")
     assert len(ScoreTable.read(tmp_path)) == 60
+
+
+@pytest.mark.parametrize("strings", [False, True])
+def test_a_data_frame_has_every_column_and_the_metadata(strings):
+    table = random_table(3, 20, 3, strings)
+    frame = table.to_pandas()
+    assert list(frame.columns) == table.column_names
+    assert frame.attrs == table.metadata
+    for name in set(table.column_names) - {"path_log_probs"}:
+        np.testing.assert_array_equal(frame[name].to_numpy(), table.column(name))
+    bad = table.column("status") != "ok"
+    assert frame["path_log_probs"].isna().to_numpy().tolist() == bad.tolist()
+    paths = np.stack(frame["path_log_probs"][~bad])
+    np.testing.assert_array_equal(paths, table.column("path_log_probs")[~bad])

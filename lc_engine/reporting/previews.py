@@ -1,0 +1,152 @@
+"""Previews of rows: a small WebP of an image, the turns of a text."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from lc_engine._util.extras import require
+from lc_engine.data.batch import OK
+from lc_engine.data.open import open_source
+from lc_engine.data.wrap.subset import Subset
+from lc_engine.language.formats import check_format, conversation, detect
+from lc_engine.language.source import open_records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import torch
+    from numpy.typing import NDArray
+
+    from lc_engine.language.formats import Message
+
+SIDE = 96  # pixels of a thumbnail
+_QUALITY = 70
+_TEXT = 1200  # characters of a turn
+_TURNS = 8
+
+
+class Preview(NamedTuple):
+    """What a person sees of a row: an image as a data URI, or turns as (role, text)."""
+
+    image: str | None = None
+    turns: list[tuple[str, str]] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the preview as JSON values."""
+        return {"image": self.image} if self.image else {"turns": self.turns}
+
+
+def image_previews(
+    data: Any,
+    rows: NDArray[np.int64],
+    ids: Sequence[Any],
+    *,
+    table_rows: int,
+    data_digest: str | None,
+    columns: Mapping[str, str | None],
+) -> tuple[dict[int, Preview], list[str] | None]:
+    """Return thumbnails by row number, and the names of the classes.
+
+    Args:
+        data: what `open_source` takes.
+        rows: (M,) row numbers, ascending.
+        ids: their M ids in the score table.
+        table_rows: rows of the score table.
+        data_digest: of the data that were scored.
+        columns: feature_column and label_column, as in `open_source`.
+
+    Raises:
+        ValueError: the data are not those of the table.
+    """
+    require("PIL.Image", "report")
+    source = open_source(data, transform=_thumbnail, **columns)  # type: ignore[arg-type]
+    _check_rows(len(source), table_rows)
+    same = source.digest() == data_digest
+    found: dict[int, Preview] = {}
+    at = 0
+    for batch in Subset(source, rows).batches(64) if len(rows) else ():
+        inputs = iter(batch.inputs)
+        for row, name, status in zip(
+            rows[at : at + len(batch)], batch.ids, batch.status, strict=True
+        ):
+            if not same and str(name) != str(ids[at]):
+                raise ValueError(
+                    f"data: row {row} is {name!s:.80}, in the score table it is {ids[at]!s:.80}: "
+                    "these are not the data that were scored"
+                )
+            at += 1
+            if status == OK:
+                pixels = next(inputs)
+                if pixels.shape == (SIDE, SIDE, 4):
+                    found[int(row)] = Preview(image=_data_uri(pixels))
+    return found, source.classes
+
+
+def text_previews(
+    data: Any, rows: NDArray[np.int64], *, table_rows: int, form: str | None
+) -> dict[int, Preview]:
+    """Return the turns of conversations by row number; a row without turns is left out.
+
+    Args:
+        data: what `lc_engine.language.source.open_records` takes.
+        rows: (M,) row numbers, ascending.
+        table_rows: rows of the score table.
+        form: format of the rows; None detects it in each.
+
+    Raises:
+        ValueError: the data are not those of the table.
+    """
+    records = open_records(data)
+    _check_rows(len(records), table_rows)
+    named = check_format(form)
+    found = {}
+    for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if len(rows) else ():
+        for row, record in zip(run, records.read(int(run[0]), int(run[-1]) + 1), strict=True):
+            try:
+                turns = conversation(record.fields, named or detect(record.fields))
+            except ValueError:
+                continue  # the row's status says what is wrong with it
+            found[int(row)] = Preview(turns=list(_shortened(turns)))
+    return found
+
+
+def _check_rows(rows: int, table_rows: int) -> None:
+    if rows != table_rows:
+        raise ValueError(
+            f"data: {rows:,} rows, but the score table has {table_rows:,}: pass the data that were "
+            "scored"
+        )
+
+
+def _shortened(turns: Sequence[Message]) -> Iterator[tuple[str, str]]:
+    for turn in turns[:_TURNS]:
+        rest = len(turn.content) - _TEXT
+        more = f" … ({rest:,} more characters)" if rest > 0 else ""
+        yield turn.role, turn.content[:_TEXT] + more
+    if len(turns) > _TURNS:
+        yield "…", f"{len(turns) - _TURNS} more turns"
+
+
+def _thumbnail(image: Any) -> torch.Tensor:
+    """Return an image at most SIDE pixels wide and high, centred in (SIDE, SIDE, 4) uint8 RGBA."""
+    import torch
+
+    pil = require("PIL.Image", "report")
+    scale = SIDE / max(image.size)
+    size = [max(1, round(side * scale)) for side in image.size]
+    # Few pixels are kept as pixels; many are averaged.
+    small = image.resize(size, pil.Resampling.NEAREST if scale > 1 else pil.Resampling.BOX)
+    canvas = pil.new("RGBA", (SIDE, SIDE))
+    canvas.paste(small, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2))
+    return torch.from_numpy(np.array(canvas))
+
+
+def _data_uri(pixels: torch.Tensor) -> str:
+    stream = io.BytesIO()
+    image = require("PIL.Image", "report").fromarray(pixels.numpy())
+    image.crop(image.getbbox()).save(stream, "WEBP", quality=_QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,157 @@
+"""The run behind a score table: its folder's manifest and configuration, as facts to read."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lc_engine.data.run.ledger import MANIFEST
+from lc_engine.data.table_files import PART_PATTERN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+_CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of a run.
+
+    Attributes:
+        metadata: of the score table.
+        manifest: of the run's folder; {} for a table in memory or a single file.
+        config: what `lc-engine score` wrote into the folder, likewise.
+        seconds: from the manifest to the last part file, or None.
+    """
+
+    metadata: Mapping[str, Any]
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any], folder: Path | None) -> Run:
+        """Read what lies beside the scores; `folder` is None for a table in memory."""
+        if folder is None or not folder.is_dir():
+            return cls(metadata)
+        manifest = folder / MANIFEST
+        parts = [part.stat().st_mtime for part in folder.glob(PART_PATTERN)]
+        seconds = max(parts) - manifest.stat().st_mtime if parts and manifest.exists() else None
+        return cls(metadata, _json(manifest), _json(folder / _CONFIG), seconds)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Options of `lc-engine score`, if it made the run."""
+        found: Mapping[str, Any] = self.config.get("options", {})
+        return found
+
+    @property
+    def is_language(self) -> bool:
+        """Whether a language model gave the scores."""
+        head = self.metadata.get("head")
+        return isinstance(head, dict) and head.get("kind") == "lm"
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the classes, by label."""
+        found: list[str] | None = self.manifest.get("data", {}).get("classes")
+        return found
+
+    @property
+    def form(self) -> str | None:
+        """Format of an instruction set."""
+        found: str | None = self.manifest.get("data", {}).get("form")
+        return found
+
+    @property
+    def capacities(self) -> list[float]:
+        """Capacities of the path."""
+        path = self.metadata.get("path")
+        return list(path.get("capacities", [])) if isinstance(path, dict) else []
+
+    def command(self) -> str | None:
+        """Return the command line that repeats the run, or None if `lc-engine` did not make it."""
+        if not self.options:
+            return None
+        words = ["lc-engine", "score"]
+        first = ("model", "data", "out")
+        rest = (name for name in self.options if name not in first)
+        for name in (*first, *rest):
+            value = self.options.get(name)
+            option = "--" + name.replace("_", "-")
+            if value is True:
+                words.append(option)
+            elif value is not None and value is not False:
+                words += [option, str(value)]
+        return shlex.join(words)
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """Yield what the run was, as (name, value)."""
+        model = self.metadata.get("model")
+        name = model.get("name", model.get("model")) if isinstance(model, dict) else model
+        yield "Model", str(self.options.get("model") or name or "not recorded")
+        data = self.manifest.get("data", {})
+        yield (
+            "Data",
+            " · ".join(str(part) for part in (self.options.get("data"), data.get("kind")) if part)
+            or "not recorded",
+        )
+        path = self.metadata.get("path")
+        if isinstance(path, dict):
+            capacities = self.capacities
+            text = f"{path.get('name', 'path')}, {len(capacities)} sub-models"
+            if capacities:
+                low, high = 100 * min(capacities), 100 * max(capacities)
+                text += f", {low:.1f} % to {high:.1f} % of the weights"
+            yield "Path", text
+        head = self.metadata.get("head")
+        if isinstance(head, dict):
+            shown = ("kind", "logit", "temperature", "neighbours")
+            yield (
+                "Head",
+                ", ".join(
+                    str(head[key]) if key in ("kind", "logit") else f"{key} {head[key]}"
+                    for key in shown
+                    if key in head
+                ),
+            )
+        masking = self.metadata.get("masking")
+        if isinstance(masking, dict):
+            yield (
+                "Masking",
+                ", ".join(
+                    str(masking[key]) for key in ("kind", "scope", "weights") if masking.get(key)
+                ),
+            )
+        computed = [self.metadata.get("dtype"), self.config.get("device")]
+        yield "Computed in", " on ".join(str(part) for part in computed if part) or "not recorded"
+        if self.seconds is not None:
+            yield "Time", _duration(self.seconds)
+        versions = self.config.get("versions", {})
+        if versions:
+            yield "Versions", ", ".join(f"{key} {value}" for key, value in versions.items())
+        for key in ("model_digest", "data_digest"):
+            if self.metadata.get(key):
+                yield key.replace("_", " ").capitalize(), str(self.metadata[key])
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _json(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,194 @@
+"""The page in a real browser, opened from disk with the network off."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+import lc_engine as lc
+from helpers.browser import needs_chromium, opened
+from helpers.pages_of_scores import HOSTILE, folder_of_images, scored
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    pytest.importorskip("selenium", reason="selenium is not installed")
+    with opened(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
+
+
+def show(browser, page):
+    browser.get(page.as_uri())
+    until(browser, "return document.documentElement.dataset.ready")
+
+
+def until(browser, script, *arguments, seconds=60):
+    end = time.monotonic() + seconds
+    while not (found := browser.execute_script(script, *arguments)):
+        assert time.monotonic() < end, (script, browser.get_log("browser"))
+        time.sleep(0.05)
+    return found
+
+
+def errors(browser):
+    return [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+
+
+PIXEL_OF = """
+const chart = document.getElementById("points"), shape = chart._fullLayout;
+chart.scrollIntoView({block: "center", behavior: "instant"});
+const box = chart.getBoundingClientRect();
+return [box.x + shape.xaxis._offset + shape.xaxis.l2p(arguments[0]),
+        box.y + shape.yaxis._offset + shape.yaxis.l2p(arguments[1])];
+"""
+CARD = 'return document.getElementById("card").dataset.row'
+SHOWN = """
+return document.getElementById("points").data
+    .filter((trace) => trace.customdata).reduce((n, trace) => n + trace.x.length, 0);
+"""
+
+
+# Controls that the keyboard does not reach, or that have no name for a screen reader.
+UNNAMED = """
+return [...document.querySelectorAll("button, input, select")]
+    .filter((e) => e.tabIndex < 0 || !(e.textContent.trim() || e.labels?.length || e.ariaLabel))
+    .map((e) => e.outerHTML);
+"""
+
+
+def mouse(browser, kind, x, y, **more):
+    browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, **more})
+
+
+def choose(browser, name, value):
+    browser.execute_script(
+        "const one = document.getElementById(arguments[0]); one.value = arguments[1];"
+        "one.dispatchEvent(new Event('input', {bubbles: true}));",
+        name,
+        value,
+    )
+
+
+def isolated(table, count):
+    """Return rows that lie far from all others on the map, so that the mouse finds them."""
+    xy = np.stack([table.column("lc"), 2 * table.column("lc_std")], 1)
+    distance = np.linalg.norm(xy[:, None] - xy[None], axis=2)
+    np.fill_diagonal(distance, np.nan)
+    return np.argsort(-np.nanmin(np.nan_to_num(distance, nan=9.0), 1), kind="stable")[:count]
+
+
+def test_it_opens_without_an_error_and_pointing_and_clicking_show_the_row(browser, tmp_path):
+    table = scored(0, rows=40, bad=10**6)
+    show(browser, lc.report(table, out=tmp_path / "report.html"))
+    assert browser.execute_script(SHOWN) == 40
+    ids = table.column("id")
+    for row in isolated(table, 3):
+        at = float(table.column("lc")[row]), float(table.column("lc_std")[row])
+        x, y = browser.execute_script(PIXEL_OF, *at)
+        mouse(browser, "mouseMoved", x - 3, y - 3)
+        mouse(browser, "mouseMoved", x, y)
+        until(browser, CARD + " === arguments[0]", ids[row])
+        for kind in ("mousePressed", "mouseReleased"):
+            mouse(browser, kind, x, y, button="left", clickCount=1)
+        pins = 'return document.getElementById("pins").textContent.includes(arguments[0])'
+        until(browser, pins, ids[row])
+    lines = browser.execute_script(
+        'return document.getElementById("paths").data.map((t) => [t.name, Array.from(t.y)])'
+    )
+    assert [name for name, _ in lines] == ids[isolated(table, 3)].tolist()
+    want = np.exp(table.column("path_log_probs"))[isolated(table, 3)]
+    np.testing.assert_allclose([y for _, y in lines], want, atol=6e-4)
+    assert errors(browser) == []
+
+
+def test_points_are_drawn_in_light_and_dark_and_on_paper(browser, tmp_path):
+    show(browser, lc.report(scored(0, rows=300), out=tmp_path / "report.html"))
+    body = "return getComputedStyle(document.body).backgroundColor"
+    assert browser.execute_script(body) == "rgb(255, 255, 255)"
+    browser.execute_script('document.getElementById("theme").click()')
+    assert browser.execute_script(body) == "rgb(15, 19, 25)"
+    until(browser, 'return document.getElementById("points").layout.paper_bgcolor === "#181e26"')
+    until(browser, "window.dispatchEvent(new Event('beforeprint')); return true")
+    assert browser.execute_script(body) == "rgb(255, 255, 255)"
+    until(browser, "window.dispatchEvent(new Event('afterprint')); return true")
+    assert browser.execute_script(body) == "rgb(15, 19, 25)"
+    printed = browser.execute_cdp_cmd("Page.printToPDF", {})
+    assert len(printed["data"]) > 20_000
+    for name in ("dark", "light"):
+        feature = [{"name": "prefers-color-scheme", "value": name}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": feature})
+        until(browser, "return document.documentElement.dataset.theme === arguments[0]", name)
+    assert errors(browser) == []
+
+
+def test_filters_count_right(browser, tmp_path):
+    table = scored(1, rows=300)
+    ok = table.column("status") == "ok"
+    kept = table.column("id")[ok][::4]
+    show(browser, lc.report(table, None, {"one": kept}, tmp_path / "report.html"))
+    ids, labels = table.column("id"), table.column("label")
+    is_kept = np.isin(ids, kept)
+    cases = [
+        ({}, ok),
+        ({"class": "2"}, ok & (labels == 2)),
+        ({"class": "2", "kept": "0:1"}, ok & (labels == 2) & is_kept),
+        ({"kept": "0:0"}, ok & ~is_kept),
+        ({"search": "row-1"}, ok & np.char.startswith(ids.astype(str), "row-1")),
+    ]
+    for given, want in cases:
+        for name in ("class", "kept", "search"):
+            choose(browser, name, given.get(name, ""))
+        count = browser.execute_script('return document.getElementById("count").textContent')
+        assert count == f"{want.sum()} points"
+        for colour in ("label", "kept:0", "loss"):
+            choose(browser, "colour", colour)
+            assert browser.execute_script(SHOWN) == want.sum()
+    assert errors(browser) == []
+
+
+def test_hostile_text_stays_text(browser, tmp_path):
+    names = [f"{HOSTILE}{i}" for i in range(8)]
+    table = scored(0, rows=8, names=names, bad=10**6)
+    page = lc.report(table, None, {HOSTILE: names[:3]}, tmp_path / "report.html", title=HOSTILE)
+    show(browser, page)
+    browser.execute_script('document.querySelectorAll("[data-pin]").forEach((b) => b.click())')
+    browser.execute_script(CARD)
+    time.sleep(0.3)
+    assert browser.title == f"{HOSTILE} · learning complexity"
+    assert browser.execute_script('return document.querySelector("h1").textContent') == HOSTILE
+    assert browser.execute_script('return document.querySelectorAll("img[src=x]").length') == 0
+    assert errors(browser) == []
+
+
+def test_the_keyboard_reaches_every_control_and_every_row(browser, tmp_path):
+    table = scored(3, rows=30, bad=10**6)
+    show(browser, lc.report(table, out=tmp_path / "report.html"))
+    from selenium.webdriver.common.keys import Keys
+
+    points = browser.find_element("id", "points")
+    points.send_keys(Keys.ARROW_RIGHT)
+    order = table.column("id")[np.argsort(table.column("lc"), kind="stable")]
+    until(browser, CARD + " === arguments[0]", order[0])
+    points.send_keys(Keys.ARROW_RIGHT)
+    until(browser, CARD + " === arguments[0]", order[1])
+    points.send_keys(Keys.ENTER)
+    pins = 'return document.getElementById("pins").textContent.includes(arguments[0])'
+    until(browser, pins, order[1])
+    unnamed = browser.execute_script(UNNAMED)
+    assert unnamed == []
+
+
+def test_images_are_shown_in_the_galleries_and_in_the_card(browser, tmp_path):
+    table, root = folder_of_images(tmp_path, rows=12)
+    show(browser, lc.report(table, root, out=tmp_path / "report.html"))
+    browser.execute_script('document.querySelector("#galleries [data-pin]").click()')
+    until(browser, 'return document.querySelector("#card img")?.naturalWidth === 96')
+    loaded = 'return [...document.querySelectorAll("#galleries img")].every((i) => i.alt && i.src)'
+    assert browser.execute_script(loaded)
+    easiest = table.column("id")[np.argmax(table.column("lc"))]
+    assert browser.execute_script(CARD) == easiest
+    assert errors(browser) == []
