@@ -80,7 +80,7 @@ def train(model: nn.Module, rows: list, steps: int, seed: int) -> None:
 
 @torch.inference_mode()
 def perplexity(model: nn.Module, rows: list) -> float:
-    """Give exp of the mean NLL over all response tokens."""
+    """Return exp of the mean NLL over all response tokens."""
     nll, count = 0.0, 0
     for i in range(0, len(rows), 16):
         part = padded(rows[i : i + 16])

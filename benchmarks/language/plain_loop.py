@@ -23,7 +23,7 @@ class PlainLoop:
     Each sub-model is made once for all rows. What is the same for all data is found here already.
 
     Args:
-        model: a Llama; its weights are written in place and put back.
+        model: a Llama; its weights are masked in place and restored.
         path: the capacities.
         kind: "magnitude", masks per layer outside the vocabulary head, or "dropout", with the
             numbers that the scorer draws at seed 0.
@@ -44,7 +44,7 @@ class PlainLoop:
         self._drawn: dict[tuple[int, int], Tensor] = {}
 
     def nll(self, rows: Sequence[Tokens]) -> Tensor:
-        """Give the mean NLL (K, M) of the response tokens of M rows, float64 in nats."""
+        """Return the mean NLL (K, M) of the response tokens of M rows, float64 in nats."""
         found = []
         for k, capacity in enumerate(self._path.capacities):
             for weight, whole, bounds in zip(self._weights, self._whole, self._bounds, strict=True):

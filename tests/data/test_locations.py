@@ -37,8 +37,8 @@ def test_parquet_at_a_url_reads_like_local_parquet(tmp_path, bucket):
 
 
 def test_tar_at_a_url(tmp_path, bucket):
-    picture = encode(np.zeros((4, 5, 3), np.uint8))
-    pack(tmp_path / "x.tar", [("0.png", picture), ("0.cls", b"3")])
+    image = encode(np.zeros((4, 5, 3), np.uint8))
+    pack(tmp_path / "x.tar", [("0.png", image), ("0.cls", b"3")])
     (bucket / "x.tar").write_bytes((tmp_path / "x.tar").read_bytes())
     want = read_rows(open_source(tmp_path / "x.tar", transform=to_tensor), 1)
     assert_same(read_rows(open_source(f"{bucket}/x.tar", transform=to_tensor), 1), want)

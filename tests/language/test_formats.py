@@ -27,7 +27,7 @@ CASES = {
         },
         SYSTEM,
     ),
-    "sharegpt, system aside": (
+    "sharegpt, system apart": (
         "sharegpt",
         {
             "system": "Be brief.",

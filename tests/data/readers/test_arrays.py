@@ -41,15 +41,15 @@ def test_memory_and_file_give_the_rows_whatever_the_batch_size(tmp_path, seed, d
 
 
 def test_inputs_of_any_shape_and_byte_order(tmp_path):
-    pictures = np.random.default_rng(3).random((6, 3, 4, 2)).astype(">f4")
-    np.save(tmp_path / "x.npy", pictures)
+    images = np.random.default_rng(3).random((6, 3, 4, 2)).astype(">f4")
+    np.save(tmp_path / "x.npy", images)
     np.save(tmp_path / "y.npy", np.arange(6))
     rows = read_rows(open_source(str(tmp_path / "x.npy"), labels=str(tmp_path / "y.npy")), 4)
-    np.testing.assert_array_equal(np.stack([row[1] for row in rows]), pictures)
+    np.testing.assert_array_equal(np.stack([row[1] for row in rows]), images)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_bad_rows_keep_their_place(tmp_path, batch_size):
+def test_bad_rows_keep_their_index(tmp_path, batch_size):
     features, labels = made(5, 20, 6)
     features[3, 2], features[7, 0], features[8, 5] = np.nan, np.inf, -np.inf
     labels[[8, 11]] = -4

@@ -13,12 +13,12 @@ from lc_engine.data.open import open_source
 datasets = pytest.importorskip("datasets")
 
 
-def to_tensor(picture):
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float()
+def to_tensor(image):
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (10, 5, 4, 3), dtype=np.uint8)
     files = []
@@ -40,8 +40,8 @@ def want(pixels, labels):
     return [(i, inputs[i], labels[i], "ok", "") for i in range(len(labels))]
 
 
-def test_saved_and_in_memory_pictures(tmp_path, pictures):
-    files, labels, features, pixels = pictures
+def test_saved_and_in_memory_images(tmp_path, images):
+    files, labels, features, pixels = images
     dataset = datasets.Dataset.from_dict({"image": files, "fine": labels}, features=features)
     dataset.save_to_disk(tmp_path / "saved")
     digests = set()
@@ -59,8 +59,8 @@ def test_saved_and_in_memory_pictures(tmp_path, pictures):
     assert open_source(selected).digest() not in digests
 
 
-def test_the_digest_tells_slices_and_orders_apart(tmp_path, pictures):
-    files, labels, features, _ = pictures
+def test_the_digest_tells_slices_and_orders_apart(tmp_path, images):
+    files, labels, features, _ = images
     made = datasets.Dataset.from_dict({"image": files, "fine": labels}, features=features)
     made.save_to_disk(tmp_path / "saved")
     for dataset in (made, datasets.load_from_disk(str(tmp_path / "saved"))):
@@ -77,8 +77,8 @@ def test_the_digest_tells_slices_and_orders_apart(tmp_path, pictures):
         assert [open_source(subset).digest() for subset in subsets] == digests
 
 
-def test_broken_pictures_keep_their_place(pictures):
-    files, labels, features, _ = pictures
+def test_broken_images_keep_their_index(images):
+    files, labels, features, _ = images
     files[1] = {"bytes": files[1]["bytes"][:60], "path": None}
     files[4] = None
     dataset = datasets.Dataset.from_dict({"image": files, "fine": labels}, features=features)

@@ -14,7 +14,7 @@ from lc_engine.data.open import open_source
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder of 3 classes (one empty), 12 pictures of 9 × 7; returns it with the pixels."""
+    """A folder of 3 classes (one empty), 12 images of 9 × 7; returns it with the pixels."""
     rng = np.random.default_rng(0)
     pixels = {}
     for i in range(12):
@@ -25,7 +25,7 @@ def folder(tmp_path):
         path.write_bytes(encode(pixels[name]))
     (tmp_path / "set" / "bird").mkdir()
     (tmp_path / "set" / ".cache").mkdir()
-    (tmp_path / "set" / "cat" / "notes.txt").write_text("not a picture")
+    (tmp_path / "set" / "cat" / "notes.txt").write_text("not an image")
     return tmp_path / "set", pixels
 
 
@@ -52,7 +52,7 @@ def test_rows_classes_and_pixels(folder, num_workers):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
-def test_unreadable_pictures_keep_their_place_and_label(folder, batch_size):
+def test_unreadable_images_keep_their_index_and_label(folder, batch_size):
     root, pixels = folder
     names = sorted(pixels)
     noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -68,7 +68,7 @@ def test_unreadable_pictures_keep_their_place_and_label(folder, batch_size):
     (root / names[3]).unlink()
     (root / names[3]).mkdir()
     source = open_source(root, transform=to_tensor, num_workers=2)
-    assert len(source) == 11  # a folder is no picture
+    assert len(source) == 11  # a folder is not an image
     rows = read_rows(source, batch_size)
     assert [row[0] for row in rows] == names[:3] + names[4:]
     assert {row[0] for row in rows if row[3] != "ok"} == set(damage)
@@ -78,7 +78,7 @@ def test_unreadable_pictures_keep_their_place_and_label(folder, batch_size):
     assert "truncated" in rows[0][4].lower()
 
 
-def test_a_picture_that_goes_away_is_a_row_not_an_end(folder):
+def test_a_deleted_image_is_an_unreadable_row(folder):
     root, pixels = folder
     source = open_source(root, transform=to_tensor)
     (root / sorted(pixels)[4]).unlink()
@@ -87,7 +87,7 @@ def test_a_picture_that_goes_away_is_a_row_not_an_end(folder):
     assert "FileNotFoundError" in rows[4][4]
 
 
-def test_every_picture_unreadable(tmp_path):
+def test_every_image_unreadable(tmp_path):
     for i in range(3):
         path = tmp_path / "a" / f"{i}.jpg"
         path.parent.mkdir(exist_ok=True)
@@ -96,7 +96,7 @@ def test_every_picture_unreadable(tmp_path):
     assert [row[3] for row in rows] == ["unreadable"] * 3
 
 
-def test_grey_palette_and_transparent_pictures_become_rgb(tmp_path):
+def test_grey_palette_and_transparent_images_become_rgb(tmp_path):
     (tmp_path / "a").mkdir()
     grey = np.arange(36, dtype=np.uint8).reshape(6, 6)
     Image.fromarray(grey).save(tmp_path / "a" / "1.png")
@@ -112,9 +112,9 @@ def test_inputs_that_are_not_finite(folder):
     root, pixels = folder
     first = pixels[sorted(pixels)[0]]
 
-    def broken(picture):
-        tensor = to_tensor(picture)
-        if not np.array_equal(np.array(picture), first):
+    def broken(image):
+        tensor = to_tensor(image)
+        if not np.array_equal(np.array(image), first):
             tensor[0, 0, 0] = float("nan")
         return tensor
 
@@ -127,7 +127,7 @@ def test_what_is_wrong_for_every_row_stops_the_run(folder):
     with pytest.raises(ValueError, match="transform is needed"):
         next(open_source(root).batches(4))
     with pytest.raises(ValueError, match="transform must return a tensor, got int"):
-        next(open_source(root, transform=lambda picture: 3).batches(4))
+        next(open_source(root, transform=lambda image: 3).batches(4))
     with pytest.raises(ValueError, match="num_workers"):
         open_source(root, num_workers=-1)
 

@@ -44,7 +44,7 @@ def test_shards_go_on_where_the_last_one_ended():
     assert dataset.begun == begun
 
 
-def test_bad_rows_keep_their_place():
+def test_bad_rows_keep_their_index():
     rows = made(5)
     rows[1] = (torch.tensor([torch.nan, 0, 0]), 1)
     rows[2] = (rows[2][0], -1)

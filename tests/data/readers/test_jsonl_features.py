@@ -34,7 +34,7 @@ def test_plain_and_compressed(tmp_path, name):
     assert source.describe()["feature_column"] == "emb"
 
 
-def test_each_bad_line_keeps_its_place(tmp_path):
+def test_each_bad_line_keeps_its_index(tmp_path):
     lines = [
         FIELDS[0],
         '{"emb": [1, NaN, 2], "label": 1}',

@@ -10,7 +10,7 @@ from helpers.reading import assert_same, read_rows
 from lc_engine.data.open import open_source
 
 
-def pictures(count):
+def images(count):
     return np.random.default_rng(0).integers(0, 256, (count, 6, 5, 3), dtype=np.uint8)
 
 
@@ -21,8 +21,8 @@ def write(path, content, labels, struct, **options):
 
 
 @pytest.mark.parametrize("struct", [False, True])
-def test_pictures_of_a_folder_read_as_one(tmp_path, struct):
-    pixels = pictures(23)
+def test_images_of_a_folder_read_as_one(tmp_path, struct):
+    pixels = images(23)
     content, labels = [encode(one) for one in pixels], list(range(23))
     write(tmp_path / "a.parquet", content[:9], labels[:9], struct, row_group_size=4)
     write(tmp_path / "b.parquet", content[9:], labels[9:], struct, row_group_size=100)
@@ -37,9 +37,9 @@ def test_pictures_of_a_folder_read_as_one(tmp_path, struct):
     assert source.describe()["kind"] == "parquet_images"
 
 
-def test_each_bad_row_keeps_its_place(tmp_path):
-    content: list[bytes | None] = [encode(one) for one in pictures(12)]
-    content[1], content[2], content[3] = None, b"no picture", content[3][:60]
+def test_each_bad_row_keeps_its_index(tmp_path):
+    content: list[bytes | None] = [encode(one) for one in images(12)]
+    content[1], content[2], content[3] = None, b"no image", content[3][:60]
     labels: list[int | None] = list(range(12))
     labels[4], labels[5] = None, -3
     path = tmp_path / "x.parquet"
@@ -61,8 +61,8 @@ def test_each_bad_row_keeps_its_place(tmp_path):
     assert "row group 1 of x.parquet" in rows[8][4]
 
 
-def test_features_go_before_pictures_unless_these_are_asked_for(tmp_path):
-    content = [encode(one) for one in pictures(2)]
+def test_features_go_before_images_unless_these_are_asked_for(tmp_path):
+    content = [encode(one) for one in images(2)]
     table = pa.table({"image": content, "emb": [[1.0, 2.0], [3.0, 4.0]], "label": [0, 1]})
     pq.write_table(table, tmp_path / "x.parquet")
     assert open_source(tmp_path).describe()["kind"] == "parquet"

@@ -70,10 +70,10 @@ def test_a_row_that_raises_or_does_not_fit_gets_a_status():
     assert [row[2] for row in rows] == [-1, 0, -1, -1, -1, -1, 1, 1, 1, 1]
 
 
-def test_pictures_go_through_the_transform_and_tensors_do_not():
-    picture = Image.new("RGB", (2, 2), (255, 0, 0))
+def test_images_go_through_the_transform_and_tensors_do_not():
+    image = Image.new("RGB", (2, 2), (255, 0, 0))
     source = open_source(
-        Pairs([(picture, 0), (torch.full((3, 2, 2), 7.0), 0)]),
+        Pairs([(image, 0), (torch.full((3, 2, 2), 7.0), 0)]),
         transform=lambda p: torch.full((3, 2, 2), float(p.getpixel((0, 0))[0])),
     )
     assert [float(row[1].mean()) for row in read_rows(source, 2)] == [255.0, 7.0]

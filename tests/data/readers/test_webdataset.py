@@ -11,7 +11,7 @@ from lc_engine.data.open import open_source
 from lc_engine.data.readers.unreadable_files import unreadable_files
 
 
-def pictures(count):
+def images(count):
     return np.random.default_rng(0).integers(0, 256, (count, 6, 5, 3), dtype=np.uint8)
 
 
@@ -20,7 +20,7 @@ def opened(path, **options):
 
 
 def test_samples_of_two_tars_read_as_one(tmp_path):
-    pixels = pictures(7)
+    pixels = images(7)
     samples = [
         (f"train/{i:03d}.{name}", content)
         for i in range(7)
@@ -50,8 +50,8 @@ def test_samples_of_two_tars_read_as_one(tmp_path):
     assert unreadable_files(source) == {}
 
 
-def test_each_bad_sample_keeps_its_place(tmp_path):
-    good = encode(pictures(1)[0])
+def test_each_bad_sample_keeps_its_index(tmp_path):
+    good = encode(images(1)[0])
     pack(
         tmp_path / "x.tar",
         [
@@ -84,7 +84,7 @@ def test_each_bad_sample_keeps_its_place(tmp_path):
     assert read_rows(opened(tmp_path / "x.tar", label_column="y"), 1)[0][2] == 5
 
 
-GOOD = [("0.cls", b"1"), ("0.png", encode(pictures(1)[0]))]
+GOOD = [("0.cls", b"1"), ("0.png", encode(images(1)[0]))]
 
 
 @pytest.mark.parametrize(
