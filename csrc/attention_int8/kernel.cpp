@@ -9,7 +9,7 @@
 
 #include "common/attention_tile.h"
 #include "common/int8_product.h"
-#include "simd/rough_exp2.h"
+#include "simd/approximate_exp2.h"
 
 namespace lc {
 namespace LC_ISA {

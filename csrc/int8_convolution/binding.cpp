@@ -1,6 +1,6 @@
 // Int8ConvolutionPlan: a convolution's weights rounded to 8 bits, then any number of inputs.
 #include "bindings/convolutions.h"
-#include "common/int8_rounded.h"
+#include "bindings/quantized_layer.h"
 #include "int8_convolution/kernel.h"
 #include "simd/isa.h"
 

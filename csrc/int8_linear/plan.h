@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "bindings/arrays.h"
-#include "common/int8_rounded.h"
+#include "bindings/quantized_layer.h"
 #include "int8_linear/kernel.h"
 #include "simd/isa.h"
 

@@ -12,7 +12,7 @@
 
 #include <math.h>
 
-#include "common/strand.h"
+#include "common/shell_product.h"
 #include "simd/simd.h"
 
 namespace lc {

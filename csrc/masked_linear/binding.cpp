@@ -1,7 +1,7 @@
 // masked_linear: pieces of (sub-model, rows, outputs) over threads.
 #include <string>
 
-#include "bindings/layers.h"
+#include "bindings/masked_layers.h"
 #include "common/parallel.h"
 #include "masked_linear/kernel.h"
 #include "simd/isa.h"

@@ -5,7 +5,7 @@
 // The hidden activations of 64 samples are all that is ever held.
 #include "mlp_confidence/kernel.h"
 
-#include "common/strand.h"
+#include "common/shell_product.h"
 #include "common/tile.h"
 #include "simd/activate.h"
 #include "simd/simd.h"

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <vector>
 
-#include "bindings/layers.h"
+#include "bindings/masked_layers.h"
 #include "common/parallel.h"
 #include "simd/isa.h"
 #include "token_nll/kernel.h"
