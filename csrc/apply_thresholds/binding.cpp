@@ -1,4 +1,4 @@
-// apply_thresholds: lists of weights from Python, cut into chunks over the threads.
+// apply_thresholds: chunks of tensors over threads.
 #include <vector>
 
 #include "apply_thresholds/kernel.h"
@@ -9,7 +9,7 @@
 namespace lc {
 namespace {
 
-constexpr int64_t kChunk = 64 * 1024;  // weights that a thread takes at a time
+constexpr int64_t kChunk = 64 * 1024;  // weights of a task
 
 struct Chunk {
   const MaskedTensor* tensor;
@@ -32,15 +32,15 @@ void apply_thresholds(const std::vector<py::array>& pristine, std::vector<py::ar
   std::vector<MaskedTensor> tensors(count);
   std::vector<Chunk> chunks;
   for (size_t i = 0; i < count; ++i) {
-    const bool bits16 = is_bits16(pristine[i], "weights");
+    const bool bf16 = is_bf16(pristine[i], "weights");
     const int64_t size = pristine[i].size();
-    require(is_bits16(live[i], "live") == bits16 && live[i].size() == size && live[i].writeable(),
+    require(is_bf16(live[i], "live") == bf16 && live[i].size() == size && live[i].writeable(),
             "live must be writable and like pristine");
     require(saliency.empty() || saliency[i].size() == size, "saliency must be like pristine");
     tensors[i] = {pristine[i].data(),
                   live[i].mutable_data(),
                   saliency.empty() ? nullptr : saliency[i].data(),
-                  bits16,
+                  bf16,
                   seed.has_value(),
                   static_cast<uint64_t>(seed.value_or(0)),
                   static_cast<uint32_t>(i),
@@ -60,7 +60,7 @@ void apply_thresholds(const std::vector<py::array>& pristine, std::vector<py::ar
 void bind_thresholds(py::module_& module) {
   module.def("apply_thresholds", &apply_thresholds, py::arg("pristine"), py::arg("live"),
              py::arg("thresholds"), py::arg("saliency"), py::arg("seed"), py::arg("threads"),
-             "One sub-model's weights into live; see ops.apply_thresholds.");
+             "Writes one sub-model's weights to live; see ops.apply_thresholds.");
 }
 
 }  // namespace lc

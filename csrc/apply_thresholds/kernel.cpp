@@ -1,4 +1,4 @@
-// The kernel behind apply_thresholds: plain loops that the compiler turns into vector code.
+// The kernel behind apply_thresholds: plain loops that compilers vectorize.
 #include "apply_thresholds/kernel.h"
 
 #include "simd/philox.h"
@@ -43,7 +43,7 @@ void apply(const MaskedTensor& tensor, int64_t from, int64_t to) {
 }  // namespace
 
 void apply_threshold(const MaskedTensor& tensor, int64_t from, int64_t to) {
-  if (tensor.bits16)
+  if (tensor.bf16)
     apply<uint16_t>(tensor, from, to);
   else
     apply<float>(tensor, from, to);

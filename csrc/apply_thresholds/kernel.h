@@ -1,4 +1,4 @@
-// One sub-model's weights from the pristine ones: a compare and a select, at the speed of a copy.
+// One sub-model's weights from the pristine ones: a compare and a select per weight.
 #pragma once
 #include <cstdint>
 
@@ -7,11 +7,11 @@
 namespace lc {
 
 struct MaskedTensor {
-  const void* pristine;   // float32, or bfloat16 where bits16
+  const void* pristine;   // float32, or bfloat16 where bf16
   void* live;             // like pristine; may be the same memory
   const float* saliency;  // one per weight, or null
-  bool bits16;
-  bool random;  // saliency drawn by Philox from (seed, stream), weight i number i
+  bool bf16;
+  bool random;  // saliency drawn by Philox: number i of (seed, stream) for weight i
   uint64_t seed;
   uint32_t stream;
   float threshold;  // a weight stays where its saliency (|w| by default) is at least this

@@ -1,4 +1,4 @@
-// attention: heads, and parts of a head's queries where heads are few, over threads.
+// attention: heads over threads, and parts of a head's queries where heads are few.
 #include <algorithm>
 #include <string>
 
@@ -14,34 +14,34 @@ void compute(Isa isa, const AttentionJob& job, int64_t task, float* scratch) {
   LC_DISPATCH(isa, attention, job, task, scratch)
 }
 
-// Tasks that a thread should find, so that none waits long for the last.
+// Tasks per thread, so that none waits long for the last.
 constexpr int64_t kTasksPerThread = 4;
 
-// Four dims, any strides but that of the last, which must be an element's.
-Tokens tokens_of(const py::array& array, const std::string& name, bool bits16) {
-  const bool fits = bits16 ? py::isinstance<py::array_t<uint16_t>>(array)
-                           : py::isinstance<py::array_t<float>>(array);
+// Any strides but the last, which must be 1 element.
+Tokens tokens_of(const py::array& array, const std::string& name, bool bf16) {
+  const bool fits = bf16 ? py::isinstance<py::array_t<uint16_t>>(array)
+                         : py::isinstance<py::array_t<float>>(array);
   if (!fits) throw std::invalid_argument(name + " must have the dtype of q");
   if (array.ndim() != 4)
     throw std::invalid_argument(name + " must be (batches, heads, tokens, dims)");
   if (array.size() > 0 && array.shape(3) > 1 && array.strides(3) != array.itemsize())
-    throw std::invalid_argument(name + " must have its dims side by side");
+    throw std::invalid_argument(name + " must have contiguous dims");
   return {static_cast<char*>(const_cast<void*>(array.data())), array.strides(0), array.strides(1),
           array.strides(2)};
 }
 
 void run(const py::array& q, const py::array& k, const py::array& v, float scale, py::array out,
          int threads) {
-  const bool bits16 = py::isinstance<py::array_t<uint16_t>>(q);
-  require(bits16 || py::isinstance<py::array_t<float>>(q),
+  const bool bf16 = py::isinstance<py::array_t<uint16_t>>(q);
+  require(bf16 || py::isinstance<py::array_t<float>>(q),
           "q must be float32, or bfloat16 bits as uint16");
   const Isa isa = active_isa();
-  AttentionJob job{tokens_of(q, "q", bits16),
-                   tokens_of(k, "k", bits16),
-                   tokens_of(v, "v", bits16),
-                   tokens_of(out, "out", bits16),
-                   bits16,
-                   bits16 && isa_multiplies_bfloat16(isa),
+  AttentionJob job{tokens_of(q, "q", bf16),
+                   tokens_of(k, "k", bf16),
+                   tokens_of(v, "v", bf16),
+                   tokens_of(out, "out", bf16),
+                   bf16,
+                   bf16 && isa_multiplies_bfloat16(isa),
                    q.shape(1),
                    q.shape(2),
                    k.shape(2),

@@ -1,8 +1,8 @@
-// The kernel behind ops.attention; see attention.h for the idea.
+// The kernel behind ops.attention; see attention/kernel.h for the idea.
 //
-// For a tile of queries: [dim][query] in the first-level cache; for a block of keys scores
-// [key][query], which become probabilities where they are, and sums [output][query] take these in;
-// then the sums, divided, -> rows.
+// For a tile of queries: [dim][query] in the first-level cache; for each block of keys: scores
+// [key][query], which become probabilities in place and are added to sums [output][query]; then the
+// sums, divided, -> rows.
 #include "attention/kernel.h"
 
 #include <math.h>
@@ -17,13 +17,13 @@ namespace {
 
 static_assert(attention_tile(kLanes) == kTile, "tasks are cut at tiles");
 
-// Keys, or outputs, whose sums are kept in registers for all of a tile.
+// Keys, or outputs, whose sums fill the registers.
 constexpr int kRowsAtOnce = 6;
 
-// A 32-bit word for each row and step: `apart` bytes from row to row, `along` from step to step.
+// A 32-bit word for each row and step.
 struct Words {
   const char* data;
-  int64_t apart, along;
+  int64_t row_bytes, step_bytes;  // from one to the next
 };
 
 struct Scratch {
@@ -40,13 +40,13 @@ LC_INLINE void product(const Words& words, int64_t row, int64_t steps, const flo
   for (int c = 0; c < kCount; ++c)
     for (int v = 0; v < kWide; ++v) sum[c][v] = splat(0.f);
   const char* at[kCount];
-  for (int c = 0; c < kCount; ++c) at[c] = words.data + (row + c) * words.apart;
+  for (int c = 0; c < kCount; ++c) at[c] = words.data + (row + c) * words.row_bytes;
   for (int64_t s = 0; s < steps; ++s) {
     Vec in[kWide];
     for (int v = 0; v < kWide; ++v) in[v] = load(x + (s * kWide + v) * kLanes);
     for (int c = 0; c < kCount; ++c) {
       float word;
-      memcpy(&word, at[c] + s * words.along, sizeof word);
+      memcpy(&word, at[c] + s * words.step_bytes, sizeof word);
       const Vec w = splat(word);
       for (int v = 0; v < kWide; ++v) sum[c][v] = with_term<kTerms>(in[v], w, sum[c][v]);
     }
@@ -73,9 +73,9 @@ LC_INLINE void products(const Words& words, int64_t rows, int64_t steps, const f
 
 // Words [from, from + kLanes) of a row; those past its end are 0.
 template <Terms kTerms>
-LC_INLINE Vec load_words(const char* row, bool bits16, int64_t from, int64_t dims) {
-  const bool widen = kTerms == Terms::products && bits16;
-  const int64_t size = bits16 ? 2 : 4, at = from * (widen ? 2 : 4);
+LC_INLINE Vec load_words(const char* row, bool bf16, int64_t from, int64_t dims) {
+  const bool widen = kTerms == Terms::products && bf16;
+  const int64_t size = bf16 ? 2 : 4, at = from * (widen ? 2 : 4);
   const int64_t left = dims * size - at, wanted = kLanes * (widen ? 2 : 4);
   alignas(64) char some[kLanes * 4] = {};
   if (left < wanted) {
@@ -97,7 +97,7 @@ void load_queries(const AttentionJob& job, const char* rows, int64_t count, floa
       for (int i = 0; i < kLanes; ++i) {
         const int64_t query = v * kLanes + i;
         square[i] = query < count
-                        ? load_words<kTerms>(rows + query * job.q.token, job.bits16, w, job.dims)
+                        ? load_words<kTerms>(rows + query * job.q.token, job.bf16, w, job.dims)
                         : splat(0.f);
       }
       transpose(square);
@@ -123,7 +123,7 @@ LC_INLINE Vec paired(Vec even, Vec odd) {
 template <Terms kTerms>
 LC_INLINE Vec power(Vec score, Vec factor, Vec shift) {
   const Vec t = max(splat(-200.f), fma(score, factor, shift));
-  return kTerms == Terms::pairs ? rough_exp2(t) : exp2(t);
+  return kTerms == Terms::pairs ? approximate_exp2(t) : exp2(t);
 }
 
 // Turns scores into probabilities, 2^(score · factor + shift), and adds them to `total`.
@@ -165,35 +165,36 @@ void run_tile(const AttentionJob& job, const char* q, char* out, int64_t count, 
   for (int64_t b = 0; b < key_blocks(job); ++b) {
     const auto block_of_keys = key_block<2>(job, b);
     const int64_t from = block_of_keys.from, some = block_of_keys.count;
-    Vec fallen[kWide];
-    for (int v = 0; v < kWide; ++v) fallen[v] = largest[v];
-    const Words block{keys.data + from * keys.apart, keys.apart, keys.along};
+    Vec rescale[kWide];
+    for (int v = 0; v < kWide; ++v) rescale[v] = largest[v];
+    const Words block{keys.data + from * keys.row_bytes, keys.row_bytes, keys.step_bytes};
     products<kTerms, kWide>(block, some, words, scratch.queries, [&](int64_t key, int v, Vec sum) {
       store(scratch.scores + (key * kWide + v) * kLanes, sum);
       largest[v] = max(largest[v], sum);
     });
     for (int v = 0; v < kWide; ++v) {
-      // Finite even if all scores are −∞, so that −∞ − (−∞) does not appear.
+      // Finite even if all scores are −∞, to avoid −∞ − (−∞).
       const Vec shift = mul(max(splat(-1.0e36f), largest[v]), splat(-job.scale * kLog2E));
-      fallen[v] = power<kTerms>(fallen[v], factor, shift);
-      total[v] = mul(total[v], fallen[v]);
+      rescale[v] = power<kTerms>(rescale[v], factor, shift);
+      total[v] = mul(total[v], rescale[v]);
       exponentiate<kTerms, kWide>(scratch.scores + v * kLanes, some, factor, shift, total[v]);
     }
-    const Words part{values.data + from / kPerWord * values.along, values.apart, values.along};
+    const Words part{values.data + from / kPerWord * values.step_bytes, values.row_bytes,
+                     values.step_bytes};
     const int64_t steps = attention_words(kTerms == Terms::pairs, some);
     products<kTerms, kWide>(part, job.outputs, steps, scratch.scores,
                             [&](int64_t output, int v, Vec sum) {
                               float* at = scratch.sums + (output * kWide + v) * kLanes;
-                              store(at, b == 0 ? sum : fma(load(at), fallen[v], sum));
+                              store(at, b == 0 ? sum : fma(load(at), rescale[v], sum));
                             });
   }
-  // A softmax over nothing but −∞ is NaN.
+  // The softmax of scores that are all −∞ is NaN.
   for (int v = 0; v < kWide; ++v)
     total[v] = div(splat(1.f), add(total[v], sub(largest[v], largest[v])));
   write_rows(job, scratch.sums, total, out, count, [](Vec row, int64_t) { return row; });
 }
 
-// Copies of a head's keys and values where they cannot be read as they lie.
+// A head's keys, copied where the kernel cannot read them in place.
 template <Terms kTerms>
 Words prepare_keys(const AttentionJob& job, const char* k, float* copy) {
   if (!copies_keys(job)) return {k, job.k.token, 4};
@@ -214,8 +215,8 @@ Words prepare_keys(const AttentionJob& job, const char* k, float* copy) {
 
 template <Terms kTerms>
 Words prepare_values(const AttentionJob& job, const char* v, float* copy) {
-  if (!job.bits16) return {v, 4, job.v.token};
-  const int64_t outputs = job.outputs;  // `copy` could lie over job, for all that a compiler knows
+  if (!job.bf16) return {v, 4, job.v.token};
+  const int64_t outputs = job.outputs;  // a local: `copy` may alias job
   const auto row = [&](int64_t key) {
     return reinterpret_cast<const uint16_t*>(v + key * job.v.token);
   };
@@ -241,9 +242,9 @@ void run(const AttentionJob& job, int64_t task, float* memory) {
   const int64_t part = task % job.parts, slice = task / job.parts;
   Scratch scratch;
   scratch.queries = memory;
-  scratch.scores = scratch.queries + kMostQueries * job.dims;
-  scratch.sums = scratch.scores + kMostQueries * kAttentionKeys;
-  float* copies = scratch.sums + kMostQueries * job.outputs;
+  scratch.scores = scratch.queries + kMaxQueries * job.dims;
+  scratch.sums = scratch.scores + kMaxQueries * kAttentionKeys;
+  float* copies = scratch.sums + kMaxQueries * job.outputs;
   const Words keys = prepare_keys<kTerms>(job, head_of(job, job.k, slice), copies);
   const Words values =
       prepare_values<kTerms>(job, head_of(job, job.v, slice), copies + copied_keys(job));

@@ -1,48 +1,47 @@
-// Attention whose products are of 8-bit numbers, for processors that multiply four pairs of them at
-// a time.
+// Attention in int8, for processors with VNNI; transformer_block uses it.
 //
-// Queries and keys are whole multiples, at most 127, of a step of their own, and values of one of
-// their column. Scores are floats; probabilities are whole multiples of 1/255 of the largest that a
-// query has among the keys so far, and a query's sum is that of what they were rounded to.
+// Q and K are quantized per row and V per column, symmetric to ±127. Scores are floats;
+// probabilities are uint8, 255 for the largest that a query has among the keys so far, and a
+// query's sum is that of the quantized ones.
 #pragma once
 #include "attention/kernel.h"
 
 namespace lc {
 
-// Words of four bytes.
+// 32-bit words that so many bytes take.
 constexpr int64_t int8_words(int64_t count) { return (count + 3) / 4; }
-// Bytes of a row while it is rounded, in whole vectors.
+// Bytes of a quantized row, in whole vectors.
 constexpr int64_t int8_row_bytes(int64_t dims) { return (dims + 63) / 64 * 64; }
 // Floats that so many bytes take in whole cache lines.
 constexpr int64_t floats_in_lines(int64_t bytes) { return (bytes + 63) / 64 * 16; }
 
-// Where in the scratch memory, in floats.
-struct AttentionInt8Room {
-  int64_t queries, steps, scores, sums, rows;         // of a tile
-  int64_t keys, key_steps, values, value_steps, end;  // of a head
+// Offsets into the scratch memory, in floats.
+struct AttentionInt8Layout {
+  int64_t queries, scales, scores, sums, rows;          // of a tile
+  int64_t keys, key_scales, values, value_scales, end;  // of a head
 };
-constexpr AttentionInt8Room attention_int8_room(const AttentionJob& job) {
+constexpr AttentionInt8Layout attention_int8_layout(const AttentionJob& job) {
   const int64_t row = int8_row_bytes(job.dims), outputs = job.outputs;
-  const int64_t keys = (job.keys + 15) / 16 * 16;  // rounded 16 at a time
-  AttentionInt8Room room{};
-  room.steps = room.queries + floats_in_lines(kMostQueries * int8_words(job.dims) * 4);
-  room.scores = room.steps + floats_in_lines(kMostQueries * 4);
-  room.sums = room.scores + floats_in_lines(kMostQueries * kAttentionKeys * 4);
-  room.rows = room.sums + floats_in_lines(kMostQueries * outputs * 4);
-  room.keys = room.rows + floats_in_lines(kMostQueries * row);
-  room.key_steps = room.keys + floats_in_lines(keys * row);
-  room.values = room.key_steps + floats_in_lines(keys * 4);
-  room.value_steps = room.values + floats_in_lines(int8_words(job.keys) * outputs * 4);
-  room.end = room.value_steps + floats_in_lines(outputs * 4);
-  return room;
+  const int64_t keys = (job.keys + 15) / 16 * 16;  // quantized 16 at a time
+  AttentionInt8Layout layout{};
+  layout.scales = layout.queries + floats_in_lines(kMaxQueries * int8_words(job.dims) * 4);
+  layout.scores = layout.scales + floats_in_lines(kMaxQueries * 4);
+  layout.sums = layout.scores + floats_in_lines(kMaxQueries * kAttentionKeys * 4);
+  layout.rows = layout.sums + floats_in_lines(kMaxQueries * outputs * 4);
+  layout.keys = layout.rows + floats_in_lines(kMaxQueries * row);
+  layout.key_scales = layout.keys + floats_in_lines(keys * row);
+  layout.values = layout.key_scales + floats_in_lines(keys * 4);
+  layout.value_scales = layout.values + floats_in_lines(int8_words(job.keys) * outputs * 4);
+  layout.end = layout.value_scales + floats_in_lines(outputs * 4);
+  return layout;
 }
 
 // Floats of scratch, 64-byte aligned and zeroed, for one call.
 constexpr int64_t attention_int8_scratch(const AttentionJob& job) {
-  return attention_int8_room(job).end;
+  return attention_int8_layout(job).end;
 }
 
-// Computes one of batches · heads heads with no allocation; `parts` of the job is not looked at.
+// Computes one of batches · heads heads with no allocation; `parts` of the job is ignored.
 LC_DECLARE(void attention_int8(const AttentionJob& job, int64_t slice, float* scratch))
 
 }  // namespace lc

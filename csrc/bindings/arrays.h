@@ -1,4 +1,4 @@
-// What the bindings share: arrays of Python checked before their memory is read.
+// What the bindings share: checks of arrays before their memory is read.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -22,24 +22,25 @@ inline void require(bool holds, const char* message) {
   if (!holds) throw std::invalid_argument(message);
 }
 
-// Tells bfloat16 bits from float32: the same memory either way, or an error that names the array.
-inline bool is_bits16(const py::array& array, const std::string& name) {
-  const bool bits16 = py::isinstance<py::array_t<uint16_t>>(array);
-  if (!bits16 && !py::isinstance<py::array_t<float>>(array))
+// Returns whether an array holds bfloat16 bits; throws, naming it, unless it holds those or
+// float32.
+inline bool is_bf16(const py::array& array, const std::string& name) {
+  const bool bf16 = py::isinstance<py::array_t<uint16_t>>(array);
+  if (!bf16 && !py::isinstance<py::array_t<float>>(array))
     throw std::invalid_argument(name + " must be float32, or bfloat16 bits as uint16");
   if ((array.flags() & py::array::c_style) == 0)
     throw std::invalid_argument(name + " must be contiguous");
-  return bits16;
+  return bf16;
 }
 
-// Features as they come from torch: float32, or bfloat16 bits as uint16; (..., samples, dims).
+// Features, float32 or bfloat16 bits as uint16: (..., samples, dims).
 struct Features {
   const void* data;
-  bool bits16;
+  bool bf16;
   int64_t leading, samples, dims;
 
   explicit Features(const py::array& array, const std::string& name = "features") {
-    bits16 = is_bits16(array, name);
+    bf16 = is_bf16(array, name);
     if (array.ndim() != 2 && array.ndim() != 3)
       throw std::invalid_argument(name + " must have 2 or 3 dimensions");
     leading = array.ndim() == 3 ? array.shape(0) : 1;
@@ -75,8 +76,8 @@ inline std::vector<float> padded_bias(const std::optional<Array<float>>& bias, i
   return filled;
 }
 
-// Labels in [0, classes) and a writable (sub_models, samples) result; checked again here, because
-// what C++ is given decides what memory it touches.
+// Labels in [0, classes) and a writable (sub_models, samples) result: checked here too, as they
+// decide which memory is accessed.
 inline void check_batch(const std::optional<Array<int64_t>>& labels, const Array<float>& log_probs,
                         int64_t sub_models, int64_t samples, int64_t classes) {
   require(log_probs.ndim() == 2 && log_probs.shape(0) == sub_models &&

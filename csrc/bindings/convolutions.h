@@ -36,11 +36,11 @@ struct Window {
 
   // Checks x, (images, height, width, channels), and out, (images, out height, out width, outputs)
   // of any height and width.
-  ConvGeometry over(const py::array& x, const py::array& out, bool bits16, int64_t channels,
+  ConvGeometry over(const py::array& x, const py::array& out, bool bf16, int64_t channels,
                     int64_t outputs) const {
     require(x.ndim() == 4 && x.shape(3) == channels, "x must be (images, height, width, channels)");
-    require(is_bits16(x, "x") == bits16, "x must have the dtype of the weight");
-    require(is_bits16(out, "out") == bits16 && out.ndim() == 4 && out.writeable() &&
+    require(is_bf16(x, "x") == bf16, "x must have the dtype of the weight");
+    require(is_bf16(out, "out") == bf16 && out.ndim() == 4 && out.writeable() &&
                 out.shape(0) == x.shape(0) && out.shape(3) == outputs,
             "out must be a writable (images, out height, out width, outputs) array like x");
     return {x.shape(0),
@@ -56,9 +56,9 @@ struct Window {
   }
 
   // The same where all of out's height and width follow from x.
-  ConvGeometry filling(const py::array& x, const py::array& out, bool bits16, int64_t channels,
+  ConvGeometry filling(const py::array& x, const py::array& out, bool bf16, int64_t channels,
                        int64_t outputs_per_pixel) const {
-    const ConvGeometry found = over(x, out, bits16, channels, outputs_per_pixel);
+    const ConvGeometry found = over(x, out, bf16, channels, outputs_per_pixel);
     require(
         found.out_height == outputs(0, found.height) && found.out_width == outputs(1, found.width),
         "out must have as many rows and columns as the window has places in x");

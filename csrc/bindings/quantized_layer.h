@@ -1,4 +1,4 @@
-// What plans hold of a layer in 8 bits.
+// What plans hold of an int8 layer: its quantized weights.
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -9,21 +9,21 @@
 
 namespace lc {
 
-struct RoundedLayer {
+struct QuantizedLayer {
   AlignedFloats weights;
-  std::vector<int32_t> begin;
-  std::vector<float> steps, bias;
-  Int8Layer layer;  // which points to them
+  std::vector<int32_t> compensation;
+  std::vector<float> scales, bias;
+  Int8Layer layer;  // points to them
 
   // `weight` is (outputs, inputs), and `given_bias` (outputs) or null.
-  RoundedLayer(Isa isa, int64_t outputs, int64_t inputs, Activation activation, const void* weight,
-               bool bits16, const float* given_bias, int threads)
+  QuantizedLayer(Isa isa, int64_t outputs, int64_t inputs, Activation activation,
+                 const void* weight, bool bf16, const float* given_bias, int threads)
       : weights(0),
         layer{outputs, inputs, activation, isa_lanes(isa), nullptr, nullptr, nullptr, nullptr} {
     const auto padded = static_cast<size_t>(layer.padded());
-    weights = AlignedFloats(layer.blocks() * layer.block_bytes() / 4, Memory::as_it_is);
-    begin.resize(padded);
-    steps.resize(padded, 0.f);
+    weights = AlignedFloats(layer.blocks() * layer.block_bytes() / 4, Memory::uninitialized);
+    compensation.resize(padded);
+    scales.resize(padded, 0.f);
     bias.resize(padded, 0.f);
     if (given_bias != nullptr) std::copy_n(given_bias, outputs, bias.begin());
     auto* out = reinterpret_cast<int8_t*>(weights.data.get());
@@ -31,20 +31,20 @@ struct RoundedLayer {
         layer.blocks(), threads, layer.row_bytes() / 4,
         [&](int64_t block, float* scratch) {
           const int64_t first = block * 2 * layer.lanes;
-          round_block(isa, weight, bits16, block, out + block * layer.block_bytes(),
-                      begin.data() + first, steps.data() + first, scratch);
+          quantize_block(isa, weight, bf16, block, out + block * layer.block_bytes(),
+                         compensation.data() + first, scales.data() + first, scratch);
         },
-        Memory::as_it_is);
+        Memory::uninitialized);
     layer.weights = out;
-    layer.begin = begin.data();
-    layer.steps = steps.data();
+    layer.compensation = compensation.data();
+    layer.scales = scales.data();
     layer.bias = bias.data();
   }
 
  private:
-  void round_block(Isa isa, const void* weight, bool bits16, int64_t block, int8_t* out,
-                   int32_t* first, float* step, float* scratch) const {
-    LC_DISPATCH(isa, int8_weights, layer, weight, bits16, block, out, first, step, scratch)
+  void quantize_block(Isa isa, const void* weight, bool bf16, int64_t block, int8_t* out,
+                      int32_t* sums, float* scale, float* scratch) const {
+    LC_DISPATCH(isa, quantize_int8_weights, layer, weight, bf16, block, out, sums, scale, scratch)
   }
 };
 

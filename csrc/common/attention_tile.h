@@ -1,4 +1,5 @@
-// What kernels of attention share: a head's queries in tiles, and the rows that come of a tile.
+// What the kernels of attention share: tiles of a head's queries, blocks of its keys, and the rows
+// of results.
 #pragma once
 #include <type_traits>
 
@@ -13,7 +14,7 @@ LC_INLINE char* head_of(const AttentionJob& job, const Tokens& tokens, int64_t s
   return tokens.data + slice / job.heads * tokens.batch + slice % job.heads * tokens.head;
 }
 
-// Keys of a block: `count` from `from` on.
+// Keys [from, from + count).
 struct KeyBlock {
   int64_t from, count;
 };
@@ -22,7 +23,7 @@ constexpr int64_t key_blocks(const AttentionJob& job) {
   return (job.keys + kAttentionKeys - 1) / kAttentionKeys;
 }
 
-// Block b: about as large as the others, and all but the last with whole words of kPerWord keys.
+// Block b: blocks have about one size, all but the last in whole words of kPerWord keys.
 template <int kPerWord>
 constexpr KeyBlock key_block(const AttentionJob& job, int64_t b) {
   const int64_t words = (job.keys + kPerWord - 1) / kPerWord, blocks = key_blocks(job);
@@ -30,12 +31,12 @@ constexpr KeyBlock key_block(const AttentionJob& job, int64_t b) {
   return {from, (end < job.keys ? end : job.keys) - from};
 }
 
-// Calls run(number of vectors, queries, their rows of the result, count) for the tiles of a part of
-// a head's queries. They have about the same number of vectors, at most kMost.
-template <int kMost, class Run>
+// Calls run(number of vectors, queries, their rows of the result, count) for each tile of a part of
+// a head's queries. Tiles have about the same number of vectors, at most kMax.
+template <int kMax, class Run>
 LC_INLINE void for_tiles(const AttentionJob& job, int64_t slice, int64_t part, const Run& run) {
   const int64_t vectors = (job.queries + kLanes - 1) / kLanes;
-  const int64_t tiles = (vectors + kMost - 1) / kMost;
+  const int64_t tiles = (vectors + kMax - 1) / kMax;
   for (int64_t t = tiles * part / job.parts; t < tiles * (part + 1) / job.parts; ++t) {
     const int64_t first = vectors * t / tiles, wide = vectors * (t + 1) / tiles - first;
     const int64_t query = first * kLanes, left = job.queries - query;
@@ -45,7 +46,7 @@ LC_INLINE void for_tiles(const AttentionJob& job, int64_t slice, int64_t part, c
     const auto of = [&](auto some) { run(some, q, out, count); };
     if (wide == 1) of(std::integral_constant<int, 1>());
     if (wide == 2) of(std::integral_constant<int, 2>());
-    if constexpr (kMost > 2) {
+    if constexpr (kMax > 2) {
       if (wide == 3) of(std::integral_constant<int, 3>());
       if (wide == 4) of(std::integral_constant<int, 4>());
     }
@@ -53,7 +54,7 @@ LC_INLINE void for_tiles(const AttentionJob& job, int64_t slice, int64_t part, c
 }
 
 // Writes sums [output][vector][lane], times `inverse` of their query, as rows of outputs;
-// finish(row, output) has the last word on a vector of outputs from that one on.
+// finish(vector, output) returns what is written for the outputs from that one on.
 template <int kWide, class Finish>
 LC_INLINE void write_rows(const AttentionJob& job, const float* sums, const Vec (&inverse)[kWide],
                           char* rows, int64_t count, const Finish& finish) {
@@ -66,8 +67,7 @@ LC_INLINE void write_rows(const AttentionJob& job, const float* sums, const Vec 
             i < some ? mul(load(sums + ((c + i) * kWide + v) * kLanes), inverse[v]) : splat(0.f);
       transpose(square);
       for (int64_t i = 0; i < kLanes && v * kLanes + i < count; ++i)
-        write_row(rows + (v * kLanes + i) * job.out.token, job.bits16, c, finish(square[i], c),
-                  some);
+        write_row(rows + (v * kLanes + i) * job.out.token, job.bf16, c, finish(square[i], c), some);
     }
 }
 

@@ -1,4 +1,4 @@
-// Activations of a layer, named here for plans and kernels; activate.h computes them.
+// Names of the activations of a layer; simd/activate.h computes them.
 #pragma once
 
 namespace lc {

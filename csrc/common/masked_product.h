@@ -1,10 +1,11 @@
-// Rows of one sub-model against a layer's masked weights: what masked_linear and token_nll share.
+// The product of one sub-model's rows with a layer's masked weights: masked_linear and token_nll
+// share it.
 //
-// A block of outputs is masked, widened and packed, then meets all rows of the task in the
-// register-tiled product of tile.h. No masked copy of the weights is ever held.
+// A block of outputs is masked, widened and packed, then multiplied with all rows of the task by
+// the register-tiled product of common/tile.h. No masked copy of the weights exists.
 //
-// Where the processor multiplies pairs of bfloat16, two dims count as one whose bits are moved as a
-// float's: rows are laid out without being widened, and masked weights are narrowed again.
+// Where the processor multiplies pairs of bfloat16, two dims are moved as one float: rows are laid
+// out without being widened, and masked weights are narrowed again.
 #pragma once
 #include "common/masked_weight.h"
 #include "common/tile.h"
@@ -18,13 +19,13 @@ namespace LC_ISA {
 static_assert(kLanes % kGroup == 0 && kBlock % kLanes == 0, "blocks hold whole vectors of outputs");
 
 LC_INLINE float weight_at(const MaskedWeight& weight, int64_t i) {
-  return weight.bits16 ? widen(static_cast<const uint16_t*>(weight.data)[i])
-                       : static_cast<const float*>(weight.data)[i];
+  return weight.bf16 ? widen(static_cast<const uint16_t*>(weight.data)[i])
+                     : static_cast<const float*>(weight.data)[i];
 }
 
 LC_INLINE Vec weights_at(const MaskedWeight& weight, int64_t i) {
-  return weight.bits16 ? load_wide(static_cast<const uint16_t*>(weight.data) + i)
-                       : load_unaligned(static_cast<const float*>(weight.data) + i);
+  return weight.bf16 ? load_wide(static_cast<const uint16_t*>(weight.data) + i)
+                     : load_unaligned(static_cast<const float*>(weight.data) + i);
 }
 
 // The weights of one output that a sub-model keeps. A NaN saliency is below every threshold, as in
@@ -56,25 +57,25 @@ LC_INLINE void mask_row(const MaskedWeight& weight, int64_t sub_model, int64_t o
   }
 }
 
-// Two floats that hold bfloat16 each into the bits of one, over a row.
+// Joins pairs of floats that hold bfloat16 values into the bits of one float, over a row.
 LC_INLINE void join_pairs(float* row, int64_t pairs) {
   for (int64_t at = 0; at < pairs; at += kLanes) {
-    // Apart from the row, so that compilers vectorise the loop; a row ends in a spare vector.
+    // In locals, so that compilers vectorize the loop; a row ends in a spare vector.
     uint32_t halves[2 * kLanes], joined[kLanes];
     memcpy(halves, row + 2 * at, sizeof halves);
-    // The high half of a widened bfloat16 is all that it has.
+    // A widened bfloat16 has only a high half.
     for (int i = 0; i < kLanes; ++i) joined[i] = (halves[2 * i] >> 16) | halves[2 * i + 1];
     memcpy(row + at, joined, sizeof joined);
   }
 }
 
-// Dims as the product counts them.
+// Steps of the product: dims, or pairs of them.
 LC_INLINE int64_t steps_of(const MaskedWeight& weight) {
   return weight.pairs ? weight.dims / 2 : weight.dims;
 }
 
 // Packs the outputs [from, from + outputs) as a sub-model keeps them, [vector of outputs][dim]
-// [output of the vector]. Whole rows are read one after the other, as they lie in memory.
+// [output of the vector]. Rows are read one after the other.
 static void pack_block(const MaskedWeight& weight, int64_t sub_model, int64_t from, int64_t outputs,
                        float* rows, float* packed) {
   const int64_t stride = row_stride(weight.dims), steps = steps_of(weight);
@@ -85,7 +86,7 @@ static void pack_block(const MaskedWeight& weight, int64_t sub_model, int64_t fr
       if (weight.pairs) join_pairs(rows + i * stride, steps);
     }
     for (int64_t d = 0; d < steps; d += kLanes) {
-      // What lies past the dims or the outputs of the block is left over, and is not read.
+      // Values past the dims or the outputs of the block are never used.
       Vec square[kLanes];
       for (int i = 0; i < kLanes; ++i) square[i] = load(rows + i * stride + d);
       transpose(square);
@@ -95,28 +96,29 @@ static void pack_block(const MaskedWeight& weight, int64_t sub_model, int64_t fr
   }
 }
 
-// The rows of a task as [tile][vector][dim][lane]; those past its end become zeros.
+// Lays out the rows of a task as [tile][vector][dim][lane]; those past its end become zeros.
 static void load_rows(const LayerInputs& inputs, const LayerTask& task, bool pairs, int64_t steps,
                       float* out) {
   const int64_t before = task.sub_model * inputs.stride;
   const int64_t first = before + task.row, end = first + task.rows;
   for (int64_t i = 0; i < task.rows; i += kLanes)
-    load_tile(inputs.data, inputs.bits16 && !pairs, first + i, end, steps, out + i * steps);
+    load_tile(inputs.data, inputs.bf16 && !pairs, first + i, end, steps, out + i * steps);
 }
 
 // Sums [output][vector][lane] of a tile of which `vectors` are in use.
 template <Terms kTerms>
 LC_INLINE void multiply(const float* x, const float* packed, int64_t steps, int64_t outputs,
                         int vectors, float* sums) {
-  // Not more than kVectors: two and three are only met where that is four.
+  // At most kVectors: two and three occur only where that is four.
   constexpr int kTwo = kVectors < 2 ? kVectors : 2, kThree = kVectors < 3 ? kVectors : 3;
   switch (vectors) {
-    case 1: return gather_block<kTerms, 1, kLanes>(x, packed, steps, outputs, sums);
-    case kVectors: return gather_block<kTerms, kVectors, kLanes>(x, packed, steps, outputs, sums);
+    case 1: return accumulate_block<kTerms, 1, kLanes>(x, packed, steps, outputs, sums);
+    case kVectors:
+      return accumulate_block<kTerms, kVectors, kLanes>(x, packed, steps, outputs, sums);
     default:
       if (vectors == kTwo)
-        return gather_block<kTerms, kTwo, kLanes>(x, packed, steps, outputs, sums);
-      gather_block<kTerms, kThree, kLanes>(x, packed, steps, outputs, sums);
+        return accumulate_block<kTerms, kTwo, kLanes>(x, packed, steps, outputs, sums);
+      accumulate_block<kTerms, kThree, kLanes>(x, packed, steps, outputs, sums);
   }
 }
 
@@ -129,7 +131,7 @@ LC_INLINE void for_each_product(const MaskedWeight& weight, const LayerInputs& i
   float* rows = scratch;
   float* packed = rows + kTaskRows * steps;
   float* kept = packed + kBlock * steps;
-  float* sums = kept + kMostLanes * row_stride(weight.dims);
+  float* sums = kept + kMaxLanes * row_stride(weight.dims);
   load_rows(inputs, task, weight.pairs, steps, rows);
   for (int64_t from = task.from; from < task.to; from += kBlock) {
     const int64_t outputs = task.to - from < kBlock ? task.to - from : kBlock;

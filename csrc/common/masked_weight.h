@@ -1,5 +1,4 @@
-// A weight matrix as it lies in Python's memory, and what says which of its weights a sub-model
-// keeps: what the kernels of masked_product.h read.
+// A weight matrix in Python's memory and what masks it: the input of common/masked_product.h.
 #pragma once
 #include <cstdint>
 
@@ -8,26 +7,26 @@
 namespace lc {
 
 struct MaskedWeight {
-  const void* data;  // (outputs, dims) float32, or bfloat16 where bits16
-  bool bits16;
+  const void* data;  // (outputs, dims) float32, or bfloat16 where bf16
+  bool bf16;
   int64_t outputs, dims;
   const float* thresholds;  // [sub-model], or null: every weight stays
   const float* saliency;    // (outputs, dims), or null: |w|
   bool random;              // saliency drawn by Philox, weight i of stream 0 number i
   uint64_t seed;
-  bool pairs;  // inputs and weights are bfloat16 and meet two dims at a time
+  bool pairs;  // inputs and weights are bfloat16 and are multiplied two dims at a time
 };
 
-// The inputs (sub-models, rows, dims) of a layer, like the weight in dtype; sub-model k's lie
-// k · stride rows further on, with stride 0 where all share them.
+// The inputs (sub-models, rows, dims) of a layer in the weight's dtype; sub-model k's start at row
+// k · stride, with stride 0 where all sub-models share them.
 struct LayerInputs {
   const void* data;
-  bool bits16;
+  bool bf16;
   int64_t sub_models, rows, stride;
 };
 
-// Rows that a task multiplies: each block of weights that it packs meets all of them, and they stay
-// in the second-level cache for a width of up to 1024.
+// Rows of a task: every block of weights that it packs is used for all of them, and they fit the
+// second-level cache for a width of up to 1024.
 constexpr int64_t kTaskRows = 256;
 
 // A piece of the work: rows of one sub-model against the outputs [from, to).
@@ -35,8 +34,8 @@ struct LayerTask {
   int64_t sub_model, row, rows, from, to;
 };
 
-// The pieces: outputs in segments of a fixed length, so that no row's sums depend on the batch;
-// neighbours in this order share a segment, which stays in the last-level cache.
+// The tasks of a call: outputs in segments of a fixed length, so that no row's sums depend on the
+// batch; neighbours in this order share a segment, which stays in the last-level cache.
 class LayerTasks {
  public:
   LayerTasks(const MaskedWeight& weight, const LayerInputs& inputs, int64_t segment)
@@ -57,17 +56,17 @@ class LayerTasks {
   int64_t outputs_, rows_, segment_, chunks_, per_segment_;
 };
 
-// Weights of an output on their way into a packed block: whole vectors, and some more so that the
-// same dim of several outputs does not fall on the same lines of a cache.
-constexpr int64_t kMostLanes = 16;
+// The stride of an output's weights before they are packed: whole vectors and one more, against
+// conflict misses.
+constexpr int64_t kMaxLanes = 16;
 constexpr int64_t row_stride(int64_t dims) {
-  return (dims + kMostLanes - 1) / kMostLanes * kMostLanes + kMostLanes;
+  return (dims + kMaxLanes - 1) / kMaxLanes * kMaxLanes + kMaxLanes;
 }
 
-// Floats of scratch that a task needs: its inputs, a packed block of weights, the rows that it is
-// packed from, and the block's sums.
+// Floats of scratch for a task: its inputs, a packed block of weights, the rows that it is packed
+// from, and the block's sums.
 constexpr int64_t layer_scratch(int64_t dims) {
-  return kTaskRows * dims + kBlock * (dims + kRows) + kMostLanes * row_stride(dims);
+  return kTaskRows * dims + kBlock * (dims + kRows) + kMaxLanes * row_stride(dims);
 }
 
 }  // namespace lc

@@ -13,11 +13,11 @@ namespace {
 
 #if defined(__linux__)
 
-// As GCC calls it for `#pragma omp parallel`, and every OpenMP library offers it.
+// What GCC calls for `#pragma omp parallel`; every OpenMP library has it.
 using OpenMP = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
 
-// The OpenMP of the process, torch's own, whose threads are there already. Its team does not
-// survive a fork, and a child that asked it for one would wait for ever.
+// The process's OpenMP, which is torch's and has its threads running. They do not survive a fork,
+// and a child that used it would hang.
 OpenMP openmp() {
   static std::atomic<bool> forked{false};
   static const OpenMP found = [] {
@@ -42,7 +42,7 @@ void run_team(int64_t workers, void (*work)(void*), void* context) {
   try {
     for (int64_t i = 1; i < workers; ++i) others.emplace_back(work, context);
   } catch (const std::system_error&) {
-    // No more threads to be had: those that started, and this one, do the work.
+    // No more threads can be started: this one and those that were do the work.
   }
   work(context);
   for (std::thread& thread : others) thread.join();

@@ -1,4 +1,4 @@
-// Rows over threads.
+// Tasks over threads.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -9,7 +9,7 @@
 
 namespace lc {
 
-enum class Memory { zeroed, as_it_is };
+enum class Memory { zeroed, uninitialized };
 
 // Scratch memory, aligned for any vector.
 struct AlignedFloats {
@@ -25,12 +25,12 @@ struct AlignedFloats {
 };
 
 // Calls work(context) on this thread and on up to `workers` − 1 others, and waits for them. Torch's
-// own threads where they can be had: to start one costs as much as a small batch, and torch's,
-// which wait for work in a loop, would keep a new one from a processor.
+// own threads where possible: starting one costs as much as a small batch, and torch's, which spin
+// while they wait, would keep a new one off the processor.
 void run_team(int64_t workers, void (*work)(void*), void* context);
 
 // Calls work(task, scratch) for every task in [0, tasks), each thread with scratch of its own. The
-// next free task goes to the next free thread; results must not depend on which.
+// next task goes to the next free thread; results must not depend on which.
 template <typename Work>
 void parallel_for(int64_t tasks, int threads, int64_t scratch_floats, const Work& work,
                   Memory memory = Memory::zeroed) {

@@ -1,4 +1,5 @@
-// The inner loop over shells: what linear_confidence and mlp_confidence share. See shells.h.
+// The product of a tile with shells, see common/shells.h: linear_confidence and mlp_confidence
+// share it.
 #pragma once
 #include "common/shells.h"
 #include "simd/log2e.h"
@@ -7,34 +8,34 @@
 namespace lc {
 namespace LC_ISA {
 
-// Form::wide: four weights meet one vector of samples each.
+// Form::wide: four weights, each times one vector of samples.
 struct Wide {
   static constexpr int kVectors = 1;
   static const Quad* quads(const Shells& s) { return s.quads; }
-  // A sum as a logit in base 2, and 2 to its power.
+  // The logit in base 2 of a sum, and 2^logit.
   LC_INLINE Vec logit(Vec sum) { return sum; }
   LC_INLINE Vec power(Vec sum) { return exp2(sum); }
 
-  // Adds a quad's products to the running sums; says whether its shell ends.
+  // Adds a quad's products to the running sums; returns whether its shell ends.
   LC_INLINE bool take(const Quad& quad, const char* window, Vec (&sum)[kVectors]) {
-    const auto feature = [window](uint64_t place) {
-      return load(reinterpret_cast<const float*>(window + place * 8));
+    const auto feature = [window](uint64_t offset) {
+      return load(reinterpret_cast<const float*>(window + offset * 8));
     };
     Vec w0, w1, w2, w3;
     splat4(quad.weight, w0, w1, w2, w3);
-    uint64_t places;
-    memcpy(&places, quad.place, sizeof places);
-    const uint64_t last = places >> 48;
-    Vec more = mul(w0, feature(places & 0xffff));
-    more = fma(w1, feature((places >> 16) & 0xffff), more);
-    more = fma(w2, feature((places >> 32) & 0xffff), more);
+    uint64_t offsets;
+    memcpy(&offsets, quad.offset, sizeof offsets);
+    const uint64_t last = offsets >> 48;
+    Vec more = mul(w0, feature(offsets & 0xffff));
+    more = fma(w1, feature((offsets >> 16) & 0xffff), more);
+    more = fma(w2, feature((offsets >> 32) & 0xffff), more);
     sum[0] = add(sum[0], fma(w3, feature(last & ~uint64_t{1}), more));
     return last & 1;
   }
 };
 
 #if defined(__AVX512BF16__)
-// Form::pairs: two weights at once meet two vectors of samples.
+// Form::pairs: two weights at once, times two vectors of samples.
 struct Pairs {
   static constexpr int kVectors = 2;
   static const PairQuad* quads(const Shells& s) { return s.pairs; }
@@ -42,12 +43,14 @@ struct Pairs {
   LC_INLINE Vec power(Vec sum) { return exp(sum); }
 
   LC_INLINE bool take(const PairQuad& quad, const char* window, Vec (&sum)[kVectors]) {
-    const auto feature = [window](uint64_t place) { return _mm512_load_si512(window + place * 8); };
-    uint64_t places;
-    memcpy(&places, quad.place, sizeof places);
-    const uint64_t last = places >> 48;
-    const __m512i a = feature(places & 0xffff), b = feature((places >> 16) & 0xffff);
-    const __m512i c = feature((places >> 32) & 0xffff), d = feature(last & ~uint64_t{1});
+    const auto feature = [window](uint64_t offset) {
+      return _mm512_load_si512(window + offset * 8);
+    };
+    uint64_t offsets;
+    memcpy(&offsets, quad.offset, sizeof offsets);
+    const uint64_t last = offsets >> 48;
+    const __m512i a = feature(offsets & 0xffff), b = feature((offsets >> 16) & 0xffff);
+    const __m512i c = feature((offsets >> 32) & 0xffff), d = feature(last & ~uint64_t{1});
     int two[2];
     memcpy(two, quad.weight, sizeof two);
     const __m512bh w01 = reinterpret_cast<__m512bh>(_mm512_set1_epi32(two[0]));
@@ -55,7 +58,7 @@ struct Pairs {
     const auto dot = [](Vec more, __m512i pair, __m512bh w) {
       return _mm512_dpbf16_ps(more, reinterpret_cast<__m512bh>(pair), w);
     };
-    // Samples lie in the tile so that interleaving gives the first sixteen and the last in order.
+    // Samples are laid out so that interleaving returns the first sixteen and the last in order.
     const Vec low = dot(splat(0.f), _mm512_unpacklo_epi16(a, b), w01);
     const Vec high = dot(splat(0.f), _mm512_unpackhi_epi16(a, b), w01);
     sum[0] = add(sum[0], dot(low, _mm512_unpacklo_epi16(c, d), w23));
@@ -64,8 +67,8 @@ struct Pairs {
   }
 };
 
-// A block of bfloat16 rows as [dim][32 samples], rows past the end of the batch zeros. Of every
-// eight numbers the first four are samples of the first sixteen, the others of the last.
+// Lays out bfloat16 rows as [dim][32 samples]; rows past the end of the batch become zeros. Of
+// every eight lanes the first four are samples of the first sixteen, the others of the last.
 LC_INLINE void load_pair_tile(const uint16_t* rows, int64_t row, int64_t rows_end, int64_t dims,
                               void* tile) {
   for (int64_t d = 0; d < dims; d += kLanes) {
@@ -92,20 +95,20 @@ LC_INLINE void load_pair_tile(const uint16_t* rows, int64_t row, int64_t rows_en
 // Running sums of one output over one block: out[j], F::kVectors vectors of samples, after shell j.
 // `tile` is the block's samples, all dims of them.
 template <class F>
-LC_INLINE void run_strand(const Shells& s, int64_t block, int64_t output, const float* tile,
-                          float* out) {
+LC_INLINE void accumulate_output(const Shells& s, int64_t block, int64_t output, const float* tile,
+                                 float* out) {
   constexpr int64_t kDimBytes = 4 * kLanes;  // of a tile: one vector, in either form
-  const Strand& strand = s.strands[block * s.outputs + output];
+  const QuadRange& range = s.ranges[block * s.outputs + output];
   const char* window = reinterpret_cast<const char*>(tile) + block * s.block_step * kDimBytes;
   const auto* quads = F::quads(s);
   Vec sum[F::kVectors];
   for (Vec& one : sum) one = splat(block == 0 ? s.bias[output] : 0.f);
-  const auto* end = quads + strand.outer;
-  for (const auto* q = quads + strand.base; q < end; ++q) F::take(*q, window, sum);
-  // Every quad stores the running sum where the current shell ends; the place moves on when it
-  // does. Storing too often is cheaper than a branch that no predictor can learn.
-  end = quads + strand.end;
-  for (const auto* q = quads + strand.outer; q < end; ++q) {
+  const auto* end = quads + range.outer;
+  for (const auto* q = quads + range.base; q < end; ++q) F::take(*q, window, sum);
+  // Every quad stores the running sum at its shell's output; a shell that ends moves on to the
+  // next. Redundant stores are cheaper than an unpredictable branch.
+  end = quads + range.end;
+  for (const auto* q = quads + range.outer; q < end; ++q) {
     const int64_t ends = F::take(*q, window, sum);
     for (int v = 0; v < F::kVectors; ++v) store(out + v * kLanes, sum[v]);
     out += ends * F::kVectors * kLanes;

@@ -9,12 +9,12 @@ namespace lc {
 namespace {
 
 constexpr int64_t kWindowBytes = 28 * 1024;  // of a 32 KB first-level cache
-// Two features of 32 samples come with a load: the second-level cache gives them as fast as they
-// are used, so that form pairs needs one window for as many dims as a place can name.
+// Form pairs loads two features of 32 samples at a time, which the second-level cache supplies fast
+// enough: one window for as many dims as an offset can name.
 constexpr int64_t kPairWindowBytes = 512 * 1024;
 constexpr int64_t kGroupBytes = 128 * 1024;  // of a 1 MB second-level cache
 constexpr int64_t kOverlap = 32;             // dims that neighbouring windows share at least
-// Quads of shell 0 from which a loop without stores pays for its own mispredicted end.
+// Quads of shell 0 from which on a loop without stores pays for its mispredicted end.
 constexpr int64_t kQuietQuads = 12;
 
 // Shell of a weight, or -1 where no sub-model keeps it. A NaN saliency keeps nothing.
@@ -24,18 +24,18 @@ int32_t shell_of(float saliency, const float* thresholds, int64_t sub_models) {
   return static_cast<int32_t>(sub_models - (above - thresholds));
 }
 
-void encode(float weight, float& place) { place = weight; }
-void encode(float weight, uint16_t& place) {
+void encode(float weight, float& out) { out = weight; }
+void encode(float weight, uint16_t& out) {
   uint32_t bits;
   std::memcpy(&bits, &weight, sizeof bits);
-  place = static_cast<uint16_t>(bits >> 16);
+  out = static_cast<uint16_t>(bits >> 16);
 }
 
 // Writes the entries of one output, block by block, into quads.
 template <class Entry>
-class StrandWriter {
+class QuadWriter {
  public:
-  StrandWriter(std::vector<Entry>& quads, float scale, int64_t units_per_dim)
+  QuadWriter(std::vector<Entry>& quads, float scale, int64_t units_per_dim)
       : quads_(quads), scale_(scale), units_per_dim_(units_per_dim) {}
 
   // `dims` of the weights of one shell, in the window that starts at `origin`, padded to quads.
@@ -44,14 +44,14 @@ class StrandWriter {
       Entry quad{};
       for (int64_t j = 0; j < 4 && i + j < count; ++j) {
         encode(weight[dims[i + j]] * scale_, quad.weight[j]);
-        quad.place[j] = static_cast<uint16_t>((dims[i + j] - origin) * units_per_dim_);
+        quad.offset[j] = static_cast<uint16_t>((dims[i + j] - origin) * units_per_dim_);
       }
       quads_.push_back(quad);
     }
   }
   void end_shell(bool empty) {
     if (empty) quads_.push_back(Entry{});
-    quads_.back().place[3] |= 1u;
+    quads_.back().offset[3] |= 1u;
   }
   int64_t next() const { return static_cast<int64_t>(quads_.size()); }
 
@@ -61,8 +61,8 @@ class StrandWriter {
   int64_t units_per_dim_;
 };
 
-// How many of a shell's entries, the first `must` of which lie in no later window and the first
-// `may` of which lie in this one, a block takes: whole quads where it can.
+// Returns how many of a shell's entries a block takes, in whole quads where it can: the first
+// `must` lie in no later window, the first `may` in this one.
 int64_t share(int64_t must, int64_t may) {
   const int64_t whole = std::max<int64_t>((must + 3) / 4, 1) * 4;
   return whole <= may ? whole : (must % 4 == 0 ? must : may);
@@ -76,8 +76,9 @@ void ShellStore::sort(std::vector<Entry>& quads, const float* weight, const floa
   const Shells& v = view_;
   const int64_t outputs = v.outputs, dims = v.dims, sub_models = v.sub_models;
   quads.reserve(static_cast<size_t>(outputs * (dims / 4 + (sub_models + 1) * v.blocks)));
-  StrandWriter<Entry> writer(quads, scale, bytes_per_dim / 8);
-  // Dims of the weights of each shell of each output of a group, ascending, and how many are taken.
+  QuadWriter<Entry> writer(quads, scale, bytes_per_dim / 8);
+  // Dims of the weights of each shell of each output of a group, ascending, and how many are
+  // written.
   std::vector<std::vector<int32_t>> shells(static_cast<size_t>(v.outputs_per_group * sub_models));
   std::vector<int64_t> taken(shells.size());
   for (int64_t first = 0; first < outputs; first += v.outputs_per_group) {
@@ -97,8 +98,8 @@ void ShellStore::sort(std::vector<Entry>& quads, const float* weight, const floa
       const int64_t origin = b * v.block_step, end = origin + window;
       const int64_t later = b + 1 < v.blocks ? origin + v.block_step : dims;
       for (int64_t c = first; c < last; ++c) {
-        Strand& strand = strands_[b * outputs + c];
-        strand.base = strand.outer = writer.next();
+        QuadRange& range = ranges_[b * outputs + c];
+        range.base = range.outer = writer.next();
         for (int64_t j = 0; j < sub_models; ++j) {
           const auto& shell = shells[(c - first) * sub_models + j];
           int64_t& from = taken[(c - first) * sub_models + j];
@@ -110,9 +111,9 @@ void ShellStore::sort(std::vector<Entry>& quads, const float* weight, const floa
           writer.write(weight + c * dims, shell.data() + from, count, origin);
           from += count;
           writer.end_shell(count == 0);
-          if (j == 0 && writer.next() - strand.base > kQuietQuads) strand.outer = writer.next() - 1;
+          if (j == 0 && writer.next() - range.base > kQuietQuads) range.outer = writer.next() - 1;
         }
-        strand.end = writer.next();
+        range.end = writer.next();
       }
     }
   }
@@ -136,7 +137,7 @@ ShellStore::ShellStore(Form form, const float* weight, const float* bias, const 
   v.block_step = v.blocks == 1 ? 0 : (dims - window + v.blocks - 2) / (v.blocks - 1);
   v.outputs_per_group =
       std::clamp<int64_t>(kGroupBytes / std::max<int64_t>(1, dims * quad_bytes / 4), 1, outputs);
-  strands_.resize(static_cast<size_t>(v.blocks * outputs));
+  ranges_.resize(static_cast<size_t>(v.blocks * outputs));
   if (pairs)
     sort(pairs_, weight, saliency, thresholds, window, bytes_per_dim, scale);
   else
@@ -145,7 +146,7 @@ ShellStore::ShellStore(Form form, const float* weight, const float* bias, const 
   for (int64_t c = 0; bias != nullptr && c < outputs; ++c) bias_[c] = bias[c] * scale;
   v.quads = quads_.data();
   v.pairs = pairs_.data();
-  v.strands = strands_.data();
+  v.ranges = ranges_.data();
   v.bias = bias_.data();
 }
 

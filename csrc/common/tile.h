@@ -1,9 +1,10 @@
-// A tile of samples against blocks of outputs (prototypes, units of a layer), and the softmax over
-// them: what prototype_confidence, mlp_confidence, masked_linear and token_nll share.
+// The product of a tile of samples with blocks of outputs (prototypes, units of a layer), and the
+// online softmax over them: prototype_confidence, mlp_confidence, masked_linear and token_nll share
+// it.
 //
-// Samples lie across the lanes; several vectors of them meet four outputs at once, so that the sums
-// stay in registers and every load is used many times. The dims are cut into blocks of which a
-// tile's share fits the first-level cache, and so do the sums of a block of outputs.
+// Samples lie across the lanes; several vectors of them are multiplied with four outputs at once,
+// so that the sums stay in registers and every load is used many times. The dims are cut into
+// blocks whose part of a tile fits the first-level cache, as do the sums of a block of outputs.
 #pragma once
 #include "common/tile_sizes.h"
 #include "simd/simd.h"
@@ -18,8 +19,8 @@ static_assert(kRows % kTile == 0, "a call scores whole tiles");
 // Dims of a tile that take half of a first-level cache.
 constexpr int64_t kDims = 16384 / (kTile * static_cast<int64_t>(sizeof(float)));
 
-// What a weight and an input add to a sum: w · x, (x − w)², or the two products of a pair of
-// bfloat16 that lie in the bits of one float.
+// The term of a weight and an input: w · x, (x − w)², or the two products of a pair of bfloat16 in
+// the bits of one float.
 enum class Terms { products, squares, pairs };
 
 #if defined(__AVX512BF16__)
@@ -40,12 +41,12 @@ LC_INLINE Vec with_term(Vec x, Vec w, Vec sum) {
   return fma(difference, difference, sum);
 }
 
-// Adds the terms of some dims to the sums of kCount outputs. Sums of one block of dims start from
-// zero and are added up as wholes: fewer roundings than one long sum has. A tile that is not full
-// takes only kWide vectors; a sample's sum is the same. kPack outputs lie side by side in `packed`.
+// Adds the terms of some dims to the sums of kCount outputs. Sums of one block of dims start at
+// zero and are then added: fewer roundings than one long sum. A tile that is not full has only
+// kWide vectors; a sample's sum is the same. kPack outputs are interleaved in `packed`.
 template <Terms kTerms, int kCount, int kWide, int64_t kPack>
-LC_INLINE void gather(const float* x, int64_t stride, const float* packed, int64_t dims, bool first,
-                      float* sums) {
+LC_INLINE void accumulate(const float* x, int64_t stride, const float* packed, int64_t dims,
+                          bool first, float* sums) {
   Vec sum[kCount][kWide];
   for (int c = 0; c < kCount; ++c)
     for (int v = 0; v < kWide; ++v) sum[c][v] = splat(0.f);
@@ -67,8 +68,8 @@ LC_INLINE void gather(const float* x, int64_t stride, const float* packed, int64
 // Sums [output][vector][lane] over all dims. x is [vector][dim][lane], packed is
 // [group][dim][kPack], in groups of kGroup outputs or a multiple of it.
 template <Terms kTerms, int kWide = kVectors, int64_t kPack = kGroup>
-LC_INLINE void gather_block(const float* x, const float* packed, int64_t dims, int64_t outputs,
-                            float* sums) {
+LC_INLINE void accumulate_block(const float* x, const float* packed, int64_t dims, int64_t outputs,
+                                float* sums) {
   const int64_t stride = dims * kLanes;
   int64_t from = 0;
   do {
@@ -78,18 +79,24 @@ LC_INLINE void gather_block(const float* x, const float* packed, int64_t dims, i
       const float* group = packed + (c - c % kPack) * dims + from * kPack + c % kPack;
       float* out = sums + c * kTile;
       switch (outputs - c) {
-        case 1: gather<kTerms, 1, kWide, kPack>(part, stride, group, count, from == 0, out); break;
-        case 2: gather<kTerms, 2, kWide, kPack>(part, stride, group, count, from == 0, out); break;
-        case 3: gather<kTerms, 3, kWide, kPack>(part, stride, group, count, from == 0, out); break;
-        default: gather<kTerms, 4, kWide, kPack>(part, stride, group, count, from == 0, out);
+        case 1:
+          accumulate<kTerms, 1, kWide, kPack>(part, stride, group, count, from == 0, out);
+          break;
+        case 2:
+          accumulate<kTerms, 2, kWide, kPack>(part, stride, group, count, from == 0, out);
+          break;
+        case 3:
+          accumulate<kTerms, 3, kWide, kPack>(part, stride, group, count, from == 0, out);
+          break;
+        default: accumulate<kTerms, 4, kWide, kPack>(part, stride, group, count, from == 0, out);
       }
     }
     from += kDims;
   } while (from < dims);
 }
 
-// The softmax of a tile's samples over the classes seen so far, in base 2. Logits may be 10^12 or
-// −10^6, so the largest one is kept.
+// The softmax of a tile's samples over the classes so far, in base 2. Logits may be 10^12 or −10^6,
+// so the largest one is subtracted.
 struct Softmax {
   float largest[kTile], total[kTile], chosen[kTile];
   float moment[kTile];  // Σ 2^d · d with d the distance from the largest, for an entropy
@@ -102,15 +109,15 @@ LC_INLINE void start(Softmax& softmax) {
   }
 }
 
-// x − shift for x that may lie any distance below: 2^-200 is nothing beside 2^0.
-LC_INLINE Vec fall(Vec x, Vec shift) { return max(splat(-200.f), sub(x, shift)); }
+// x − shift, at least −200: 2^-200 is nothing beside 2^0.
+LC_INLINE Vec difference(Vec x, Vec shift) { return max(splat(-200.f), sub(x, shift)); }
 
-// Takes the classes [from, from + classes) into the softmax. Sums become logits on the way, by
-// logit(sum, class of the block, vector). `labels` are those of the tile's samples, which fill
-// `vectors` of its vectors.
+// Takes the classes [from, from + classes) into the softmax; logit(sum, class of the block, vector)
+// turns sums into logits in place. `labels` are those of the tile's samples, which fill `vectors`
+// of its vectors.
 template <bool kMoment = false, typename Logit>
-LC_INLINE void absorb(float* sums, int64_t from, int64_t classes, const int64_t* labels,
-                      Softmax& softmax, Logit logit, int vectors = kVectors) {
+LC_INLINE void take_in(float* sums, int64_t from, int64_t classes, const int64_t* labels,
+                       Softmax& softmax, Logit logit, int vectors = kVectors) {
   for (int v = 0; v < vectors; ++v) {
     float* column = sums + v * kLanes;
     const Vec before = load_unaligned(softmax.largest + v * kLanes);
@@ -122,14 +129,14 @@ LC_INLINE void absorb(float* sums, int64_t from, int64_t classes, const int64_t*
     }
     Vec total = splat(0.f), moment = splat(0.f);
     for (int64_t c = 0; c < classes; ++c) {
-      const Vec distance = fall(load(column + c * kTile), largest), power = exp2(distance);
+      const Vec distance = difference(load(column + c * kTile), largest), power = exp2(distance);
       total = add(total, power);
       if (kMoment) moment = fma(power, distance, moment);
     }
     const Vec so_far = load_unaligned(softmax.total + v * kLanes);
-    const Vec fallen = fall(before, largest), scale = exp2(fallen);
+    const Vec change = difference(before, largest), scale = exp2(change);
     if (kMoment) {
-      const Vec old = fma(fallen, so_far, load_unaligned(softmax.moment + v * kLanes));
+      const Vec old = fma(change, so_far, load_unaligned(softmax.moment + v * kLanes));
       store_unaligned(softmax.moment + v * kLanes, fma(old, scale, moment));
     }
     store_unaligned(softmax.total + v * kLanes, fma(so_far, scale, total));
@@ -140,7 +147,7 @@ LC_INLINE void absorb(float* sums, int64_t from, int64_t classes, const int64_t*
       softmax.chosen[i] = sums[(labels[i] - from) * kTile + i];
 }
 
-// log p of the first `samples` of a tile; without labels that of the largest logit.
+// Writes log p of the first `samples` of a tile; without labels that of the largest logit.
 LC_INLINE void emit(const Softmax& softmax, bool labelled, int64_t samples, float* log_probs) {
   for (int64_t i = 0; i < kTile && i < samples; ++i) {
     const double largest = softmax.largest[i];

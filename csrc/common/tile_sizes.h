@@ -1,14 +1,15 @@
-// Sizes that plans and the kernels of tile.h agree on.
+// Sizes that plans and the kernels of common/tile.h agree on.
 #pragma once
 #include <cstdint>
 
 namespace lc {
 
-// Rows that one call of a kernel scores: weights that it fetches meet all of them.
+// Rows of one call of a kernel: every weight that it fetches is used for all of them.
 constexpr int64_t kRows = 64;
-// Weights lie in groups of four outputs, [group][dim][output of the group], the last one padded.
+// Weights are packed in groups of four outputs, [group][dim][output of the group], the last one
+// padded.
 constexpr int64_t kGroup = 4;
-// Outputs whose sums wait together in the first-level cache.
+// Outputs of a block, whose sums fit the first-level cache.
 constexpr int64_t kBlock = 32;
 
 constexpr int64_t packed_size(int64_t outputs, int64_t dims) {

@@ -1,4 +1,4 @@
-// DepthwisePlan: a kernel for each channel, then any number of inputs.
+// DepthwisePlan: packed weights of a depthwise convolution, then any number of inputs.
 #include <algorithm>
 #include <vector>
 
@@ -10,7 +10,7 @@
 namespace lc {
 namespace {
 
-// Rows that a thread computes one after the other, as they share inputs.
+// Rows of a task: neighbours share inputs.
 constexpr int64_t kRowsAtOnce = 8;
 
 void compute(Isa isa, const DepthwiseJob& job, int64_t from, int64_t to) {
@@ -30,25 +30,25 @@ class DepthwisePlan {
     channels_ = weight.shape(0);
     window_.kernel = {weight.shape(1), weight.shape(2)};
     const int64_t lanes = isa_lanes(isa_), taps = weight.shape(1) * weight.shape(2);
-    room_ = (channels_ + lanes - 1) / lanes * lanes;
-    bias_ = padded_bias(bias, channels_, room_);
-    weights_.resize(static_cast<size_t>(taps * room_), 0.f);
+    padded_ = (channels_ + lanes - 1) / lanes * lanes;
+    bias_ = padded_bias(bias, channels_, padded_);
+    weights_.resize(static_cast<size_t>(taps * padded_), 0.f);
     for (int64_t c = 0; c < channels_; ++c)
       for (int64_t tap = 0; tap < taps; ++tap)
-        weights_[static_cast<size_t>(tap * room_ + c)] = weight.data()[c * taps + tap];
+        weights_[static_cast<size_t>(tap * padded_ + c)] = weight.data()[c * taps + tap];
   }
 
-  // Outputs are as many as out has places for: what of the window lies outside of x is 0.
+  // The shape of out says how many outputs there are: outside of x the window sees zeros.
   void run(const py::array& x, Pair padding, py::array out, int threads) const {
-    const bool bits16 = is_bits16(x, "x");
+    const bool bf16 = is_bf16(x, "x");
     const Window window(window_.kernel, window_.stride, padding, window_.dilation);
-    const DepthwiseJob job{window.over(x, out, bits16, channels_, channels_),
+    const DepthwiseJob job{window.over(x, out, bf16, channels_, channels_),
                            x.data(),
                            out.mutable_data(),
-                           bits16,
+                           bf16,
                            weights_.data(),
                            bias_.data(),
-                           room_,
+                           padded_,
                            activation_};
     const int64_t rows = job.images * job.out_height;
     py::gil_scoped_release unlocked;
@@ -61,7 +61,7 @@ class DepthwisePlan {
   Isa isa_;
   Window window_;
   Activation activation_;
-  int64_t channels_, room_;
+  int64_t channels_, padded_;
   std::vector<float> weights_, bias_;
 };
 
@@ -69,7 +69,7 @@ class DepthwisePlan {
 
 void bind_depthwise(py::module_& module) {
   py::class_<DepthwisePlan>(module, "DepthwisePlan",
-                            "A convolution of each channel; see ops.DepthwisePlan.")
+                            "A depthwise convolution; see ops.DepthwisePlan.")
       .def(py::init<const Array<float>&, const std::optional<Array<float>>&, Pair, Pair,
                     const std::optional<std::string>&>(),
            py::arg("weight"), py::arg("bias"), py::arg("stride"), py::arg("dilation"),

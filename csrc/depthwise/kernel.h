@@ -1,4 +1,4 @@
-// A convolution of each channel by itself, float32 weights whatever the inputs are.
+// A depthwise convolution, with float32 weights for inputs of either dtype.
 #pragma once
 #include <cstdint>
 
@@ -9,12 +9,12 @@
 namespace lc {
 
 struct DepthwiseJob : ConvGeometry {
-  const void* x;  // (images, height, width, channels) float32, or bfloat16 where bits16
+  const void* x;  // (images, height, width, channels) float32, or bfloat16 where bf16
   void* out;      // (images, out height, out width, channels) in the dtype of the inputs
-  bool bits16;
-  const float* weights;  // (taps, room), taps [row][column] of the kernel
-  const float* bias;     // (room)
-  int64_t room;          // channels, filled up to whole vectors
+  bool bf16;
+  const float* weights;  // (taps, padded), taps [row][column] of the kernel
+  const float* bias;     // (padded)
+  int64_t padded;        // channels, padded to whole vectors
   Activation activation;
 };
 

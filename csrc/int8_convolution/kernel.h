@@ -1,7 +1,7 @@
-// A convolution whose products are of 8-bit numbers.
+// A convolution in int8.
 //
-// Outputs are made in bands of whole rows. The pixels under a band are rounded once, to whole
-// multiples of one step, and what each kernel covers of them is a row of inputs like a linear
+// Outputs are computed in bands of whole rows. The pixels under a band are quantized once, with one
+// scale, and what the kernel covers at each output (im2col) is a row of inputs like a linear
 // layer's.
 #pragma once
 #include "common/conv_geometry.h"
@@ -9,32 +9,32 @@
 
 namespace lc {
 
-struct Int8Pixels : ConvGeometry {
+struct Int8ConvolutionJob : ConvGeometry {
   Int8Layer layer;  // its inputs are [kernel row][kernel column][channel]
-  bool bits16;      // x and out are bfloat16
-  bool dots;        // the processor multiplies four pairs at a time
+  bool bf16;        // x and out are bfloat16
+  bool vnni;        // whether the processor multiplies four pairs of int8 at a time
   const void* x;    // (images, height, width, channels)
   void* out;        // (images, out height, out width, outputs)
 
-  // Rows of outputs in a band: enough for a call's rows of inputs. Steps, and so results, depend on
-  // them.
+  // Rows of outputs in a band: enough for a call's rows of inputs. Scales, and so results, depend
+  // on this number.
   int64_t band() const {
     const int64_t rows = (kInt8Rows + out_width - 1) / out_width;
     return rows < out_height ? rows : out_height;
   }
   int64_t bands() const { return (out_height + band() - 1) / band(); }  // of an image
-  // Of pixels, with the padding around them.
+  // Of a row of quantized pixels, with the padding around them.
   int64_t padded_row_bytes() const { return (width + 2 * padding[1]) * channels; }
-  int64_t band_rows() const {  // of pixels
+  int64_t band_rows() const {  // rows of pixels under a band
     return (band() - 1) * stride[0] + (kernel[0] - 1) * dilation[0] + 1;
   }
-  // Floats of scratch, 64-byte aligned, for a band. Vectors are read and written past the ends.
+  // Floats of scratch, 64-byte aligned, for a band; whole vectors are read and written at its end.
   int64_t scratch() const {
     return kInt8Rows * layer.row_bytes() / 4 + (band_rows() * padded_row_bytes() + 3) / 4 + 64;
   }
 };
 
-// Computes a band of an image, counted through all images.
-LC_DECLARE(void int8_band(const Int8Pixels& job, int64_t band, float* scratch))
+// Computes one of images · bands() bands.
+LC_DECLARE(void int8_band(const Int8ConvolutionJob& job, int64_t band, float* scratch))
 
 }  // namespace lc

@@ -15,21 +15,21 @@ Int8LinearPlan::Int8LinearPlan(const std::vector<py::array>& weights,
   require(
       !weights.empty() && biases.size() == weights.size() && activations.size() == weights.size(),
       "weights, biases and activations must be one each for every layer");
-  bits16_ = is_bits16(weights[0], "weight");
+  bf16_ = is_bf16(weights[0], "weight");
   for (size_t i = 0; i < weights.size(); ++i) {
     const py::array& weight = weights[i];
-    require(is_bits16(weight, "weight") == bits16_, "weights must have one dtype");
-    require(weight.ndim() == 2 && weight.shape(1) > 0 && weight.shape(1) <= kMostInt8Inputs,
+    require(is_bf16(weight, "weight") == bf16_, "weights must have one dtype");
+    require(weight.ndim() == 2 && weight.shape(1) > 0 && weight.shape(1) <= kMaxInt8Inputs,
             "weight must be (outputs, inputs), with 1 to 65536 inputs");
     require(i == 0 || weight.shape(1) == layers_.back().outputs,
-            "weight must have the outputs of the layer before as inputs");
+            "weight must have the outputs of the layer before it as inputs");
     check_bias(biases[i], weight.shape(0));
     const Activation activation = activation_named(activations[i]);
     const void* given = weight.data();
     const float* bias = data_or_null(biases[i]);
     const int64_t outputs = weight.shape(0), inputs = weight.shape(1);
     py::gil_scoped_release unlocked;
-    held_.emplace_back(isa_, outputs, inputs, activation, given, bits16_, bias, threads);
+    held_.emplace_back(isa_, outputs, inputs, activation, given, bf16_, bias, threads);
     layers_.push_back(held_.back().layer);
   }
   require(norm_weight.has_value() == norm_bias.has_value(),
@@ -53,8 +53,8 @@ void Int8LinearPlan::compute(const Int8Job& job, int64_t first, int64_t rows,
 
 void Int8LinearPlan::run(const py::array& x, py::array out, int threads) const {
   require(x.ndim() == 2 && x.shape(1) == inputs(), "x must be (rows, inputs)");
-  require(is_bits16(x, "x") == bits16_, "x must have the dtype of the weights");
-  require(is_bits16(out, "out") == bits16_ && out.ndim() == 2 && out.writeable() &&
+  require(is_bf16(x, "x") == bf16_, "x must have the dtype of the weights");
+  require(is_bf16(out, "out") == bf16_ && out.ndim() == 2 && out.writeable() &&
               out.shape(0) == x.shape(0) && out.shape(1) == outputs(),
           "out must be a writable (rows, outputs) array like x");
   const Int8Job work = job(x.data(), out.mutable_data(), nullptr);
@@ -65,15 +65,15 @@ void Int8LinearPlan::run(const py::array& x, py::array out, int threads) const {
                  const int64_t first = task * kInt8Rows;
                  compute(work, first, std::min(kInt8Rows, rows - first), scratch);
                },
-               Memory::as_it_is);
+               Memory::uninitialized);
 }
 
 void bind_int8_linear(py::module_& module) {
   module.def(
       "multiplies_int8", [] { return isa_multiplies_int8(active_isa()); },
-      "Whether the instruction set in use multiplies four pairs of 8 bits at a time.");
+      "Whether new plans multiply four pairs of int8 at a time (AVX512-VNNI).");
   py::class_<Int8LinearPlan, std::shared_ptr<Int8LinearPlan>>(
-      module, "Int8LinearPlan", "Weights of linear layers in 8 bits; see ops.Int8LinearPlan.")
+      module, "Int8LinearPlan", "Quantized weights of linear layers; see ops.Int8LinearPlan.")
       .def(py::init<const std::vector<py::array>&, const std::vector<std::optional<Array<float>>>&,
                     const std::vector<std::optional<std::string>>&,
                     const std::optional<Array<float>>&, const std::optional<Array<float>>&, float,

@@ -1,26 +1,26 @@
-// A linear layer whose products are of 8-bit numbers: each row of inputs, and each output's
-// weights, are whole multiples of a step of their own, at most 127 of it.
+// Linear layers in int8: inputs are quantized with a scale per row, weights with a scale per
+// output, both symmetric to ±127.
 #pragma once
 #include "common/int8_layer.h"
 
 namespace lc {
 
-// Rows that are normed at once.
+// Rows that are normalized at once.
 constexpr int64_t kNormedRows = 4;
 
-// A layer norm of rows before they are rounded.
+// A layer norm of the rows before they are quantized.
 struct RowNorm {
-  const float* weight;  // (inputs), whole vectors of them
+  const float* weight;  // (inputs), padded to whole vectors
   const float* bias;
   float epsilon;
 };
 
-// Layers one after the other: what lies between them never leaves the caches.
+// Layers one after the other: what lies between two of them stays in the caches.
 struct Int8Job {
   const Int8Layer* layers;
   int64_t count;
-  bool bits16;          // x and out are bfloat16
-  bool dots;            // the processor multiplies four pairs at a time
+  bool bf16;            // x and out are bfloat16
+  bool vnni;            // whether the processor multiplies four pairs of int8 at a time
   const RowNorm* norm;  // of x, or null
   const void* x;        // (rows, inputs of the first layer)
   void* out;            // (rows, outputs of the last one)

@@ -1,4 +1,4 @@
-// Int8LinearPlan: linear layers' weights rounded to 8 bits, for any number of rows.
+// Int8LinearPlan: linear layers' weights quantized once, then any number of rows.
 #pragma once
 #include <optional>
 #include <string>
@@ -23,13 +23,13 @@ class Int8LinearPlan {
 
   int64_t inputs() const { return layers_.front().inputs; }
   int64_t outputs() const { return layers_.back().outputs; }
-  bool bits16() const { return bits16_; }
+  bool bf16() const { return bf16_; }
 
-  // What takes (rows, inputs) to (rows, outputs), to which `added` is added; see Int8Job.
+  // The job from (rows, inputs) to (rows, outputs), to which `added` is added; see Int8Job.
   Int8Job job(const void* x, void* out, const void* added) const {
     return {layers_.data(),
             static_cast<int64_t>(layers_.size()),
-            bits16_,
+            bf16_,
             isa_multiplies_int8(isa_),
             norm_ ? &*norm_ : nullptr,
             x,
@@ -45,11 +45,11 @@ class Int8LinearPlan {
 
  private:
   Isa isa_ = active_isa();
-  std::vector<RoundedLayer> held_;
+  std::vector<QuantizedLayer> held_;
   std::vector<Int8Layer> layers_;
   std::vector<float> norm_weight_, norm_bias_;
   std::optional<RowNorm> norm_;
-  bool bits16_ = false;
+  bool bf16_ = false;
 };
 
 }  // namespace lc

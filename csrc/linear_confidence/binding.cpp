@@ -1,4 +1,4 @@
-// LinearPlan: a head sorted into shells once, then any number of batches, rows over threads.
+// LinearPlan: a head sorted into shells once, then any number of batches.
 #include <algorithm>
 #include <memory>
 
@@ -13,7 +13,7 @@ namespace lc {
 namespace {
 
 constexpr int64_t kTileBytes = 512 * 1024;  // of tiles in the second-level cache
-constexpr int64_t kMostTiles = 8;
+constexpr int64_t kMaxTiles = 8;
 
 void score(Isa isa, const LinearJob& job, int64_t row, int64_t tiles, float* scratch) {
   LC_DISPATCH(isa, linear_confidence, job, row, tiles, scratch)
@@ -52,13 +52,13 @@ class LinearPlan {
            Array<float> log_probs, int threads) const {
     const Features x(features);
     require(x.leading == 1 && x.dims == dims_, "features must be (samples, dims)");
-    require(x.bits16 || form_ == Form::wide, "features must be bfloat16, as the plan's weights");
+    require(x.bf16 || form_ == Form::wide, "features must be bfloat16, as the plan's weights");
     check_batch(labels, log_probs, sub_models_, x.samples, classes_);
     const LinearJob job{parts_.data(),
                         static_cast<int64_t>(parts_.size()),
                         sub_models_,
                         x.data,
-                        x.bits16,
+                        x.bf16,
                         x.samples,
                         data_or_null(labels),
                         log_probs.mutable_data()};
@@ -90,7 +90,7 @@ int64_t linear_tiles_per_call(const LinearJob& job, int lanes, int threads) {
   const int64_t samples = tile_samples(form, lanes);
   const int64_t tile_bytes =
       std::max<int64_t>(1, job.parts[0].dims) * tile_bytes_per_dim(form, lanes);
-  const int64_t fit = std::clamp<int64_t>(kTileBytes / tile_bytes, 1, kMostTiles);
+  const int64_t fit = std::clamp<int64_t>(kTileBytes / tile_bytes, 1, kMaxTiles);
   // A small batch is spread over the threads rather than over the cache.
   const int64_t tiles = (job.samples + samples - 1) / samples;
   return std::clamp<int64_t>((tiles + threads - 1) / std::max(1, threads), 1, fit);

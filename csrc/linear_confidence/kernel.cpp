@@ -1,13 +1,13 @@
-// The kernel behind LinearPlan; see shells.h for the idea and the data layout.
+// The kernel behind LinearPlan; see common/shells.h for the idea and the layout.
 //
 // For a group of outputs whose quads fit the second-level cache and for each tile of samples:
 //   blocks of dims but the last: running sums -> partial[output][sub-model][lane]
 //   last block: running sums -> last[sub-model][lane]; logit = partial + last; sum += 2^logit
-// Weights and bias carry the factor log2(e), but for those of form pairs, where it would cost them
-// their digits: there the logits are scaled. A "lane" is a sample of a tile. No maximum is
-// subtracted on the way: a sum that leaves the range where float32 is safe sends its samples, and
-// only their results, through two more passes (maximum, then shifted sum), so a sample's score
-// never depends on its neighbours.
+// Weights and bias carry the factor log2(e), but for form pairs, where it would cost them digits:
+// there the logits are scaled. A "lane" is a sample of a tile. No maximum is subtracted in the
+// first pass: samples whose sum leaves the safe range of float32 go through two more passes
+// (maximum, then shifted sum), which write only their results, so a sample's score never depends on
+// its neighbours.
 #include "linear_confidence/kernel.h"
 
 #include <math.h>
@@ -22,7 +22,7 @@ namespace {
 enum class Pass { plain, maximum, shifted };
 
 constexpr float kLn2 = 0.69314718055994531f;
-// Sums inside have lost no term that float32 could have seen.
+// Sums inside lost no term that float32 can represent beside them.
 constexpr float kSmallest = 1e-30f, kLargest = 1e36f;
 
 struct Scratch {
@@ -34,12 +34,12 @@ struct Scratch {
   float* shift;    // [tile][sub-model][lane], the largest logit
 };
 
-constexpr int kMostSamples = 32;  // of a tile of either form
+constexpr int kMaxSamples = 32;  // of a tile of either form
 
-// The labels of one tile in ascending order: as the outputs go by, only the next one is looked at.
+// The labels of one tile in ascending order, so that only the next one is compared per output.
 struct TileLabels {
-  int64_t label[kMostSamples];
-  uint32_t lane[kMostSamples];
+  int64_t label[kMaxSamples];
+  uint32_t lane[kMaxSamples];
   int count, next;
   bool given;
 };
@@ -52,8 +52,8 @@ LC_INLINE Vec sum_of(const float* partial, const float* last) {
 
 // Takes one output into the softmax of every sub-model.
 template <class F, Pass kPass, bool kBlocks>
-LC_INLINE void absorb(int64_t width, const float* partial, const float* last, float* sums,
-                      float* shift) {
+LC_INLINE void take_in(int64_t width, const float* partial, const float* last, float* sums,
+                       float* shift) {
   for (int64_t j = 0; j < width; j += kLanes) {
     const Vec sum = sum_of<kBlocks>(partial + j, last + j);
     if (kPass == Pass::maximum)
@@ -65,7 +65,7 @@ LC_INLINE void absorb(int64_t width, const float* partial, const float* last, fl
   }
 }
 
-// Keeps an output's logit for the lanes that it labels, or the largest so far where none do.
+// Keeps an output's logit for the lanes with its label, or the largest so far without labels.
 template <class F, bool kBlocks>
 LC_INLINE void choose(int64_t width, const float* partial, const float* last, float* chosen,
                       bool labelled, uint32_t lanes) {
@@ -87,12 +87,12 @@ void run_group(const Shells& s, const Scratch& scratch, TileLabels& labels, int6
   float* chosen = scratch.chosen + t * width;
   for (int64_t b = 0; b < inner; ++b) {
     for (int64_t c = from; c < to; ++c) {
-      // Storing ahead of the last shell's end touches one place more, the next output's first.
+      // The store after the last shell's end touches the next output's first vector.
       float* partial = scratch.partial + (c - from) * width;
       if (b == 0) {
-        run_strand<F>(s, b, c, tile, partial);
+        accumulate_output<F>(s, b, c, tile, partial);
       } else {
-        run_strand<F>(s, b, c, tile, scratch.last);
+        accumulate_output<F>(s, b, c, tile, scratch.last);
         for (int64_t j = 0; j < width; j += kLanes)
           store(partial + j, add(load(partial + j), load(scratch.last + j)));
       }
@@ -100,8 +100,8 @@ void run_group(const Shells& s, const Scratch& scratch, TileLabels& labels, int6
   }
   for (int64_t c = from; c < to; ++c) {
     const float* partial = scratch.partial + (c - from) * width;
-    run_strand<F>(s, inner, c, tile, scratch.last);
-    absorb<F, kPass, kBlocks>(width, partial, scratch.last, sums, shift);
+    accumulate_output<F>(s, inner, c, tile, scratch.last);
+    take_in<F, kPass, kBlocks>(width, partial, scratch.last, sums, shift);
     if (kPass != Pass::plain) continue;
     uint32_t lanes = 0;
     while (labels.next < labels.count && labels.label[labels.next] == c)
@@ -140,8 +140,7 @@ void sort_labels(const LinearJob& job, int64_t row, int samples, TileLabels& lab
   }
 }
 
-// Which lanes of a tile have a sum that float32 cannot be trusted with (or a NaN), in any
-// sub-model.
+// The lanes of a tile with a sum outside of the safe range (or NaN) in any sub-model.
 uint32_t doubtful(const float* sums, int64_t sub_models, int samples) {
   uint32_t lanes = 0;
   for (int64_t j = 0; j < sub_models; ++j)
@@ -152,7 +151,7 @@ uint32_t doubtful(const float* sums, int64_t sub_models, int samples) {
   return lanes;
 }
 
-// log p of one tile for the lanes asked for. `sub_model` is the first of this part's.
+// Writes log p of one tile for some lanes. `sub_model` is the first of this part's.
 void emit(const Shells& s, const LinearJob& job, int64_t sub_model, int64_t row, int samples,
           const float* sums, const float* chosen, const float* shift, uint32_t lanes) {
   for (int64_t j = 0; j < s.sub_models; ++j) {
@@ -168,7 +167,7 @@ void emit(const Shells& s, const LinearJob& job, int64_t sub_model, int64_t row,
 }
 
 void load_samples(Wide, const LinearJob& job, int64_t row, float* tile) {
-  load_tile(job.features, job.bits16, row, job.samples, job.parts[0].dims, tile);
+  load_tile(job.features, job.bf16, row, job.samples, job.parts[0].dims, tile);
 }
 #if defined(__AVX512BF16__)
 void load_samples(Pairs, const LinearJob& job, int64_t row, float* tile) {
@@ -179,9 +178,9 @@ void load_samples(Pairs, const LinearJob& job, int64_t row, float* tile) {
 
 template <class F>
 void score(const LinearJob& job, int64_t row, int64_t tiles, float* memory) {
-  constexpr int64_t kMostTiles = 64;
+  constexpr int64_t kMaxTiles = 64;
   constexpr int kSamples = F::kVectors * kLanes;
-  TileLabels labels[kMostTiles];
+  TileLabels labels[kMaxTiles];
   const int64_t dims = job.parts[0].dims;
   Scratch scratch;
   scratch.tiles = memory;

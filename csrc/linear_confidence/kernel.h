@@ -11,15 +11,14 @@ struct LinearJob {
   const Shells* parts;  // one with all K sub-models (nested), or K with one each
   int64_t part_count;
   int64_t sub_models;
-  const void* features;  // (samples, dims) float32, or bfloat16 where bits16
-  bool bits16;
+  const void* features;  // (samples, dims) float32, or bfloat16 where bf16
+  bool bf16;
   int64_t samples;
   const int64_t* labels;  // (samples) or null: the largest probability
   float* log_probs;       // (sub_models, samples)
 };
 
-// Tiles that one call of the kernel takes together, and the floats of scratch that it needs for
-// them, 64-byte aligned.
+// Tiles of one call of the kernel, and the floats of scratch for them, 64-byte aligned.
 int64_t linear_tiles_per_call(const LinearJob& job, int lanes, int threads);
 int64_t linear_scratch(const LinearJob& job, int lanes, int64_t tiles);
 

@@ -1,4 +1,4 @@
-// masked_linear: pieces of (sub-model, rows, outputs) over threads.
+// masked_linear: tasks of (sub-model, rows, outputs) over threads.
 #include <string>
 
 #include "bindings/masked_layers.h"
@@ -24,7 +24,7 @@ void run(const py::array& x, const py::array& weight, const std::optional<Array<
       checked_weight(isa, weight, "weight", thresholds, saliency, seed, sub_models);
   const LayerInputs inputs = checked_inputs(x, "x", sub_models, masked);
   check_bias(bias, masked.outputs);
-  require(is_bits16(out, "out") == inputs.bits16 && out.ndim() == 3 && out.shape(0) == sub_models &&
+  require(is_bf16(out, "out") == inputs.bf16 && out.ndim() == 3 && out.shape(0) == sub_models &&
               out.shape(1) == inputs.rows && out.shape(2) == masked.outputs && out.writeable(),
           "out must be a writable (sub_models, rows, outputs) array like x");
   const MaskedLinearJob job{masked, inputs, data_or_null(bias), activation_named(activation),

@@ -1,4 +1,4 @@
-// The kernel behind masked_linear: masked_product.h, then bias and activation on the way out.
+// The kernel behind masked_linear: common/masked_product.h, then bias and activation.
 #include "masked_linear/kernel.h"
 
 #include "common/masked_product.h"
@@ -32,7 +32,7 @@ void masked_linear(const MaskedLinearJob& job, const LayerTask& task, float* scr
                          }
                          transpose(square);
                          for (int64_t i = 0; i < rows; ++i)
-                           write_row(job.out, job.x.bits16, (first + at + i) * width + from + c,
+                           write_row(job.out, job.x.bf16, (first + at + i) * width + from + c,
                                      square[i], some);
                        }
                      }

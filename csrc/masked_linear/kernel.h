@@ -1,4 +1,4 @@
-// One linear layer of all K sub-models, each with rows of its own: activated outputs.
+// One linear layer of all K sub-models, each with its own rows.
 #pragma once
 #include <cstdint>
 
@@ -16,7 +16,7 @@ struct MaskedLinearJob {
   void* out;  // (sub-models, rows, outputs) in the dtype of x
 };
 
-// Outputs of a task: enough that laying out its rows costs little beside them.
+// Outputs of a task: enough to make laying out its rows cheap in comparison.
 constexpr int64_t kOutputs = 1024;
 
 // Does one task with no allocation; the scratch is layer_scratch floats, 64-byte aligned.

@@ -10,7 +10,7 @@ namespace {
 LC_INLINE void store_as_given(float* p, Vec x) { store_unaligned(p, x); }
 LC_INLINE void store_as_given(uint16_t* p, Vec x) { store_upper(p, x); }
 
-// What of a window lies inside the picture.
+// The part of a window along one axis that lies inside the image.
 struct Span {
   int64_t from, to;
 
@@ -22,13 +22,13 @@ struct Span {
 
 // kVectors of channels of one window.
 template <int kVectors, class T>
-LC_INLINE void pool(const T* picture, int64_t row_length, int64_t channels, Span rows, Span columns,
+LC_INLINE void pool(const T* image, int64_t row_length, int64_t channels, Span rows, Span columns,
                     float least, T* out) {
   Vec largest[kVectors];
   for (int v = 0; v < kVectors; ++v) largest[v] = splat(least);
   for (int64_t y = rows.from; y < rows.to; ++y)
     for (int64_t x = columns.from; x < columns.to; ++x) {
-      const T* pixel = picture + y * row_length + x * channels;
+      const T* pixel = image + y * row_length + x * channels;
       for (int v = 0; v < kVectors; ++v)
         largest[v] = larger(largest[v], load_as_floats(pixel + v * kLanes));
     }
@@ -38,7 +38,7 @@ LC_INLINE void pool(const T* picture, int64_t row_length, int64_t channels, Span
 template <class T>
 void run(const MaxPoolJob& job, int64_t row) {
   const int64_t channels = job.channels, row_length = job.width * channels;
-  const T* picture = static_cast<const T*>(job.x) + row / job.out_height * job.height * row_length;
+  const T* image = static_cast<const T*>(job.x) + row / job.out_height * job.height * row_length;
   T* out = static_cast<T*>(job.out) + row * job.out_width * channels;
   const float least = job.relu ? 0.f : -INFINITY;
   const Span rows =
@@ -47,17 +47,17 @@ void run(const MaxPoolJob& job, int64_t row) {
     const Span columns = Span::of(i, job.stride[1], job.padding[1], job.kernel[1], job.width);
     int64_t c = 0;
     for (; c + 4 * kLanes <= channels; c += 4 * kLanes)
-      pool<4>(picture + c, row_length, channels, rows, columns, least, out + c);
+      pool<4>(image + c, row_length, channels, rows, columns, least, out + c);
     for (; c + kLanes <= channels; c += kLanes)
-      pool<1>(picture + c, row_length, channels, rows, columns, least, out + c);
+      pool<1>(image + c, row_length, channels, rows, columns, least, out + c);
     if (c == channels) continue;
-    // The last channels, among zeros.
+    // The last channels, padded with zeros.
     Vec largest = splat(least);
     const size_t bytes = static_cast<size_t>(channels - c) * sizeof(T);
     T some[kLanes] = {};
     for (int64_t y = rows.from; y < rows.to; ++y)
       for (int64_t x = columns.from; x < columns.to; ++x) {
-        memcpy(some, picture + y * row_length + x * channels + c, bytes);
+        memcpy(some, image + y * row_length + x * channels + c, bytes);
         largest = larger(largest, load_as_floats(some));
       }
     store_as_given(some, largest);
@@ -68,7 +68,7 @@ void run(const MaxPoolJob& job, int64_t row) {
 }  // namespace
 
 void max_pool_row(const MaxPoolJob& job, int64_t row) {
-  if (job.bits16) return run<uint16_t>(job, row);
+  if (job.bf16) return run<uint16_t>(job, row);
   run<float>(job, row);
 }
 

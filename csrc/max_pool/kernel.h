@@ -1,4 +1,4 @@
-// The largest number in each window of a picture, channel by channel.
+// The maximum of each window of an image, channel by channel.
 #pragma once
 #include "common/conv_geometry.h"
 #include "simd/declare.h"
@@ -6,10 +6,10 @@
 namespace lc {
 
 struct MaxPoolJob : ConvGeometry {
-  const void* x;  // (images, height, width, channels) float32, or bfloat16 where bits16
+  const void* x;  // (images, height, width, channels) float32, or bfloat16 where bf16
   void* out;      // (images, out height, out width, channels) in the dtype of the inputs
-  bool bits16;
-  bool relu;  // of the largest number
+  bool bf16;
+  bool relu;  // of the maximum
 };
 
 // Computes row `row` of images · out_height. A NaN is larger than any number.

@@ -1,4 +1,4 @@
-// MLPPlan: an MLP head prepared once, then any number of batches, rows over threads.
+// MLPPlan: an MLP head prepared once, then any number of batches.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -13,14 +13,13 @@
 namespace lc {
 namespace {
 
-// Density below which lists of weights beat the masked dense product, as measured on Zen 4. Both
-// are bound by loads of hidden units: lists make one per weight and sample vector, from the
-// first-level cache or the second; the narrower the vectors, the more a weight's own load weighs.
+// Density below which lists of weights beat the masked dense product on Zen 4. Lists load a hidden
+// unit per weight and vector of samples: they gain where hidden units fit the first-level cache.
 double sparse_below(int64_t inputs, int lanes) {
   if (lanes < 16) return 0.3;
   return inputs * lanes * 4 <= 32 * 1024 ? 0.55 : 0.42;
 }
-constexpr int64_t kMostInputs = 65536;  // that a SparseQuad can name
+constexpr int64_t kMaxInputs = 65536;  // what a SparseQuad can index
 
 void score(Isa isa, const MLPJob& job, int64_t row, float* scratch) {
   LC_DISPATCH(isa, mlp_confidence, job, row, scratch)
@@ -46,9 +45,9 @@ class LayerStore {
         weight_[at] = weight[c * inputs + d];
         if (saliency != nullptr) saliency_[at] = saliency[c * inputs + d];
       }
-    const int64_t sparse = inputs > kMostInputs ? 0
-                                                : list_weights(weight, saliency, outputs, inputs,
-                                                               sparse_below(inputs, lanes));
+    const int64_t sparse = inputs > kMaxInputs ? 0
+                                               : list_weights(weight, saliency, outputs, inputs,
+                                                              sparse_below(inputs, lanes));
     view_ = {inputs,
              outputs,
              weight_.data(),
@@ -63,7 +62,7 @@ class LayerStore {
   const MaskedLayer& view() const { return view_; }
 
  private:
-  // Fills the lists for the sub-models that are sparse enough and returns how many these are.
+  // Fills the lists for the sub-models that are sparse enough; returns how many.
   int64_t list_weights(const float* weight, const float* saliency, int64_t outputs, int64_t inputs,
                        double densest) {
     const int64_t sub_models = static_cast<int64_t>(thresholds_.size());
@@ -171,7 +170,7 @@ class MLPPlan {
                      widest_,
                      activation_,
                      x.data,
-                     x.bits16,
+                     x.bf16,
                      x.samples,
                      data_or_null(labels),
                      log_probs.mutable_data()};

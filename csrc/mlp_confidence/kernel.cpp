@@ -1,8 +1,8 @@
-// The kernel behind MLPPlan; see mlp_confidence.h for the idea.
+// The kernel behind MLPPlan; see mlp_confidence/kernel.h for the idea.
 //
 //   first layer:  shells -> hidden[sub-model][tile][vector][unit][lane], activated
 //   sub-models:   hidden -> (masked layer -> activation)* -> masked layer -> softmax
-// The hidden activations of 64 samples are all that is ever held.
+// At most the hidden activations of 64 samples exist at a time.
 #include "mlp_confidence/kernel.h"
 
 #include "common/shell_product.h"
@@ -37,15 +37,15 @@ void first_layer(const MLPJob& job, const Scratch& scratch, int64_t vectors) {
         for (int64_t c = from; c < to; ++c) {
           float* partial = scratch.partial + (c - from) * width;
           if (b == 0) {
-            run_strand<Wide>(s, b, c, x, partial);
+            accumulate_output<Wide>(s, b, c, x, partial);
           } else {
-            run_strand<Wide>(s, b, c, x, scratch.last);
+            accumulate_output<Wide>(s, b, c, x, scratch.last);
             for (int64_t j = 0; j < width; j += kLanes)
               store(partial + j, add(load(partial + j), load(scratch.last + j)));
           }
         }
       for (int64_t c = from; c < to; ++c) {
-        run_strand<Wide>(s, s.blocks - 1, c, x, scratch.last);
+        accumulate_output<Wide>(s, s.blocks - 1, c, x, scratch.last);
         const float* partial = scratch.partial + (c - from) * width;
         for (int64_t j = 0; j < s.sub_models; ++j) {
           Vec unit = load(scratch.last + j * kLanes);
@@ -72,8 +72,8 @@ void mask(const MaskedLayer& layer, int64_t sub_model, int64_t from, int64_t out
 }
 
 // Sums [output][vector][lane] of a block of outputs, from the lists of weights.
-void gather_sparse(const MaskedLayer& layer, int64_t sub_model, int64_t from, int64_t outputs,
-                   const float* hidden, float* sums) {
+void accumulate_sparse(const MaskedLayer& layer, int64_t sub_model, int64_t from, int64_t outputs,
+                       const float* hidden, float* sums) {
   const int32_t* counts = layer.count + sub_model * layer.outputs;
   for (int v = 0; v < kVectors; ++v) {
     const float* x = hidden + v * layer.inputs * kLanes;
@@ -110,9 +110,9 @@ LC_INLINE void run_layer(const MaskedLayer& layer, int64_t sub_model, const floa
     for (int64_t i = 0; i < rows; i += kTile) {
       const float* x = hidden + i * layer.inputs;
       if (sparse)
-        gather_sparse(layer, sub_model, from, outputs, x, scratch.sums);
+        accumulate_sparse(layer, sub_model, from, outputs, x, scratch.sums);
       else
-        gather_block<Terms::products>(x, scratch.masked, layer.inputs, outputs, scratch.sums);
+        accumulate_block<Terms::products>(x, scratch.masked, layer.inputs, outputs, scratch.sums);
       take(scratch.sums, from, outputs, i / kTile);
     }
   }
@@ -131,8 +131,8 @@ void score(const MLPJob& job, int64_t j, int64_t rows, const Scratch& scratch,
           for (int v = 0; v < kVectors; ++v)
             store(scratch.sums + (c * kVectors + v) * kLanes,
                   load(hidden + ((i / kLanes + v) * s.outputs + from + c) * kLanes));
-        absorb(scratch.sums, from, classes, labels + i, softmax[i / kTile],
-               [](Vec sum, int64_t, int) { return mul(sum, splat(kLog2E)); });
+        take_in(scratch.sums, from, classes, labels + i, softmax[i / kTile],
+                [](Vec sum, int64_t, int) { return mul(sum, splat(kLog2E)); });
       }
     return;
   }
@@ -156,10 +156,10 @@ void score(const MLPJob& job, int64_t j, int64_t rows, const Scratch& scratch,
   run_layer(layer, j, hidden, rows, scratch,
             [&](float* sums, int64_t from, int64_t outputs, int64_t tile) {
               const float* bias = layer.bias + from;
-              absorb(sums, from, outputs, labels + tile * kTile, softmax[tile],
-                     [bias](Vec sum, int64_t c, int) {
-                       return mul(add(sum, splat(bias[c])), splat(kLog2E));
-                     });
+              take_in(sums, from, outputs, labels + tile * kTile, softmax[tile],
+                      [bias](Vec sum, int64_t c, int) {
+                        return mul(add(sum, splat(bias[c])), splat(kLog2E));
+                      });
             });
 }
 
@@ -184,7 +184,7 @@ void mlp_confidence(const MLPJob& job, int64_t row, float* memory) {
     labels[i] = job.labels != nullptr && i < left ? job.labels[row + i] : -1;
   const int64_t vectors = (left + kLanes - 1) / kLanes;
   for (int64_t v = 0; v < vectors; ++v)
-    load_tile(job.features, job.bits16, row + v * kLanes, job.samples, s.dims,
+    load_tile(job.features, job.bf16, row + v * kLanes, job.samples, s.dims,
               scratch.features + v * s.dims * kLanes);
   first_layer(job, scratch, vectors);
   for (int64_t j = 0; j < s.sub_models; ++j) {

@@ -1,9 +1,8 @@
 // All K sub-models of a masked MLP head: features in, log p of the label out.
 //
-// The first layer's input is shared by all sub-models, so its units come from shells, all K at
-// once. Every later layer has an input of its own per sub-model; its weights are taken either from
-// lists sorted by shell, of which a sub-model takes a prefix, or as a dense product with the masked
-// weights, whichever is faster at that sub-model's density.
+// All sub-models share the first layer's input, so its units come from shells, all K at once. Later
+// layers have an input per sub-model: a product with a prefix of weight lists sorted by shell, or a
+// dense product with the masked weights, whichever is faster at that sub-model's density.
 #pragma once
 #include <cstdint>
 
@@ -14,7 +13,7 @@
 
 namespace lc {
 
-// Four weights of one output and the inputs that they meet.
+// Four weights of one output and the indices of their inputs.
 struct SparseQuad {
   float weight[4];
   uint16_t input[4];
@@ -23,7 +22,7 @@ struct SparseQuad {
 // A layer after the first. Sub-models are counted as shells are: 0 is the sparsest.
 struct MaskedLayer {
   int64_t inputs, outputs;
-  const float* weight;      // packed (tile_sizes.h)
+  const float* weight;      // packed (common/tile_sizes.h)
   const float* saliency;    // packed, or null: |w|
   const float* thresholds;  // [sub-model], descending
   const float* bias;        // [output]
@@ -41,8 +40,8 @@ struct MLPJob {
   int64_t layer_count;
   int64_t widest;  // outputs of a hidden layer after the first, at most
   Activation activation;
-  const void* features;  // (samples, dims) float32, or bfloat16 where bits16
-  bool bits16;
+  const void* features;  // (samples, dims) float32, or bfloat16 where bf16
+  bool bf16;
   int64_t samples;
   const int64_t* labels;  // (samples) or null: the largest probability
   float* log_probs;       // (sub_models, samples)

@@ -1,4 +1,4 @@
-// PrototypePlan: class prototypes packed once, then any number of batches, rows over threads.
+// PrototypePlan: class prototypes packed once, then any number of batches.
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -57,7 +57,7 @@ class PrototypePlan {
                            logit_,
                            scale_,
                            x.data,
-                           x.bits16,
+                           x.bf16,
                            rows,
                            data_or_null(labels),
                            x.samples,

@@ -1,7 +1,7 @@
-// The kernel behind PrototypePlan: tile.h with distances for sums.
+// The kernel behind PrototypePlan: common/tile.h with distances for sums.
 //
-// Differences are squared as they are. |z|² + |μ|² − 2z·μ would be one instruction less, but loses
-// the digits of small distances; and the subtraction runs beside the multiply-add, not before it.
+// Differences are squared. |z|² + |μ|² − 2z·μ would save an instruction but lose the digits of
+// small distances, and the subtraction runs in parallel with the multiply-add.
 #include "prototype_confidence/kernel.h"
 
 #include "common/tile.h"
@@ -13,7 +13,7 @@ namespace {
 
 constexpr float kMinDistance = 1e-12f, kMinNorm = 1e-12f;  // as in the reference
 
-// What a distance or a product is multiplied with to give a logit in base 2.
+// The factor from a distance or a product to a logit in base 2.
 LC_INLINE Vec factor_of(const PrototypeJob& job, const float* z) {
   if (job.logit != Logit::cosine)
     return splat(job.logit == Logit::neg_sq_distance ? -job.scale : job.scale);
@@ -38,7 +38,7 @@ void prototype_confidence(const PrototypeJob& job, int64_t row, float* memory) {
   }
   for (int64_t i = 0; i < kRows; i += kLanes) {
     float* z = features + i * job.dims;
-    load_tile(job.features, job.bits16, row + i, job.rows, job.dims, z);
+    load_tile(job.features, job.bf16, row + i, job.rows, job.dims, z);
     store(factors + i, factor_of(job, z));
   }
   for (Softmax& one : softmax) start(one);
@@ -49,17 +49,17 @@ void prototype_confidence(const PrototypeJob& job, int64_t row, float* memory) {
       const float *z = features + i * job.dims, *factor = factors + i;
       Softmax& tile = softmax[i / kTile];
       if (job.logit == Logit::inverse_distance) {
-        gather_block<Terms::squares>(z, prototypes, job.dims, classes, sums);
-        absorb(sums, from, classes, labels + i, tile, [factor](Vec sum, int64_t, int v) {
+        accumulate_block<Terms::squares>(z, prototypes, job.dims, classes, sums);
+        take_in(sums, from, classes, labels + i, tile, [factor](Vec sum, int64_t, int v) {
           return div(load(factor + v * kLanes), max(splat(kMinDistance), sqrt(sum)));
         });
       } else {
         if (job.logit == Logit::cosine)
-          gather_block<Terms::products>(z, prototypes, job.dims, classes, sums);
+          accumulate_block<Terms::products>(z, prototypes, job.dims, classes, sums);
         else
-          gather_block<Terms::squares>(z, prototypes, job.dims, classes, sums);
-        absorb(sums, from, classes, labels + i, tile,
-               [factor](Vec sum, int64_t, int v) { return mul(load(factor + v * kLanes), sum); });
+          accumulate_block<Terms::squares>(z, prototypes, job.dims, classes, sums);
+        take_in(sums, from, classes, labels + i, tile,
+                [factor](Vec sum, int64_t, int v) { return mul(load(factor + v * kLanes), sum); });
       }
     }
   }

@@ -1,4 +1,4 @@
-// Distances of every sub-model's features to the class prototypes: features in, log p out.
+// Softmax over the distances of every sub-model's features to the class prototypes: log p out.
 #pragma once
 #include <cstdint>
 
@@ -10,13 +10,13 @@ namespace lc {
 enum class Logit { inverse_distance, neg_sq_distance, cosine };
 
 struct PrototypeJob {
-  const float* prototypes;  // packed (tile_sizes.h); of length 1 for a cosine
+  const float* prototypes;  // packed (common/tile_sizes.h); of length 1 for a cosine
   int64_t classes, dims;
   Logit logit;
   float scale;           // log2(e) / temperature
-  const void* features;  // (rows, dims) float32, or bfloat16 where bits16
-  bool bits16;
-  int64_t rows;           // sub-models · samples: all of them are scored alike
+  const void* features;  // (rows, dims) float32, or bfloat16 where bf16
+  bool bf16;
+  int64_t rows;           // sub-models · samples
   const int64_t* labels;  // (samples) or null: the largest probability
   int64_t samples;
   float* log_probs;  // (rows)

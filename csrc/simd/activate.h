@@ -9,15 +9,15 @@ namespace LC_ISA {
 LC_INLINE Vec negated(Vec x) { return sub(splat(0.f), x); }
 #if defined(__AVX512F__)
 LC_INLINE Vec absolute(Vec x) { return _mm512_abs_ps(x); }
-// The second operand comes back where either is NaN.
+// Returns the second operand where either is NaN.
 LC_INLINE Vec min(Vec a, Vec x) { return _mm512_min_ps(a, x); }
 #else
 LC_INLINE Vec absolute(Vec x) { return max(negated(x), x); }
 LC_INLINE Vec min(Vec a, Vec x) { return negated(max(negated(a), negated(x))); }
 #endif
 
-// x Φ(x) = max(x, 0) − |x| Φ(−|x|), so that nothing cancels. Φ(−|x|) by formula 7.1.26 of
-// Abramowitz and Stegun, to 1 part in 10^7 of 1.
+// x Φ(x) = max(x, 0) − |x| Φ(−|x|), without cancellation. Φ(−|x|) by formula 7.1.26 of Abramowitz
+// and Stegun, to an absolute error of 1e-7.
 LC_INLINE Vec gelu(Vec x) {
   const Vec a = absolute(x);
   const Vec t = div(splat(1.f), fma(splat(0.3275911f * 0.70710678f), a, splat(1.f)));

@@ -1,16 +1,15 @@
 // Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), word 0:
-// the saliency of a randomly masked weight. Bit for bit the numbers of lc_engine/ops/philox.py.
+// the saliency of a randomly masked weight, bit for bit that of lc_engine/ops/philox.py.
 #pragma once
 #include "simd/simd.h"
 
 namespace lc {
 namespace LC_ISA {
 
-constexpr int kDraw = 64;  // long enough that compilers vectorise the loops and do not unroll them
+constexpr int kDraw = 64;  // compilers vectorize loops of this length and do not unroll them
 
-// Numbers index .. index + kDraw - 1 of a stream: uniform on [0, 1) in steps of 2^-24. Every round
-// is a loop over the numbers, which compilers turn into vector code; a loop over rounds inside one
-// over numbers they do not.
+// Numbers [index, index + kDraw) of a stream: uniform on [0, 1), multiples of 2^-24. Rounds are the
+// outer loop, as compilers vectorize only the loop over the numbers.
 LC_INLINE void philox_uniform(uint64_t index, uint64_t seed, uint32_t stream, float* numbers) {
   uint32_t c0[kDraw], c1[kDraw], c2[kDraw], c3[kDraw];
   for (int i = 0; i < kDraw; ++i) {

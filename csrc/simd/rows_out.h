@@ -1,4 +1,4 @@
-// Results on their way out of the lanes: rows of outputs, in float32 or bfloat16.
+// Stores of rows of outputs in float32 or bfloat16.
 #pragma once
 #include "simd/simd.h"
 
@@ -13,10 +13,10 @@ LC_INLINE uint16_t narrow(float x) {
   return static_cast<uint16_t>(x == x ? rounded : 0x7FC0u);
 }
 
-// Writes the first `some` outputs of a row from place `at` on.
-LC_INLINE void write_row(void* out, bool bits16, int64_t at, Vec x, int64_t some) {
+// Writes the first `some` lanes to outputs [at, at + some) of a row.
+LC_INLINE void write_row(void* out, bool bf16, int64_t at, Vec x, int64_t some) {
   alignas(64) float one[kLanes];
-  if (bits16) {
+  if (bf16) {
     uint16_t* narrowed = static_cast<uint16_t*>(out) + at;
 #if defined(__AVX512BF16__)
     const __m256bh bits = _mm512_cvtneps_pbh(x);

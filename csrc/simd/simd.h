@@ -2,7 +2,8 @@
 //
 // Kernels are written once against `Vec` and compiled once per instruction set. They use no
 // standard containers: an inline function compiled for AVX-512 must never be the copy that the
-// linker keeps for a processor without it. Everything here lives in the namespace of the ISA.
+// linker keeps for all processors. Everything here is in the namespace of the ISA; setup.py checks
+// it.
 #pragma once
 #include <math.h>
 #include <stdint.h>
@@ -20,7 +21,7 @@
 #define LC_INLINE static inline __attribute__((always_inline))
 #endif
 
-// Before a loop over registers: one that stays a loop keeps them in memory.
+// For loops over registers, which a loop that is not unrolled keeps in memory.
 #if defined(__GNUC__)
 #define LC_UNROLLED _Pragma("GCC unroll 16")
 #else
@@ -30,7 +31,7 @@
 namespace lc {
 namespace LC_ISA {
 
-// The number that the bits of a bfloat16 are; a float is one already.
+// The float of the bits of a bfloat16; a float stays itself.
 LC_INLINE float widen(uint16_t bits) {
   const uint32_t wide = static_cast<uint32_t>(bits) << 16;
   float x;
@@ -53,7 +54,7 @@ LC_INLINE Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
 LC_INLINE Vec sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
 LC_INLINE Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
 LC_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
-// The second operand comes back where either is NaN: keep(a, x) keeps a NaN in x.
+// Returns the second operand where either is NaN: max(a, x) keeps a NaN in x.
 LC_INLINE Vec max(Vec a, Vec x) { return _mm512_max_ps(a, x); }
 // The larger; the first of equals, and x where it is NaN.
 LC_INLINE Vec larger(Vec a, Vec x) {
@@ -279,7 +280,7 @@ LC_INLINE Vec load_wide(const uint16_t* p) {
   const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }
-// Floats that are numbers of bfloat16, as such.
+// Stores floats that are exact in bfloat16.
 LC_INLINE void store_upper(uint16_t* p, Vec x) {
   const __m512i upper = _mm512_srli_epi32(_mm512_castps_si512(x), 16);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(upper));
@@ -346,8 +347,8 @@ LC_INLINE void store_upper(uint16_t* p, Vec x) {
 #endif
 
 // A row-major block of features, widened to float and laid out as [dim][lane], square by square in
-// registers; rows past the end of the batch become zeros. `bits16` says that the rows are bfloat16.
-LC_INLINE void load_tile(const void* rows, bool bits16, int64_t row, int64_t rows_end, int64_t dims,
+// registers; rows past the end of the batch become zeros. `bf16`: whether the rows are bfloat16.
+LC_INLINE void load_tile(const void* rows, bool bf16, int64_t row, int64_t rows_end, int64_t dims,
                          float* tile) {
   const int64_t whole = rows_end - row < kLanes ? 0 : dims / kLanes * kLanes;
   const float* wide = static_cast<const float*>(rows) + row * dims;
@@ -355,14 +356,14 @@ LC_INLINE void load_tile(const void* rows, bool bits16, int64_t row, int64_t row
   for (int64_t d = 0; d < whole; d += kLanes) {
     Vec square[kLanes];
     for (int i = 0; i < kLanes; ++i)
-      square[i] = bits16 ? load_wide(narrow + i * dims + d) : load_unaligned(wide + i * dims + d);
+      square[i] = bf16 ? load_wide(narrow + i * dims + d) : load_unaligned(wide + i * dims + d);
     transpose(square);
     for (int i = 0; i < kLanes; ++i) store(tile + (d + i) * kLanes, square[i]);
   }
   for (int64_t d = whole; d < dims; ++d)
     for (int64_t i = 0; i < kLanes; ++i) {
       float x = 0.f;
-      if (row + i < rows_end) x = bits16 ? widen(narrow[i * dims + d]) : wide[i * dims + d];
+      if (row + i < rows_end) x = bf16 ? widen(narrow[i * dims + d]) : wide[i * dims + d];
       tile[d * kLanes + i] = x;
     }
 }

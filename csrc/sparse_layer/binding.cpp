@@ -12,18 +12,18 @@
 namespace lc {
 namespace {
 
-// Of a window: bytes of a dim are fewest without vectors.
-constexpr int64_t kMostInputs = kSparseWindowBytes / 32;
+// Inputs of a window, at the fewest bytes that a dim can take.
+constexpr int64_t kMaxInputs = kSparseWindowBytes / 32;
 
-// Weights are kept unless they are 0, of either sign; a NaN is kept.
+// Weights are kept unless they are 0, of either sign; NaN is kept.
 bool is_zero(float weight) { return weight == 0.f; }
 bool is_zero(uint16_t bits) { return (bits & 0x7fff) == 0; }
 
-void encode(float weight, float& place) { place = weight; }
-void encode(uint16_t bits, uint16_t& place) { place = bits; }
-void encode(uint16_t bits, float& place) {
+void encode(float weight, float& out) { out = weight; }
+void encode(uint16_t bits, uint16_t& out) { out = bits; }
+void encode(uint16_t bits, float& out) {
   const uint32_t wide = static_cast<uint32_t>(bits) << 16;
-  std::memcpy(&place, &wide, sizeof place);
+  std::memcpy(&out, &wide, sizeof out);
 }
 
 void compute(Isa isa, const SparseJob& job, int64_t row, float* scratch) {
@@ -44,10 +44,10 @@ int64_t count(const Weight* weight, int64_t numel, int threads) {
 }
 
 int64_t count_kept(const py::array& weight, int threads) {
-  const bool bits16 = is_bits16(weight, "weight");
+  const bool bf16 = is_bf16(weight, "weight");
   py::gil_scoped_release unlocked;
-  return bits16 ? count(static_cast<const uint16_t*>(weight.data()), weight.size(), threads)
-                : count(static_cast<const float*>(weight.data()), weight.size(), threads);
+  return bf16 ? count(static_cast<const uint16_t*>(weight.data()), weight.size(), threads)
+              : count(static_cast<const float*>(weight.data()), weight.size(), threads);
 }
 
 class SparseLayerPlan {
@@ -58,14 +58,14 @@ class SparseLayerPlan {
                   const std::optional<std::string>& activation, int threads)
       : isa_(active_isa()),
         lanes_(isa_lanes(isa_)),
-        bits16_(is_bits16(weight, "weight")),
+        bf16_(is_bf16(weight, "weight")),
         window_(kernel_of(checked(weight), kernel_width), stride, padding, dilation) {
     SparseLayer& v = layer_;
     v.outputs = weight.shape(0);
     v.taps = weight.shape(1);
     v.activation = activation_named(activation);
     v.channels = weight.shape(2);
-    v.pairs = bits16_ && isa_multiplies_bfloat16(isa_);
+    v.pairs = bf16_ && isa_multiplies_bfloat16(isa_);
     const int64_t dims = v.taps * v.channels;
     const int64_t fit = kSparseWindowBytes / sparse_dim_bytes(v.pairs, lanes_);
     v.windows = (dims + fit - 1) / fit;
@@ -74,7 +74,7 @@ class SparseLayerPlan {
     py::gil_scoped_release unlocked;
     if (v.pairs)
       sort(static_cast<const uint16_t*>(weight.data()), pairs_, threads);
-    else if (bits16_)
+    else if (bf16_)
       sort(static_cast<const uint16_t*>(weight.data()), weights_, threads);
     else
       sort(static_cast<const float*>(weight.data()), weights_, threads);
@@ -89,10 +89,9 @@ class SparseLayerPlan {
   // x is (images, height, width, channels), out (images, out height, out width, outputs).
   void run(const py::array& x, py::array out, int threads) const {
     const SparseLayer& v = layer_;
-    const SparseJob job{
-        v,
-        {window_.filling(x, out, bits16_, v.channels, v.outputs), x.data(), bits16_},
-        out.mutable_data()};
+    const SparseJob job{v,
+                        {window_.filling(x, out, bf16_, v.channels, v.outputs), x.data(), bf16_},
+                        out.mutable_data()};
     const int64_t samples = sparse_samples(lanes_);
     py::gil_scoped_release unlocked;
     parallel_for(
@@ -139,15 +138,15 @@ class SparseLayerPlan {
     parallel_for(v.outputs, threads, 0, [&](int64_t c, float*) {
       for (int64_t w = 0; w < v.windows; ++w) {
         Entry* list = lists.data() + first[static_cast<size_t>(w * v.outputs + c)];
-        // Apart from the list, so that what is written ahead of a zero does no harm: to branch at
-        // zeros that follow no pattern would take as long as all the rest.
-        Entry one[kMostInputs / 4 + 1]{};
+        // Into a buffer, so that a zero may be written and overwritten: a branch at every zero
+        // would be mispredicted.
+        Entry one[kMaxInputs / 4 + 1]{};
         int64_t kept = 0;
         for (int64_t d = w * v.window; d < until(w); ++d) {
-          const Weight weighs = weight[c * dims + d];
-          encode(weighs, one[kept / 4].weight[kept % 4]);
-          one[kept / 4].place[kept % 4] = static_cast<uint16_t>((d - w * v.window) * dim_bytes);
-          kept += !is_zero(weighs);
+          const Weight value = weight[c * dims + d];
+          encode(value, one[kept / 4].weight[kept % 4]);
+          one[kept / 4].offset[kept % 4] = static_cast<uint16_t>((d - w * v.window) * dim_bytes);
+          kept += !is_zero(value);
         }
         if (kept % 4 != 0) std::fill_n(one[kept / 4].weight + kept % 4, 4 - kept % 4, 0);
         std::copy_n(one, (kept + 3) / 4, list);
@@ -157,7 +156,7 @@ class SparseLayerPlan {
 
   Isa isa_;
   int lanes_;
-  bool bits16_;
+  bool bf16_;
   Window window_;
   std::vector<SparseWeights> weights_;
   std::vector<SparsePairs> pairs_;

@@ -1,7 +1,7 @@
-// The kernel behind SparseLayerPlan; see sparse_layer.h for the idea.
+// The kernel behind SparseLayerPlan; see sparse_layer/kernel.h for the idea.
 //
 // For a tile of samples: for each window of dims, its inputs -> [dim][sample] in the first-level
-// cache, and every output's list goes over them; then sums [output][sample] -> rows.
+// cache, then every output's list over them; then sums [output][sample] -> rows.
 #include "sparse_layer/kernel.h"
 
 #include "simd/activate.h"
@@ -21,25 +21,25 @@ struct Scratch {
   const char* zeros;  // a pixel of the padding
 };
 
-// The pixel that each sample of a tile sees through one tap: its channels, or zeros.
+// The pixel under one tap for each sample of a tile: its channels, or zeros.
 struct Pixels {
   const char* row[kSamples];
 };
 
-// Output pixels of a tile by the input pixel under the first tap.
-struct Places {
-  int64_t pixel[kSamples];  // of the image's first row and column: index over all images
+// The input pixel under the first tap for each sample of a tile.
+struct Origins {
+  int64_t image[kSamples];  // the index of the image's first pixel
   int64_t y[kSamples], x[kSamples];
 };
 
-LC_INLINE void find_places(const SparseInputs& in, int64_t row, Places& places) {
+LC_INLINE void find_origins(const SparseInputs& in, int64_t row, Origins& origins) {
   const int64_t area = in.out_height * in.out_width;
   int64_t image = row / area, y = row % area / in.out_width, x = row % in.out_width;
   for (int i = 0; i < kSamples; ++i) {
-    places.pixel[i] = image * in.height * in.width;
-    // Past the last image: a place that no tap can reach.
-    places.y[i] = image < in.images ? y * in.stride[0] - in.padding[0] : -(int64_t{1} << 40);
-    places.x[i] = x * in.stride[1] - in.padding[1];
+    origins.image[i] = image * in.height * in.width;
+    // Past the last image: where no tap can reach.
+    origins.y[i] = image < in.images ? y * in.stride[0] - in.padding[0] : -(int64_t{1} << 40);
+    origins.x[i] = x * in.stride[1] - in.padding[1];
     if (++x == in.out_width) {
       x = 0;
       if (++y == in.out_height) {
@@ -50,15 +50,15 @@ LC_INLINE void find_places(const SparseInputs& in, int64_t row, Places& places) 
   }
 }
 
-LC_INLINE void look(const SparseInputs& in, const Places& places, int64_t tap, int64_t pixel_bytes,
-                    const char* zeros, Pixels& pixels) {
+LC_INLINE void find_pixels(const SparseInputs& in, const Origins& origins, int64_t tap,
+                           int64_t pixel_bytes, const char* zeros, Pixels& pixels) {
   const int64_t down = tap / in.kernel[1] * in.dilation[0];
   const int64_t right = tap % in.kernel[1] * in.dilation[1];
   for (int i = 0; i < kSamples; ++i) {
-    const int64_t y = places.y[i] + down, x = places.x[i] + right;
+    const int64_t y = origins.y[i] + down, x = origins.x[i] + right;
     const bool inside = static_cast<uint64_t>(y) < static_cast<uint64_t>(in.height) &&
                         static_cast<uint64_t>(x) < static_cast<uint64_t>(in.width);
-    const int64_t at = (places.pixel[i] + y * in.width + x) * pixel_bytes;
+    const int64_t at = (origins.image[i] + y * in.width + x) * pixel_bytes;
     pixels.row[i] = inside ? static_cast<const char*>(in.data) + at : zeros;
   }
 }
@@ -68,7 +68,7 @@ struct Wide {
   static const SparseWeights* list(const SparseLayer& layer) { return layer.weights; }
 
   // Channels [from, from + count) of each sample as dims of the window.
-  static void load_dims(const Pixels& pixels, bool bits16, int64_t from, int64_t count, char* out) {
+  static void load_dims(const Pixels& pixels, bool bf16, int64_t from, int64_t count, char* out) {
     float* window = reinterpret_cast<float*>(out);
     for (int v = 0; v < kVectors; ++v) {
       const char* const* rows = pixels.row + v * kLanes;
@@ -76,16 +76,16 @@ struct Wide {
       for (; d + kLanes <= count; d += kLanes) {
         Vec square[kLanes];
         for (int i = 0; i < kLanes; ++i)
-          square[i] = bits16 ? load_wide(reinterpret_cast<const uint16_t*>(rows[i]) + from + d)
-                             : load_unaligned(reinterpret_cast<const float*>(rows[i]) + from + d);
+          square[i] = bf16 ? load_wide(reinterpret_cast<const uint16_t*>(rows[i]) + from + d)
+                           : load_unaligned(reinterpret_cast<const float*>(rows[i]) + from + d);
         transpose(square);
         for (int i = 0; i < kLanes; ++i) store(window + (d + i) * kSamples + v * kLanes, square[i]);
       }
       for (; d < count; ++d)
         for (int i = 0; i < kLanes; ++i)
           window[d * kSamples + v * kLanes + i] =
-              bits16 ? widen(reinterpret_cast<const uint16_t*>(rows[i])[from + d])
-                     : reinterpret_cast<const float*>(rows[i])[from + d];
+              bf16 ? widen(reinterpret_cast<const uint16_t*>(rows[i])[from + d])
+                   : reinterpret_cast<const float*>(rows[i])[from + d];
     }
   }
 
@@ -96,7 +96,7 @@ struct Wide {
       Vec w[4];
       splat4(list->weight, w[0], w[1], w[2], w[3]);
       for (int i = 0; i < 4; ++i) {
-        const float* x = reinterpret_cast<const float*>(window + list->place[i]);
+        const float* x = reinterpret_cast<const float*>(window + list->offset[i]);
         for (int v = 0; v < kVectors; ++v) {
           Vec& into = i % 2 == 0 ? sum[v] : more[v];
           into = fma(w[i], load(x + v * kLanes), into);
@@ -118,20 +118,21 @@ struct Wide {
           square[i] = i < some ? load(sums + (c + i) * kSamples + v * kLanes) : splat(0.f);
         transpose(square);
         for (int64_t i = 0; i < count; ++i)
-          write_row(job.out, job.x.bits16, (row + v * kLanes + i) * outputs + c, square[i], some);
+          write_row(job.out, job.x.bf16, (row + v * kLanes + i) * outputs + c, square[i], some);
       }
     }
   }
 };
 
 #if defined(__AVX512BF16__)
-// Lists of bfloat16: a dim of the window is 32 samples, and two dims meet two weights at a time.
+// Lists of bfloat16: a dim of the window is 32 samples, and two dims are multiplied at a time.
 struct Pairs {
   static const SparsePairs* list(const SparseLayer& layer) { return layer.weight_pairs; }
 
   static void load_dims(const Pixels& pixels, bool, int64_t from, int64_t count, char* window) {
     // Interleaving two dims by 16 bits takes, of each 128-bit part, the lower four samples to the
-    // first sixteen sums and the upper four to the last. Samples lie so that both are in order.
+    // first sixteen sums and the upper four to the last. Samples are laid out to keep both in
+    // order.
     for (int64_t d = 0; d < count; d += 2 * kLanes) {
       const int64_t left = count - d;
       const __mmask32 some = left < 32 ? (__mmask32{1} << left) - 1 : ~__mmask32{0};
@@ -167,7 +168,7 @@ struct Pairs {
       return _mm512_dpbf16_ps(x, reinterpret_cast<__m512bh>(pair), reinterpret_cast<__m512bh>(w));
     };
     for (const SparsePairs* end = list + count; list < end; ++list) {
-      const auto input = [&](int i) { return _mm512_load_si512(window + list->place[i]); };
+      const auto input = [&](int i) { return _mm512_load_si512(window + list->offset[i]); };
       int two[2];
       memcpy(two, list->weight, sizeof two);
       const __m512i a = input(0), b = input(1), c = input(2), d = input(3);
@@ -214,20 +215,20 @@ struct Pairs {
 #endif
 
 template <class F>
-void load_window(const SparseJob& job, const Places& places, int64_t from, int64_t to,
+void load_window(const SparseJob& job, const Origins& origins, int64_t from, int64_t to,
                  const Scratch& scratch) {
   const SparseLayer& layer = job.layer;
   const int64_t channels = layer.channels;
   const int64_t dim_bytes = sizeof(F::list(layer)->weight[0]) == 2 ? 64 : kSamples * 4;
-  const int64_t pixel_bytes = channels * (job.x.bits16 ? 2 : 4);
+  const int64_t pixel_bytes = channels * (job.x.bf16 ? 2 : 4);
   Pixels pixels;
   char* out = scratch.window;
   while (from < to) {
     const int64_t tap = from / channels, channel = from % channels;
     const int64_t left = to - from;
     const int64_t count = channels - channel < left ? channels - channel : left;
-    look(job.x, places, tap, pixel_bytes, scratch.zeros, pixels);
-    F::load_dims(pixels, job.x.bits16, channel, count, out);
+    find_pixels(job.x, origins, tap, pixel_bytes, scratch.zeros, pixels);
+    F::load_dims(pixels, job.x.bf16, channel, count, out);
     out += count * dim_bytes;
     from += count;
   }
@@ -237,12 +238,12 @@ template <class F>
 void run(const SparseJob& job, int64_t row, const Scratch& scratch) {
   const SparseLayer& layer = job.layer;
   const int64_t dims = layer.taps * layer.channels;
-  Places places;
-  find_places(job.x, row, places);
+  Origins origins;
+  find_origins(job.x, row, origins);
   for (int64_t w = 0; w < layer.windows; ++w) {
     const int64_t from = w * layer.window;
     const int64_t to = from + layer.window < dims ? from + layer.window : dims;
-    load_window<F>(job, places, from, to, scratch);
+    load_window<F>(job, origins, from, to, scratch);
     const auto* list = F::list(layer) + layer.starts[w];
     const SparseRun* runs = layer.runs + w * layer.outputs;
     const Activation activation = w + 1 == layer.windows ? layer.activation : Activation::none;

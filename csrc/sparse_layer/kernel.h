@@ -1,9 +1,9 @@
-// A linear layer or convolution of which few weights are left, as lists of those weights.
+// A linear layer or convolution with few nonzero weights, as lists of those weights.
 //
-// Samples (rows of a linear layer, pixels that a convolution gives) lie across the lanes, so that a
-// weight meets all of a tile with one broadcast and its cost is that of a dense product's, whatever
-// pattern the weights form: at density d the layer costs about d of a dense one. A convolution is
-// the same over (taps, channels), its rows gathered from channels-last pixels.
+// Samples (rows of a linear layer, output pixels of a convolution) lie across the lanes, so that a
+// weight is multiplied with a whole tile after one broadcast, whatever the pattern: at density d
+// the layer costs about d times a dense one. A convolution is the same over (taps, channels), its
+// rows gathered from channels-last pixels.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -21,28 +21,28 @@ constexpr int64_t sparse_dim_bytes(bool pairs, int lanes) {
 // Samples of a tile.
 constexpr int64_t sparse_samples(int lanes) { return 2 * lanes; }
 constexpr int64_t kSparseWindowBytes = 28 * 1024;  // of a 32 KB first-level cache
-constexpr int64_t kMostSparseSamples = 32;
+constexpr int64_t kMaxSparseSamples = 32;
 
-// Four weights of one output and where in the window their inputs lie, in bytes.
+// Four weights of one output and the offsets of their inputs in the window, in bytes.
 struct SparseWeights {
   float weight[4];
-  uint16_t place[4];
+  uint16_t offset[4];
 };
 // The same for inputs and weights of bfloat16 on a processor that multiplies them two at a time.
 struct SparsePairs {
   uint16_t weight[4];
-  uint16_t place[4];
+  uint16_t offset[4];
 };
 
-// The list of an output in one window of dims. Runs are ordered by length, so that the end of one
-// is foreseen from that of the one before.
+// The list of an output in one window of dims. Runs are ordered by length, which makes their ends
+// predictable.
 struct SparseRun {
-  int32_t output, count;  // count: of fours
+  int32_t output, count;  // count: in fours
 };
 
 struct SparseLayer {
   int64_t outputs, taps, channels;
-  int64_t windows, window;  // dims = taps · channels, cut in windows of this many
+  int64_t windows, window;  // dims = taps · channels, cut into windows of this many
   bool pairs;
   const SparseWeights* weights;  // or null where pairs
   const SparsePairs* weight_pairs;
@@ -54,8 +54,8 @@ struct SparseLayer {
 
 // Where the rows of a tile come from. A linear layer is a convolution over one pixel per row.
 struct SparseInputs : ConvGeometry {
-  const void* data;  // (images, height, width, channels) float32, or bfloat16 where bits16
-  bool bits16;
+  const void* data;  // (images, height, width, channels) float32, or bfloat16 where bf16
+  bool bf16;
 
   int64_t rows() const { return images * out_height * out_width; }
 };
@@ -68,8 +68,8 @@ struct SparseJob {
 
 // Floats of scratch, 64-byte aligned and zeroed, for one call.
 constexpr int64_t sparse_scratch(const SparseLayer& layer) {
-  return kSparseWindowBytes / 4 + layer.outputs * kMostSparseSamples + layer.channels +
-         2 * kMostSparseSamples;
+  return kSparseWindowBytes / 4 + layer.outputs * kMaxSparseSamples + layer.channels +
+         2 * kMaxSparseSamples;
 }
 
 // Computes rows [row, row + a tile's) with no allocation.

@@ -1,4 +1,5 @@
-// token_nll: pieces of (sub-model, rows, words) over threads, then the parts of each row joined.
+// token_nll: tasks of (sub-model, rows, vocabulary) over threads, then the parts of each row
+// joined.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -25,10 +26,10 @@ void join(const SoftmaxPart* parts, int64_t segments, int64_t stride, int64_t ho
     largest = std::max<double>(largest, parts[s * stride].largest);
   for (int64_t s = 0; s < segments; ++s) {
     const SoftmaxPart& part = parts[s * stride];
-    const double fall = part.largest - largest, scale = std::exp2(fall);
+    const double change = part.largest - largest, scale = std::exp2(change);
     total += scale * part.total;
-    // A segment of no probability may lie 10^38 below; 0 · that is nothing.
-    if (scale > 0) moment += scale * (part.moment + fall * part.total);
+    // The change of a segment without probability may be −10^38: skip 0 · that.
+    if (scale > 0) moment += scale * (part.moment + change * part.total);
   }
   const double log_total = std::log2(total);
   *nll = static_cast<float>((log_total - (parts[home * stride].chosen - largest)) * kLn2);
@@ -54,7 +55,7 @@ void run(const py::array& hidden, const py::array& vocab_weight,
   require(targets.ndim() == 1 && targets.shape(0) == tokens, "targets must be (tokens)");
   for (int64_t i = 0; i < tokens; ++i)
     require(targets.data()[i] >= 0 && targets.data()[i] < weight.outputs,
-            "targets must lie in [0, words)");
+            "targets must lie in [0, vocabulary)");
   float* out = nll.mutable_data();
   float* undecided = entropy ? entropy->mutable_data() : nullptr;
   const int64_t rows = sub_models * tokens, segments = (weight.outputs + kSegment - 1) / kSegment;

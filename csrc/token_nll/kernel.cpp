@@ -1,4 +1,4 @@
-// The kernel behind token_nll: masked_product.h into the softmax of tile.h.
+// The kernel behind token_nll: common/masked_product.h into the softmax of common/tile.h.
 #include "token_nll/kernel.h"
 
 #include "common/masked_product.h"
@@ -15,10 +15,10 @@ void score(const TokenJob& job, const LayerTask& task, float* scratch, Softmax* 
   for (int64_t i = 0; i < kTaskRows; ++i)
     targets[i] = i < task.rows ? job.targets[task.row + i] : -1;
   for_each_product(job.weight, job.hidden, task, scratch,
-                   [&](float* sums, int64_t from, int64_t words, int64_t row, int vectors) {
+                   [&](float* sums, int64_t from, int64_t entries, int64_t row, int vectors) {
                      const float* bias = job.bias == nullptr ? nullptr : job.bias + from;
-                     absorb<kMoment>(
-                         sums, from, words, targets + row, softmax[row / kTile],
+                     take_in<kMoment>(
+                         sums, from, entries, targets + row, softmax[row / kTile],
                          [bias](Vec sum, int64_t c, int) {
                            if (bias != nullptr) sum = add(sum, splat(bias[c]));
                            return mul(sum, splat(kLog2E));

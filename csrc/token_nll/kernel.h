@@ -1,5 +1,5 @@
 // A language model's head and the softmax at the target: hidden states in, parts of the softmax
-// out. Parts of several segments of the vocabulary are joined by the caller.
+// out. The caller joins the parts of the vocabulary's segments.
 #pragma once
 #include <cstdint>
 
@@ -14,15 +14,16 @@ struct SoftmaxPart {
   float largest, total, moment, chosen;
 };
 
-// Words of a segment; fixed, so that no row's result depends on the batch or on the threads.
+// Vocabulary entries of a segment; fixed, so that no row's result depends on the batch or the
+// threads.
 constexpr int64_t kSegment = 4096;
 
 struct TokenJob {
   MaskedWeight weight;
   LayerInputs hidden;
-  const float* bias;       // [word] or null
+  const float* bias;       // [vocabulary entry] or null
   const int64_t* targets;  // [row]
-  bool entropy;            // whether moments are wanted
+  bool entropy;            // whether moments are computed
   SoftmaxPart* parts;      // [segment][sub-model][row]
 };
 

@@ -1,4 +1,4 @@
-// The kernels behind WinogradPlan; see winograd.h for the idea.
+// The kernels behind WinogradPlan; see winograd/kernel.h for the idea.
 #include "winograd/kernel.h"
 
 #include "common/int8_product.h"
@@ -12,11 +12,11 @@ namespace LC_ISA {
 namespace {
 
 constexpr int kBlock = 2 * kLanes;
-// Tiles that meet a block of outputs at once: their sums fill the registers.
+// Tiles multiplied with a block of outputs at once: their sums fill the registers.
 constexpr int kRows = kLanes == 16 ? 12 : 4;
 
-// What a place's product multiplies: floats, pairs of channels in bfloat16, or fours in 8 bits.
-struct Bytes {};
+// What the product at a position multiplies: floats, pairs of bfloat16 channels, or fours of int8.
+struct Int8 {};
 
 struct Floats {
   static constexpr int64_t kChannels = kLanes;  // of a vector
@@ -67,16 +67,16 @@ LC_INLINE void weight_sums(const Vec& a, const Vec& b, const Vec& c, Vec* out, i
   out[3 * step] = c;
 }
 
-// An output's weights at all places, for a vector of channels; zeros past the last output.
+// An output's weights at all positions, for a vector of channels; zeros past the last output.
 template <class Put>
 LC_INLINE void transform_kernel(const WinogradLayer& layer, const char* weight, int64_t output,
                                 int64_t channel, const Put& put) {
-  const int64_t row = layer.channels * (layer.bits16 ? 2 : 4);
+  const int64_t row = layer.channels * (layer.bf16 ? 2 : 4);
   Vec g[9], sums[12];
   for (int tap = 0; tap < 9; ++tap)
-    g[tap] = output < layer.outputs ? load_row(weight + (output * 9 + tap) * row, layer.bits16,
-                                               channel, layer.channels)
-                                    : splat(0.f);
+    g[tap] = output < layer.outputs
+                 ? load_row(weight + (output * 9 + tap) * row, layer.bf16, channel, layer.channels)
+                 : splat(0.f);
   for (int x = 0; x < 3; ++x) weight_sums(g[x], g[3 + x], g[6 + x], sums + x, 3);
   for (int y = 0; y < 4; ++y) {
     Vec all[4];
@@ -87,63 +87,64 @@ LC_INLINE void transform_kernel(const WinogradLayer& layer, const char* weight, 
 
 template <class F>
 void transform_weights(const WinogradLayer& layer, const char* weight, int64_t block, char* out) {
-  const int64_t place_bytes = layer.blocks() * layer.block_bytes();
+  const int64_t position_bytes = layer.blocks() * layer.block_bytes();
   for (int64_t c = 0; c < layer.padded_channels(); c += F::kChannels)
     for (int half = 0; half < 2; ++half) {
-      alignas(64) char rows[kPlaces][kLanes][kLanes * 4];  // [place][output][channel]
+      alignas(64) char rows[kPositions][kLanes][kLanes * 4];  // [position][output][channel]
       for (int i = 0; i < kLanes; ++i) {
         const int64_t output = block * kBlock + half * kLanes + i;
         for (int64_t v = 0; v < F::kChannels; v += kLanes)
-          transform_kernel(layer, weight, output, c + v, [&](int place, const Vec& x) {
-            F::put(rows[place][i] + v * F::kBytes, x);
+          transform_kernel(layer, weight, output, c + v, [&](int position, const Vec& x) {
+            F::put(rows[position][i] + v * F::kBytes, x);
           });
       }
-      for (int p = 0; p < kPlaces; ++p) {
+      for (int p = 0; p < kPositions; ++p) {
         Vec square[kLanes];
         for (int i = 0; i < kLanes; ++i)
           square[i] = load(reinterpret_cast<const float*>(rows[p][i]));
         transpose(square);
-        float* to = reinterpret_cast<float*>(out + p * place_bytes + block * layer.block_bytes());
+        float* to =
+            reinterpret_cast<float*>(out + p * position_bytes + block * layer.block_bytes());
         for (int i = 0; i < kLanes; ++i)
           store(to + (c / F::kStep + i) * kBlock + half * kLanes, square[i]);
       }
     }
 }
 
-// The same in 8 bits, `wide` being scratch.
-void round_weights(const WinogradLayer& layer, const char* weight, int64_t block, char* out,
-                   int32_t* begin, float* steps, float* wide) {
+// The same in int8; `wide` is scratch.
+void quantize_weights(const WinogradLayer& layer, const char* weight, int64_t block, char* out,
+                      int32_t* compensation, float* scales, float* wide) {
   const int64_t padded = layer.padded_channels();
-  int8_t* row = reinterpret_cast<int8_t*>(wide + kPlaces * padded);
+  int8_t* row = reinterpret_cast<int8_t*>(wide + kPositions * padded);
   for (int c = 0; c < kBlock; ++c) {
-    Vec most[kPlaces];
-    for (int p = 0; p < kPlaces; ++p) most[p] = splat(0.f);
+    Vec largest[kPositions];
+    for (int p = 0; p < kPositions; ++p) largest[p] = splat(0.f);
     for (int64_t d = 0; d < padded; d += kLanes)
-      transform_kernel(layer, weight, block * kBlock + c, d, [&](int place, const Vec& x) {
-        most[place] = larger_magnitude(most[place], x);
-        store(wide + place * padded + d, x);
+      transform_kernel(layer, weight, block * kBlock + c, d, [&](int position, const Vec& x) {
+        largest[position] = max_magnitude(largest[position], x);
+        store(wide + position * padded + d, x);
       });
-    for (int p = 0; p < kPlaces; ++p) {
+    for (int p = 0; p < kPositions; ++p) {
       const int64_t of_block = p * layer.blocks() + block;
-      const Step step = step_for(largest_lane(most[p]));
+      const Quantization quantization = quantization_for(largest_lane(largest[p]));
       int8_t* to = reinterpret_cast<int8_t*>(out) + of_block * layer.block_bytes() + c * 4;
       for (int64_t d = 0; d < padded; d += kLanes)
-        store_whole(row + d, mul(load(wide + p * padded + d), splat(step.per_one)));
+        store_int8(row + d, mul(load(wide + p * padded + d), splat(quantization.inverse_scale)));
       int32_t sum = 0;
       for (int64_t d = 0; d < padded; ++d) sum += row[d];
       for (int64_t d = 0; d < padded; d += 4) memcpy(to + d * kBlock, row + d, 4);
-      begin[of_block * kBlock + c] = -kUp * sum;
-      steps[of_block * kBlock + c] = step.worth;
+      compensation[of_block * kBlock + c] = -kZeroPoint * sum;
+      scales[of_block * kBlock + c] = quantization.scale;
     }
   }
 }
 
-// The pixels under a tile, or zeros outside of the picture.
+// The pixels under a tile, or zeros outside of the image.
 struct Patch {
-  const char* pixel[kPlaces];
+  const char* pixel[kPositions];
 };
 
-// Walks over tiles, picture by picture and row by row.
+// Walks over tiles, image by image and row by row.
 struct Cursor {
   int64_t image, down, across;
 
@@ -160,29 +161,30 @@ struct Cursor {
   }
 };
 
-LC_INLINE void look(const WinogradJob& job, const Cursor& tile, const char* zeros, Patch& patch) {
+LC_INLINE void find_pixels(const WinogradJob& job, const Cursor& tile, const char* zeros,
+                           Patch& patch) {
   const int64_t top = tile.down * 2 - job.padding[0], left = tile.across * 2 - job.padding[1];
-  const int64_t pixel_bytes = job.layer.channels * (job.layer.bits16 ? 2 : 4);
-  const char* picture =
+  const int64_t pixel_bytes = job.layer.channels * (job.layer.bf16 ? 2 : 4);
+  const char* image =
       static_cast<const char*>(job.x) + tile.image * job.height * job.width * pixel_bytes;
   for (int64_t i = 0; i < 4; ++i)
     for (int64_t j = 0; j < 4; ++j) {
       const int64_t y = top + i, x = left + j;
       const bool inside = static_cast<uint64_t>(y) < static_cast<uint64_t>(job.height) &&
                           static_cast<uint64_t>(x) < static_cast<uint64_t>(job.width);
-      patch.pixel[4 * i + j] = inside ? picture + (y * job.width + x) * pixel_bytes : zeros;
+      patch.pixel[4 * i + j] = inside ? image + (y * job.width + x) * pixel_bytes : zeros;
     }
 }
 
-// A tile's inputs at all places: put(place, channel, values) takes a vector of channels.
+// A tile's inputs at all positions: put(position, channel, values) takes a vector of channels.
 template <class Put>
 LC_INLINE void transform_patch(const Patch& patch, const WinogradLayer& layer, const Put& put) {
   for (int64_t c = 0; c < layer.padded_channels(); c += kLanes) {
-    Vec sums[kPlaces];
+    Vec sums[kPositions];
     for (int x = 0; x < 4; ++x) {
       Vec d[4];
       for (int y = 0; y < 4; ++y)
-        d[y] = load_row(patch.pixel[4 * y + x], layer.bits16, c, layer.channels);
+        d[y] = load_row(patch.pixel[4 * y + x], layer.bf16, c, layer.channels);
       input_sums(d[0], d[1], d[2], d[3], sums + x, 4);
     }
     for (int y = 0; y < 4; ++y) {
@@ -197,48 +199,50 @@ LC_INLINE void transform_patch(const Patch& patch, const WinogradLayer& layer, c
 // The transformed inputs of some tiles.
 struct Tiles {
   int64_t count, row_bytes;
-  char* rows;    // [place][tile]
-  float* worth;  // of a step in 8 bits, [tile][place]
-  float* wide;   // of one tile before it is rounded, [place][channel]
+  char* rows;     // [position][tile]
+  float* scales;  // in int8, [tile][position]
+  float* wide;    // of one tile before it is quantized, [position][channel]
 
-  char* row(int64_t place, int64_t tile) const { return rows + (place * count + tile) * row_bytes; }
+  char* row(int64_t position, int64_t tile) const {
+    return rows + (position * count + tile) * row_bytes;
+  }
 };
 
 template <class F>
 LC_INLINE void transform_tile(F, const Patch& patch, const WinogradLayer& layer, int64_t tile,
                               const Tiles& tiles) {
   char* out = tiles.row(0, tile);
-  const int64_t place_bytes = tiles.count * tiles.row_bytes;
-  transform_patch(patch, layer, [&](int place, int64_t channel, const Vec& x) {
-    F::put(out + place * place_bytes + channel * F::kBytes, x);
+  const int64_t position_bytes = tiles.count * tiles.row_bytes;
+  transform_patch(patch, layer, [&](int position, int64_t channel, const Vec& x) {
+    F::put(out + position * position_bytes + channel * F::kBytes, x);
   });
 }
 
-LC_INLINE void transform_tile(Bytes, const Patch& patch, const WinogradLayer& layer, int64_t tile,
+LC_INLINE void transform_tile(Int8, const Patch& patch, const WinogradLayer& layer, int64_t tile,
                               const Tiles& tiles) {
   const int64_t padded = layer.padded_channels();
-  transform_patch(patch, layer, [&](int place, int64_t channel, const Vec& x) {
-    store(tiles.wide + place * padded + channel, x);
+  transform_patch(patch, layer, [&](int position, int64_t channel, const Vec& x) {
+    store(tiles.wide + position * padded + channel, x);
   });
-  Vec most[kPlaces];
-  for (int p = 0; p < kPlaces; ++p) {
-    most[p] = splat(0.f);
+  Vec magnitudes[kPositions];
+  for (int p = 0; p < kPositions; ++p) {
+    magnitudes[p] = splat(0.f);
     for (int64_t c = 0; c < padded; c += kLanes)
-      most[p] = larger_magnitude(most[p], load(tiles.wide + p * padded + c));
+      magnitudes[p] = max_magnitude(magnitudes[p], load(tiles.wide + p * padded + c));
   }
-  alignas(64) float largest[kPlaces], per_one[kPlaces];
-  largest_lanes(most, largest);
-  for (int p = 0; p < kPlaces; p += kLanes)
-    steps_for(load(largest + p), per_one + p, tiles.worth + tile * kPlaces + p);
-  for (int p = 0; p < kPlaces; ++p) {
+  alignas(64) float largest[kPositions], inverse_scales[kPositions];
+  largest_lanes(magnitudes, largest);
+  for (int p = 0; p < kPositions; p += kLanes)
+    scales_for(load(largest + p), inverse_scales + p, tiles.scales + tile * kPositions + p);
+  for (int p = 0; p < kPositions; ++p) {
     uint8_t* row = reinterpret_cast<uint8_t*>(tiles.row(p, tile));
     const float* wide = tiles.wide + p * padded;
-    store_row_moved_up(row, padded,
-                       [&](int64_t c) { return mul(load(wide + c), splat(per_one[p])); });
+    store_uint8_row(row, padded,
+                    [&](int64_t c) { return mul(load(wide + c), splat(inverse_scales[p])); });
   }
 }
 
-// Sums of kCount tiles and a block of outputs, at one place.
+// Sums of kCount tiles and a block of outputs, at one position.
 template <class F, int kCount>
 LC_INLINE void multiply(const char* x, int64_t row_bytes, const float* weights, int64_t channels,
                         float* out) {
@@ -258,23 +262,23 @@ LC_INLINE void multiply(const char* x, int64_t row_bytes, const float* weights, 
   }
 }
 
-// Results at a place; `worth` is that of the tile's steps in 8 bits there.
+// Results at a position; `tile_scales` are the tile's scales in int8.
 template <class F>
 LC_INLINE Vec result(F, const WinogradJob&, const float* at, const float*, int, int64_t) {
   return load(at);
 }
-LC_INLINE Vec result(Bytes, const WinogradJob& job, const float* at, const float* worth, int place,
-                     int64_t output) {
-  const float* steps = job.steps + place * job.layer.blocks() * kBlock + output;
+LC_INLINE Vec result(Int8, const WinogradJob& job, const float* at, const float* tile_scales,
+                     int position, int64_t output) {
+  const float* scales = job.scales + position * job.layer.blocks() * kBlock + output;
   const Vec sums = load_sums(reinterpret_cast<const int32_t*>(at));
-  return mul(mul(sums, splat(worth[place])), load_unaligned(steps));
+  return mul(mul(sums, splat(tile_scales[position])), load_unaligned(scales));
 }
 
-// The four outputs of a tile, of one block, from its results at the 16 places.
+// The four outputs of a tile, of one block, from its results at the 16 positions.
 template <class F>
 LC_INLINE void write_tile(F kind, const WinogradJob& job, const Cursor& tile, const float* results,
-                          const float* worth, int64_t block) {
-  constexpr int kPlace = kRows * kBlock;
+                          const float* tile_scales, int64_t block) {
+  constexpr int kPosition = kRows * kBlock;
   const int64_t outputs = job.layer.outputs;
   const int64_t y = tile.down * 2, x = tile.across * 2;
   const int64_t pixel = (tile.image * job.out_height + y) * job.out_width + x;
@@ -282,9 +286,9 @@ LC_INLINE void write_tile(F kind, const WinogradJob& job, const Cursor& tile, co
   for (int64_t c = block * kBlock; c < outputs && c < (block + 1) * kBlock; c += kLanes) {
     Vec sums[8];
     for (int i = 0; i < 4; ++i) {
-      const auto at = [&](int place) {
-        const float* of_tile = results + (c - block * kBlock) + place * kPlace;
-        return result(kind, job, of_tile, worth, place, c);
+      const auto at = [&](int position) {
+        const float* of_tile = results + (c - block * kBlock) + position * kPosition;
+        return result(kind, job, of_tile, tile_scales, position, c);
       };
       const Vec m1 = at(4 + i), m2 = at(8 + i);
       sums[i] = add(add(at(i), m1), m2);
@@ -297,8 +301,8 @@ LC_INLINE void write_tile(F kind, const WinogradJob& job, const Cursor& tile, co
       const Vec* s = sums + 4 * row;
       const Vec middle = add(s[1], bias);
       const int64_t at = (pixel + row * job.out_width) * outputs + c;
-      const auto write = [&](int64_t place, Vec sum) {
-        write_row(job.out, job.layer.bits16, place, activate(job.activation, sum), some);
+      const auto write = [&](int64_t output, Vec sum) {
+        write_row(job.out, job.layer.bf16, output, activate(job.activation, sum), some);
       };
       write(at, add(add(s[0], middle), s[2]));
       if (right) write(at + outputs, sub(sub(middle, s[2]), s[3]));
@@ -306,12 +310,12 @@ LC_INLINE void write_tile(F kind, const WinogradJob& job, const Cursor& tile, co
   }
 }
 
-// Results of kCount tiles and a block of outputs at all places, which a first-level cache holds.
+// Results of kCount tiles and a block of outputs at all positions, which fit a first-level cache.
 template <int kCount, class F>
-LC_INLINE void multiply_places(F, const WinogradJob& job, const Tiles& tiles, int64_t tile,
-                               int64_t block, float* results) {
+LC_INLINE void multiply_positions(F, const WinogradJob& job, const Tiles& tiles, int64_t tile,
+                                  int64_t block, float* results) {
   const WinogradLayer& layer = job.layer;
-  for (int64_t p = 0; p < kPlaces; ++p) {
+  for (int64_t p = 0; p < kPositions; ++p) {
     const char* weights = job.weights + (p * layer.blocks() + block) * layer.block_bytes();
     multiply<F, kCount>(tiles.row(p, tile), layer.row_bytes(),
                         reinterpret_cast<const float*>(weights), layer.padded_channels(),
@@ -320,15 +324,15 @@ LC_INLINE void multiply_places(F, const WinogradJob& job, const Tiles& tiles, in
 }
 
 template <int kCount>
-LC_INLINE void multiply_places(Bytes, const WinogradJob& job, const Tiles& tiles, int64_t tile,
-                               int64_t block, float* results) {
+LC_INLINE void multiply_positions(Int8, const WinogradJob& job, const Tiles& tiles, int64_t tile,
+                                  int64_t block, float* results) {
   const WinogradLayer& layer = job.layer;
   const int8_t* weights = reinterpret_cast<const int8_t*>(job.weights);
-  for (int64_t p = 0; p < kPlaces; ++p) {
+  for (int64_t p = 0; p < kPositions; ++p) {
     const int64_t of_block = p * layer.blocks() + block;
-    multiply_rows<kCount>(job.dots, reinterpret_cast<const uint8_t*>(tiles.row(p, tile)),
+    multiply_rows<kCount>(job.vnni, reinterpret_cast<const uint8_t*>(tiles.row(p, tile)),
                           layer.row_bytes(), weights + of_block * layer.block_bytes(),
-                          layer.padded_channels() / 4, job.begin + of_block * kBlock,
+                          layer.padded_channels() / 4, job.compensation + of_block * kBlock,
                           reinterpret_cast<int32_t*>(results + p * kRows * kBlock));
   }
 }
@@ -336,36 +340,37 @@ LC_INLINE void multiply_places(Bytes, const WinogradJob& job, const Tiles& tiles
 template <class F>
 void run(F kind, const WinogradJob& job, int64_t first, int64_t count, float* scratch) {
   const WinogradLayer& layer = job.layer;
-  float* results = scratch;  // [place][tile][output]
-  Tiles tiles{count, layer.row_bytes(), reinterpret_cast<char*>(results + kMostResults), nullptr,
+  float* results = scratch;  // [position][tile][output]
+  Tiles tiles{count, layer.row_bytes(), reinterpret_cast<char*>(results + kMaxResults), nullptr,
               nullptr};
-  char* zeros = tiles.row(kPlaces, 0);
+  char* zeros = tiles.row(kPositions, 0);
   memset(zeros, 0, static_cast<size_t>(layer.channels) * 4);
   tiles.wide = reinterpret_cast<float*>(zeros) + WinogradLayer::round_up(layer.channels, 16);
-  tiles.worth = tiles.wide + kPlaces * layer.padded_channels();
-  const Cursor begin = Cursor::at(job, first);
-  Cursor tile = begin;
+  tiles.scales = tiles.wide + kPositions * layer.padded_channels();
+  const Cursor start = Cursor::at(job, first);
+  Cursor tile = start;
   for (int64_t t = 0; t < count; ++t, Cursor::next(job, tile)) {
     Patch patch;
-    look(job, tile, zeros, patch);
+    find_pixels(job, tile, zeros, patch);
     transform_tile(kind, patch, layer, t, tiles);
   }
   for (int64_t block = 0; block < layer.blocks(); ++block) {
-    tile = begin;
+    tile = start;
     for (int64_t t = 0; t < count;) {
       const int64_t left = count - t;
       int64_t now = 1;
       if (left >= kRows) {
         now = kRows;
-        multiply_places<kRows>(kind, job, tiles, t, block, results);
+        multiply_positions<kRows>(kind, job, tiles, t, block, results);
       } else if (left >= 4) {
         now = 4;
-        multiply_places<4>(kind, job, tiles, t, block, results);
+        multiply_positions<4>(kind, job, tiles, t, block, results);
       } else {
-        multiply_places<1>(kind, job, tiles, t, block, results);
+        multiply_positions<1>(kind, job, tiles, t, block, results);
       }
       for (int64_t i = 0; i < now; ++i, Cursor::next(job, tile))
-        write_tile(kind, job, tile, results + i * kBlock, tiles.worth + (t + i) * kPlaces, block);
+        write_tile(kind, job, tile, results + i * kBlock, tiles.scales + (t + i) * kPositions,
+                   block);
       t += now;
     }
   }
@@ -374,10 +379,10 @@ void run(F kind, const WinogradJob& job, int64_t first, int64_t count, float* sc
 }  // namespace
 
 void winograd_weights(const WinogradLayer& layer, const void* weight, int64_t block, char* out,
-                      int32_t* begin, float* steps, float* scratch) {
+                      int32_t* compensation, float* scales, float* scratch) {
   const char* given = static_cast<const char*>(weight);
-  if (layer.multiplied == Multiplied::bytes)
-    return round_weights(layer, given, block, out, begin, steps, scratch);
+  if (layer.multiplied == Multiplied::int8)
+    return quantize_weights(layer, given, block, out, compensation, scales, scratch);
 #if defined(__AVX512BF16__)
   if (layer.multiplied == Multiplied::pairs)
     return transform_weights<Pairs>(layer, given, block, out);
@@ -386,7 +391,7 @@ void winograd_weights(const WinogradLayer& layer, const void* weight, int64_t bl
 }
 
 void winograd_tiles(const WinogradJob& job, int64_t first, int64_t count, float* scratch) {
-  if (job.layer.multiplied == Multiplied::bytes) return run(Bytes{}, job, first, count, scratch);
+  if (job.layer.multiplied == Multiplied::int8) return run(Int8{}, job, first, count, scratch);
 #if defined(__AVX512BF16__)
   if (job.layer.multiplied == Multiplied::pairs) return run(Pairs{}, job, first, count, scratch);
 #endif
