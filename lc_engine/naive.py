@@ -25,7 +25,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import prune
 
 from lc_engine.models.classifier import find_classifier
-from lc_engine.ops import contract
+from lc_engine.ops import path_scores
 from lc_engine.ops.prototype_confidence import MIN_DISTANCE
 
 if TYPE_CHECKING:
@@ -253,4 +253,4 @@ class _Prototypes:
 def _mean_over(path: LearningPath, log_probs: list[Tensor]) -> PathScores:
     stacked = torch.stack(log_probs)
     omega = torch.tensor(path.weights, device=stacked.device)
-    return contract.finish(stacked, omega, return_path=True)
+    return path_scores.finish(stacked, omega, return_path=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from lc_engine.ops.contract import Saliency
+    from lc_engine.ops.saliency import Saliency
     from lc_engine.path.learning_path import LearningPath
 
 

@@ -7,7 +7,7 @@ from torch import nn
 import lc_engine as lc
 from helpers.networks import SmallNet
 from lc_engine import naive
-from lc_engine.ops import contract
+from lc_engine.ops import path_scores
 
 
 def data(seed: int, rows: int = 23, classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,5 +103,5 @@ def test_the_linear_loop_gives_the_numbers_of_the_engine(name, seed):
     want = scorer.score_batch((features, labels))
     torch.testing.assert_close(found.lc, want.lc, atol=1e-5, rtol=0)
     torch.testing.assert_close(found.loss, want.loss, atol=1e-4, rtol=1e-5)
-    again = contract.finish(found.log_probs, torch.tensor(PATHS[name].weights), False)
+    again = path_scores.finish(found.log_probs, torch.tensor(PATHS[name].weights), False)
     torch.testing.assert_close(found.lc, again.lc, atol=1e-6, rtol=0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lc_engine.ops import PathScores, contract
+from lc_engine.ops import PathScores, path_scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,7 @@ class Head(ABC):
     def score(self, rows: Rows) -> PathScores:
         """Return the scores of rows over the whole path, with log_probs."""
         log_probs = self.log_probs(rows, range(len(self.path_weights)))
-        return contract.finish(log_probs, self.path_weights, return_path=True)
+        return path_scores.finish(log_probs, self.path_weights, return_path=True)
 
 
 class SeenClassesHead(Head):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from lc_engine.heads.base import Head
-from lc_engine.ops import LinearPlan, PathScores, contract
+from lc_engine.ops import LinearPlan, PathScores, contract, path_scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ class LinearHead(Head):
         """Return log p (P, N)."""
         logits = self.views.logits(rows.inputs, points)
         precise = (values.to(contract.compute_dtype(values.dtype)) for values in logits)
-        return torch.stack([contract.label_log_prob(values, rows.classes) for values in precise])
+        return torch.stack([path_scores.label_log_prob(values, rows.classes) for values in precise])
 
 
 class MaskedLinearHead(LinearHead):

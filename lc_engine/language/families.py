@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from lc_engine.masking import Masking
-    from lc_engine.ops.contract import Saliency
+    from lc_engine.ops.saliency import Saliency
     from lc_engine.path.learning_path import LearningPath
 
 # Positions are drawn in multiples of this, so that rows of similar length share the draw.

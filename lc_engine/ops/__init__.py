@@ -2,7 +2,7 @@
 
 from lc_engine.ops.apply_thresholds import apply_thresholds
 from lc_engine.ops.attention import attention
-from lc_engine.ops.contract import FallbackWarning, PathScores
+from lc_engine.ops.contract import FallbackWarning
 from lc_engine.ops.layers.depthwise import DepthwisePlan
 from lc_engine.ops.layers.int8_convolution import Int8ConvolutionPlan
 from lc_engine.ops.layers.int8_linear import Int8LinearPlan
@@ -13,6 +13,7 @@ from lc_engine.ops.layers.winograd import WinogradPlan
 from lc_engine.ops.linear_confidence import LinearPlan, linear_confidence
 from lc_engine.ops.masked_linear import masked_linear
 from lc_engine.ops.mlp_confidence import MLPPlan, mlp_confidence
+from lc_engine.ops.path_scores import PathScores
 from lc_engine.ops.prototype_confidence import PrototypePlan, prototype_confidence
 from lc_engine.ops.token_nll import TokenScores, token_nll
 

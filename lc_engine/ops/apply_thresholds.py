@@ -5,24 +5,27 @@ live_i = pristine_i ⊙ [s_i ≥ t]: a sub-model of arXiv 2402.05356 is a thresh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from lc_engine.ops import contract, philox
+from lc_engine.ops import arrays, checks, contract, philox
+from lc_engine.ops.custom_op import register_shapes
+from lc_engine.ops.saliency import split_list
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lc_engine.ops.contract import Backend
+    from lc_engine.ops.saliency import SaliencyList
 
 
 def apply_thresholds(
     pristine: Sequence[Tensor],
     live: Sequence[Tensor],
     threshold: float | Sequence[float],
-    saliency: Sequence[Tensor] | tuple[Literal["random"], int] | None = None,
+    saliency: SaliencyList = None,
     *,
     backend: Backend = "auto",
 ) -> None:
@@ -44,7 +47,7 @@ def apply_thresholds(
     if not pristine:
         return
     for i, (source, target) in enumerate(zip(pristine, live, strict=True)):
-        contract.check_tensor(f"live[{i}]", target, tuple(source.shape), like=source)
+        checks.check_tensor(f"live[{i}]", target, tuple(source.shape), like=source)
         if target.dtype != source.dtype or not (source.is_contiguous() and target.is_contiguous()):
             raise ValueError(f"live[{i}] must be contiguous {source.dtype}, like pristine[{i}]")
     thresholds = (
@@ -54,16 +57,14 @@ def apply_thresholds(
     )
     if len(thresholds) != len(pristine):
         raise ValueError(f"threshold must be one number or {len(pristine)}, got {len(thresholds)}")
-    seed = int(saliency[1]) if isinstance(saliency, tuple) and saliency[:1] == ("random",) else None
-    given: list[Tensor] = []
-    if saliency is not None and seed is None:
-        given = [s for s in saliency if isinstance(s, torch.Tensor)]
-        if len(given) != len(pristine):
-            raise ValueError(f"saliency must hold {len(pristine)} tensors, got {len(given)}")
-        for i, (source, score) in enumerate(zip(pristine, given, strict=True)):
-            contract.check_tensor(f"saliency[{i}]", score, tuple(source.shape), like=source)
+    scores, seed = split_list(saliency)
+    if scores is not None:
+        if len(scores) != len(pristine):
+            raise ValueError(f"saliency must hold {len(pristine)} tensors, got {len(scores)}")
+        for i, (source, score) in enumerate(zip(pristine, scores, strict=True)):
+            checks.check_tensor(f"saliency[{i}]", score, tuple(source.shape), like=source)
     torch.ops.lc_engine.apply_thresholds(
-        list(pristine), list(live), thresholds, given, seed, backend
+        list(pristine), list(live), thresholds, scores or [], seed, backend
     )
 
 
@@ -125,22 +126,13 @@ def _native(
     seed: int | None,
 ) -> None:
     contract.native().apply_thresholds(
-        [contract.host_array(source) for source in pristine],
-        [contract.host_array(target) for target in live],
+        [arrays.host_array(source) for source in pristine],
+        [arrays.host_array(target) for target in live],
         thresholds,
-        [contract.host_floats(score) for score in saliency],
+        [arrays.host_floats(score) for score in saliency],
         seed,
         torch.get_num_threads(),
     )
 
 
-@_operator.register_fake
-def _(
-    pristine: list[Tensor],
-    live: list[Tensor],
-    thresholds: list[float],
-    saliency: list[Tensor],
-    seed: int | None,
-    backend: str,
-) -> None:
-    return None
+register_shapes("apply_thresholds", lambda: None)

@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lc_engine.ops import contract
+from lc_engine.ops import arrays, checks, contract
+from lc_engine.ops.custom_op import register_shapes
 
 
 def attention(
@@ -54,10 +55,10 @@ def _check(q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> float:
             "q must be a floating-point tensor of shape (…, H, Q, D) with a dim, got "
             f"{q.dtype} {tuple(q.shape)}"
         )
-    contract.check_tensor("k", k, (*q.shape[:-2], "K", q.shape[-1]), like=q)
+    checks.check_tensor("k", k, (*q.shape[:-2], "K", q.shape[-1]), like=q)
     if k.shape[-2] == 0:
         raise ValueError(f"k must have a token, got shape {tuple(k.shape)}")
-    contract.check_tensor("v", v, (*k.shape[:-1], "E"), like=q)
+    checks.check_tensor("v", v, (*k.shape[:-1], "E"), like=q)
     for name, tensor in (("k", k), ("v", v)):
         if tensor.dtype != q.dtype:
             raise ValueError(f"{name} is {tensor.dtype} but q is {q.dtype}: give both in one dtype")
@@ -124,9 +125,7 @@ def _four_dims(tensor: Tensor) -> object:
         tensor = tensor.contiguous()
     if tensor.dim() != 4:
         tensor = tensor.unsqueeze(0) if tensor.dim() == 3 else tensor.flatten(0, -4)
-    return contract.host_view(tensor)
+    return arrays.host_view(tensor)
 
 
-@_operator.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, scale: float | None, backend: str) -> Tensor:
-    return _empty_result(q, v)
+register_shapes("attention", lambda q, v: _empty_result(q, v))

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lc_engine.ops import contract, philox
-from lc_engine.ops.contract import PathScores
+from lc_engine.ops import arrays, checks, contract, path_scores, philox
+from lc_engine.ops import saliency as scores
+from lc_engine.ops.custom_op import register_shapes
+from lc_engine.ops.path_scores import PathScores
 
 if TYPE_CHECKING:
     from lc_engine.kernels.linear_confidence import LinearHead
-    from lc_engine.ops.contract import Backend, Saliency
+    from lc_engine.ops.contract import Backend
+    from lc_engine.ops.saliency import Saliency
 
 
 def linear_confidence(
@@ -53,7 +56,7 @@ def linear_confidence(
     Raises:
         ValueError: naming the argument that does not fit.
     """
-    tensor, seed = _split_saliency(saliency)
+    tensor, seed = scores.split(saliency)
     _check_batch(features, labels, weight)
     lc, loss, log_probs = torch.ops.lc_engine.linear_confidence(
         features, weight, bias, labels, thresholds, path_weights, tensor, seed, return_path, backend
@@ -78,23 +81,23 @@ class LinearPlan:
         saliency: Saliency = None,
         backend: Backend = "auto",
     ) -> None:
-        contract.check_tensor("weight", weight, ("C", "D"))
+        checks.check_tensor("weight", weight, ("C", "D"))
         classes, _ = weight.shape
         if classes < 1:
             raise ValueError("weight must have at least one class, got C = 0")
         if bias is not None:
-            contract.check_tensor("bias", bias, (classes,), like=weight)
+            checks.check_tensor("bias", bias, (classes,), like=weight)
         self.backend = contract.resolve_backend(
             "linear_confidence", backend, weight.device, weight.dtype
         )
         dtype = contract.compute_dtype(weight.dtype)
-        self.thresholds = contract.check_thresholds("thresholds", thresholds, dtype)
-        self.path_weights = contract.check_path_weights(
+        self.thresholds = checks.check_thresholds("thresholds", thresholds, dtype)
+        self.path_weights = checks.check_path_weights(
             path_weights, len(self.thresholds), weight.device
         )
         self.weight = weight.detach().clone(memory_format=torch.contiguous_format)
         self.bias = None if bias is None else bias.detach().clone().contiguous()
-        tensor, self.seed = _split_saliency(saliency)
+        tensor, self.seed = scores.split(saliency)
         self.saliency = self._given_saliency(tensor, dtype)
         self._native: dict[bool, object] = {}
         if self.backend == "native":
@@ -114,7 +117,7 @@ class LinearPlan:
             return None
         if tensor.dim() == 3:
             shape = (len(self.thresholds), *shape)
-        contract.check_tensor("saliency", tensor, shape, like=self.weight)
+        checks.check_tensor("saliency", tensor, shape, like=self.weight)
         return tensor.detach().to(dtype).clone(memory_format=torch.contiguous_format)
 
     def _prepare_native(self, features: torch.dtype) -> object:
@@ -122,9 +125,9 @@ class LinearPlan:
         both = features == self.weight.dtype == torch.bfloat16
         if both not in self._native:
             self._native[both] = contract.native().LinearPlan(
-                contract.host_floats(self.weight),
-                contract.host_floats(self.bias),
-                contract.host_floats(self.saliency),
+                arrays.host_floats(self.weight),
+                arrays.host_floats(self.bias),
+                arrays.host_floats(self.saliency),
                 self.thresholds.numpy(),
                 both,
             )
@@ -140,7 +143,7 @@ class LinearPlan:
     ) -> PathScores:
         """Score one batch; see `linear_confidence` for shapes, results and errors."""
         _check_batch(features, labels, self.weight)
-        contract.check_label_values(labels, self.weight.shape[0])
+        checks.check_label_values(labels, self.weight.shape[0])
         features = features.detach().contiguous()
         if self._triton is not None:
             from lc_engine.kernels.linear_confidence import linear_confidence as launch
@@ -148,7 +151,7 @@ class LinearPlan:
             scores = launch(features, self._triton, labels, self.path_weights, return_path)
             return PathScores(*scores)
         if self.backend == "native":
-            return contract.run_native(
+            return path_scores.run_native(
                 self._prepare_native(features.dtype),
                 features,
                 labels,
@@ -156,7 +159,7 @@ class LinearPlan:
                 return_path,
             )
         log_probs = self._reference(features, labels)
-        return contract.finish(log_probs, self.path_weights, return_path)
+        return path_scores.finish(log_probs, self.path_weights, return_path)
 
     def _reference(self, features: Tensor, labels: Tensor | None) -> Tensor:
         """Compute log p (K, N) in plain torch, one sub-model after the other."""
@@ -168,26 +171,18 @@ class LinearPlan:
         for k, threshold in enumerate(self.thresholds.to(x.device)):
             kept = (saliency if saliency.dim() == 2 else saliency[k]) >= threshold
             logits = torch.nn.functional.linear(x, torch.where(kept, weight, 0), bias)
-            rows.append(contract.label_log_prob(logits, labels))
+            rows.append(path_scores.label_log_prob(logits, labels))
         return torch.stack(rows)
 
 
-def _split_saliency(saliency: Saliency) -> tuple[Tensor | None, int | None]:
-    if saliency is None or isinstance(saliency, torch.Tensor):
-        return saliency, None
-    if isinstance(saliency, tuple) and len(saliency) == 2 and saliency[0] == "random":
-        return None, int(saliency[1])
-    raise ValueError(f'saliency must be None, a tensor or ("random", seed), got {saliency!r}')
-
-
 def _check_batch(features: Tensor, labels: Tensor | None, weight: Tensor) -> None:
-    contract.check_tensor("weight", weight, ("C", "D"))
-    contract.check_tensor("features", features, ("N", weight.shape[1]), like=weight)
+    checks.check_tensor("weight", weight, ("C", "D"))
+    checks.check_tensor("features", features, ("N", weight.shape[1]), like=weight)
     if features.dtype == torch.float64 and weight.dtype != torch.float64:
         raise ValueError(
             f"features is float64 but weight is {weight.dtype}: give both in one dtype"
         )
-    contract.check_labels(labels, features.shape[0], features.device)
+    checks.check_labels(labels, features.shape[0], features.device)
 
 
 @torch.library.custom_op("lc_engine::linear_confidence", mutates_args=())
@@ -211,20 +206,12 @@ def _operator(
         saliency=saliency if seed is None else ("random", seed),
         backend=backend,  # type: ignore[arg-type]
     )
-    return contract.as_op_result(plan(features, labels, return_path=return_path))
+    return path_scores.as_op_result(plan(features, labels, return_path=return_path))
 
 
-@_operator.register_fake
-def _(
-    features: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    labels: Tensor | None,
-    thresholds: Tensor,
-    path_weights: Tensor | None,
-    saliency: Tensor | None,
-    seed: int | None,
-    return_path: bool,
-    backend: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return contract.fake_op_result(features, features.shape[0], thresholds.shape[0], return_path)
+register_shapes(
+    "linear_confidence",
+    lambda features, thresholds, return_path: path_scores.fake_op_result(
+        features, features.shape[0], thresholds.shape[0], return_path
+    ),
+)

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import Tensor
 
-from lc_engine.ops import contract
+from lc_engine.ops import arrays, checks, contract
 from lc_engine.ops import saliency as scores
+from lc_engine.ops.custom_op import register_shapes
 
 if TYPE_CHECKING:
-    from lc_engine.ops.contract import Backend, Saliency
+    from lc_engine.ops.contract import Backend
+    from lc_engine.ops.saliency import Saliency
 
 LayerActivation = Literal["relu", "gelu"]
 
@@ -69,20 +71,20 @@ def _check(
     activation: str | None,
 ) -> Tensor:
     """Check the arguments; return the thresholds, in the dtype of the saliencies."""
-    contract.check_tensor("weight", weight, ("E", "D"))
-    contract.check_tensor("x", x, ("K", "M", weight.shape[1]), like=weight)
+    checks.check_tensor("weight", weight, ("E", "D"))
+    checks.check_tensor("x", x, ("K", "M", weight.shape[1]), like=weight)
     if weight.dtype != x.dtype:
         raise ValueError(f"weight is {weight.dtype} but x is {x.dtype}: give both in one dtype")
     if bias is not None:
-        contract.check_tensor("bias", bias, (weight.shape[0],), like=weight)
+        checks.check_tensor("bias", bias, (weight.shape[0],), like=weight)
     if saliency is not None:
-        contract.check_tensor("saliency", saliency, tuple(weight.shape), like=weight)
+        checks.check_tensor("saliency", saliency, tuple(weight.shape), like=weight)
     if activation is not None and activation not in get_args(LayerActivation):
         raise ValueError(
             f"activation must be None or one of {get_args(LayerActivation)}, got {activation!r}"
         )
-    contract.check_tensor("thresholds", thresholds, (x.shape[0],))
-    return contract.check_thresholds("thresholds", thresholds, contract.compute_dtype(x.dtype))
+    checks.check_tensor("thresholds", thresholds, (x.shape[0],))
+    return checks.check_thresholds("thresholds", thresholds, contract.compute_dtype(x.dtype))
 
 
 def _reference(
@@ -149,14 +151,14 @@ def _native(
     if weight.shape[0] == 0:
         return out
     contract.native().masked_linear(
-        contract.host_array(scores.shared(x)),
-        contract.host_array(weight),
-        contract.host_floats(bias),
-        contract.host_floats(thresholds),
-        contract.host_floats(saliency),
+        arrays.host_array(scores.shared(x)),
+        arrays.host_array(weight),
+        arrays.host_floats(bias),
+        arrays.host_floats(thresholds),
+        arrays.host_floats(saliency),
         None if seed is None else seed & scores.SEED_BITS,
         activation,
-        contract.host_array(out),
+        arrays.host_array(out),
         torch.get_num_threads(),
     )
     return out
@@ -200,15 +202,4 @@ def _triton(
     return out
 
 
-@_operator.register_fake
-def _(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    thresholds: Tensor,
-    saliency: Tensor | None,
-    seed: int | None,
-    activation: str | None,
-    backend: str,
-) -> Tensor:
-    return x.new_empty((*x.shape[:2], weight.shape[0]))
+register_shapes("masked_linear", lambda x, weight: x.new_empty((*x.shape[:2], weight.shape[0])))

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import Tensor
 
-from lc_engine.ops import contract, philox
-from lc_engine.ops.contract import PathScores
+from lc_engine.ops import arrays, checks, contract, path_scores, philox
+from lc_engine.ops.custom_op import register_shapes
+from lc_engine.ops.path_scores import PathScores
+from lc_engine.ops.saliency import split_list
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lc_engine.kernels.mlp_confidence import MLPHead
     from lc_engine.ops.contract import Backend
+    from lc_engine.ops.saliency import SaliencyList
 
 Activation = Literal["relu", "gelu"]
 
@@ -34,7 +37,7 @@ def mlp_confidence(
     *,
     activation: Activation = "relu",
     path_weights: Tensor | None = None,
-    saliency: Sequence[Tensor] | tuple[Literal["random"], int] | None = None,
+    saliency: SaliencyList = None,
     return_path: bool = False,
     backend: Backend = "auto",
 ) -> PathScores:
@@ -59,7 +62,7 @@ def mlp_confidence(
     Raises:
         ValueError: naming the argument that does not fit.
     """
-    tensors, seed = _split_saliency(saliency)
+    tensors, seed = split_list(saliency)
     _check_weights(weights)
     _check_batch(features, labels, weights)
     lc, loss, log_probs = torch.ops.lc_engine.mlp_confidence(
@@ -93,7 +96,7 @@ class MLPPlan:
         *,
         activation: Activation = "relu",
         path_weights: Tensor | None = None,
-        saliency: Sequence[Tensor] | tuple[Literal["random"], int] | None = None,
+        saliency: SaliencyList = None,
         backend: Backend = "auto",
     ) -> None:
         _check_weights(weights)
@@ -102,7 +105,7 @@ class MLPPlan:
             zip(weights, _same_length("biases", biases, len(weights)), strict=True)
         ):
             if bias is not None:
-                contract.check_tensor(f"biases[{layer}]", bias, (weight.shape[0],), like=first)
+                checks.check_tensor(f"biases[{layer}]", bias, (weight.shape[0],), like=first)
         if activation not in get_args(Activation):
             raise ValueError(
                 f"activation must be one of {get_args(Activation)}, got {activation!r}"
@@ -114,16 +117,16 @@ class MLPPlan:
         dtype = contract.compute_dtype(first.dtype)
         layers = _stacked(thresholds, len(weights))
         self.thresholds = torch.stack(
-            [contract.check_thresholds(f"thresholds[{i}]", t, dtype) for i, t in enumerate(layers)]
+            [checks.check_thresholds(f"thresholds[{i}]", t, dtype) for i, t in enumerate(layers)]
         )
-        self.path_weights = contract.check_path_weights(
+        self.path_weights = checks.check_path_weights(
             path_weights, self.thresholds.shape[1], first.device
         )
         self.weights = [
             weight.detach().clone(memory_format=torch.contiguous_format) for weight in weights
         ]
         self.biases = [None if b is None else b.detach().clone().contiguous() for b in biases]
-        given, self.seed = _split_saliency(saliency)
+        given, self.seed = split_list(saliency)
         self.saliency = self._given_saliency(given, dtype)
         self._native = self._prepare_native() if self.backend == "native" else None
         self._triton = self._prepare_triton() if self.backend == "triton" else None
@@ -141,15 +144,15 @@ class MLPPlan:
         if len(given) != len(self.weights):
             raise ValueError(f"saliency must hold {len(self.weights)} tensors, got {len(given)}")
         for layer, (score, weight) in enumerate(zip(given, self.weights, strict=True)):
-            contract.check_tensor(f"saliency[{layer}]", score, tuple(weight.shape), like=weight)
+            checks.check_tensor(f"saliency[{layer}]", score, tuple(weight.shape), like=weight)
         return [s.detach().to(dtype).clone(memory_format=torch.contiguous_format) for s in given]
 
     def _prepare_native(self) -> object:
         saliency = self.saliency
         return contract.native().MLPPlan(
-            [contract.host_floats(weight) for weight in self.weights],
-            [contract.host_floats(bias) for bias in self.biases],
-            None if saliency is None else [contract.host_floats(score) for score in saliency],
+            [arrays.host_floats(weight) for weight in self.weights],
+            [arrays.host_floats(bias) for bias in self.biases],
+            None if saliency is None else [arrays.host_floats(score) for score in saliency],
             self.thresholds.numpy(),
             self.activation,
         )
@@ -166,7 +169,7 @@ class MLPPlan:
     ) -> PathScores:
         """Score one batch; see `mlp_confidence` for shapes, results and errors."""
         _check_batch(features, labels, self.weights)
-        contract.check_label_values(labels, self.weights[-1].shape[0])
+        checks.check_label_values(labels, self.weights[-1].shape[0])
         features = features.detach().contiguous()
         if self._triton is not None:
             from lc_engine.kernels.mlp_confidence import mlp_confidence as launch
@@ -174,11 +177,11 @@ class MLPPlan:
             scores = launch(features, self._triton, labels, self.path_weights, return_path)
             return PathScores(*scores)
         if self._native is not None:
-            return contract.run_native(
+            return path_scores.run_native(
                 self._native, features, labels, self.path_weights, return_path
             )
         log_probs = self._reference(features, labels)
-        return contract.finish(log_probs, self.path_weights, return_path)
+        return path_scores.finish(log_probs, self.path_weights, return_path)
 
     def _reference(self, features: Tensor, labels: Tensor | None) -> Tensor:
         """Compute log p (K, N) in plain torch, one sub-model after the other."""
@@ -195,25 +198,8 @@ class MLPPlan:
                     torch.where(scores[layer] >= bounds[layer], weight, 0),
                     None if bias is None else bias.to(dtype),
                 )
-            rows.append(contract.label_log_prob(hidden, labels))
+            rows.append(path_scores.label_log_prob(hidden, labels))
         return torch.stack(rows)
-
-
-def _split_saliency(
-    saliency: Sequence[Tensor] | tuple[str, int] | None,
-) -> tuple[list[Tensor] | None, int | None]:
-    if saliency is None:
-        return None, None
-    if isinstance(saliency, tuple) and len(saliency) == 2 and isinstance(saliency[1], int):
-        if saliency[0] == "random":
-            return None, saliency[1]
-    elif isinstance(saliency, (list, tuple)):
-        tensors = [score for score in saliency if isinstance(score, torch.Tensor)]
-        if len(tensors) == len(saliency):
-            return tensors, None
-    raise ValueError(
-        f'saliency must be None, one tensor per layer or ("random", seed), got {saliency!r}'
-    )
 
 
 def _same_length(name: str, values: Sequence[Tensor | None], layers: int) -> list[Tensor | None]:
@@ -236,7 +222,7 @@ def _stacked(thresholds: Tensor | Sequence[Tensor], layers: int) -> list[Tensor]
             f"thresholds must be (K,) or {layers} of them, one per layer, got {len(each)}"
         )
     for layer, values in enumerate(each):
-        contract.check_tensor(f"thresholds[{layer}]", values, ("K",))
+        checks.check_tensor(f"thresholds[{layer}]", values, ("K",))
         if values.shape != each[0].shape:
             raise ValueError(
                 f"thresholds[{layer}] has {len(values)} entries, but thresholds[0] has "
@@ -250,7 +236,7 @@ def _check_weights(weights: Sequence[Tensor]) -> None:
         raise ValueError("weights must hold at least one layer")
     width: int | str = "D"
     for layer, weight in enumerate(weights):
-        contract.check_tensor(f"weights[{layer}]", weight, ("H", width), like=weights[0])
+        checks.check_tensor(f"weights[{layer}]", weight, ("H", width), like=weights[0])
         if weight.dtype != weights[0].dtype:
             raise ValueError(
                 f"weights[{layer}] is {weight.dtype} but weights[0] is {weights[0].dtype}: "
@@ -265,12 +251,12 @@ def _check_weights(weights: Sequence[Tensor]) -> None:
 
 def _check_batch(features: Tensor, labels: Tensor | None, weights: Sequence[Tensor]) -> None:
     first = weights[0]
-    contract.check_tensor("features", features, ("N", first.shape[1]), like=first)
+    checks.check_tensor("features", features, ("N", first.shape[1]), like=first)
     if features.dtype == torch.float64 and first.dtype != torch.float64:
         raise ValueError(
             f"features is float64 but weights is {first.dtype}: give both in one dtype"
         )
-    contract.check_labels(labels, features.shape[0], features.device)
+    checks.check_labels(labels, features.shape[0], features.device)
 
 
 # The schema in words: torch 2.6 cannot read list[Tensor] from the signature.
@@ -303,21 +289,12 @@ def _operator(
         saliency=(saliency or None) if seed is None else ("random", seed),
         backend=backend,  # type: ignore[arg-type]
     )
-    return contract.as_op_result(plan(features, labels, return_path=return_path))
+    return path_scores.as_op_result(plan(features, labels, return_path=return_path))
 
 
-@_operator.register_fake
-def _(
-    features: Tensor,
-    weights: list[Tensor],
-    biases: list[Tensor | None],
-    labels: Tensor | None,
-    thresholds: list[Tensor],
-    activation: str,
-    path_weights: Tensor | None,
-    saliency: list[Tensor],
-    seed: int | None,
-    return_path: bool,
-    backend: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return contract.fake_op_result(features, features.shape[0], thresholds[0].shape[0], return_path)
+register_shapes(
+    "mlp_confidence",
+    lambda features, thresholds, return_path: path_scores.fake_op_result(
+        features, features.shape[0], thresholds[0].shape[0], return_path
+    ),
+)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import Tensor
 
-from lc_engine.ops import contract
-from lc_engine.ops.contract import PathScores
+from lc_engine.ops import arrays, checks, contract, path_scores
+from lc_engine.ops.custom_op import register_shapes
+from lc_engine.ops.path_scores import PathScores
 
 if TYPE_CHECKING:
     from lc_engine.kernels.prototype_confidence import PrototypeHead
@@ -82,7 +83,7 @@ class PrototypePlan:
         path_weights: Tensor | None = None,
         backend: Backend = "auto",
     ) -> None:
-        contract.check_tensor("prototypes", prototypes, ("C", "D"))
+        checks.check_tensor("prototypes", prototypes, ("C", "D"))
         if prototypes.shape[0] < 1:
             raise ValueError("prototypes must hold at least one class, got C = 0")
         if logit not in get_args(Logit):
@@ -99,7 +100,7 @@ class PrototypePlan:
         self._native = None
         if self.backend == "native":
             self._native = contract.native().PrototypePlan(
-                contract.host_floats(self.prototypes), self.logit, self.temperature
+                arrays.host_floats(self.prototypes), self.logit, self.temperature
             )
         self._triton: PrototypeHead | None = None
         if self.backend == "triton":
@@ -112,8 +113,8 @@ class PrototypePlan:
     ) -> PathScores:
         """Score one batch; see `prototype_confidence` for shapes, results and errors."""
         _check_batch(features, labels, self.prototypes)
-        contract.check_label_values(labels, self.prototypes.shape[0])
-        path_weights = contract.check_path_weights(
+        checks.check_label_values(labels, self.prototypes.shape[0])
+        path_weights = checks.check_path_weights(
             self.path_weights, features.shape[0], features.device
         )
         features = features.detach().contiguous()
@@ -131,9 +132,9 @@ class PrototypePlan:
             )
             return PathScores(*scores)
         if self.backend == "native":
-            return contract.run_native(self._native, features, labels, path_weights, return_path)
+            return path_scores.run_native(self._native, features, labels, path_weights, return_path)
         log_probs = torch.stack([self._reference(one, labels) for one in features])
-        return contract.finish(log_probs, path_weights, return_path)
+        return path_scores.finish(log_probs, path_weights, return_path)
 
     def _reference(self, features: Tensor, labels: Tensor | None) -> Tensor:
         """Compute log p (N,) of one sub-model in plain torch."""
@@ -149,7 +150,7 @@ class PrototypePlan:
                 logits = squared.sqrt().clamp_min(MIN_DISTANCE).reciprocal()
             else:
                 logits = -squared
-        return contract.label_log_prob(logits / self.temperature, labels)
+        return path_scores.label_log_prob(logits / self.temperature, labels)
 
 
 def _unit(vectors: Tensor) -> Tensor:
@@ -158,13 +159,13 @@ def _unit(vectors: Tensor) -> Tensor:
 
 
 def _check_batch(features: Tensor, labels: Tensor | None, prototypes: Tensor) -> None:
-    contract.check_tensor("prototypes", prototypes, ("C", "D"))
-    contract.check_tensor("features", features, ("K", "N", prototypes.shape[1]), like=prototypes)
+    checks.check_tensor("prototypes", prototypes, ("C", "D"))
+    checks.check_tensor("features", features, ("K", "N", prototypes.shape[1]), like=prototypes)
     if features.dtype == torch.float64 and prototypes.dtype != torch.float64:
         raise ValueError(
             f"features is float64 but prototypes is {prototypes.dtype}: give both in one dtype"
         )
-    contract.check_labels(labels, features.shape[1], features.device)
+    checks.check_labels(labels, features.shape[1], features.device)
 
 
 @torch.library.custom_op("lc_engine::prototype_confidence", mutates_args=())
@@ -185,18 +186,12 @@ def _operator(
         path_weights=path_weights,
         backend=backend,  # type: ignore[arg-type]
     )
-    return contract.as_op_result(plan(features, labels, return_path=return_path))
+    return path_scores.as_op_result(plan(features, labels, return_path=return_path))
 
 
-@_operator.register_fake
-def _(
-    features: Tensor,
-    prototypes: Tensor,
-    labels: Tensor | None,
-    logit: str,
-    temperature: float,
-    path_weights: Tensor | None,
-    return_path: bool,
-    backend: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return contract.fake_op_result(features, features.shape[1], features.shape[0], return_path)
+register_shapes(
+    "prototype_confidence",
+    lambda features, return_path: path_scores.fake_op_result(
+        features, features.shape[1], features.shape[0], return_path
+    ),
+)

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from lc_engine.ops import contract
+from lc_engine.ops import arrays, checks, contract
 from lc_engine.ops import saliency as scores
+from lc_engine.ops.custom_op import register_shapes
 
 if TYPE_CHECKING:
-    from lc_engine.ops.contract import Backend, Saliency
+    from lc_engine.ops.contract import Backend
+    from lc_engine.ops.saliency import Saliency
 
 # Numbers in a tile of logits and in a tile of weights of the reference: 8 and 4 MB as float32.
 _TILE_LOGITS = 1 << 21
@@ -114,27 +116,27 @@ def _check(
     seed: int | None,
 ) -> Tensor | None:
     """Check the arguments; return the thresholds on the host, in the dtype of the saliencies."""
-    contract.check_tensor("vocab_weight", vocab_weight, ("V", "D"))
+    checks.check_tensor("vocab_weight", vocab_weight, ("V", "D"))
     words, depth = vocab_weight.shape
     if words < 1:
         raise ValueError("vocab_weight must have at least one row, got V = 0")
-    contract.check_tensor("hidden", hidden, ("K", "T", depth), like=vocab_weight)
+    checks.check_tensor("hidden", hidden, ("K", "T", depth), like=vocab_weight)
     if vocab_weight.dtype != hidden.dtype:
         raise ValueError(
             f"vocab_weight is {vocab_weight.dtype} but hidden is {hidden.dtype}: "
             "give both in one dtype"
         )
     if bias is not None:
-        contract.check_tensor("bias", bias, (words,), like=vocab_weight)
+        checks.check_tensor("bias", bias, (words,), like=vocab_weight)
     _check_targets(targets, hidden.shape[1], words, hidden.device)
     if thresholds is None:
         if saliency is not None or seed is not None:
             raise ValueError("saliency is given without thresholds: a whole head has no use for it")
         return None
     if saliency is not None:
-        contract.check_tensor("saliency", saliency, (words, depth), like=vocab_weight)
-    contract.check_tensor("thresholds", thresholds, (hidden.shape[0],))
-    return contract.check_thresholds("thresholds", thresholds, contract.compute_dtype(hidden.dtype))
+        checks.check_tensor("saliency", saliency, (words, depth), like=vocab_weight)
+    checks.check_tensor("thresholds", thresholds, (hidden.shape[0],))
+    return checks.check_thresholds("thresholds", thresholds, contract.compute_dtype(hidden.dtype))
 
 
 def _check_targets(targets: Tensor, tokens: int, words: int, device: torch.device) -> None:
@@ -311,12 +313,12 @@ def _native(
     nll = hidden.new_empty(hidden.shape[:2], dtype=torch.float32)
     entropy = torch.empty_like(nll) if return_entropy else None
     contract.native().token_nll(
-        contract.host_array(scores.shared(hidden)),
-        contract.host_array(vocab_weight),
-        contract.host_floats(bias),
-        contract.host_array(targets.to(torch.int64)),
-        contract.host_floats(thresholds),
-        contract.host_floats(saliency),
+        arrays.host_array(scores.shared(hidden)),
+        arrays.host_array(vocab_weight),
+        arrays.host_floats(bias),
+        arrays.host_array(targets.to(torch.int64)),
+        arrays.host_floats(thresholds),
+        arrays.host_floats(saliency),
         None if seed is None else seed & scores.SEED_BITS,
         nll.numpy(),
         None if entropy is None else entropy.numpy(),
@@ -368,21 +370,13 @@ def _triton(
     return nll, entropy
 
 
-@_operator.register_fake
-def _(
-    hidden: Tensor,
-    vocab_weight: Tensor,
-    targets: Tensor,
-    bias: Tensor | None,
-    thresholds: Tensor | None,
-    saliency: Tensor | None,
-    seed: int | None,
-    return_entropy: bool,
-    backend: str,
-) -> tuple[Tensor, Tensor]:
+def _shapes(hidden: Tensor, return_entropy: bool) -> tuple[Tensor, Tensor]:
     shape = tuple(hidden.shape[:2])
     dtype = contract.compute_dtype(hidden.dtype)
     return (
         hidden.new_empty(shape, dtype=dtype),
         hidden.new_empty(shape if return_entropy else (0, 0), dtype=dtype),
     )
+
+
+register_shapes("token_nll", _shapes)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lc_engine.ops import FallbackWarning, contract, linear_confidence
+from lc_engine.ops import FallbackWarning, checks, contract, linear_confidence, path_scores
 
 CPU = torch.device("cpu")
 
@@ -46,21 +46,21 @@ def test_without_the_core_the_fallback_says_so_once(recwarn: pytest.WarningsReco
 
 def test_finish_sums_over_the_path() -> None:
     log_probs = torch.tensor([[-1.0, -2.0], [-3.0, -math.inf]])
-    scores = contract.finish(log_probs, torch.tensor([0.25, 0.75]), return_path=True)
+    scores = path_scores.finish(log_probs, torch.tensor([0.25, 0.75]), return_path=True)
     lc = [0.25 * math.exp(-1) + 0.75 * math.exp(-3), 0.25 * math.exp(-2)]
     torch.testing.assert_close(scores.lc, torch.tensor(lc))
     torch.testing.assert_close(scores.loss, torch.tensor([2.5, math.inf]))
     assert scores.log_probs is log_probs
-    unweighted = contract.finish(log_probs, torch.tensor([1.0, 0.0]), return_path=False)
+    unweighted = path_scores.finish(log_probs, torch.tensor([1.0, 0.0]), return_path=False)
     torch.testing.assert_close(unweighted.loss, torch.tensor([1.0, 2.0]))
     assert unweighted.log_probs is None
 
 
 def test_thresholds_come_back_in_the_saliencys_dtype() -> None:
     given = torch.tensor([0.1, 0.1, 0.5], dtype=torch.float64)
-    assert contract.check_thresholds("thresholds", given, torch.float32).dtype == torch.float32
+    assert checks.check_thresholds("thresholds", given, torch.float32).dtype == torch.float32
     infinite = torch.tensor([0.0, math.inf])
-    assert torch.equal(contract.check_thresholds("t", infinite, torch.float32), infinite)
+    assert torch.equal(checks.check_thresholds("t", infinite, torch.float32), infinite)
 
 
 def test_a_graph_that_is_captured_does_not_wait_for_thresholds(
@@ -68,13 +68,13 @@ def test_a_graph_that_is_captured_does_not_wait_for_thresholds(
 ) -> None:
     wrong = torch.tensor([1.0, math.nan], dtype=torch.float64)
     with pytest.raises(ValueError, match="must not hold NaN"):
-        contract.check_thresholds("t", wrong, torch.float32)
-    monkeypatch.setattr(contract, "capturing", lambda _: True)
-    assert contract.check_thresholds("t", wrong, torch.float32).dtype == torch.float32
+        checks.check_thresholds("t", wrong, torch.float32)
+    monkeypatch.setattr(checks, "capturing", lambda _: True)
+    assert checks.check_thresholds("t", wrong, torch.float32).dtype == torch.float32
 
 
 def test_default_path_weights_are_equal() -> None:
-    weights = contract.check_path_weights(None, 4, CPU)
+    weights = checks.check_path_weights(None, 4, CPU)
     assert weights.tolist() == [0.25] * 4
     assert weights.dtype == torch.float64
 
@@ -85,8 +85,8 @@ def test_fake_results_look_like_real_ones(dtype: torch.dtype, path: bool) -> Non
     features = torch.ones(2, 3, dtype=dtype)
     weight = torch.ones(4, 3, dtype=dtype)
     scores = linear_confidence(features, weight, None, None, torch.zeros(5), return_path=path)
-    fake = contract.fake_op_result(features, 2, 5, path)
-    real = contract.as_op_result(scores)
+    fake = path_scores.fake_op_result(features, 2, 5, path)
+    real = path_scores.as_op_result(scores)
     assert [(t.shape, t.dtype) for t in fake] == [(t.shape, t.dtype) for t in real]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from lc_engine.ops import contract
+from lc_engine.ops import arrays, checks, contract
 from lc_engine.ops.layers import pixels
 
 if TYPE_CHECKING:
@@ -45,16 +45,16 @@ class DepthwisePlan:
         activation: PlanActivation | None = None,
     ) -> None:
         pixels.check_activation(activation)
-        contract.check_tensor("weight", weight, ("C", 1, "height", "width"))
+        checks.check_tensor("weight", weight, ("C", 1, "height", "width"))
         contract.resolve_backend("DepthwisePlan", "native", weight.device, weight.dtype)
         if bias is not None:
-            contract.check_tensor("bias", bias, (weight.shape[0],), weight)
+            checks.check_tensor("bias", bias, (weight.shape[0],), weight)
         self._channels = weight.shape[0]
         self._kernel = (weight.shape[2], weight.shape[3])
         self._stride, self._padding, self._dilation = stride, padding, dilation
         self._plan = contract.native().DepthwisePlan(
-            contract.host_floats(weight.squeeze(1)),
-            contract.host_floats(bias),
+            arrays.host_floats(weight.squeeze(1)),
+            arrays.host_floats(bias),
             stride,
             dilation,
             activation,
@@ -72,14 +72,14 @@ class DepthwisePlan:
         Raises:
             ValueError: another shape, dtype or device.
         """
-        contract.check_tensor("x", x, ("N", self._channels, "H", "W"))
+        checks.check_tensor("x", x, ("N", self._channels, "H", "W"))
         contract.resolve_backend("DepthwisePlan", "native", x.device, x.dtype)
         places, before = self._places(x)
         out = x.new_empty((len(x), *places, self._channels))
         self._plan.run(
-            contract.host_array(x.permute(0, 2, 3, 1)),
+            arrays.host_array(x.permute(0, 2, 3, 1)),
             before,
-            contract.host_array(out),
+            arrays.host_array(out),
             torch.get_num_threads(),
         )
         return out.permute(0, 3, 1, 2)

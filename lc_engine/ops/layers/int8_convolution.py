@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lc_engine.ops import contract
+from lc_engine.ops import arrays, checks, contract
 from lc_engine.ops.layers import pixels
 
 if TYPE_CHECKING:
@@ -46,16 +46,16 @@ class Int8ConvolutionPlan:
         activation: PlanActivation | None = None,
     ) -> None:
         pixels.check_activation(activation)
-        contract.check_tensor("weight", weight, ("E", "C", "height", "width"))
+        checks.check_tensor("weight", weight, ("E", "C", "height", "width"))
         contract.resolve_backend("Int8ConvolutionPlan", "native", weight.device, weight.dtype)
         if bias is not None:
-            contract.check_tensor("bias", bias, (weight.shape[0],), weight)
+            checks.check_tensor("bias", bias, (weight.shape[0],), weight)
         self._shape = tuple(weight.shape)
         self._dtype = weight.dtype
         self._step = (stride, padding, dilation)
         self._plan = contract.native().Int8ConvolutionPlan(
-            contract.host_array(pixels.taps_of(weight)),
-            contract.host_floats(bias),
+            arrays.host_array(pixels.taps_of(weight)),
+            arrays.host_floats(bias),
             self._shape[3],
             *self._step,
             activation,

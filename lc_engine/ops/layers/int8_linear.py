@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lc_engine.ops import contract
+from lc_engine.ops import arrays, checks, contract
 from lc_engine.ops.layers import pixels
 
 if TYPE_CHECKING:
@@ -80,14 +80,14 @@ class Int8LinearPlan:
         self.dtype = weights[0].dtype
         for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             before = weights[i - 1].shape[0] if i else "D"
-            contract.check_tensor(f"weights[{i}]", weight, ("E", before), weights[0])
+            checks.check_tensor(f"weights[{i}]", weight, ("E", before), weights[0])
             contract.resolve_backend("Int8LinearPlan", "native", weight.device, weight.dtype)
             if bias is not None:
-                contract.check_tensor(f"biases[{i}]", bias, (weight.shape[0],), weight)
+                checks.check_tensor(f"biases[{i}]", bias, (weight.shape[0],), weight)
         self.inputs, self.outputs = weights[0].shape[1], weights[-1].shape[0]
         self.native = contract.native().Int8LinearPlan(
-            [contract.host_array(weight) for weight in weights],
-            [contract.host_floats(bias) for bias in biases],
+            [arrays.host_array(weight) for weight in weights],
+            [arrays.host_floats(bias) for bias in biases],
             list(activations),
             *self._norm(weights[0], norm),
             torch.get_num_threads(),
@@ -100,11 +100,11 @@ class Int8LinearPlan:
         inputs = weight.shape[1]
         for name, given in (("weight", norm.weight), ("bias", norm.bias)):
             if given is not None:
-                contract.check_tensor(f"norm.{name}", given, (inputs,), weight)
+                checks.check_tensor(f"norm.{name}", given, (inputs,), weight)
         ones, zeros = weight.new_ones(inputs), weight.new_zeros(inputs)
         scale = ones if norm.weight is None else norm.weight
         shift = zeros if norm.bias is None else norm.bias
-        return contract.host_floats(scale), contract.host_floats(shift), norm.epsilon
+        return arrays.host_floats(scale), arrays.host_floats(shift), norm.epsilon
 
     def __call__(self, x: Tensor) -> Tensor:
         """Run the layers.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lc_engine.ops import contract
+from lc_engine.ops import arrays, checks, contract
 from lc_engine.ops.layers import pixels
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def max_pool(
     Raises:
         ValueError: another shape, dtype or device; the C++ core was not built.
     """
-    contract.check_tensor("x", x, ("N", "C", "H", "W"))
+    checks.check_tensor("x", x, ("N", "C", "H", "W"))
     contract.resolve_backend("max_pool", "native", x.device, x.dtype)
     if min(*kernel, *stride) < 1 or min(padding) < 0:
         raise ValueError(
@@ -47,12 +47,12 @@ def max_pool(
     places = pixels.places_of(x, kernel, stride, padding)
     out = x.new_empty((x.shape[0], *places, x.shape[1]))
     contract.native().max_pool(
-        contract.host_array(x.permute(0, 2, 3, 1)),
+        arrays.host_array(x.permute(0, 2, 3, 1)),
         kernel,
         stride,
         padding,
         relu,
-        contract.host_array(out),
+        arrays.host_array(out),
         torch.get_num_threads(),
     )
     return out.permute(0, 3, 1, 2)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
-from lc_engine.ops import contract
+from lc_engine.ops import arrays
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +65,7 @@ def places_of(
 def run(plan: Any, pixels: Tensor, shape: tuple[int, ...], outputs: int) -> Tensor:
     """Run a plan over (N, H, W, C) pixels, or rows (N, D): E outputs for each place of `shape`."""
     out = pixels.new_empty((*shape, outputs))
-    plan.run(contract.host_array(pixels), contract.host_array(out), torch.get_num_threads())
+    plan.run(arrays.host_array(pixels), arrays.host_array(out), torch.get_num_threads())
     return out
 
 

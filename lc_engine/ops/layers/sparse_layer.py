@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lc_engine.ops import contract
+from lc_engine.ops import arrays, checks, contract
 from lc_engine.ops.layers import pixels
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def count_kept(weight: Tensor) -> int:
     """Count the weights that are not zero, of a float32 or bfloat16 tensor on a CPU."""
     order = weight.permute(weight.dim_order())  # as they lie in memory
-    kept: int = contract.native().count_kept(contract.host_array(order), torch.get_num_threads())
+    kept: int = contract.native().count_kept(arrays.host_array(order), torch.get_num_threads())
     return kept
 
 
@@ -58,15 +58,13 @@ class SparseLayerPlan:
         pixels.check_activation(activation)
         contract.resolve_backend("SparseLayerPlan", "native", weight.device, weight.dtype)
         if bias is not None:
-            contract.check_tensor("bias", bias, (weight.shape[0],), weight)
+            checks.check_tensor("bias", bias, (weight.shape[0],), weight)
         self._shape = tuple(weight.shape)
         self._dtype = weight.dtype
         self._step = (stride, padding, dilation)
         self._plan = contract.native().SparseLayerPlan(
-            contract.host_array(
-                weight.unsqueeze(1) if weight.dim() == 2 else pixels.taps_of(weight)
-            ),
-            contract.host_floats(bias),
+            arrays.host_array(weight.unsqueeze(1) if weight.dim() == 2 else pixels.taps_of(weight)),
+            arrays.host_floats(bias),
             1 if weight.dim() == 2 else self._shape[3],
             stride,
             padding,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lc_engine.ops import contract
+from lc_engine.ops import arrays, checks, contract
 from lc_engine.ops.layers import pixels
 
 if TYPE_CHECKING:
@@ -45,16 +45,16 @@ class WinogradPlan:
         int8: bool = False,
     ) -> None:
         pixels.check_activation(activation)
-        contract.check_tensor("weight", weight, ("E", "C", 3, 3))
+        checks.check_tensor("weight", weight, ("E", "C", 3, 3))
         contract.resolve_backend("WinogradPlan", "native", weight.device, weight.dtype)
         if bias is not None:
-            contract.check_tensor("bias", bias, (weight.shape[0],), weight)
+            checks.check_tensor("bias", bias, (weight.shape[0],), weight)
         self._shape = tuple(weight.shape)
         self._dtype = weight.dtype
         self._padding = padding
         self._plan = contract.native().WinogradPlan(
-            contract.host_array(pixels.taps_of(weight)),
-            contract.host_floats(bias),
+            arrays.host_array(pixels.taps_of(weight)),
+            arrays.host_floats(bias),
             padding,
             activation,
             int8,

@@ -1,0 +1,113 @@
+"""Checks of the operators' arguments; each names the argument that does not fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+
+def check_tensor(
+    name: str,
+    value: Any,
+    shape: Sequence[int | str],
+    like: Tensor | None = None,
+) -> Tensor:
+    """Check one floating-point argument against a shape whose letters are free sizes.
+
+    Raises:
+        ValueError: naming the argument, what it must be and what it is.
+    """
+    if not isinstance(value, torch.Tensor):
+        raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
+    wanted = "(" + ", ".join(str(size) for size in shape) + ")"
+    fits = value.dim() == len(shape) and all(
+        isinstance(want, str) or have == want
+        for have, want in zip(value.shape, shape, strict=False)
+    )
+    if not fits:
+        raise ValueError(f"{name} must have shape {wanted}, got {tuple(value.shape)}")
+    if not value.is_floating_point():
+        raise ValueError(f"{name} must be a floating-point tensor, got {value.dtype}")
+    if like is not None and value.device != like.device:
+        raise ValueError(f"{name} is on {value.device}, but must be on {like.device}")
+    return value
+
+
+def check_labels(labels: Tensor | None, samples: int, device: torch.device) -> None:
+    """Check the form of `labels`; `check_label_values` checks what is in them.
+
+    Raises:
+        ValueError: not an integer tensor of shape (N,) on the features' device.
+    """
+    if labels is None:
+        return
+    if not isinstance(labels, torch.Tensor) or tuple(labels.shape) != (samples,):
+        got = tuple(labels.shape) if isinstance(labels, torch.Tensor) else type(labels).__name__
+        raise ValueError(f"labels must have shape ({samples},), got {got}")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"labels must be an integer tensor, got {labels.dtype}")
+    if labels.device != device:
+        raise ValueError(f"labels is on {labels.device}, but must be on {device}")
+
+
+def check_label_values(labels: Tensor | None, classes: int) -> None:
+    """Check that every label names a class.
+
+    Raises:
+        ValueError: naming the first row whose label lies outside [0, C).
+    """
+    if labels is None or labels.numel() == 0:
+        return
+    outside = (labels < 0) | (labels >= classes)
+    if bool(outside.any()):
+        row = int(outside.nonzero()[0, 0])
+        raise ValueError(
+            f"labels[{row}] is {int(labels[row])}, but must lie in [0, {classes}): "
+            "one index per class of the head"
+        )
+
+
+def check_path_weights(
+    path_weights: Tensor | None, sub_models: int, device: torch.device
+) -> Tensor:
+    """Return ω as a float64 tensor (K,), by default 1/K each.
+
+    Raises:
+        ValueError: a wrong shape, or no sub-model at all.
+    """
+    if sub_models < 1:
+        raise ValueError("thresholds must name at least one sub-model, got K = 0")
+    if path_weights is None:
+        return torch.full((sub_models,), 1.0 / sub_models, dtype=torch.float64, device=device)
+    return check_tensor("path_weights", path_weights, (sub_models,)).to(device, torch.float64)
+
+
+def capturing(tensor: Tensor) -> bool:
+    """Tell whether a tensor of a GPU is met while a CUDA graph is captured."""
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+def check_thresholds(name: str, thresholds: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return `thresholds` (K,) on the host in `dtype`, that of the saliencies to compare with.
+
+    While a CUDA graph is captured, thresholds on the device stay there and their values are not
+    looked at: a graph may not wait for the host.
+
+    Raises:
+        ValueError: wrong shape, NaN, or not ascending (sub-model 0 must be the densest).
+    """
+    check_tensor(name, thresholds, ("K",))
+    if capturing(thresholds):
+        return thresholds.detach().to(dtype)
+    values = thresholds.detach().to("cpu", dtype)
+    if bool(values.isnan().any()):
+        raise ValueError(f"{name} must not hold NaN")
+    if bool((values[1:] < values[:-1]).any()):
+        raise ValueError(f"{name} must be ascending: sub-model 0 is the densest")
+    return values
