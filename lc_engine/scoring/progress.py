@@ -86,10 +86,10 @@ class Progress:
             self._enter(phase, None)
 
     def announce(self, phase: str) -> None:
-        """Print the name of a phase, and enter it."""
+        """Print the name of a phase, and enter it; later lines have what is before its colon."""
         with self._lock:
             self._line(phase)
-            self._enter(phase, None)
+            self._enter(phase.partition(":")[0], None)
 
     def waited(self, seconds: float) -> None:
         """Add the time that a batch was waited for."""
@@ -109,8 +109,7 @@ class Progress:
                 speed = "" if self.rate is None else f"{self.rate:,.0f} rows/s, {self._waits()}"
                 self._bar.update(self._task, completed=done, speed=speed)
             elif self.rate and now - self._last_line >= self._every:
-                self._last_line = now
-                self._line(self._with_rate(phase, done, rows, self.rate))
+                self._print(now)
 
     def _enter(self, phase: str, rows: tuple[int, int] | None) -> None:
         now = time.monotonic()
@@ -132,20 +131,24 @@ class Progress:
                 now = time.monotonic()
                 pause = self._last_line + self._every - now
                 if pause <= 0:
-                    self._last_line, pause = now, self._every
-                    self._line(self._without_rate(duration(now - self._first[1])))
+                    pause = self._every
+                    self._print(now)
 
-    def _without_rate(self, so_far: str) -> str:
+    def _print(self, now: float) -> None:
+        self._last_line = now
         if self._rows is None:
-            return f"{self._phase}: {so_far} so far"
-        done, rows = self._rows
-        return f"{self._phase}: {done:,} of {rows:,} rows, {so_far} so far"
+            rest = f"{duration(now - self._first[1])} so far"
+        else:
+            done, rows = self._rows
+            rest = f"{done:,} of {rows:,} rows, {self._speed(done, rows, now)}"
+        self._line(f"{self._phase}: {rest}")
 
-    def _with_rate(self, phase: str, done: int, rows: int, rate: float) -> str:
+    def _speed(self, done: int, rows: int, now: float) -> str:
+        if not self.rate:
+            return f"{duration(now - self._first[1])} so far"
         return (
-            f"{phase}: {done:,} of {rows:,} rows, {rate:,.0f} rows/s, "
-            f"{duration((rows - done) / rate)} left, {self._waits()}, "
-            f"peak {peak_bytes() / 2**20:,.0f} MiB"
+            f"{self.rate:,.0f} rows/s, {duration((rows - done) / self.rate)} left, "
+            f"{self._waits()}, peak {peak_bytes() / 2**20:,.0f} MiB"
         )
 
     def _waits(self) -> str:

@@ -105,6 +105,26 @@ def test_a_phase_without_calls_prints_lines_all_the_same():
     }  # fmt: skip
 
 
+def test_between_two_calls_the_lines_have_the_rate():
+    lines = []
+    with Progress(lines.append, every=0.01) as progress:
+        progress("scores", 100, 4_000)
+        time.sleep(0.002)
+        progress("scores", 200, 4_000)
+        seen = len(lines)
+        wait_for(lines, seen + 2)
+    assert lines[-1].startswith("scores: 200 of 4,000 rows, ")
+    assert "rows/s" in lines[-1]
+
+
+def test_an_announced_phase_goes_on_by_its_first_words():
+    lines = []
+    with Progress(lines.append, every=0.01) as progress:
+        progress.announce("step 2 of 4: scoring")
+        wait_for(lines, lines.index("step 2 of 4: scoring") + 2)
+    assert lines[-1] == "step 2 of 4: 0:00:00 so far"
+
+
 def test_no_second_line_soon_after_the_first():
     lines = []
     with Progress(lines.append, every=60) as progress:
