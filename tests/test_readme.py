@@ -13,6 +13,8 @@ from lc_engine import ops
 from lc_engine.cli.main import run
 from lc_engine.demo.digits import write_folders
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

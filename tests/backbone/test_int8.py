@@ -78,6 +78,7 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
 
 
 @needs_core
+@pytest.mark.slow
 def test_pointwise_convolutions_are_linear_layers(plans) -> None:
     torch.manual_seed(0)
     model = timm.create_model("efficientnet_lite0", num_classes=5).eval()
@@ -91,6 +92,7 @@ def test_pointwise_convolutions_are_linear_layers(plans) -> None:
 
 
 @needs_core
+@pytest.mark.slow
 def test_convolutions_are_direct_or_by_winograds_method(monkeypatch: pytest.MonkeyPatch) -> None:
     direct, winograds = [], []
 

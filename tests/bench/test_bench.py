@@ -59,6 +59,7 @@ def replaced(job, name, run):
     )
 
 
+@pytest.mark.slow
 def test_every_way_of_a_head_gives_the_engine_s_scores(job):
     found = measure(job, rounds=2, say=lambda _: None)
     assert [way.name for way in found.ways] == [
@@ -75,6 +76,7 @@ def test_every_way_of_a_head_gives_the_engine_s_scores(job):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_images_are_scored_the_same_by_every_way():
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(48, 3, 8, 8, generator=generator)
@@ -95,6 +97,7 @@ def test_images_are_scored_the_same_by_every_way():
         assert torch.equal(value, before[name])
 
 
+@pytest.mark.slow
 def test_torch_compile_gives_the_same_scores(features, head):
     path = lc.LearningPath.geometric(4, 0.1)
     made = linear_job("a head", head, ArraySource(*features), path, 64)
@@ -133,6 +136,7 @@ def test_a_wrong_engine_gets_no_speed(job, kind):
     assert calls == [ROWS], "it was not timed"
 
 
+@pytest.mark.slow
 def test_another_way_that_is_wrong_is_listed_without_a_speed(job):
     right = next(way.run for way in job.ways if way.name == ways.BFLOAT16)
     wrong = replaced(job, ways.BFLOAT16, lambda rows, path: permuted(right(rows, path)))
@@ -149,6 +153,7 @@ def test_another_way_that_is_wrong_is_listed_without_a_speed(job):
     assert "rows_per_second" not in kept
 
 
+@pytest.mark.slow
 def test_a_compiler_that_fails_is_named(job):
     def run(rows, path):
         raise RuntimeError("no C++ compiler\nat all")
@@ -224,6 +229,7 @@ def files(tmp_path, features, head):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_command_measures_files_and_can_be_repeated(files, capsys):
     arguments = [
         "bench", "--model", str(files / "head.safetensors"), "--data", str(files / "x.npy"),
@@ -287,6 +293,7 @@ def test_a_head_does_not_go_with_images(files, tmp_path, capsys):
     assert "do not go together" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_instructions_are_scored_the_same_by_every_way(tmp_path, capsys):
     """The command on a tiny language model in a folder; its rows have an answer or none."""
     from helpers import tiny_language_model as tiny

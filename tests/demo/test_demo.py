@@ -16,6 +16,8 @@ from lc_engine.cli import exit_codes
 from lc_engine.cli import main as cli
 from lc_engine.demo import compare, digits, job, training
 
+pytestmark = pytest.mark.slow
+
 TINY = demo.Settings(
     train=12,
     test=6,

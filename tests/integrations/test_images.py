@@ -11,6 +11,8 @@ from lc_engine.demo import digits
 from lc_engine.integrations.images import ImageScorer
 from lc_engine.models.load import ModelSpec
 
+pytestmark = pytest.mark.slow
+
 MODEL, SIDE, PATH = "efficientnet-lite0", 32, "gauss:2:0.7:1.0"
 
 

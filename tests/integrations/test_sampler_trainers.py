@@ -95,6 +95,7 @@ LOOPS = pytest.mark.parametrize(
 
 
 @LOOPS
+@pytest.mark.slow
 def test_each_epoch_is_the_subset_that_set_epoch_promises(train: Any, tmp_path: Path) -> None:
     data = RecordingDataset()
     sampler = FlexRandSampler(data.scores, BUDGET, gamma=0.2, seed=3)

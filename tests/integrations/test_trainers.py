@@ -37,6 +37,7 @@ def load(path, cache):
     return datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=str(cache))
 
 
+@pytest.mark.slow
 def test_transformers_trainer_takes_the_subset(tmp_path, file, scorer, direct, llama):
     from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
 

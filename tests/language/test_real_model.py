@@ -10,6 +10,8 @@ from helpers import tiny_language_model as tiny
 from lc_engine.bench.language_data import conversations, function_calls, smollm2
 from lc_engine.language.model import LanguageModelSpec
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def loaded():

@@ -16,6 +16,7 @@ from lc_engine._util.extras import MissingExtraError
 from lc_engine.models.load import ModelSpec, load_state, read_checkpoint
 
 
+@pytest.mark.slow
 def test_efficientnet_lite0_knows_real_images():
     loaded = ModelSpec("efficientnet-lite0").load()
     files = image_files()
@@ -68,6 +69,7 @@ def test_a_checkpoint_brings_its_own_head(tmp_path, suffix, classes, name):
         assert loaded.model(loaded.transform(image)[None]).shape == (1, classes)
 
 
+@pytest.mark.slow
 def test_a_model_of_fixed_input_size_is_built_for_the_size(tmp_path):
     model = timm.create_model("test_vit", num_classes=3, img_size=64)
     torch.save(model.state_dict(), tmp_path / "vit.pt")

@@ -110,6 +110,7 @@ def test_a_table_of_one_row_can_be_drawn():
     assert pixels(draw_confidence(scores, RecordingLoader(), title="One")).min() < 255
 
 
+@pytest.mark.slow
 def test_gray_images_are_shown_gray():
     figure = draw_confidence(
         table(0), lambda _: PIL.Image.fromarray(np.eye(5, dtype=np.uint8)), title="Grey"

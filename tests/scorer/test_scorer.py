@@ -116,6 +116,7 @@ def test_masked_heads_give_the_same_bits_in_any_batch(size):
     torch.testing.assert_close(torch.cat([p.lc for p in parts]), whole.lc[order], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_real_images_in_a_folder_end_to_end(tmp_path):
     for name, content, label in image_files():
         folder = tmp_path / "images" / f"class{label % 3}"

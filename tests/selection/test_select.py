@@ -77,6 +77,7 @@ def features_of(scores: dict[str, np.ndarray], width: int = 5) -> np.ndarray:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @settings(max_examples=15, deadline=None)
 @given(samples=st.integers(8, 90), keep=st.floats(0.07, 1), seed=st.integers(0, 3))
+@pytest.mark.slow
 def test_every_strategy_is_exact_and_does_not_depend_on_row_order(
     strategy: str, samples: int, keep: float, seed: int
 ) -> None:

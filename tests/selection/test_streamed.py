@@ -56,6 +56,7 @@ def test_flexrand_takes_as_many_of_each_pool_as_select_does(gamma):
         assert in_easy_pool(columns, found, border) == in_easy_pool(columns, want, border)
 
 
+@pytest.mark.slow
 def test_every_row_of_a_pool_is_drawn_as_often_as_any_other():
     columns = random_columns(2, 300, 2)
     table, draws, gamma = as_table(columns), 400, 0.4

@@ -76,6 +76,7 @@ def rewritten(layer: nn.Module, dtype: torch.dtype) -> ModelCopy:
 
 @pytest.mark.parametrize("kind", ["magnitude", "random"])
 @pytest.mark.parametrize("name", ["convolutions", "tokens"])
+@pytest.mark.slow
 def test_features_are_those_of_the_masked_model(counted, name, kind):
     model, masking = network(name), Masking(kind)
     x = torch.randn(3, 3, 64, 64)
@@ -143,6 +144,7 @@ def test_other_layers_are_not_sparse(counted, layer, x):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.slow
 def test_dense_convolutions_take_winograd_s_method(winograd, dtype):
     model, path = network("convolutions"), LearningPath.explicit([1.0, 0.8])
     x = torch.randn(5, 3, 64, 64)

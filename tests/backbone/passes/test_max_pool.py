@@ -106,6 +106,7 @@ def test_a_pooling_does_not_apply_other_activations():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.slow
 def test_a_network_pools_through_the_operator(calls, dtype):
     torch.manual_seed(0)
     model = timm.create_model("resnet18", num_classes=10, zero_init_last=False).eval()

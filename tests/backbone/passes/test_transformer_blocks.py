@@ -164,6 +164,7 @@ def features() -> Callable[..., torch.Tensor]:
 @needs_core
 @pytest.mark.parametrize("scale", [None, 0.3])
 @pytest.mark.parametrize("pool", ["token", "avg"])
+@pytest.mark.slow
 def test_blocks_run_in_one_call_in_int8(ran, features, pool: str, scale: float | None) -> None:
     model = vit(embed_dim=48, global_pool=pool, init_values=scale)
     x = torch.randn(24, 3, 32, 32)
@@ -177,6 +178,7 @@ def test_blocks_run_in_one_call_in_int8(ran, features, pool: str, scale: float |
 
 
 @needs_core
+@pytest.mark.slow
 def test_fewer_samples_than_threads_run_layer_by_layer(ran, features) -> None:
     threads = torch.get_num_threads()
     model, x = vit(img_size=128), torch.randn(2, 3, 128, 128)
