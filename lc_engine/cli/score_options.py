@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ from lc_engine.cli.command import in_data, in_model, in_path, in_run
 from lc_engine.cli.config_file import read_config, write_config
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import numpy as np
 
     from lc_engine.data.batch import Source
     from lc_engine.data.table import ScoreTable
@@ -212,7 +212,7 @@ class JobOptions:
             raise ValueError(f"--device {self.device}: {str(error).splitlines()[0]}") from None
         return self.device
 
-    def read_ids(self) -> Sequence[Any] | None:
+    def read_ids(self) -> list[str] | np.ndarray | None:
         """Return the ids of the file that names them."""
         if self.ids is None:
             return None
@@ -220,7 +220,7 @@ class JobOptions:
             return self.ids.read_text(encoding="utf-8").splitlines()
         from lc_engine.data.readers.arrays import open_npy
 
-        return cast("Sequence[Any]", open_npy(self.ids))
+        return open_npy(self.ids)
 
     @property
     def resolved_head(self) -> Head:
