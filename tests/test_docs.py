@@ -28,6 +28,11 @@ def exists(path):
 
 
 @pages
+def test_no_merge_is_half_done(page):
+    assert re.findall(r"^(?:<{7}|={7}|>{7})(?: .*)?$", PAGES[page], re.M) == []
+
+
+@pages
 def test_links_lead_somewhere(page):
     lost = []
     for target in links(page):
