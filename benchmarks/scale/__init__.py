@@ -1,1 +1,1 @@
-"""Very large data: throughput, memory, kills and selection, each one command."""
+"""Large data: throughput, memory, killed runs and selection, one command each."""

@@ -1,4 +1,4 @@
-"""`lc-engine score` killed (kill -9) again and again, and continued each time.
+"""Kill `lc-engine score` (kill -9) repeatedly, and continue it each time.
 
     python -m benchmarks.scale.kill FOLDER --kills 20
 
@@ -49,7 +49,7 @@ def begin(folder: Path, out: Path) -> subprocess.Popen[bytes]:
 
 
 def finish(folder: Path, out: Path) -> float:
-    """Let the command come to its end; the seconds it took once it had begun its folder."""
+    """Wait for the command to end; return the seconds since it created its folder."""
     process = begin(folder, out)
     while not out.exists():
         time.sleep(0.01)
@@ -60,7 +60,7 @@ def finish(folder: Path, out: Path) -> float:
 
 
 def kill_once(folder: Path, out: Path, moment: float) -> str:
-    """Kill the command `moment` seconds after it began to work; say what it left."""
+    """Kill the command `moment` seconds after it started to work; return what it left."""
     fresh = not out.exists()
     process = begin(folder, out)
     if fresh:

@@ -1,4 +1,4 @@
-"""Rows chosen from a score table of 10**8: time and peak memory.
+"""Select rows from a score table of 10**8 rows: time and peak memory.
 
     python -m benchmarks.scale.select_rows FOLDER --rows 100000000 --classes 1000
 
@@ -46,7 +46,7 @@ def make(folder: Path, rows: int, classes: int) -> None:
 
 
 def run(folder: Path, strategy: str) -> dict[str, float]:
-    """Choose a tenth."""
+    """Select 10 %."""
     from lc_engine.selection.streamed import select_streamed
 
     options = {"gamma": 0.3} if strategy == "flexrand" else {}

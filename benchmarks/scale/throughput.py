@@ -1,4 +1,4 @@
-"""Features of N x 128 float32 scored from files, beside the operator alone in memory.
+"""Score features (N, 128) in float32 from files, beside the operator alone on rows in memory.
 
     python -m benchmarks.scale.throughput FOLDER --rows 1000000 --classes 100 --runs 3
 
@@ -68,13 +68,13 @@ def make(folder: Path, rows: int, classes: int) -> None:
 
 
 def head(classes: int) -> nn.Linear:
-    """Make the head to score with."""
+    """Return the head to score with."""
     torch.manual_seed(0)
     return nn.Linear(WIDTH, classes)
 
 
 def operator(folder: Path, classes: int, path: lc.LearningPath) -> Callable[[], int]:
-    """Return what scores rows that lie in memory, in the batches of a job."""
+    """Return a function that scores rows in memory, in the batches of a job."""
     x = torch.from_numpy(np.load(folder / "x.npy", mmap_mode="r")[:OPERATOR_ROWS].copy())
     y = torch.from_numpy(np.load(folder / "y.npy", mmap_mode="r")[:OPERATOR_ROWS].copy())
     module = head(classes)
@@ -92,7 +92,7 @@ def operator(folder: Path, classes: int, path: lc.LearningPath) -> Callable[[], 
 
 
 def job(folder: Path, name: str, classes: int, path: lc.LearningPath) -> Callable[[], int]:
-    """Return what scores a file into a folder."""
+    """Return a function that scores a file into a folder."""
 
     def run() -> int:
         labels = folder / "y.npy" if name == "x.npy" else None
@@ -109,7 +109,7 @@ def job(folder: Path, name: str, classes: int, path: lc.LearningPath) -> Callabl
 
 
 def timed(run: Callable[[], int]) -> tuple[float, float]:
-    """Return microseconds per row: of processors, and by the clock."""
+    """Return microseconds per row: processor time and wall time."""
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     rows = run()
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
@@ -118,7 +118,7 @@ def timed(run: Callable[[], int]) -> tuple[float, float]:
 
 
 def compare(folder: Path, name: str, classes: int, path: lc.LearningPath, runs: int) -> str:
-    """Run operator and job by turns, and say what each took."""
+    """Run operator and job in turns; return the times of each as text."""
     alone, whole = operator(folder, classes, path), job(folder, name, classes, path)
     alone()
     job(folder.parent / str(OPERATOR_ROWS), name, classes, path)()  # imports, and the disk's cache
@@ -138,7 +138,7 @@ def compare(folder: Path, name: str, classes: int, path: lc.LearningPath, runs: 
 
 
 def in_a_process(*arguments: str) -> str:
-    """Run one part of this file in a process of its own; what it prints."""
+    """Run one part of this file in its own process; return what it prints."""
     command = [sys.executable, "-m", "benchmarks.scale.throughput", *arguments]
     return str(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
 
