@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -30,6 +30,10 @@ class ReportCommand:
     out: Annotated[Path, in_run(help="The HTML file; a CSV is written beside it.")] = Path(
         "report.html"
     )
+    form: Annotated[
+        Literal["html", "png"],
+        in_run("--format", help="The page, or the map and the budget curve alone as an image."),
+    ] = "html"
     title: Annotated[
         str | None, in_run(help="Heading of the page.", show_default="name of the scores")
     ] = None
@@ -48,19 +52,31 @@ def report(command: ReportCommand) -> None:
     The run, a map of the rows, galleries, what a selection keeps, the classes, and the suspicious
     rows with a reason each; those also as CSV. The page loads nothing from elsewhere.
     """
+    from lc_engine.reporting.figure import write_figure
     from lc_engine.reporting.page import report as write
     from lc_engine.scoring.progress import Progress
 
     with Progress() as progress:
         progress.begin("making the page")
-        out = write(
-            command.scores,
-            command.data,
-            command.subset,
-            command.out,
-            title=command.title,
-            points=command.points,
-            previews=command.previews,
-            seed=command.seed,
-        )
-    typer.echo(f"page: {out} ({out.stat().st_size / 1e6:.1f} MB)")
+        if command.form == "png":
+            out = write_figure(
+                command.scores,
+                command.subset,
+                command.out.with_suffix(".png"),
+                title=command.title,
+                points=command.points,
+                seed=command.seed,
+            )
+        else:
+            out = write(
+                command.scores,
+                command.data,
+                command.subset,
+                command.out,
+                title=command.title,
+                points=command.points,
+                previews=command.previews,
+                seed=command.seed,
+            )
+    kind = "image" if command.form == "png" else "page"
+    typer.echo(f"{kind}: {out} ({out.stat().st_size / 1e6:.1f} MB)")

@@ -62,6 +62,11 @@ class ScoreTable:
         """Names of the columns."""
         return list(self._stored.schema.names)
 
+    @property
+    def id_type(self) -> pa.DataType:
+        """Type of the ids: int64 or string."""
+        return self._stored.schema.field("id").type
+
     @classmethod
     def from_arrays(
         cls,

@@ -140,8 +140,7 @@ class _Page:
         seed: int,
     ) -> None:
         self.run, self.warnings = run, list[str]()
-        id_type = next(iter(table.pieces("id"))).schema.field("id").type
-        self.subsets = read_subsets(subset, id_type)
+        self.subsets = read_subsets(subset, table.id_type)
         self.survey = survey = Survey(
             table,
             self.subsets,

@@ -217,6 +217,8 @@ def test_the_command_reports_a_folder_and_says_how_to_repeat_the_run(tmp_path, c
     assert "gauss, 3 sub-models" in html
     assert "features: there is no image or text" in html
     assert sum(payload(out)["kept"]) == 20
+    assert run(["report", str(tmp_path / "scores"), *asked, "--format", "png"]) == 0
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_library_is_packed_whole(tmp_path):

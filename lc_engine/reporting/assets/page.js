@@ -72,13 +72,18 @@
   const CONFIG = { responsive: true, displaylogo: false, scrollZoom: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
 
   // From the least to the greatest drawn value, and a little more.
-  function reach(values) {
+  function reach(values, bins, top) {
     let low = Infinity, high = -Infinity;
     for (let i = 0; i < values.length; i++) {
       if (!data.drawn[i]) continue;
       low = Math.min(low, values[i]);
       high = Math.max(high, values[i]);
     }
+    bins?.forEach((count, at) => {
+      if (!count) return;
+      low = Math.min(low, (at * top) / bins.length);
+      high = Math.max(high, ((at + 1) * top) / bins.length);
+    });
     const pad = 0.03 * (high - low) || 0.05;
     return low > high ? [0, 1] : [low - pad, high + pad];
   }
@@ -153,7 +158,13 @@
         marker: { size: 18, symbol: "square-open", line: { width: 2 }, color: css("--ink") },
       });
     }
-    const shape = layout("mean confidence over the path (lc)", "its standard deviation (lc_std)", { xaxis: { range: reach(data.lc) }, yaxis: { range: reach(data.lc_std) } });
+    const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
+    const lines = data.density?.rows.map(sum);
+    const columns = data.density?.rows[0].map((_, at) => sum(data.density.rows.map((line) => line[at])));
+    const shape = layout("mean confidence over the path (lc)", "its standard deviation (lc_std)", {
+      xaxis: { range: reach(data.lc, columns, 1) },
+      yaxis: { range: reach(data.lc_std, lines, data.density?.std_max) },
+    });
     return Plotly.react("points", traces, shape, CONFIG);
   }
 
@@ -169,7 +180,7 @@
       };
     });
     Plotly.react("paths", traces, layout("capacity, % of the weights", "confidence", {
-      yaxis: { range: [-0.03, 1.03] }, rest: { showlegend: false, dragmode: false, margin: { l: 50, r: 10, t: 10, b: 42 } },
+      xaxis: { range: [100 * Math.min(...data.capacities) - 2, 102] }, yaxis: { range: [-0.03, 1.03] }, rest: { showlegend: false, dragmode: false, margin: { l: 50, r: 10, t: 10, b: 42 } },
     }), { ...CONFIG, displayModeBar: false, scrollZoom: false });
   }
 
@@ -201,7 +212,7 @@
     card.append(element("h4", {}, data.id[i]));
     const line = (name, value) => card.append(element("p", {}, element("b", {}, name + " "), value));
     if (data.label[i] >= 0) line("label", labelOf(i));
-    line("confidence", `${percent(data.lc[i])} ± ${percent(data.lc_std[i])}`);
+    line("confidence", `${(100 * data.lc[i]).toFixed(1)} ± ${percent(data.lc_std[i])}`);
     line("loss", String(data.loss[i]));
     for (const [name, values] of Object.entries(data.extra)) line(name, String(values[i]));
     if (data.subsets.length) line("kept by", keptBy(i).join(", ") || "none");
