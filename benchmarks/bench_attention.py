@@ -1,7 +1,7 @@
 """ops.attention on a CPU against torch's own and plain products, for models' shapes.
 
 Tensors lie as timm makes them: queries, keys and values are views of one tensor. `vit_tiny` is a
-layer of eight pictures of 224 px, `vit_base_384` one picture of 384 px, `narrow_1024` one picture
+layer of 8 images of 224 px, `vit_base_384` one image of 384 px, `narrow_1024` one image
 of 32 x 32 tokens with narrow heads.
 
     pytest benchmarks/bench_attention.py --benchmark-only
@@ -19,7 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from lc_engine.ops import attention
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-# pictures, tokens, heads, dims
+# images, tokens, heads, dims
 LAYERS = {
     "vit_tiny": (8, 197, 3, 64),
     "vit_base_384": (1, 577, 12, 64),
@@ -29,9 +29,9 @@ LAYERS = {
 
 @cache
 def case(layer: str) -> Tensor:
-    pictures, tokens, heads, dims = LAYERS[layer]
+    images, tokens, heads, dims = LAYERS[layer]
     seed = torch.Generator().manual_seed(0)
-    return torch.randn(pictures, tokens, 3, heads, dims, generator=seed).bfloat16()
+    return torch.randn(images, tokens, 3, heads, dims, generator=seed).bfloat16()
 
 
 def views(layer: str, dtype: torch.dtype) -> tuple[Tensor, ...]:

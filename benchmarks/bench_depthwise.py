@@ -1,6 +1,6 @@
 """DepthwisePlan on a CPU against torch's convolution in the same dtype, with a ReLU6 after it.
 
-The layers are some of EfficientNet-Lite0's at 224 px, over eight pictures; those of stride 2 pad as
+The layers are some of EfficientNet-Lite0's at 224 px, over 8 images; those of stride 2 pad as
 TensorFlow's "same", which torch does in a pass of its own. `packed` is given the weights as oneDNN
 wants them, `engine` makes its plan anew each time, as a job does once per sub-model and batch.
 

@@ -1,7 +1,7 @@
 """Int8ConvolutionPlan on a CPU against torch's convolution in float32 and bfloat16.
 
 The layers are those of ResNet-18 at 224 px that Winograd's method does not take, over eight
-pictures. The engine rounds the weights anew each time, which a job does once per sub-model and
+images. The engine quantizes the weights anew each time, which a job does once per sub-model and
 batch; `weights_ready` is given them. bfloat16 in and out, but for torch's float32.
 
     pytest benchmarks/bench_int8_convolution.py --benchmark-only

@@ -1,7 +1,7 @@
 """Int8LinearPlan on a CPU against torch's linear layers in float32 and bfloat16.
 
-The layers are those of ViT-Tiny at 224 px, over eight pictures of 197 tokens; "mlp" is two with a
-GELU between them. The engine rounds the weights anew each time, which a job does once per sub-model
+The layers are those of ViT-Tiny at 224 px, over 8 images of 197 tokens; "mlp" is two with a
+GELU between them. The engine quantizes the weights each time, which a job does once per sub-model
 and batch; `weights_ready` is given them. bfloat16 in and out, but for torch's float32.
 
     pytest benchmarks/bench_int8_linear.py --benchmark-only

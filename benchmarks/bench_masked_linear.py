@@ -1,6 +1,6 @@
 """masked_linear on a CPU against its named peers, per layer and thread count.
 
-The layers are those of ViT-Tiny's and SmolLM2-135M's MLPs, over eight pictures' tokens for each of
+The layers are those of ViT-Tiny's and SmolLM2-135M's MLPs, over 8 images' tokens for each of
 eight sub-models. `linears-loop` is given its K masked weights ready made, which the engine is not:
 it is the least that K dense layers cost.
 

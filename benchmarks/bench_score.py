@@ -2,7 +2,7 @@
 
 pytest benchmarks/bench_score.py
 
-Every way starts from the picture files (or, for the heads, from the features), and its scores are
+Every way starts from the image files (or, for the heads, from the features), and its scores are
 compared with the engine's before it is timed.
 """
 
@@ -49,7 +49,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 
 
 @pytest.fixture(scope="module")
-def pictures(model: nn.Module, source: Source) -> dict[str, Callable[[], Tensor]]:
+def images(model: nn.Module, source: Source) -> dict[str, Callable[[], Tensor]]:
     extractor = naive.feature_extractor(model)
 
     def read():
@@ -65,21 +65,21 @@ def pictures(model: nn.Module, source: Source) -> dict[str, Callable[[], Tensor]
 
 
 @pytest.fixture(scope="module")
-def expected(pictures: dict[str, Callable[[], Tensor]]) -> Tensor:
-    return pictures["engine"]()
+def expected(images: dict[str, Callable[[], Tensor]]) -> Tensor:
+    return images["engine"]()
 
 
 @pytest.mark.parametrize("way", ["engine", "naive loop", "released way"])
-def test_pictures(
+def test_images(
     benchmark: BenchmarkFixture,
-    pictures: dict[str, Callable[[], Tensor]],
+    images: dict[str, Callable[[], Tensor]],
     expected: Tensor,
     way: str,
 ) -> None:
     """130 digits, 8 sub-models, every convolution masked."""
-    benchmark.group = "pictures, convolutions masked"
-    torch.testing.assert_close(pictures[way](), expected, atol=1e-5, rtol=0)
-    benchmark.pedantic(pictures[way], rounds=3)
+    benchmark.group = "images, convolutions masked"
+    torch.testing.assert_close(images[way](), expected, atol=1e-5, rtol=0)
+    benchmark.pedantic(images[way], rounds=3)
 
 
 @pytest.fixture(scope="module")

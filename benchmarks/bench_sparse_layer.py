@@ -1,6 +1,6 @@
 """SparseLayerPlan on a CPU against dense products and torch's own sparse one, per density.
 
-The layers are one of ViT-Tiny's (eight pictures' tokens) and one of ResNet-18's (eight pictures).
+The layers are one of ViT-Tiny's (eight images' tokens) and one of ResNet-18's (eight images).
 The engine makes the lists anew each time, which a job does once per sub-model and batch;
 `lists_ready` is given them.
 

@@ -1,7 +1,7 @@
 """TransformerBlockPlan on a CPU against the same layers one after the other, and torch's.
 
 A block of a ViT at 224 px, 197 tokens, with its norms and residuals; "tiny" is 192 wide and
-"base" 768. `apart` runs the layers in 8 bits and attention in bfloat16, `torch` all in one dtype,
+"base" 768. `apart` runs the layers in int8 and attention in bfloat16, `torch` all in one dtype,
 `compiled` in bfloat16 after `torch.compile`. Weights are ready, tensors bfloat16 but for float32.
 
     pytest benchmarks/bench_transformer_block.py --benchmark-only
@@ -20,17 +20,17 @@ from torch import Tensor
 from lc_engine.ops import Int8LinearPlan, TransformerBlockPlan, attention
 from lc_engine.ops.layers.int8_linear import InputNorm
 
-# pictures, dims, heads
+# images, dims, heads
 BLOCKS = {"tiny": (64, 192, 3), "base": (8, 768, 12)}
 TOKENS = 197
 
 
 @cache
 def case(name: str, dtype: torch.dtype) -> tuple[Tensor, Any]:
-    pictures, dims, heads = BLOCKS[name]
+    images, dims, heads = BLOCKS[name]
     torch.manual_seed(0)
     model = Block(dims, heads, qkv_bias=True).eval().requires_grad_(False)
-    return torch.randn(pictures, TOKENS, dims).to(dtype), model.to(dtype)
+    return torch.randn(images, TOKENS, dims).to(dtype), model.to(dtype)
 
 
 def plans(block: Any) -> tuple[Int8LinearPlan, Int8LinearPlan, Int8LinearPlan]:

@@ -1,8 +1,8 @@
 """WinogradPlan on a CPU against torch's convolution in the same dtype.
 
-The layers are those of ResNet-18 at 224 px, over eight pictures. The engine transforms the weights
+The layers are those of ResNet-18 at 224 px, over 8 images. The engine transforms the weights
 anew each time, which a job does once per sub-model and batch; `weights_ready` is given them, and
-`int8` too, whose products are of 8-bit numbers.
+`int8` too, whose products are in int8.
 
     pytest benchmarks/bench_winograd.py --benchmark-only
 """

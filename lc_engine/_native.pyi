@@ -88,7 +88,7 @@ def token_nll(
     threads: int,
 ) -> None: ...
 def multiplies_int8() -> bool:
-    """Tell whether the processor multiplies four pairs of 8 bits at a time (AVX512-VNNI)."""
+    """Return whether new plans multiply four pairs of int8 at a time (AVX512-VNNI)."""
 
 @final
 class DepthwisePlan:

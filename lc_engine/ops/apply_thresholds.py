@@ -29,7 +29,7 @@ def apply_thresholds(
     *,
     backend: Backend = "auto",
 ) -> None:
-    """Mask a list of weights into another, in place.
+    """Write masked weights over others, in place.
 
     Args:
         pristine: the unmasked weights, contiguous, float32 or bfloat16 (any float: reference).
@@ -85,7 +85,7 @@ def _reference(
         target.copy_(torch.where(score.to(dtype) >= bound, source, 0))
 
 
-# The schema in words: torch 2.6 cannot read list[Tensor] from the signature.
+# The schema as text: torch 2.6 cannot read list[Tensor] from the signature.
 @torch.library.custom_op(
     "lc_engine::apply_thresholds",
     mutates_args=("live",),

@@ -24,20 +24,20 @@ def attention(
     *,
     backend: Literal["auto", "reference", "native"] = "auto",
 ) -> Tensor:
-    """Let every query take the mean of the values, weighted by how its keys fit.
+    """Return softmax(q kᵀ · scale) v.
 
     Args:
         q: (…, H, Q, D) float32, bfloat16, float16 or float64 (the last two: reference only).
-            Views are read as they lie where the last dim is contiguous.
+            Views with a contiguous last dim are not copied.
         k: (…, H, K, D) in the dtype of `q`, at least one token.
         v: (…, H, K, E) in the dtype of `q`.
         scale: of the scores, positive; 1/√D if None.
         backend: "auto" is native on a CPU (float32, bfloat16), else plain torch, "reference".
 
     Returns:
-        (…, H, Q, E) in the dtype of `q`, whose memory has the heads of a token side by side. The
+        (…, H, Q, E) in the dtype of `q`; in memory a token's heads are contiguous. The
         sums are float32 (float64 for float64); in bfloat16 the weights are rounded, as torch does.
-        What is NaN in a query makes its row NaN.
+        A NaN in a query makes its row NaN.
 
     Raises:
         ValueError: naming the argument that does not fit.
@@ -66,7 +66,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> float:
 
 
 def checked_scale(scale: float | None, dims: int) -> float:
-    """Give the scale of scores over that many dims, 1/√dims if None.
+    """Return the scale of scores over that many dims, 1/√dims if None.
 
     Raises:
         ValueError: it is not positive and finite.
@@ -87,7 +87,7 @@ def _reference(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 
 
 def _empty_result(q: Tensor, v: Tensor) -> Tensor:
-    """Make room for a result as torch's own attention lays it out on a CPU."""
+    """Return an empty result in the layout of torch's own attention on a CPU."""
     *leading, heads, queries, _ = q.shape
     return q.new_empty((*leading, queries, heads, v.shape[-1])).transpose(-2, -3)
 
@@ -95,7 +95,7 @@ def _empty_result(q: Tensor, v: Tensor) -> Tensor:
 @torch.library.custom_op("lc_engine::attention", mutates_args=())
 def _operator(q: Tensor, k: Tensor, v: Tensor, scale: float | None, backend: str) -> Tensor:
     factor = _check(q, k, v, scale)
-    # On a GPU torch's own attention is what a kernel of ours would have to beat.
+    # There is no Triton kernel: on a GPU torch has its own.
     if backend == "auto" and q.device.type != "cpu":
         backend = "reference"
     chosen = contract.resolve_backend(
@@ -120,7 +120,7 @@ def _native(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 
 
 def _four_dims(tensor: Tensor) -> object:
-    """Give a tensor to C++ as (batches, heads, tokens, dims), copied only where it must be."""
+    """Return a tensor as (batches, heads, tokens, dims), copied only if it must be."""
     if tensor.stride(-1) != 1:
         tensor = tensor.contiguous()
     if tensor.dim() != 4:

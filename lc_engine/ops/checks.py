@@ -89,15 +89,15 @@ def check_path_weights(
 
 
 def capturing(tensor: Tensor) -> bool:
-    """Tell whether a tensor of a GPU is met while a CUDA graph is captured."""
+    """Return whether a tensor is on a GPU while a CUDA graph is captured."""
     return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def check_thresholds(name: str, thresholds: Tensor, dtype: torch.dtype) -> Tensor:
     """Return `thresholds` (K,) on the host in `dtype`, that of the saliencies to compare with.
 
-    While a CUDA graph is captured, thresholds on the device stay there and their values are not
-    looked at: a graph may not wait for the host.
+    While a CUDA graph is captured, thresholds on the device stay there unchecked: a graph must
+    not wait for the host.
 
     Raises:
         ValueError: wrong shape, NaN, or not ascending (sub-model 0 must be the densest).

@@ -18,7 +18,7 @@ _KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class FallbackWarning(UserWarning):
-    """A slower implementation runs than the machine could offer; the text says which and why."""
+    """A slower implementation runs than the machine could run; the text says which and why."""
 
 
 @functools.cache
@@ -31,7 +31,7 @@ def native() -> Any:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Tell whether a head in bfloat16 is faster there than in float32 (a GPU, AVX512-BF16)."""
+    """Return whether a head is faster in bfloat16 than in float32 (a GPU, AVX512-BF16)."""
     if device.type != "cpu":
         return True
     core = native()
@@ -40,7 +40,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 @functools.cache
 def warn_once(message: str) -> None:
-    """Warn of a fallback the first time that this text comes up."""
+    """Warn of a fallback, once for each text."""
     warnings.warn(message, FallbackWarning, stacklevel=5)
 
 

@@ -209,7 +209,7 @@ def _same_length(name: str, values: Sequence[Tensor | None], layers: int) -> lis
 
 
 def _stacked(thresholds: Tensor | Sequence[Tensor], layers: int) -> list[Tensor]:
-    """Give one (K,) per layer, whatever the scope.
+    """Return one (K,) per layer, whatever the scope.
 
     Raises:
         ValueError: not one (K,) tensor or L of them of one length.
@@ -259,7 +259,7 @@ def _check_batch(features: Tensor, labels: Tensor | None, weights: Sequence[Tens
     checks.check_labels(labels, features.shape[0], features.device)
 
 
-# The schema in words: torch 2.6 cannot read list[Tensor] from the signature.
+# The schema as text: torch 2.6 cannot read list[Tensor] from the signature.
 @torch.library.custom_op(
     "lc_engine::mlp_confidence",
     mutates_args=(),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Numbers in a tile of logits and in a tile of weights of the reference: 8 and 4 MB as float32.
 _TILE_LOGITS = 1 << 21
 _TILE_WEIGHTS = 1 << 20
-# Tokens from which on packing the weights pays for the native form.
+# Tokens from which on the native form gains by packing float32 weights, measured on one thread.
 _FEW_TOKENS = 8
 
 
@@ -117,8 +117,8 @@ def _check(
 ) -> Tensor | None:
     """Check the arguments; return the thresholds on the host, in the dtype of the saliencies."""
     checks.check_tensor("vocab_weight", vocab_weight, ("V", "D"))
-    words, depth = vocab_weight.shape
-    if words < 1:
+    vocabulary, depth = vocab_weight.shape
+    if vocabulary < 1:
         raise ValueError("vocab_weight must have at least one row, got V = 0")
     checks.check_tensor("hidden", hidden, ("K", "T", depth), like=vocab_weight)
     if vocab_weight.dtype != hidden.dtype:
@@ -127,19 +127,19 @@ def _check(
             "give both in one dtype"
         )
     if bias is not None:
-        checks.check_tensor("bias", bias, (words,), like=vocab_weight)
-    _check_targets(targets, hidden.shape[1], words, hidden.device)
+        checks.check_tensor("bias", bias, (vocabulary,), like=vocab_weight)
+    _check_targets(targets, hidden.shape[1], vocabulary, hidden.device)
     if thresholds is None:
         if saliency is not None or seed is not None:
             raise ValueError("saliency is given without thresholds: a whole head has no use for it")
         return None
     if saliency is not None:
-        checks.check_tensor("saliency", saliency, (words, depth), like=vocab_weight)
+        checks.check_tensor("saliency", saliency, (vocabulary, depth), like=vocab_weight)
     checks.check_tensor("thresholds", thresholds, (hidden.shape[0],))
     return checks.check_thresholds("thresholds", thresholds, contract.compute_dtype(hidden.dtype))
 
 
-def _check_targets(targets: Tensor, tokens: int, words: int, device: torch.device) -> None:
+def _check_targets(targets: Tensor, tokens: int, vocabulary: int, device: torch.device) -> None:
     if not isinstance(targets, torch.Tensor) or tuple(targets.shape) != (tokens,):
         got = tuple(targets.shape) if isinstance(targets, torch.Tensor) else type(targets).__name__
         raise ValueError(f"targets must have shape ({tokens},), one per token of hidden, got {got}")
@@ -147,11 +147,11 @@ def _check_targets(targets: Tensor, tokens: int, words: int, device: torch.devic
         raise ValueError(f"targets must be an integer tensor, got {targets.dtype}")
     if targets.device != device:
         raise ValueError(f"targets is on {targets.device}, but must be on {device}")
-    outside = (targets < 0) | (targets >= words)
+    outside = (targets < 0) | (targets >= vocabulary)
     if bool(outside.any()):
         row = int(outside.nonzero()[0, 0])
         raise ValueError(
-            f"targets[{row}] is {int(targets[row])}, but must lie in [0, {words}): "
+            f"targets[{row}] is {int(targets[row])}, but must lie in [0, {vocabulary}): "
             "pass only the positions that count"
         )
 
@@ -173,20 +173,16 @@ def _choose(backend: str, hidden: Tensor, masked: bool) -> str:
 
 
 def _torch_is_faster(dtype: torch.dtype, tokens: int, masked: bool) -> bool:
-    """Tell whether plain torch beats the native form on a CPU.
+    """Return whether plain torch beats the native form on a CPU.
 
-    With few float32 tokens the work is to read the weights once. torch multiplies them where they
-    lie; the native form packs them first, which only pays where several tokens share it. Measured
-    at V = 49,152, D = 576 on one thread of a shared machine, torch's time / native time of two
-    runs: 0.72, 0.89 for one token, 0.90, 0.89 for 4, 0.90, 1.06 for 8, 1.35, 0.96 for 16, 1.44,
-    1.63 for 256. In bfloat16 it was 1.8 to 3.5 for 1 to 256 tokens, as torch multiplies twice, and
-    where there are masks torch copies the weights first.
+    With few float32 tokens the work is to read the weights once: torch multiplies them in place,
+    the native form packs them first. In bfloat16 torch multiplies twice; masks make it copy them.
     """
     return dtype == torch.float32 and tokens < _FEW_TOKENS and not masked
 
 
 class _Running:
-    """The softmax of some rows over the words seen so far: m, Σ e^(l−m), Σ (l−m) e^(l−m)."""
+    """The online softmax of some rows: m, Σ e^(l−m), Σ (l−m) e^(l−m) over the logits so far."""
 
     def __init__(self, rows: int, like: Tensor, dtype: torch.dtype, entropy: bool) -> None:
         self.largest = like.new_full((rows,), -torch.inf, dtype=dtype)
@@ -195,28 +191,28 @@ class _Running:
         self.chosen = like.new_zeros((rows,), dtype=dtype)
 
     def take_in(self, rows: slice, logits: Tensor, first: int, targets: Tensor) -> None:
-        """Take the logits (rows, words) of words `first` and on; their memory is overwritten."""
-        words = logits.shape[1]
+        """Take in logits (rows, …) of the vocabulary from `first` on; they are overwritten."""
+        count = logits.shape[1]
         local = targets - first
-        inside = (local >= 0) & (local < words)
-        found = logits.gather(1, local.clamp(0, words - 1).unsqueeze(1)).squeeze(1)
+        inside = (local >= 0) & (local < count)
+        found = logits.gather(1, local.clamp(0, count - 1).unsqueeze(1)).squeeze(1)
         self.chosen[rows] = torch.where(inside, found, self.chosen[rows])
         before = self.largest[rows]
         largest = torch.maximum(before, logits.amax(1))
         # A row of −∞ alone keeps its state: −∞ − (−∞) must not appear.
         base = torch.where(largest == -torch.inf, 0, largest)
         logits -= base.unsqueeze(1)
-        fall = torch.where(before == -torch.inf, 0, before - base)
+        change = torch.where(before == -torch.inf, 0, before - base)
         weights = logits.exp()
         if self.moment is not None:
-            carried = fall.exp() * (self.moment[rows] + fall * self.total[rows])
-            # 0 · ∞ must not appear where a word has no probability.
+            carried = change.exp() * (self.moment[rows] + change * self.total[rows])
+            # 0 · ∞ must not appear where an entry has no probability.
             self.moment[rows] = carried + (weights * logits.clamp_(min=-1e30)).sum(1)
-        self.total[rows] = self.total[rows] * fall.exp() + weights.sum(1)
+        self.total[rows] = self.total[rows] * change.exp() + weights.sum(1)
         self.largest[rows] = largest
 
     def close(self) -> tuple[Tensor, Tensor | None]:
-        """Give the NLL and the entropy of every row."""
+        """Return the NLL and the entropy of every row."""
         log_total = self.total.log()
         nll = log_total - (self.chosen - self.largest)
         return nll, None if self.moment is None else log_total - self.moment / self.total
@@ -234,12 +230,12 @@ def _reference(
     """Score in plain torch, a tile of logits at a time; see the constants for how much it takes."""
     sub_models, tokens, depth = hidden.shape
     dtype = contract.compute_dtype(hidden.dtype)
-    words = max(1, _TILE_WEIGHTS // max(1, depth))
-    rows = max(1, _TILE_LOGITS // words)
+    columns = max(1, _TILE_WEIGHTS // max(1, depth))
+    rows = max(1, _TILE_LOGITS // columns)
     running = _Running(sub_models * tokens, hidden, dtype, return_entropy)
     targets = targets.to(torch.int64)
-    for first in range(0, vocab_weight.shape[0], words):
-        part = slice(first, first + words)
+    for first in range(0, vocab_weight.shape[0], columns):
+        part = slice(first, first + columns)
         weight = vocab_weight[part].to(dtype)
         shift = None if bias is None else bias[part].to(dtype)
         for k in range(sub_models):
@@ -309,7 +305,7 @@ def _native(
     seed: int | None,
     return_entropy: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Score in C++; random saliencies are drawn there, a block of words at a time."""
+    """Score in C++, which draws random saliencies itself, block by block."""
     nll = hidden.new_empty(hidden.shape[:2], dtype=torch.float32)
     entropy = torch.empty_like(nll) if return_entropy else None
     contract.native().token_nll(

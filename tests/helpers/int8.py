@@ -25,11 +25,11 @@ ACTIVATIONS = {
 }
 
 
-def rounded(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole numbers and the step of each row, with the roundings of float32."""
+def quantized(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return values quantized per row, and the scales, with the roundings of float32."""
     most = values.float().abs().amax(-1, keepdim=True)
-    per_step = torch.where(most >= 1e-30, torch.full_like(most, 127) / most, 0)
-    return (values.float() * per_step).round().double(), most.double() / 127
+    inverse_scale = torch.where(most >= 1e-30, torch.full_like(most, 127) / most, 0)
+    return (values.float() * inverse_scale).round().double(), most.double() / 127
 
 
 def close(found: Tensor, wanted: Tensor, dtype: torch.dtype, more: float = 0.0) -> None:

@@ -69,7 +69,7 @@ def test_views_as_models_make_them(draw: Draw, backend: str, dtype: torch.dtype,
     out = attention(q, k, v, backend=backend)
     close(out, exact(q, k, v), dtype)
     assert out.transpose(1, 2).is_contiguous()
-    flipped = q.transpose(-1, -2).contiguous().transpose(-1, -2)  # no dims side by side
+    flipped = q.transpose(-1, -2).contiguous().transpose(-1, -2)  # dims that are not contiguous
     close(attention(flipped, k, v, backend=backend), exact(q, k, v), dtype)
     one = k[:1].expand(2, -1, -1, -1)
     close(attention(q, one, v, backend=backend), exact(q, one, v), dtype)

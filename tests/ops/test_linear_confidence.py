@@ -47,7 +47,7 @@ def plain_loop(
     return np.stack(rows)
 
 
-def spread(scores: Tensor, sub_models: int) -> Tensor:
+def quantile_thresholds(scores: Tensor, sub_models: int) -> Tensor:
     """Ascending thresholds that keep from all weights to one in fifty."""
     levels = torch.linspace(0, 0.98, sub_models, dtype=scores.dtype)
     return torch.quantile(scores.flatten()[:100_000], levels)
@@ -70,7 +70,7 @@ def test_matches_plain_loop(
     draw: Draw, backend: str, shape: tuple[int, int, int, int], labelled: bool, biased: bool
 ) -> None:
     x, weight, bias, labels = head(draw, shape)
-    thresholds = spread(weight.abs(), shape[3])
+    thresholds = quantile_thresholds(weight.abs(), shape[3])
     omega = draw(shape[3]).abs() + 0.1
     scores = linear_confidence(
         x,
@@ -101,7 +101,7 @@ def test_saliencies(draw: Draw, backend: str, shape: tuple[int, int, int, int], 
         "random": philox.uniform(tuple(weight.shape), 11),
         "not_nested": draw(shape[3], *weight.shape),
     }[kind]
-    thresholds = spread(scores, shape[3])
+    thresholds = quantile_thresholds(scores, shape[3])
     plan = LinearPlan(
         weight,
         bias,
@@ -118,7 +118,7 @@ def test_float64_reference_is_exact(draw: Draw) -> None:
     x, weight, bias, labels = (
         t.double() if t.is_floating_point() else t for t in head(draw, (20, 30, 6, 4))
     )
-    thresholds = spread(weight.abs(), 4)
+    thresholds = quantile_thresholds(weight.abs(), 4)
     ours = linear_confidence(x, weight, bias, labels, thresholds, return_path=True)
     assert ours.lc.dtype == torch.float64
     close(ours.log_probs, plain_loop(x, weight, bias, labels, thresholds), 1e-12)
@@ -132,7 +132,7 @@ def test_bfloat16(
 ) -> None:
     x, weight, bias, labels = head(draw, shape)
     x, weight, bias = x.bfloat16(), weight.bfloat16(), bias.bfloat16()
-    thresholds = spread(weight.float().abs(), shape[3])
+    thresholds = quantile_thresholds(weight.float().abs(), shape[3])
     given = labels if labelled else None
     ours = linear_confidence(x, weight, bias, given, thresholds, return_path=True, backend=backend)
     close(ours.log_probs, plain_loop(x, weight, bias, given, thresholds))
@@ -141,7 +141,7 @@ def test_bfloat16(
 @pytest.mark.parametrize("narrow", ["features", "weight"])
 def test_one_side_in_bfloat16(draw: Draw, backend: str, narrow: str) -> None:
     x, weight, bias, labels = head(draw, (40, 70, 9, 5))
-    thresholds = spread(weight.abs(), 5)
+    thresholds = quantile_thresholds(weight.abs(), 5)
     x = x.bfloat16() if narrow == "features" else x
     weight = weight.bfloat16() if narrow == "weight" else weight
     ours = linear_confidence(x, weight, bias, labels, thresholds, return_path=True, backend=backend)
@@ -153,7 +153,7 @@ def test_bfloat16_with_saliencies(draw: Draw, backend: str, kind: str) -> None:
     x, weight, bias, labels = head(draw, (50, 300, 37, 12))
     x, weight, bias = x.bfloat16(), weight.bfloat16(), bias.bfloat16()
     scores = draw(*weight.shape) if kind == "given" else draw(12, *weight.shape)
-    thresholds = spread(scores, 12)
+    thresholds = quantile_thresholds(scores, 12)
     plan = LinearPlan(weight, bias, thresholds, saliency=scores, backend=backend)
     ours = plan(x, labels, return_path=True).log_probs
     close(ours, plain_loop(x, weight, bias, labels, thresholds, scores))
@@ -183,7 +183,7 @@ def test_fully_masked_head_knows_nothing(draw: Draw, backend: str, classes: int)
 def test_far_apart_logits(draw: Draw, backend: str, size: float, dtype: torch.dtype) -> None:
     x, weight, bias, labels = head(draw, (40, 50, 12, 6))
     x, weight, bias = x.to(dtype), (weight * size).to(dtype), bias.to(dtype)
-    thresholds = spread(weight.abs().float(), 6)
+    thresholds = quantile_thresholds(weight.abs().float(), 6)
     ours = linear_confidence(
         x, weight, bias, labels, thresholds, return_path=True, backend=backend
     ).log_probs
@@ -199,7 +199,7 @@ def test_score_does_not_depend_on_the_batch(draw: Draw, dtype: torch.dtype) -> N
     x, weight, bias, labels = head(draw, (150, 40, 30, 9))
     weight[:, :3] *= 200  # some samples take the careful way
     x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
-    plan = LinearPlan(weight, bias, spread(weight.abs().float(), 9), backend="native")
+    plan = LinearPlan(weight, bias, quantile_thresholds(weight.abs().float(), 9), backend="native")
     whole = plan(x, labels, return_path=True).log_probs
     for size in (1, 7, 64):
         parts = [
@@ -214,7 +214,7 @@ def test_score_does_not_depend_on_the_batch(draw: Draw, dtype: torch.dtype) -> N
 @pytest.mark.usefixtures("isa")
 def test_threads_do_not_change_a_score(draw: Draw, set_threads: Callable[[int], None]) -> None:
     x, weight, bias, labels = head(draw, (500, 40, 30, 9))
-    plan = LinearPlan(weight, bias, spread(weight.abs(), 9), backend="native")
+    plan = LinearPlan(weight, bias, quantile_thresholds(weight.abs(), 9), backend="native")
     set_threads(1)
     one = plan(x, labels, return_path=True).log_probs
     set_threads(3)
@@ -226,7 +226,7 @@ def test_threads_do_not_change_a_score(draw: Draw, set_threads: Callable[[int], 
 
 def test_non_contiguous_input(draw: Draw, backend: str) -> None:
     x, weight, bias, labels = head(draw, (21, 18, 6, 3))
-    thresholds = spread(weight.abs(), 3)
+    thresholds = quantile_thresholds(weight.abs(), 3)
     ours = linear_confidence(
         x.T.contiguous().T,
         weight.T.contiguous().T,
@@ -244,7 +244,7 @@ def test_non_contiguous_input(draw: Draw, backend: str) -> None:
 def test_nan_stays_in_its_row(draw: Draw, backend: str, dtype: torch.dtype) -> None:
     x, weight, bias, labels = head(draw, (30, 18, 6, 3))
     x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
-    plan = LinearPlan(weight, bias, spread(weight.abs().float(), 3), backend=backend)
+    plan = LinearPlan(weight, bias, quantile_thresholds(weight.abs().float(), 3), backend=backend)
     clean = plan(x, labels).lc
     x[4, 2] = float("nan")
     ours = plan(x, labels).lc
@@ -268,7 +268,7 @@ def test_empty_batch(draw: Draw, backend: str) -> None:
 
 def test_plan_keeps_its_own_copy(draw: Draw, backend: str) -> None:
     x, weight, bias, labels = head(draw, (8, 10, 4, 3))
-    plan = LinearPlan(weight, bias, spread(weight.abs(), 3), backend=backend)
+    plan = LinearPlan(weight, bias, quantile_thresholds(weight.abs(), 3), backend=backend)
     before = plan(x, labels)
     weight.zero_()
     bias.zero_()
@@ -279,7 +279,7 @@ def test_plan_keeps_its_own_copy(draw: Draw, backend: str) -> None:
 
 def test_opcheck(draw: Draw) -> None:
     x, weight, bias, labels = head(draw, (6, 5, 4, 3))
-    thresholds = spread(weight.abs(), 3)
+    thresholds = quantile_thresholds(weight.abs(), 3)
     operator = torch.ops.lc_engine.linear_confidence.default
     for path in (True, False):
         torch.library.opcheck(
@@ -289,7 +289,7 @@ def test_opcheck(draw: Draw) -> None:
 
 def test_compiled_gives_the_same_numbers(draw: Draw) -> None:
     x, weight, bias, labels = head(draw, (6, 5, 4, 3))
-    thresholds = spread(weight.abs(), 3)
+    thresholds = quantile_thresholds(weight.abs(), 3)
 
     def score(features: Tensor) -> Tensor:
         return linear_confidence(features * 2, weight, bias, labels, thresholds).lc + 1

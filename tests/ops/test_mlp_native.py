@@ -30,7 +30,7 @@ def head(draw: Draw, widths: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor
     return weights, [draw(outputs) for outputs in widths[1:]]
 
 
-def spread(weights: list[Tensor], sub_models: int) -> list[Tensor]:
+def quantile_thresholds(weights: list[Tensor], sub_models: int) -> list[Tensor]:
     """Thresholds that keep from all weights, a dense product, to one in fifty, lists."""
     levels = torch.linspace(0, 0.98, sub_models)
     return [torch.quantile(weight.abs().flatten(), levels) for weight in weights]
@@ -67,7 +67,7 @@ def test_matches_plain_loop(
 ) -> None:
     weights, biases = head(draw, widths)
     x, labels = draw(77, widths[0]), torch.arange(77) * 3 % widths[-1]
-    thresholds = spread(weights, sub_models)
+    thresholds = quantile_thresholds(weights, sub_models)
     ours = mlp_confidence(
         x,
         weights,
@@ -102,7 +102,9 @@ def test_score_depends_on_no_neighbour_and_no_thread(
 ) -> None:
     weights, biases = head(draw, (90, 70, 40, 30))
     x, labels = draw(150, 90), torch.arange(150) % 30
-    plan = MLPPlan(weights, biases, spread(weights, 9), activation=activation, backend="native")
+    plan = MLPPlan(
+        weights, biases, quantile_thresholds(weights, 9), activation=activation, backend="native"
+    )
     set_threads(1)
     whole = plan(x, labels, return_path=True).log_probs
     for size in (1, 7, 64):
@@ -128,7 +130,7 @@ def test_score_depends_on_no_neighbour_and_no_thread(
 def test_bfloat16(draw: Draw) -> None:
     weights, biases = ([t.bfloat16() for t in tensors] for tensors in head(draw, (50, 40, 9)))
     x, labels = draw(40, 50).bfloat16(), torch.arange(40) % 9
-    thresholds = spread([w.float() for w in weights], 5)
+    thresholds = quantile_thresholds([w.float() for w in weights], 5)
     ours = mlp_confidence(
         x, weights, biases, labels, thresholds, return_path=True, backend="native"
     )
@@ -140,7 +142,7 @@ def test_bfloat16(draw: Draw) -> None:
 def test_far_apart_logits(draw: Draw) -> None:
     weights, biases = head(draw, (50, 40, 9))
     x, labels = draw(40, 50) * 1e4, torch.arange(40) % 9
-    thresholds = spread(weights, 5)
+    thresholds = quantile_thresholds(weights, 5)
     ours = mlp_confidence(
         x, weights, biases, labels, thresholds, return_path=True, backend="native"
     )

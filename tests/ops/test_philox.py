@@ -9,7 +9,7 @@ WORD = 0xFFFFFFFF
 
 
 def first_word(index: int, stream: int, seed: int) -> int:
-    """Philox4x32-10 in whole numbers, as its paper writes it."""
+    """Philox4x32-10 in integers, as in its paper."""
     counter = [index & WORD, index >> 32, stream & WORD, 0]
     key = [seed & WORD, (seed >> 32) & WORD]
     for _ in range(10):
@@ -31,7 +31,7 @@ def test_known_answer() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1, 2**40 + 17, -3])
 @pytest.mark.parametrize("stream", [0, 5])
-def test_matches_whole_number_philox(seed: int, stream: int) -> None:
+def test_matches_integer_philox(seed: int, stream: int) -> None:
     drawn = philox.uniform((3, 7), seed, stream)
     wanted = [(first_word(i, stream, seed) >> 8) / 2**24 for i in range(21)]
     assert drawn.dtype == torch.float32

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 Draw = Callable[..., Tensor]
 
-# (sub-models, tokens, dims, words): one of each, odd, several tiles of words, of tokens too, one
-# dim and one token against several of the native form's segments of words.
+# (sub-models, tokens, dims, vocabulary): one of each, odd, several tiles of the vocabulary and of
+# tokens, one dim and one token against several of the native form's segments of the vocabulary.
 SHAPES = [
     (1, 1, 1, 1),
     (3, 17, 7, 5),
@@ -54,9 +54,14 @@ def plain_loop(
 
 
 def head(draw: Draw, shape: tuple[int, int, int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    sub_models, tokens, dims, words = shape
-    weight = draw(words, dims) * 3 / dims**0.5
-    return draw(sub_models, tokens, dims), weight, torch.arange(tokens) * 7 % words, draw(words)
+    sub_models, tokens, dims, vocabulary = shape
+    weight = draw(vocabulary, dims) * 3 / dims**0.5
+    return (
+        draw(sub_models, tokens, dims),
+        weight,
+        torch.arange(tokens) * 7 % vocabulary,
+        draw(vocabulary),
+    )
 
 
 def close(ours: Tensor, wanted: np.ndarray, tolerance: float = 2e-5) -> None:
@@ -134,9 +139,9 @@ def test_an_empty_head_is_uniform(draw: Draw, backend: Backend) -> None:
     close(entropy, np.full((1, 6), np.log(37)), 1e-6)
 
 
-def test_words_ruled_out_by_the_bias_have_no_part(draw: Draw, backend: Backend) -> None:
+def test_tokens_ruled_out_by_the_bias_have_no_part(draw: Draw, backend: Backend) -> None:
     h, w, y, b = head(draw, (1, 4, 600, 4000))
-    b[:2000] = -torch.inf  # whole tiles of words
+    b[:2000] = -torch.inf  # whole tiles of the vocabulary
     scores = token_nll(h, w, torch.full_like(y, 3000), bias=b, return_entropy=True, backend=backend)
     wanted = plain_loop(h, w[2000:], torch.full_like(y, 1000), b[2000:])
     for ours, right in zip(scores, wanted, strict=True):
@@ -217,10 +222,10 @@ import json, resource, sys
 import torch
 from lc_engine import ops
 
-tokens, words, dims, sub_models = map(int, sys.argv[1:5])
+tokens, vocabulary, dims, sub_models = map(int, sys.argv[1:5])
 torch.set_num_threads(1)
-hidden, weight = torch.randn(sub_models, tokens, dims), torch.randn(words, dims)
-targets = torch.randint(words, (tokens,))
+hidden, weight = torch.randn(sub_models, tokens, dims), torch.randn(vocabulary, dims)
+targets = torch.randint(vocabulary, (tokens,))
 thresholds = torch.linspace(0, 1, sub_models)
 masks = {"thresholds": thresholds, "backend": sys.argv[5]}
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -233,13 +238,13 @@ print(json.dumps({"grown": peak() - before}))
 
 @pytest.mark.parametrize("backend", ["native", "reference"])
 def test_peak_memory_does_not_hold_the_logits(backend: Backend) -> None:
-    tokens, words, dims = 2048, 49_152, 16
+    tokens, vocabulary, dims = 2048, 49_152, 16
     result = subprocess.run(
-        [sys.executable, "-c", PROBE, *map(str, (tokens, words, dims, 1)), backend],
+        [sys.executable, "-c", PROBE, *map(str, (tokens, vocabulary, dims, 1)), backend],
         capture_output=True,
         text=True,
         check=True,
     )
     grown = json.loads(result.stdout)["grown"]
     assert grown <= 64e6
-    assert grown < tokens * words * 4 / 5, "a fifth of the logits"
+    assert grown < tokens * vocabulary * 4 / 5, "a fifth of the logits"

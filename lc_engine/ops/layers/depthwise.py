@@ -1,4 +1,4 @@
-"""DepthwisePlan: a convolution of each channel by itself, on a CPU."""
+"""DepthwisePlan: a depthwise convolution, on a CPU."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class DepthwisePlan:
-    """A convolution with as many groups as it has channels in and out.
+    """A depthwise convolution: one group per channel, as many outputs as inputs.
 
-    Weights, of which there are few, stay float32 whatever the inputs are: in bfloat16 their
-    rounding costs a compact network more digits than all else. Sums are float32 too.
+    Weights are few and stay float32 for inputs of either dtype: rounded to bfloat16 they would be a
+    compact network's largest error. Sums are float32 too.
 
     Args:
         weight: (C, 1, kernel height, kernel width) float32 or bfloat16 on a CPU.
         bias: (C,) float32 or bfloat16, or None.
         stride: in rows and columns, as `torch.nn.Conv2d` has it.
-        padding: zeros on each side; "same" for as many places as inputs over stride, rounded up,
-            with what zeros are odd below and to the right, as TensorFlow does it.
-        dilation: distance of the kernel's points.
+        padding: zeros on each side; "same" for ⌈inputs / stride⌉ outputs, with the odd zero
+            below and to the right, as in TensorFlow.
+        dilation: distance of the kernel's taps.
         activation: of the outputs, before they are rounded: None, "relu", "relu6" or "gelu".
 
     Raises:
@@ -44,11 +44,7 @@ class DepthwisePlan:
         dilation: Pair = (1, 1),
         activation: PlanActivation | None = None,
     ) -> None:
-        pixels.check_activation(activation)
-        checks.check_tensor("weight", weight, ("C", 1, "height", "width"))
-        contract.resolve_backend("DepthwisePlan", "native", weight.device, weight.dtype)
-        if bias is not None:
-            checks.check_tensor("bias", bias, (weight.shape[0],), weight)
+        pixels.check_layer("DepthwisePlan", weight, bias, ("C", 1, "height", "width"), activation)
         self._channels = weight.shape[0]
         self._kernel = (weight.shape[2], weight.shape[3])
         self._stride, self._padding, self._dilation = stride, padding, dilation
@@ -74,8 +70,8 @@ class DepthwisePlan:
         """
         checks.check_tensor("x", x, ("N", self._channels, "H", "W"))
         contract.resolve_backend("DepthwisePlan", "native", x.device, x.dtype)
-        places, before = self._places(x)
-        out = x.new_empty((len(x), *places, self._channels))
+        size, before = self._size(x)
+        out = x.new_empty((len(x), *size, self._channels))
         self._plan.run(
             arrays.host_array(x.permute(0, 2, 3, 1)),
             before,
@@ -84,11 +80,11 @@ class DepthwisePlan:
         )
         return out.permute(0, 3, 1, 2)
 
-    def _places(self, x: Tensor) -> tuple[Pair, Pair]:
-        """Give the rows and columns of outputs, and of zeros above and to the left."""
+    def _size(self, x: Tensor) -> tuple[Pair, Pair]:
+        """Return the rows and columns of outputs, and of zeros above and to the left."""
         if self._padding != "same":
             how = (self._kernel, self._stride, self._padding, self._dilation)
-            return pixels.places_of(x, *how), self._padding
+            return pixels.output_size(x, *how), self._padding
         rows, columns = (
             _same(*each)
             for each in zip(x.shape[2:], self._kernel, self._stride, self._dilation, strict=True)
@@ -96,7 +92,7 @@ class DepthwisePlan:
         return (rows[0], columns[0]), (rows[1], columns[1])
 
 
-def _same(size: int, reach: int, step: int, apart: int) -> Pair:
-    """Give the places along an axis, and the zeros before the first."""
-    places = -(-size // step)
-    return places, max(0, (places - 1) * step + apart * (reach - 1) + 1 - size) // 2
+def _same(size: int, taps: int, step: int, spacing: int) -> Pair:
+    """Return the outputs along an axis, and the zeros before the first input."""
+    outputs = -(-size // step)
+    return outputs, max(0, (outputs - 1) * step + spacing * (taps - 1) + 1 - size) // 2

@@ -1,4 +1,4 @@
-"""Int8ConvolutionPlan: a convolution whose products are of 8-bit numbers, on a CPU."""
+"""Int8ConvolutionPlan: a convolution in int8, on a CPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lc_engine.ops import arrays, checks, contract
+from lc_engine.ops import arrays, contract
 from lc_engine.ops.layers import pixels
 
 if TYPE_CHECKING:
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class Int8ConvolutionPlan:
-    """A convolution with weights and inputs rounded to 8 bits.
+    """A convolution with weights and inputs quantized to int8.
 
-    As `Int8LinearPlan`, with one step for the inputs of a band: of the rows of outputs, counted
-    from the top of each picture, that together have 48 outputs or a few more. A picture's result
-    depends on no other picture. For 3 × 3 convolutions of stride 1 `WinogradPlan` is faster.
+    As in `Int8LinearPlan`, with one scale for the inputs of a band: the fewest rows of outputs,
+    counted from the top of an image, that have at least 48 outputs. An image's result depends on no
+    other image. For 3 × 3 convolutions of stride 1 `WinogradPlan` is faster.
 
     Args:
         weight: (E, C, kernel height, kernel width) without groups, float32 or bfloat16 on a CPU, of
@@ -28,7 +28,7 @@ class Int8ConvolutionPlan:
         bias: (E,) or None.
         stride: in rows and columns, as `torch.nn.Conv2d` has it.
         padding: zeros on each side.
-        dilation: distance of the kernel's points.
+        dilation: distance of the kernel's taps.
         activation: of the outputs: None, "relu", "relu6" or "gelu" (to 2e-4).
 
     Raises:
@@ -45,11 +45,9 @@ class Int8ConvolutionPlan:
         dilation: Pair = (1, 1),
         activation: PlanActivation | None = None,
     ) -> None:
-        pixels.check_activation(activation)
-        checks.check_tensor("weight", weight, ("E", "C", "height", "width"))
-        contract.resolve_backend("Int8ConvolutionPlan", "native", weight.device, weight.dtype)
-        if bias is not None:
-            checks.check_tensor("bias", bias, (weight.shape[0],), weight)
+        pixels.check_layer(
+            "Int8ConvolutionPlan", weight, bias, ("E", "C", "height", "width"), activation
+        )
         self._shape = tuple(weight.shape)
         self._dtype = weight.dtype
         self._step = (stride, padding, dilation)

@@ -1,4 +1,4 @@
-"""Int8LinearPlan: linear layers whose products are of 8-bit numbers, on a CPU."""
+"""Int8LinearPlan: linear layers in int8, on a CPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lc_engine.ops.layers.pixels import PlanActivation
 
-MOST_INPUTS = 65536  # of which no sum overflows 32 bits
+MOST_INPUTS = 65536  # whose sums cannot overflow 32 bits
 
 
 class InputNorm(NamedTuple):
@@ -33,24 +33,23 @@ class InputNorm(NamedTuple):
 
 
 class Int8LinearPlan:
-    """Linear layers, one after the other, with weights and inputs rounded to 8 bits.
+    """Linear layers, one after the other, with weights and inputs quantized to int8.
 
-    "W8A8" with dynamic quantization. With steps a_i = max_d |x_id| / 127 of each row and
-    b_e = max_d |w_ed| / 127 of each output, a layer gives
+    "W8A8" with dynamic quantization, symmetric to ±127. With scales a_i = max_d |x_id| / 127 of
+    each row and b_e = max_d |w_ed| / 127 of each output, a layer is
 
         y_ie = f(a_i b_e Σ_d round(x_id / a_i) round(w_ed / b_e) + bias_e)
 
     Sums are exact, a row's result depends on no other row, and a weight that is zero stays zero.
-    What lies between two layers has the dtype of the weights and stays in the caches. A processor
-    with AVX512-VNNI multiplies so twice as fast as in bfloat16; on any other this is slower than
-    float32.
+    Activations between two layers have the dtype of the weights and stay in the caches. With
+    AVX512-VNNI this is twice as fast as bfloat16; on any other processor slower than float32.
 
     Args:
         weights: of the layers, (E, D) float32 or bfloat16 on a CPU, D the E of the one before and
             at most 65,536.
         biases: of each (E,) or None.
         activations: f of each, None, "relu", "relu6" or "gelu" (to 2e-4).
-        norm: of the rows of x before they are rounded, computed in float32.
+        norm: of the rows of x before they are quantized, computed in float32.
 
     Attributes:
         inputs: D of the first layer.

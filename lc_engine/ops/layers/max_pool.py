@@ -1,4 +1,4 @@
-"""max_pool: the largest number in each window of pictures, on a CPU."""
+"""max_pool: the maximum of each window of images, on a CPU."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ if TYPE_CHECKING:
 def max_pool(
     x: Tensor, kernel: Pair, stride: Pair, padding: Pair = (0, 0), *, relu: bool = False
 ) -> Tensor:
-    """Pool as `torch.nn.functional.max_pool2d` does, to the same bits.
-
-    A NaN is larger than any number.
+    """Pool like `torch.nn.functional.max_pool2d`, bit for bit: NaN is larger than any number.
 
     Args:
         x: (N, C, H, W) float32 or bfloat16 on a CPU, fastest with channels-last pixels.
         kernel: rows and columns of a window.
         stride: from one to the next.
-        padding: on each side, at most half of the window; it is smaller than any number.
-        relu: make 0 of what is negative, which may as well be done before.
+        padding: on each side, at most half of the window; −∞.
+        relu: whether to apply ReLU, which commutes with the maximum.
 
     Returns:
         (N, C, height, width) with channels-last pixels.
@@ -44,8 +42,8 @@ def max_pool(
         )
     if any(2 * pad > size for pad, size in zip(padding, kernel, strict=True)):
         raise ValueError(f"padding must be at most half of kernel {kernel}, got {padding}")
-    places = pixels.places_of(x, kernel, stride, padding)
-    out = x.new_empty((x.shape[0], *places, x.shape[1]))
+    size = pixels.output_size(x, kernel, stride, padding)
+    out = x.new_empty((x.shape[0], *size, x.shape[1]))
     contract.native().max_pool(
         arrays.host_array(x.permute(0, 2, 3, 1)),
         kernel,

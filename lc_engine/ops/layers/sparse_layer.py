@@ -1,4 +1,4 @@
-"""SparseLayerPlan: a linear layer or convolution of which few weights are left, on a CPU."""
+"""SparseLayerPlan: a linear layer or convolution with few nonzero weights, on a CPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lc_engine.ops import arrays, checks, contract
+from lc_engine.ops import arrays, contract
 from lc_engine.ops.layers import pixels
 
 if TYPE_CHECKING:
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 def count_kept(weight: Tensor) -> int:
     """Count the weights that are not zero, of a float32 or bfloat16 tensor on a CPU."""
-    order = weight.permute(weight.dim_order())  # as they lie in memory
+    order = weight.permute(weight.dim_order())  # the order in memory
     kept: int = contract.native().count_kept(arrays.host_array(order), torch.get_num_threads())
     return kept
 
 
 class SparseLayerPlan:
-    """A layer's weights that are not zero, as lists, and the layer's product with any input.
+    """A layer as lists of its nonzero weights.
 
-    At density d, whatever the pattern, it costs about d of a dense float32 product. The sums are
+    At density d it costs about d times a dense float32 product, whatever the pattern. The sums are
     float32; inputs and outputs have the dtype of the weight.
 
     Args:
@@ -34,7 +34,7 @@ class SparseLayerPlan:
         bias: (E,) or None.
         stride: of the convolution, in rows and columns, as `torch.nn.Conv2d` has it.
         padding: zeros on each side.
-        dilation: distance of the kernel's points.
+        dilation: distance of the kernel's taps.
         activation: of the outputs, before they are rounded: None, "relu", "relu6" or "gelu".
 
     Raises:
@@ -55,10 +55,8 @@ class SparseLayerPlan:
             raise ValueError(
                 f"weight must have shape (E, D) or (E, C, height, width), got {tuple(weight.shape)}"
             )
-        pixels.check_activation(activation)
-        contract.resolve_backend("SparseLayerPlan", "native", weight.device, weight.dtype)
-        if bias is not None:
-            checks.check_tensor("bias", bias, (weight.shape[0],), weight)
+        shape = ("E", "D") if weight.dim() == 2 else ("E", "C", "height", "width")
+        pixels.check_layer("SparseLayerPlan", weight, bias, shape, activation)
         self._shape = tuple(weight.shape)
         self._dtype = weight.dtype
         self._step = (stride, padding, dilation)

@@ -1,4 +1,4 @@
-"""TransformerBlockPlan: a transformer's block in 8 bits, on a CPU."""
+"""TransformerBlockPlan: a transformer's block in int8, on a CPU."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ if TYPE_CHECKING:
 
 
 class TransformerBlockPlan:
-    """A block of a transformer whose norms come first, with its linear layers in 8 bits.
+    """A pre-norm block of a transformer, with its linear layers in int8.
 
         h = x + projection(attention(q, k, v)),   q, k, v = the thirds of qkv(x), in heads
         y = h + mlp(h)
 
     as in Dosovitskiy et al. (arXiv 2010.11929, equations 2 and 3); the norms are those of `qkv` and
-    `mlp`. A thread computes a sample from end to end: what lies between the layers stays in its
-    caches. q, k, v, h and y are rounded to the dtype of the weights.
+    `mlp`. A thread computes a sample from end to end, so that activations stay in its caches. q, k,
+    v, h and y are rounded to the dtype of the weights.
 
-    The attention is `ops.attention` without a mask, but that a processor with AVX512-VNNI
-    multiplies in 8 bits there too: steps, as `Int8LinearPlan` has them, belong to each query, each
-    key and each of a head's columns of values; a weight becomes a multiple of 1/255 of the largest
-    that its query has among the keys so far, and the weights' sum is that of the multiples.
+    The attention is `ops.attention`, in int8 too with AVX512-VNNI: Q and K are quantized per row
+    and V per column of a head, symmetric to ±127; probabilities are uint8, 255 for the largest that
+    a query has among the keys so far, and are divided by the sum of the quantized ones.
 
     Args:
         qkv: from (D) to (3 · H · E), queries, keys and values one after the other.

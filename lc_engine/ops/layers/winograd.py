@@ -1,4 +1,4 @@
-"""WinogradPlan: a 3 × 3 convolution in less than half of its multiplications, on a CPU."""
+"""WinogradPlan: a 3 × 3 convolution with 16 multiplications for 36, on a CPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lc_engine.ops import arrays, checks, contract
+from lc_engine.ops import arrays, contract
 from lc_engine.ops.layers import pixels
 
 if TYPE_CHECKING:
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 class WinogradPlan:
     """A 3 × 3 convolution of stride 1, by Winograd's F(2 × 2, 3 × 3).
 
-    16 products give four outputs, in place of 36 (Lavin and Gray, arXiv 1509.09308, section 4.1).
+    16 products for four outputs instead of 36 (Lavin and Gray, arXiv 1509.09308, section 4.1).
     Sums are float32. In float32 the result is as exact as a direct product's; in bfloat16 the
-    transformed inputs and weights are rounded once more, which doubles the rounding error. In 8
-    bits they are rounded as `Int8LinearPlan` does it, with a step for the transformed inputs of
-    each four outputs at each of the 16 places, and one for an output's weights there.
+    transformed inputs and weights are rounded once more, which doubles the rounding error. In int8
+    they are quantized as in `Int8LinearPlan`, with a scale for the transformed inputs of each four
+    outputs at each of the 16 positions, and one for an output's weights there.
 
     Args:
         weight: (E, C, 3, 3) without groups, float32 or bfloat16 on a CPU.
         bias: (E,) or None.
         padding: zeros on each side, in rows and columns.
         activation: of the outputs, before they are rounded: None, "relu", "relu6" or "gelu".
-        int8: multiply in 8 bits, on a processor with AVX512-VNNI twice as fast as in bfloat16.
+        int8: whether to multiply in int8: with AVX512-VNNI twice as fast as in bfloat16.
 
     Raises:
         ValueError: another shape, dtype, device or activation; the C++ core was not built.
@@ -44,11 +44,7 @@ class WinogradPlan:
         activation: PlanActivation | None = None,
         int8: bool = False,
     ) -> None:
-        pixels.check_activation(activation)
-        checks.check_tensor("weight", weight, ("E", "C", 3, 3))
-        contract.resolve_backend("WinogradPlan", "native", weight.device, weight.dtype)
-        if bias is not None:
-            checks.check_tensor("bias", bias, (weight.shape[0],), weight)
+        pixels.check_layer("WinogradPlan", weight, bias, ("E", "C", 3, 3), activation)
         self._shape = tuple(weight.shape)
         self._dtype = weight.dtype
         self._padding = padding

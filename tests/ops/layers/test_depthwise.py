@@ -106,7 +106,7 @@ def test_a_nan_stays_one(draw: Draw, activation: str | None) -> None:
     assert torch.equal(found, want)
 
 
-def test_no_pictures_give_none(draw: Draw) -> None:
+def test_no_images_give_no_outputs(draw: Draw) -> None:
     plan = DepthwisePlan(draw(4, 1, 3, 3))
     assert plan(torch.empty(0, 4, 5, 5)).shape == (0, 4, 3, 3)
 

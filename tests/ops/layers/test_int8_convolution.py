@@ -1,4 +1,4 @@
-"""Convolutions in 8 bits: against the formula, and against float64 without rounding."""
+"""Convolutions in int8: against the formula, and against float64 without rounding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, pad
 
-from helpers.int8 import ACTIVATIONS, DTYPES, close, rounded
+from helpers.int8 import ACTIVATIONS, DTYPES, close, quantized
 from lc_engine.ops import Int8ConvolutionPlan
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def by_the_formula(
 ) -> Tensor:
     """Each band of outputs, with the step of the pixels under it."""
     stride, padding, dilation = step
-    whole_w, b = rounded(weight.flatten(1))
-    whole_w, b = whole_w.view(weight.shape), b.view(1, -1, 1, 1)
+    quantized_w, b = quantized(weight.flatten(1))
+    quantized_w, b = quantized_w.view(weight.shape), b.view(1, -1, 1, 1)
     around = pad(x.float(), (padding[1], padding[1], padding[0], padding[0]))
     shape = conv2d(around, weight.float(), None, stride, 0, dilation).shape
     rows = min(-(-48 // shape[3]), shape[2])
@@ -48,8 +48,8 @@ def by_the_formula(
     for first in range(0, shape[2], rows):
         last = min(first + rows, shape[2]) - 1
         under = around[:, :, first * stride[0] : last * stride[0] + reach]
-        whole_x, a = rounded(under.flatten(1))
-        sums = conv2d(whole_x.view(under.shape), whole_w, None, stride, 0, dilation)
+        quantized_x, a = quantized(under.flatten(1))
+        sums = conv2d(quantized_x.view(under.shape), quantized_w, None, stride, 0, dilation)
         bands.append(sums * a.view(-1, 1, 1, 1) * b)
     sums = torch.cat(bands, dim=2)
     return ACTIVATIONS[name](sums if bias is None else sums + bias.double().view(-1, 1, 1))
@@ -94,7 +94,7 @@ def test_it_is_close_to_the_exact_one(draw: Draw, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_picture_has_the_same_bits_in_every_batch_and_at_every_thread_count(
+def test_an_image_has_the_same_bits_in_every_batch_and_at_every_thread_count(
     draw: Draw, dtype: torch.dtype, set_threads: Callable[[int], None]
 ) -> None:
     weight, x = draw(50, 6, 3, 3).to(dtype), draw(9, 6, 29, 27).to(dtype)
@@ -106,7 +106,7 @@ def test_a_picture_has_the_same_bits_in_every_batch_and_at_every_thread_count(
     assert torch.equal(plan(x[:7]), whole[:7])
 
 
-def test_without_a_picture_or_an_output(draw: Draw) -> None:
+def test_without_an_image_or_an_output(draw: Draw) -> None:
     weight = draw(3, 4, 3, 3)
     assert Int8ConvolutionPlan(weight)(torch.empty(0, 4, 5, 6)).shape == (0, 3, 3, 4)
     assert Int8ConvolutionPlan(weight[:0])(torch.empty(2, 4, 5, 5)).shape == (2, 0, 3, 3)
@@ -119,7 +119,7 @@ def test_zeros_give_the_bias(draw: Draw) -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_stays_in_its_picture_and_output(draw: Draw, bad: float) -> None:
+def test_what_is_not_finite_stays_in_its_image_and_output(draw: Draw, bad: float) -> None:
     weight, x = draw(40, 5, 3, 3), draw(3, 5, 8, 8)
     weight[4, 3, 1, 1], x[1, 2, 3, 3] = bad, bad
     found = Int8ConvolutionPlan(weight, padding=(1, 1), activation="relu")(x)

@@ -1,4 +1,4 @@
-"""Linear layers in 8 bits: against the formula, and against float64 without rounding."""
+"""Linear layers in int8: against the formula, and against float64 without rounding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from helpers.int8 import ACTIVATIONS, DTYPES, close, rounded
+from helpers.int8 import ACTIVATIONS, DTYPES, close, quantized
 from lc_engine.ops import Int8LinearPlan
 from lc_engine.ops.layers.int8_linear import InputNorm
 
@@ -28,8 +28,8 @@ SHAPES = [(1, 1, 1), (3, 5, 2), (12, 64, 32), (49, 193, 33), (97, 300, 70), (5, 
 
 
 def by_the_formula(x: Tensor, weight: Tensor, bias: Tensor | None, name: str | None) -> Tensor:
-    (whole_x, a), (whole_w, b) = rounded(x), rounded(weight)
-    sums = whole_x @ whole_w.T * a * b.T
+    (quantized_x, a), (quantized_w, b) = quantized(x), quantized(weight)
+    sums = quantized_x @ quantized_w.T * a * b.T
     return ACTIVATIONS[name](sums if bias is None else sums + bias.double())
 
 

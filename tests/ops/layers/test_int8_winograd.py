@@ -1,4 +1,4 @@
-"""3 × 3 convolutions by Winograd's method in 8 bits: against the formula and exact ones."""
+"""3 × 3 convolutions by Winograd's method in int8: against the formula and exact ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, pad
 
-from helpers.int8 import ACTIVATIONS, rounded
+from helpers.int8 import ACTIVATIONS, quantized
 from helpers.layers import WINOGRAD_CASES
 from lc_engine.ops import WinogradPlan
 
@@ -38,15 +38,15 @@ def by_the_formula(x: Tensor, weight: Tensor, bias: Tensor | None, padding: tupl
     tiles = around.unfold(2, 4, 2).unfold(3, 4, 2)  # (N, C, down, across, 4, 4)
     inputs = (B @ tiles @ B.T).permute(0, 2, 3, 4, 5, 1)
     kernels = (G @ weight.float() @ G.T).permute(2, 3, 0, 1)  # (4, 4, E, C)
-    (whole_x, a), (whole_w, b) = rounded(inputs), rounded(kernels)
-    results = torch.einsum("ndauvc,uvec->ndauve", whole_x, whole_w) * a * b.squeeze(-1)
+    (quantized_x, a), (quantized_w, b) = quantized(inputs), quantized(kernels)
+    results = torch.einsum("ndauvc,uvec->ndauve", quantized_x, quantized_w) * a * b.squeeze(-1)
     outputs = torch.einsum("yu,ndauve,xv->nedyax", A, results, A)
     sums = outputs.flatten(4, 5).flatten(2, 3)[:, :, :height, :width]
     return sums if bias is None else sums + bias.double().view(-1, 1, 1)
 
 
 def close(found: Tensor, sums: Tensor, name: str | None, largest: float) -> None:
-    """Apart by the dtype's rounding, or by an input that was rounded to the next step."""
+    """Apart by the dtype's rounding, or by an input that was quantized to the next step."""
     rough = 6e-3 if found.dtype == torch.bfloat16 else 1e-3
     atol = rough * largest + (2e-4 if name == "gelu" else 0.0)
     torch.testing.assert_close(found.double(), ACTIVATIONS[name](sums), rtol=rough, atol=atol)
@@ -63,7 +63,7 @@ def test_convolution(draw: Draw, dtype: torch.dtype, name: str | None, case: tup
     for shift in (bias, None):
         found = WinogradPlan(weight, shift, padding=padding, activation=name, int8=True)(x)
         assert found.dtype == dtype
-        # The terms at the places are as large, also where they cancel.
+        # The terms at the positions are as large, also where they cancel.
         largest = float(x.abs().max() * weight.abs().sum((1, 2, 3)).max())
         close(found, by_the_formula(x, weight, shift, padding), name, largest)
 
@@ -77,7 +77,7 @@ def test_it_is_close_to_the_exact_one(draw: Draw, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_picture_has_the_same_bits_in_every_batch_and_at_every_thread_count(
+def test_an_image_has_the_same_bits_in_every_batch_and_at_every_thread_count(
     draw: Draw, dtype: torch.dtype, set_threads: Callable[[int], None]
 ) -> None:
     weight, x = draw(50, 36, 3, 3).to(dtype), draw(9, 36, 9, 7).to(dtype)
@@ -89,14 +89,14 @@ def test_a_picture_has_the_same_bits_in_every_batch_and_at_every_thread_count(
     assert torch.equal(plan(x[:7]), whole[:7])
 
 
-def test_without_a_picture_or_an_output(draw: Draw) -> None:
+def test_without_an_image_or_an_output(draw: Draw) -> None:
     weight = draw(3, 4, 3, 3)
     assert WinogradPlan(weight, int8=True)(torch.empty(0, 4, 5, 6)).shape == (0, 3, 3, 4)
     assert WinogradPlan(weight[:0], int8=True)(torch.empty(2, 4, 5, 5)).shape == (2, 0, 3, 3)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_stays_in_its_picture_and_output(draw: Draw, bad: float) -> None:
+def test_what_is_not_finite_stays_in_its_image_and_output(draw: Draw, bad: float) -> None:
     weight, x = draw(9, 20, 3, 3), draw(3, 20, 6, 6)
     weight[4, 3, 1, 1] = bad
     x[1] = bad

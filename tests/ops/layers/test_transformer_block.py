@@ -1,4 +1,4 @@
-"""A transformer's block in 8 bits: against its formula, with attention in float64."""
+"""A transformer's block in int8: against its formula, with attention in float64."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ def test_block(draw: Draw, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("tokens", [1, 3, 40, 112])
-def test_attention_in_8_bits(draw: Draw, dtype: torch.dtype, tokens: int) -> None:
+def test_attention_in_int8(draw: Draw, dtype: torch.dtype, tokens: int) -> None:
     if not contract.native().multiplies_int8():
-        pytest.skip("this processor does not multiply 8 bits")
+        pytest.skip("this processor has no VNNI")
     heads, each, scale = 2, 9, 0.6
     mixed = heads * each
     weight = draw(3 * mixed, mixed).to(dtype)
@@ -126,7 +126,7 @@ def test_scores_far_apart_and_all_alike(draw: Draw, dtype: torch.dtype) -> None:
     wanted = attended(qkv(x), 1, 40.0)
     found = only_attention(qkv, 1, each, 40.0)(x).double() - x.double()
     assert bool(found.isfinite().all())
-    # Which of two keys is the larger may change by the rounding of 8 bits.
+    # Which of two keys is the larger may change by rounding to int8.
     near = (found - wanted).norm(dim=-1) < 0.05 * wanted.norm(dim=-1) + 0.05
     assert float(near.double().mean()) > 0.9
     # Without queries every key counts alike.
@@ -166,13 +166,13 @@ def test_a_sample_does_not_depend_on_its_batch_nor_on_threads(
 def test_what_does_not_fit_is_said(draw: Draw) -> None:
     parts = Parts(draw, 16, 2, 8, torch.float32)
     plan = parts.plan(2)
-    for x, words in (
+    for x, message in (
         (draw(2, 5, 15), r"x must have shape \(N, T, 16\) with a token, got \(2, 5, 15\)"),
         (draw(5, 16), r"x must have shape \(N, T, 16\)"),
         (draw(2, 0, 16), "with a token"),
         (draw(2, 5, 16).double(), "x must be torch.float32 on a CPU, got torch.float64"),
     ):
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             plan(x)
     for heads in (0, 3):
         with pytest.raises(ValueError, match="heads must divide the 16 inputs of projection"):

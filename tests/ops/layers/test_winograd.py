@@ -75,7 +75,7 @@ def test_in_float32_it_is_as_exact_as_a_direct_product(draw: Draw) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_picture_has_the_same_bits_in_every_batch_and_at_every_thread_count(
+def test_an_image_has_the_same_bits_in_every_batch_and_at_every_thread_count(
     draw: Draw, dtype: torch.dtype, set_threads: Callable[[int], None]
 ) -> None:
     weight, x = draw(50, 36, 3, 3).to(dtype), draw(9, 36, 9, 7).to(dtype)
@@ -88,13 +88,13 @@ def test_a_picture_has_the_same_bits_in_every_batch_and_at_every_thread_count(
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_without_a_picture_or_an_output(draw: Draw, dtype: torch.dtype) -> None:
+def test_without_an_image_or_an_output(draw: Draw, dtype: torch.dtype) -> None:
     weight = draw(3, 4, 3, 3).to(dtype)
     assert WinogradPlan(weight)(torch.empty(0, 4, 5, 6, dtype=dtype)).shape == (0, 3, 3, 4)
     assert WinogradPlan(weight[:0])(torch.empty(2, 4, 5, 5, dtype=dtype)).shape == (2, 0, 3, 3)
 
 
-def test_what_is_not_finite_stays_in_its_picture_and_output(draw: Draw) -> None:
+def test_what_is_not_finite_stays_in_its_image_and_output(draw: Draw) -> None:
     weight, x = draw(9, 20, 3, 3), draw(3, 20, 6, 6)
     weight[4, 3, 1, 1] = math.nan
     x[1] = math.inf
