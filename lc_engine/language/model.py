@@ -13,7 +13,7 @@ from lc_engine._util.extras import require
 from lc_engine.models.device import resolve_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from torch import nn
 
@@ -21,6 +21,9 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 # Most tokens of a row where model and tokenizer state no limit.
 _DEFAULT_WINDOW: Final = 4096
+
+# Tensors that an error names.
+_NAMED: Final = 5
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,11 @@ class LanguageModelSpec:
     def load(self) -> tuple[nn.Module, Any]:
         """Return the model, in evaluation mode, and its tokenizer.
 
+        No code that comes with a model is ever run.
+
         Raises:
-            ValueError: not a causal language model that `transformers` can read.
+            ValueError: not a causal language model that `transformers` can read; or a checkpoint
+                whose tensors are not those of its model, by name.
             MissingExtraError: transformers is not installed.
         """
         transformers = require("transformers", "language")
@@ -58,18 +64,33 @@ class LanguageModelSpec:
         dtype = fast_dtype(device) if self.dtype == "auto" else getattr(torch, self.dtype)
         try:
             with _quiet():
+                options |= {"trust_remote_code": False}
+                # The tokenizer reads the config too; asked first, its error is about the model.
+                config = transformers.AutoConfig.from_pretrained(where, **options)
                 tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)
-                model = transformers.AutoModelForCausalLM.from_pretrained(
-                    where, dtype=dtype, **options
+                # Mismatched shapes are reported with the rest instead of raised by themselves.
+                model, report = transformers.AutoModelForCausalLM.from_pretrained(
+                    where,
+                    config=config,
+                    dtype=dtype,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,
+                    **options,
                 )
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())
+            if "trust_remote_code" in reason:
+                reason = (
+                    "it needs code of its own, and no code that comes with a model is ever run; "
+                    "use a model that transformers has a class for"
+                )
             raise ValueError(
                 f"model {self.name} cannot be loaded as a causal language model: {reason}"
             ) from None
+        _refuse_made_up(self.name, report)
         return model.to(device).eval(), tokenizer
 
-    def _location(self) -> tuple[str, dict[str, str]]:
+    def _location(self) -> tuple[str, dict[str, Any]]:
         """Return the arguments of `from_pretrained`: folder or name, and its GGUF file."""
         path = Path(self.name)
         if path.suffix == ".gguf":
@@ -132,6 +153,34 @@ def window_of(model: nn.Module, tokenizer: Any, asked: int | None) -> int:
     own = getattr(tokenizer, "model_max_length", None)
     limits = [n for n in (positions, own) if isinstance(n, int) and 2 <= n < 1 << 30]
     return min(limits, default=_DEFAULT_WINDOW)
+
+
+def _refuse_made_up(name: str, report: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose tensors are not those of the model, which has random ones then.
+
+    Args:
+        name: of the model.
+        report: of `from_pretrained`; a tensor tied to one that is there does not count as missing.
+    """
+    found = {
+        "missing": sorted(report["missing_keys"]),
+        "unexpected": sorted(report["unexpected_keys"]),
+        "of another shape": sorted(
+            f"{key} ({tuple(there)} in the file, {tuple(wanted)} in the model)"
+            for key, there, wanted in report["mismatched_keys"]
+        ),
+        "not read": sorted(report["error_msgs"]),
+    }
+    faults = [
+        f"{len(keys)} {fault}: {', '.join(keys[:_NAMED])}{' …' if len(keys) > _NAMED else ''}"
+        for fault, keys in found.items()
+        if keys
+    ]
+    if faults:
+        raise ValueError(
+            f"model {name}: the checkpoint does not hold the tensors of its model; "
+            f"{'; '.join(faults)}. Is the file complete, and is it a causal language model?"
+        )
 
 
 @contextmanager
