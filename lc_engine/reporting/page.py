@@ -35,9 +35,12 @@ if TYPE_CHECKING:
 # Rows of the map; beyond them it is a density with a sample of as many rows.
 DRAWN = 20_000
 PREVIEWS = 2_000
+# Of images and texts: keeps the page below 15 MB, whatever they weigh.
+PREVIEW_BYTES = 8_000_000
 LISTED = 24
 SUSPICIOUS = 200
 _CLASS_ROWS = 200
+_FEATURES = "The data are features: there is no image or text to show."
 _OWN = frozenset(("id", "label", "lc", "loss", "lc_std", "path_log_probs", "status", "detail"))
 
 
@@ -194,37 +197,54 @@ class _Page:
             if data is None or not Path(data).exists():
                 self.warnings.append("Images and texts are not shown: the page got no data.")
                 return {}
-        rows = np.unique(chosen)[:limit]
-        others = np.setdiff1d(self.numbers, rows)
-        more = min(limit - len(rows), len(others))
-        drawn = np.random.default_rng(seed).choice(others, more, replace=False)
-        rows = np.union1d(rows, drawn)
-        if len(rows) < len(self.numbers):
-            self.warnings.append(
-                f"{len(rows):,} of the {len(self.numbers):,} rows that the map can show come with "
-                "their image or text."
-            )
         if isinstance(data, str | os.PathLike) and str(data).endswith((".npy", ".safetensors")):
-            self.warnings.append("The data are features: there is no image or text to show.")
+            self.warnings.append(_FEATURES)
             return {}
+        listed = np.unique(chosen)[:limit]
+        others = np.setdiff1d(self.numbers, listed)
+        more = min(limit - len(listed), len(others))
+        drawn = np.random.default_rng(seed).choice(others, more, replace=False)
+        rows = np.union1d(listed, drawn)
         try:
-            if self.run.is_language:
-                return text_previews(data, rows, table_rows=len(table), form=self.run.form)
-            found, classes = image_previews(
-                data,
-                rows,
-                [self.ids[i] for i in np.searchsorted(self.numbers, rows)],
-                table_rows=len(table),
-                data_digest=self.run.metadata.get("data_digest"),
-                columns={
-                    name: self.run.options.get(name) for name in ("feature_column", "label_column")
-                },
-            )
+            found = self._read_previews(data, rows, len(table))
         except ValueError as error:
             if not implied:
                 raise
             self.warnings.append(f"Images and texts are not shown: {error}.")
             return {}
+        # A listed row is shown up to three times: in a gallery, in the table and on the map.
+        sizes = [(n, 3) for n in listed.tolist()] + [(n, 1) for n in drawn.tolist()]
+        total, kept = 0, dict[int, Preview]()
+        for number, times in sizes:
+            if number in found:
+                total += times * found[number].size
+                if total > PREVIEW_BYTES:
+                    break
+                kept[number] = found[number]
+        if not found:
+            self.warnings.append(_FEATURES)
+        elif len(kept) < len(self.numbers):
+            self.warnings.append(
+                f"{len(kept):,} of the {len(self.numbers):,} rows of the page come with their "
+                "image or text."
+            )
+        return kept
+
+    def _read_previews(
+        self, data: Any, rows: NDArray[np.int64], table_rows: int
+    ) -> dict[int, Preview]:
+        if self.run.is_language:
+            return text_previews(data, rows, table_rows=table_rows, form=self.run.form)
+        found, classes = image_previews(
+            data,
+            rows,
+            [self.ids[i] for i in np.searchsorted(self.numbers, rows)],
+            table_rows=table_rows,
+            data_digest=self.run.metadata.get("data_digest"),
+            columns={
+                name: self.run.options.get(name) for name in ("feature_column", "label_column")
+            },
+        )
         self.classes = self.classes or classes
         return found
 

@@ -35,6 +35,11 @@ class Preview(NamedTuple):
     image: str | None = None
     turns: list[tuple[str, str]] | None = None
 
+    @property
+    def size(self) -> int:
+        """Characters of the image's data URI, or of the texts."""
+        return len(self.image or "") + sum(len(text) for _, text in self.turns or ())
+
     def to_dict(self) -> dict[str, Any]:
         """Return the preview as JSON values."""
         return {"image": self.image} if self.image else {"turns": self.turns}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import time
 
 import numpy as np
+import PIL.Image
 import pytest
 
 import lc_engine as lc
@@ -123,6 +125,27 @@ def test_points_are_drawn_in_light_and_dark_and_on_paper(browser, tmp_path):
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": feature})
         until(browser, "return document.documentElement.dataset.theme === arguments[0]", name)
     assert errors(browser) == []
+
+
+PANELS = {"light": (246, 247, 249), "dark": (24, 30, 38)}
+BLUE, OPACITY = (0, 114, 178), 0.8
+
+
+@pytest.mark.parametrize("name", ["light", "dark"])
+def test_a_picture_of_the_map_has_the_colour_of_a_point_where_a_row_lies(browser, name, tmp_path):
+    table = scored(0, rows=40, classes=1, bad=10**6)
+    feature = [{"name": "prefers-color-scheme", "value": name}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": feature})
+    show(browser, lc.report(table, out=tmp_path / "report.html"))
+    rows = isolated(table, 5)
+    places = [(float(table.column("lc")[r]), float(table.column("lc_std")[r])) for r in rows]
+    places = [browser.execute_script(PIXEL_OF, *place) for place in places]
+    shot = PIL.Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
+    panel = np.array(PANELS[name])
+    want = OPACITY * np.array(BLUE) + (1 - OPACITY) * panel
+    for x, y in places:
+        np.testing.assert_allclose(shot.getpixel((round(x), round(y))), want, atol=12)
+        np.testing.assert_allclose(shot.getpixel((round(x) + 14, round(y) + 3)), panel, atol=12)
 
 
 def test_filters_count_right(browser, tmp_path):

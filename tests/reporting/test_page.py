@@ -15,6 +15,7 @@ import pytest
 import lc_engine as lc
 from helpers.pages_of_scores import HOSTILE, dense, folder_of_images, payload, scored
 from lc_engine.cli.main import run
+from lc_engine.reporting import page
 
 
 def read(path):
@@ -135,6 +136,19 @@ def test_images_are_thumbnails_of_their_rows(tmp_path):
         large = np.asarray(PIL.Image.open(root / name).convert("RGB"), float)
         np.testing.assert_allclose(small.mean((0, 1)), large.mean((0, 1)), atol=12)
         assert small.shape == (48, 96, 3)  # the images are 20 by 10
+
+
+def test_the_page_stays_small_whatever_the_images_weigh(tmp_path, monkeypatch):
+    table, root = folder_of_images(tmp_path, rows=60)
+    full = payload(lc.report(table, root, out=tmp_path / "report.html"))
+    assert len(full["previews"]) == 60
+    sizes = {i: len(full["previews"][k]["image"]) for i, k in enumerate(full["preview"])}
+    monkeypatch.setattr(page, "PREVIEW_BYTES", 20 * 3 * max(sizes.values()))
+    out = lc.report(table, root, out=tmp_path / "report.html")
+    shown = [i for i, k in enumerate(payload(out)["preview"]) if k >= 0]
+    assert 20 <= len(shown) < 60
+    assert 3 * sum(sizes[i] for i in shown) <= page.PREVIEW_BYTES
+    assert f"{len(shown)} of the 60 rows of the page come with" in read(out)
 
 
 def test_other_data_than_those_scored_are_refused(tmp_path):
