@@ -28,7 +28,7 @@ def show(browser, page):
     until(browser, "return document.documentElement.dataset.ready")
 
 
-def until(browser, script, *arguments, seconds=60):
+def until(browser, script, *arguments, seconds=30):
     end = time.monotonic() + seconds
     while not (found := browser.execute_script(script, *arguments)):
         assert time.monotonic() < end, (script, browser.get_log("browser"))
