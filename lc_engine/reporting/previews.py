@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from lc_engine.language.formats import Message
 
 SIDE = 96  # pixels of a thumbnail
-_QUALITY = 70
+_QUALITIES = (70, 30, 0)  # the first whose WebP fits
+_BYTES = 12_288
 _TEXT = 1200  # characters of a turn
 _TURNS = 8
 
@@ -85,9 +86,9 @@ def image_previews(
                 )
             at += 1
             if status == OK:
-                pixels = next(inputs)
-                if pixels.shape == (SIDE, SIDE, 4):
-                    found[int(row)] = Preview(image=_data_uri(pixels))
+                uri = _data_uri(next(inputs))
+                if uri is not None:
+                    found[int(row)] = Preview(image=uri)
     return found, source.classes
 
 
@@ -137,7 +138,10 @@ def _shortened(turns: Sequence[Message]) -> Iterator[tuple[str, str]]:
 
 
 def _thumbnail(image: Any) -> torch.Tensor:
-    """Return an image at most SIDE pixels wide and high, centred in (SIDE, SIDE, 4) uint8 RGBA."""
+    """Return a WebP of an image, at most SIDE pixels wide and high, padded to (_BYTES,) uint8.
+
+    Encoded here, by the threads that decode, and as a tensor, because a transform returns one.
+    """
     import torch
 
     pil = require("PIL.Image", "report")
@@ -145,13 +149,20 @@ def _thumbnail(image: Any) -> torch.Tensor:
     size = [max(1, round(side * scale)) for side in image.size]
     # Few pixels are kept as pixels; many are averaged.
     small = image.resize(size, pil.Resampling.NEAREST if scale > 1 else pil.Resampling.BOX)
-    canvas = pil.new("RGBA", (SIDE, SIDE))
-    canvas.paste(small, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2))
-    return torch.from_numpy(np.array(canvas))
+    for quality in _QUALITIES:
+        stream = io.BytesIO()
+        small.save(stream, "WEBP", quality=quality, method=2)
+        if stream.tell() <= _BYTES:
+            break
+    return torch.from_numpy(np.frombuffer(stream.getvalue().ljust(_BYTES, b"\0"), np.uint8).copy())
 
 
-def _data_uri(pixels: torch.Tensor) -> str:
-    stream = io.BytesIO()
-    image = require("PIL.Image", "report").fromarray(pixels.numpy())
-    image.crop(image.getbbox()).save(stream, "WEBP", quality=_QUALITY)
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
+def _data_uri(padded: torch.Tensor) -> str | None:
+    """Return a thumbnail as a data URI; None for an input that is none, such as features."""
+    if padded.shape != (_BYTES,) or str(padded.dtype) != "torch.uint8":
+        return None
+    content = padded.numpy().tobytes()
+    if content[:4] != b"RIFF" or content[8:12] != b"WEBP":
+        return None
+    length = 8 + int.from_bytes(content[4:8], "little")
+    return "data:image/webp;base64," + base64.b64encode(content[:length]).decode()

@@ -5,17 +5,19 @@ from __future__ import annotations
 import base64
 import csv
 import gzip
+import io
 import json
 import re
 
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
 import lc_engine as lc
 from helpers.pages_of_scores import HOSTILE, dense, folder_of_images, payload, scored
 from lc_engine.cli.main import run
-from lc_engine.reporting import page
+from lc_engine.reporting import page, previews
 
 
 def read(path):
@@ -136,6 +138,21 @@ def test_images_are_thumbnails_of_their_rows(tmp_path):
         large = np.asarray(PIL.Image.open(root / name).convert("RGB"), float)
         np.testing.assert_allclose(small.mean((0, 1)), large.mean((0, 1)), atol=12)
         assert small.shape == (48, 96, 3)  # the images are 20 by 10
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1000, 3), (97, 96), (400, 400)])
+def test_a_thumbnail_of_any_image_fits(shape):
+    noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    uri = previews._data_uri(previews._thumbnail(PIL.Image.fromarray(noise)))
+    image = PIL.Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    image.load()
+    assert max(image.size) == previews.SIDE
+    assert image.size[0] == max(1, round(96 * shape[1] / max(shape)))
+
+
+def test_features_have_no_thumbnail():
+    for features in (torch.zeros(7), torch.zeros(previews._BYTES, dtype=torch.uint8)):
+        assert previews._data_uri(features) is None
 
 
 def test_the_page_stays_small_whatever_the_images_weigh(tmp_path, monkeypatch):
