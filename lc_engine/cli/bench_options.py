@@ -72,10 +72,10 @@ class BenchOptions:
             raise ValueError("--model and --data go together; without both, the demo's are taken")
         if not 0 < self.keep <= 1:
             raise ValueError(f"--keep must lie in (0, 1], got {self.keep}")
+        from lc_engine._util.atomic_write import atomic_write_text
         from lc_engine.bench.machine import measure_machine
         from lc_engine.bench.measure import measure
         from lc_engine.bench.report import as_json, as_text
-        from lc_engine.data.run.atomic_write import atomic_write_text
 
         with tempfile.TemporaryDirectory(prefix="lc-engine-bench-") as folder:
             jobs = self.jobs(Path(folder), say)

@@ -24,7 +24,7 @@ def write_config(folder: Path, options: Mapping[str, Any], resolved: Mapping[str
         options: as they were given, as JSON values.
         resolved: what they came to with this model and these data, as JSON values.
     """
-    from lc_engine.data.run.atomic_write import atomic_write_text
+    from lc_engine._util.atomic_write import atomic_write_text
 
     versions = {name: version(name) for name in ("lc_engine", "torch", "numpy")}
     content = dict(resolved) | {

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import Subset
 
+from lc_engine._util.atomic_write import atomic_write_text
 from lc_engine._util.extras import require
 from lc_engine.data.open import open_source
-from lc_engine.data.run.atomic_write import atomic_write_text
 from lc_engine.demo import digits
 from lc_engine.demo.compare import compare_bodies, compare_heads, prototype_scorer
 from lc_engine.demo.settings import Files, Settings

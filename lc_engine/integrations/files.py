@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lc_engine._util.atomic_write import atomic_write
 from lc_engine._util.extras import require
-from lc_engine.data.run.atomic_write import atomic_write
 from lc_engine.integrations.indices import check_kept
 
 if TYPE_CHECKING:

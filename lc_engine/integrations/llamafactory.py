@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lc_engine.data.run.atomic_write import atomic_write_text
+from lc_engine._util.atomic_write import atomic_write_text
 from lc_engine.integrations.files import write_subset
 
 if TYPE_CHECKING:

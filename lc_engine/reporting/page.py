@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lc_engine._util.atomic_write import atomic_write_text
 from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
-from lc_engine.data.run.atomic_write import atomic_write_text
 from lc_engine.data.table import ScoreTable
 from lc_engine.reporting.previews import Preview, image_previews, text_previews
 from lc_engine.reporting.run import Run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from lc_engine.data.run.atomic_write import write_once
+from lc_engine._util.atomic_write import write_once
 from lc_engine.heads.memory_bank import MemoryBank
 from lc_engine.heads.prototype import Prototypes
 

@@ -1,1 +1,1 @@
-"""The folder of a run: its ledger, leases and atomic writes."""
+"""The folder of a run: its ledger and leases."""

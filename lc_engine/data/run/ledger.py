@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lc_engine._util.atomic_write import atomic_write, write_once
 from lc_engine._util.differences import differences
 from lc_engine._util.extras import require
-from lc_engine.data.run.atomic_write import atomic_write, write_once
 from lc_engine.data.run.leases import Leases
 from lc_engine.data.table import ScoreTable
 from lc_engine.data.table_files import PART_PATTERN

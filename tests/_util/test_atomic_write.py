@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from lc_engine.data.run.atomic_write import atomic_write, atomic_write_text, write_once
+from lc_engine._util.atomic_write import atomic_write, atomic_write_text, write_once
 
 
 def contents(folder):
