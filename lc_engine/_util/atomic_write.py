@@ -7,6 +7,8 @@ import uuid
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -29,6 +31,13 @@ def atomic_write_text(path: Path, text: str) -> None:
     """Replace a text file, in UTF-8."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def atomic_write_npy(path: Path, values: np.ndarray) -> None:
+    """Replace a `.npy` file."""
+    # An open file, since `np.save` gives a path its suffix.
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values)
 
 
 def write_once(path: Path, write: Callable[[Path], object]) -> None:

@@ -154,13 +154,15 @@ def _load_features(path: Path) -> np.ndarray:
 
 
 def _write_npy(path: Path, table: ScoreTable, kept: np.ndarray) -> None:
-    import numpy as np
+    from lc_engine._util.atomic_write import atomic_write_npy
 
-    np.save(path, kept.astype(str) if kept.dtype == object else kept)
+    atomic_write_npy(path, kept.astype(str) if kept.dtype == object else kept)
 
 
 def _write_txt(path: Path, table: ScoreTable, kept: np.ndarray) -> None:
-    path.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
+    from lc_engine._util.atomic_write import atomic_write_text
+
+    atomic_write_text(path, "".join(f"{row}\n" for row in kept))
 
 
 def _write_parquet(path: Path, table: ScoreTable, kept: np.ndarray) -> None:

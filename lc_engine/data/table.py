@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lc_engine._util.atomic_write import atomic_write
 from lc_engine._util.differences import differences
 from lc_engine._util.extras import require
 from lc_engine.data import batch
@@ -155,17 +156,21 @@ class ScoreTable:
         return cls(pa.concat_tables([t.table for t in tables]))
 
     def write(self, path: str | Path) -> None:
-        """Write one Parquet file (zstd, with page checksums); the same rows give the same bytes."""
+        """Write one Parquet file (zstd, with page checksums); the same rows give the same bytes.
+
+        The write is atomic: if it fails, the file stays as it was.
+        """
         parquet = require("pyarrow.parquet", "table")
         numbered = str(self.table.schema.field("id").type) == "int64"
-        parquet.write_table(
-            self.table,
-            path,
-            compression="zstd",
-            use_dictionary=["label", "status", "detail"],  # other columns rarely repeat values
-            column_encoding={"id": "DELTA_BINARY_PACKED"} if numbered else None,
-            write_page_checksum=True,
-        )
+        with atomic_write(Path(path)) as temporary:
+            parquet.write_table(
+                self.table,
+                temporary,
+                compression="zstd",
+                use_dictionary=["label", "status", "detail"],  # other columns rarely repeat values
+                column_encoding={"id": "DELTA_BINARY_PACKED"} if numbered else None,
+                write_page_checksum=True,
+            )
 
     def __len__(self) -> int:
         """Return the number of rows, scored or not."""

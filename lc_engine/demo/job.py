@@ -108,7 +108,7 @@ def run(
         train_each(name, rows, learn, check, settings, seed) for name, rows in subsets.items()
     ]
     kept = table.column("id")[subsets["learning complexity"][0]]
-    files.subset.write_text("".join(f"{name}\n" for name in kept), encoding="utf-8")
+    atomic_write_text(files.subset, "".join(f"{name}\n" for name in kept))
 
     sample = _sample(files.images / "train", loaded.transform, settings.compared, seed)
     engine = seconds * len(sample) / len(train)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from lc_engine._util.atomic_write import atomic_write
 from lc_engine._util.digests import tensors_digest
 from lc_engine.data.wrap.subset import evenly_spaced
 
@@ -57,7 +58,7 @@ class MemoryBank:
         """Write a `.npz` file."""
         ids = self.ids.astype(str) if self.ids.dtype == object else self.ids
         parts: dict[str, Any] = {f"features{k}": one.numpy() for k, one in enumerate(self.features)}
-        with path.open("wb") as file:
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez(file, ids=ids, labels=self.labels.numpy(), **parts)
 
     @classmethod

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lc_engine._util.atomic_write import atomic_write
 from lc_engine._util.digests import tensors_digest
 from lc_engine.data.batch import OK
 from lc_engine.heads.base import SeenClassesHead
@@ -50,7 +51,7 @@ class Prototypes:
 
     def save(self, path: Path) -> None:
         """Write a `.npz` file."""
-        with path.open("wb") as file:
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
                 labels=self.labels.numpy(),

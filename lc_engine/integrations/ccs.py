@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lc_engine._util.atomic_write import atomic_write
 from lc_engine.integrations.indices import check_complete
 
 if TYPE_CHECKING:
@@ -38,5 +39,5 @@ def write_ccs(table: ScoreTable, path: str | Path) -> None:
         "learning_complexity": lc,
         "accumulated_margin": lc.clone(),
     }
-    with Path(path).open("wb") as file:
+    with atomic_write(Path(path)) as temporary, temporary.open("wb") as file:
         pickle.dump(scores, file)

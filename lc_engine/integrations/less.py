@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 
+from lc_engine._util.atomic_write import atomic_write
 from lc_engine.integrations.indices import check_row_ids
 
 if TYPE_CHECKING:
@@ -35,5 +37,8 @@ def write_less(
     values = torch.from_numpy(np.nan_to_num(table.column(score), nan=-np.inf))
     Path(folder).mkdir(parents=True, exist_ok=True)
     path = Path(folder) / f"{name}_influence_score.pt"
-    torch.save(values, path)
+    content = BytesIO()
+    torch.save(values, content)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.getvalue())
     return path

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lc_engine._util.atomic_write import atomic_write_npy
 from lc_engine.integrations.indices import check_complete
 from lc_engine.path.reduction import reduce_path
 from lc_engine.selection import select
@@ -49,10 +50,10 @@ def write_released(
     kept = {budget: select(table, budget, strategy, seed=seed, **options) for budget in _BUDGETS}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "ls.npy", table.column("loss"))
-    np.save(folder / "lss.npy", -table.column("path_log_probs").T)
+    atomic_write_npy(folder / "ls.npy", table.column("loss"))
+    atomic_write_npy(folder / "lss.npy", -table.column("path_log_probs").T)
     for budget, rows in kept.items():
-        np.save(folder / f"{budget}.npy", rows.astype(np.int64))
+        atomic_write_npy(folder / f"{budget}.npy", rows.astype(np.int64))
 
 
 def read_released(folder: str | Path, labels: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lc_engine._util.atomic_write import atomic_write
 from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
 from lc_engine.data.table import ScoreTable
@@ -51,7 +52,8 @@ def write_figure(
     table = scores if isinstance(scores, ScoreTable) else ScoreTable.read(Path(scores))
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _draw(table, subset, title, points, seed).savefig(out)
+    with atomic_write(out) as temporary:
+        _draw(table, subset, title, points, seed).savefig(temporary, format=out.suffix[1:])
     return out
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lc_engine._util.atomic_write import atomic_write, write_once
+from lc_engine._util.atomic_write import write_once
 from lc_engine._util.differences import differences
 from lc_engine._util.extras import require
 from lc_engine.data.run.leases import Leases
@@ -177,8 +177,7 @@ class Ledger:
                 f"{shard.path.name} must hold {len(shard)} rows, got a table of {len(table)}"
             )
         try:
-            with atomic_write(shard.path) as temporary:
-                table.write(temporary)
+            table.write(shard.path)
         except FileNotFoundError:
             # Another process finished the run and cleaned up: then this shard is done.
             if not self.done(shard):

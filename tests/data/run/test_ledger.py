@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from lc_engine.data.run.ledger import Ledger
@@ -142,12 +143,12 @@ def test_a_table_of_another_length_is_refused(tmp_path):
 def test_a_full_disk_leaves_no_part(tmp_path, monkeypatch):
     ledger = Ledger(tmp_path, MANIFEST, 100, 30)
 
-    def half_written(self, path):
+    def half_written(table, path, **options):
         path.write_bytes(b"PAR1")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ScoreTable, "write", half_written)
+        patch.setattr(pq, "write_table", half_written)
         with pytest.raises(OSError, match="No space"):
             ledger.commit(ledger.shards[0], scored(ledger.shards[0]))
     assert sorted(contents(tmp_path)) == ["manifest.json"]
