@@ -9,7 +9,6 @@ the learning complexity of arXiv 2402.05356 v1, section 4 (language), and `loss`
 
 from __future__ import annotations
 
-import functools
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lc_engine._util.digests import tensors_digest
 from lc_engine.data.batch import NON_FINITE, OK, Batch
 from lc_engine.data.protocols import RowScores
 from lc_engine.data.row_scores import scatter
@@ -32,6 +30,7 @@ from lc_engine.language.tuning import LOWEST_CAPACITY
 from lc_engine.language.vocabulary_head import VocabularyHead
 from lc_engine.masking import Masking
 from lc_engine.models.state import evaluating
+from lc_engine.models.version import ModelVersion
 from lc_engine.ops import PathScores
 from lc_engine.path.learning_path import LearningPath
 from lc_engine.path.reduction import reduce_path
@@ -143,11 +142,22 @@ class CausalLMScorer:
         """The transform for `open_source`: from conversations to tokens."""
         return self._load().encoder
 
-    def _load(self) -> _Ready:
+    def _load(self, *, verified: bool = False) -> _Ready:
+        """Return the model and its sub-models, prepared anew if the model has changed since.
+
+        Args:
+            verified: whether to compare digests, which also see a write through `.data`.
+        """
         with self._lock:
-            if self._ready is None or self._ready.stale():
-                self._ready = _Ready(self)
-            return self._ready
+            ready = self._ready
+            if ready is None:
+                spec = self.spec
+                loaded = (spec, self._tokenizer) if isinstance(spec, nn.Module) else spec.load()
+                ready = _Ready(self, *loaded)
+            elif ready.version.stale() or (verified and ready.version.differs()):
+                ready = _Ready(self, ready.model, ready.tokenizer)
+            self._ready = ready
+            return ready
 
     def check(self, source: Source) -> None:
         """Check that the data are conversations.
@@ -248,12 +258,12 @@ class CausalLMScorer:
 
     def describe(self) -> dict[str, Any]:
         """Return all that the scores depend on but the data, as JSON values with digests."""
-        ready = self._load()
+        ready = self._load(verified=True)
         spec = self.spec
         named = spec.to_dict() if isinstance(spec, LanguageModelSpec) else type(spec).__qualname__
         return {
             "model": named,
-            "model_digest": ready.digest,
+            "model_digest": ready.version.digest,
             "masking": self.masking.to_dict() | ready.family.describe(),
             "path": self.path.to_dict(),
             "head": {
@@ -269,13 +279,9 @@ class CausalLMScorer:
 class _Ready:
     """A loaded model, and what is computed once for it."""
 
-    def __init__(self, scorer: CausalLMScorer) -> None:
-        spec = scorer.spec
-        if isinstance(spec, LanguageModelSpec):
-            model, tokenizer = spec.load()
-        else:
-            model, tokenizer = spec, scorer._tokenizer
-        self.model: nn.Module = model
+    def __init__(self, scorer: CausalLMScorer, model: nn.Module, tokenizer: Any) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
         with evaluating(self.model):
             head = VocabularyHead(self.model)
         self.encoder = Encoder(
@@ -294,23 +300,8 @@ class _Ready:
         self.dtype: torch.dtype = head.module.weight.dtype
         start = getattr(tokenizer, "bos_token_id", None)
         self._start = getattr(tokenizer, "eos_token_id", None) if start is None else start
-        self._is_own = isinstance(spec, LanguageModelSpec)
-        self._state = self._fingerprint()
-
-    def stale(self) -> bool:
-        """Return whether the caller's model has changed since, by training for instance."""
-        return not self._is_own and self._fingerprint() != self._state
-
-    def _fingerprint(self) -> list[tuple[int, int]]:
         # Masks do not count: they bypass the version counter, and are undone.
-        return [
-            (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
-            for weight in self.model.parameters()
-        ]
-
-    @functools.cached_property
-    def digest(self) -> str:
-        return tensors_digest(self.model.state_dict().items())
+        self.version = ModelVersion(model, buffers=False)
 
     def alone(self, row: Tokens) -> Tokens:
         """Return a row's response without its prompt, after one start token."""

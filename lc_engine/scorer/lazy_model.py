@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 import torch
 from torch import nn
 
-from lc_engine._util.digests import tensors_digest
 from lc_engine.backbone.dtypes import Precision
 from lc_engine.masking import Masking
 from lc_engine.models.device import resolve_device
@@ -111,20 +110,28 @@ class LazyModel:
 
     def describe(self) -> dict[str, Any]:
         """Return model, masking, path and dtype as JSON values with digests."""
-        spec, prepared = self.spec, self._prepare()
+        spec, prepared = self.spec, self._prepare(verified=True)
         own = str(prepared.dtype).removeprefix("torch.")
         return {
             "model": spec.to_dict() if isinstance(spec, ModelSpec) else type(spec).__qualname__,
-            "model_digest": tensors_digest(self.model.state_dict().items()),
+            "model_digest": prepared.version.digest,
             "masking": self.masking.to_dict() | prepared.family.describe(),
             "path": self.path.to_dict(),
             "dtype": own if self.dtype is None else self.dtype,
         }
 
-    def _prepare(self) -> Prepared:
-        """Return weights and thresholds, anew if the model's weights have changed since."""
+    def _prepare(self, *, verified: bool = False) -> Prepared:
+        """Return weights and thresholds, anew if the model has changed since.
+
+        Args:
+            verified: whether to compare digests, which also see a write through `.data`.
+        """
         with self._lock:
-            if self._prepared is None or self._prepared.stale():
+            if self._prepared is not None:
+                version = self._prepared.version
+                if version.stale() or (verified and version.differs()):
+                    self._prepared = None
+            if self._prepared is None:
                 self._prepared = Prepared(self.model, self.classifier, self.masking, self._path)
             return self._prepared
 

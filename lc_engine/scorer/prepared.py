@@ -11,6 +11,7 @@ from lc_engine.backbone.dtypes import DTYPES, MEASURED, Precision, unquantized_d
 from lc_engine.backbone.families import family_of
 from lc_engine.heads.linear import LinearHead, MaskedLinearHead
 from lc_engine.models.classifier import Tap
+from lc_engine.models.version import ModelVersion
 from lc_engine.ops import contract
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Prepared:
         family: its sub-models.
         dtype: the model's own.
         device: where it is.
+        version: that the sub-models are of.
 
     Raises:
         ValueError: see `family_of` and `find_classifier`.
@@ -52,6 +54,7 @@ class Prepared:
         masking: Masking | Exits,
         path: LearningPath,
     ) -> None:
+        self.version = ModelVersion(model)
         self.tap = Tap(model, classifier)
         self.family = family_of(masking, self.tap, path)
         self._views: dict[torch.dtype, Views] = {}
@@ -59,18 +62,6 @@ class Prepared:
         first = next(iter([*self.family.weights.values(), *model.parameters()]), None)
         self.dtype = torch.float32 if first is None else first.dtype
         self.device = torch.device("cpu") if first is None else first.device
-        self._tensors = [*model.parameters(), *model.buffers()]
-        self._state = self._fingerprint()
-
-    def _fingerprint(self) -> list[tuple[int, int]]:
-        return [
-            (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
-            for tensor in self._tensors
-        ]
-
-    def stale(self) -> bool:
-        """Return whether the model has changed since."""
-        return self._fingerprint() != self._state
 
     def views(self, inputs: Tensor, dtype: torch.dtype) -> Views:
         """Return the sub-models; they are made once.

@@ -218,13 +218,14 @@ class Scorer(LazyModel):
         return self
 
     def check(self, source: Source) -> None:
-        """Refuse data whose classes are not those of a linear head.
+        """Refuse data whose classes are not those of a linear head, before they are scored.
 
         Raises:
             ValueError: the data name their classes, and their number is not the head's width.
         """
+        prepared = self._prepare(verified=True)
         if self.head == "linear":
-            width = self._prepare().tap.linear.out_features
+            width = prepared.tap.linear.out_features
             if source.classes is not None and width != len(source.classes):
                 raise ValueError(
                     f"the head has {width} classes but the data have {len(source.classes)}: give a "

@@ -154,16 +154,48 @@ def test_a_module_is_pickled_with_the_scorer(rows):
     np.testing.assert_array_equal(table.column("lc"), lc.score(scorer, rows).column("lc"))
 
 
-def test_a_model_that_was_trained_since_is_prepared_again(rows):
-    model = tiny.model(tied=False)
-    scorer = scorer_of(model)
-    before = lc.score(scorer, rows)
+def train(model):
     with torch.no_grad():
         for weight in model.model.layers.parameters():
             weight.mul_(1.5)
-    after = lc.score(scorer, rows)
-    np.testing.assert_array_equal(after.column("lc"), lc.score(scorer_of(model), rows).column("lc"))
+
+
+def write_through_data(model):
+    for weight in model.model.layers.parameters():
+        weight.data.mul_(1.5)
+
+
+def replace_parameter(model):
+    layer = model.model.layers[0].mlp.up_proj
+    layer.weight = torch.nn.Parameter(layer.weight.detach() * 1.5)
+
+
+def replace_layer(model):
+    old = model.model.layers[0].mlp.up_proj
+    new = torch.nn.Linear(old.in_features, old.out_features, False)
+    model.model.layers[0].mlp.up_proj = new.to(old.weight.dtype)
+
+
+def assign_state(model):
+    other = {name: value * 1.5 for name, value in model.state_dict().items()}
+    model.load_state_dict(other, assign=True)
+
+
+@pytest.mark.parametrize("loaded", [False, True], ids=["module", "spec"])
+@pytest.mark.parametrize(
+    "change", [train, write_through_data, replace_parameter, replace_layer, assign_state]
+)
+def test_a_model_that_was_changed_since_is_prepared_again(rows, folder, change, loaded):
+    if loaded:
+        scorer = lc.Scorer.for_causal_lm(LanguageModelSpec(str(folder)), path=PATH)
+    else:
+        scorer = scorer_of(tiny.model(tied=False))
+    before = lc.score(scorer, rows)
+    change(scorer.model)
+    after, anew = lc.score(scorer, rows), lc.score(scorer_of(scorer.model), rows)
+    np.testing.assert_array_equal(after.column("lc"), anew.column("lc"))
     assert (after.column("lc") != before.column("lc")).all()
+    assert after.metadata["model_digest"] == anew.metadata["model_digest"]
     assert after.metadata["model_digest"] != before.metadata["model_digest"]
 
 
