@@ -214,10 +214,12 @@ class JobOptions:
 
     def read_ids(self) -> list[str] | np.ndarray | None:
         """Return the ids of the file that names them."""
+        from lc_engine.data.ids import read_id_lines
+
         if self.ids is None:
             return None
         if self.ids.suffix != ".npy":
-            return self.ids.read_text(encoding="utf-8").splitlines()
+            return read_id_lines(self.ids)
         from lc_engine.data.readers.arrays import open_npy
 
         return open_npy(self.ids)

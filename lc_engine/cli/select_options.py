@@ -161,8 +161,9 @@ def _write_npy(path: Path, table: ScoreTable, kept: np.ndarray) -> None:
 
 def _write_txt(path: Path, table: ScoreTable, kept: np.ndarray) -> None:
     from lc_engine._util.atomic_write import atomic_write_text
+    from lc_engine.data.ids import to_id_lines
 
-    atomic_write_text(path, "".join(f"{row}\n" for row in kept))
+    atomic_write_text(path, to_id_lines(kept))
 
 
 def _write_parquet(path: Path, table: ScoreTable, kept: np.ndarray) -> None:

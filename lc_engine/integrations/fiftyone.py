@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine.data.batch import OK
+from lc_engine.data.ids import id_of_name
 from lc_engine.integrations.fields import STATUS
 
 if TYPE_CHECKING:
@@ -82,7 +83,10 @@ def _sample_ids(samples: Any, ids: NDArray[Any], root: str | Path | None) -> lis
     else:
         base = Path(root).resolve()
         names = [Path(file).resolve() for file in files]
-        names = [f.relative_to(base).as_posix() if f.is_relative_to(base) else None for f in names]
+        names = [
+            id_of_name(file.relative_to(base).as_posix()) if file.is_relative_to(base) else None
+            for file in names
+        ]
         what = f"paths relative to root, {root}"
     known = dict(zip(names, own, strict=True))
     missing = [name for name in ids.tolist() if name not in known]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine._util.extras import require
+from lc_engine.data.ids import read_id_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,7 +75,7 @@ def _read(path: Path) -> Any:
     if path.suffix == ".npy":
         return np.load(path, allow_pickle=False)
     if path.suffix == ".txt":
-        return [line for line in path.read_text(encoding="utf-8").split("\n") if line]
+        return read_id_lines(path)
     if path.suffix == ".parquet":
         table = require("pyarrow.parquet", "table").read_table(path, columns=["id"])
         return table.column("id").to_pylist()

@@ -157,7 +157,8 @@ def files_digest(paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         state = path.stat()
-        digest.update(f"{path.name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+        text = f"{path.name}\0{state.st_size}\0{state.st_mtime_ns}\n"
+        digest.update(text.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

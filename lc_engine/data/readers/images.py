@@ -5,40 +5,81 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lc_engine._util.extras import require
+from lc_engine.data.ids import id_of_name
+from lc_engine.data.readers.image_files import class_folders, list_class
 from lc_engine.data.readers.rows import RowSource, describe_transform
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from lc_engine.data.readers.rows import Load, Transform
 
-SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
+_log = logging.getLogger(__name__)
+# Other files of an image folder that its description names.
+_NAMED = 10
 
 
 def decode_image(content: bytes) -> Any:
-    """Decode an image to RGB, as `torchvision.datasets.ImageFolder` does.
+    """Decode an image to RGB of 8 bits.
 
-    Like there, an EXIF orientation is not applied. A truncated file raises.
+    Images of 8 bits become what `torchvision.datasets.ImageFolder` returns; like there, an EXIF
+    orientation is not applied, and of several frames the first is taken. Grey of 16 bits is
+    scaled by 1/257 and floats from 0 to 1 by 255, where torchvision clips them to white or black.
+
+    Raises:
+        ValueError: not an image, or one of a depth without a known range: integers of 32 bits and
+            other floats.
+        OSError: a truncated or damaged image.
     """
-    with require("PIL.Image", "vision").open(io.BytesIO(content)) as image:
-        if image.mode == "P" and "transparency" in image.info:
+    pil = require("PIL.Image", "vision")
+    try:
+        image = pil.open(io.BytesIO(content))
+    except require("PIL", "vision").UnidentifiedImageError:
+        held = f"{len(content)} bytes that begin with {content[:16]!r}" if content else "no bytes"
+        raise ValueError(f"not an image that Pillow can read: {held}") from None
+    with image:
+        if image.mode[0] in "IF":
+            image = pil.fromarray(_to_8_bits(np.asarray(image), image.mode, image.format))
+        elif image.mode == "P" and "transparency" in image.info:
             return image.convert("RGBA").convert("RGB")
         return image.convert("RGB")
+
+
+def _to_8_bits(pixels: np.ndarray, mode: str, form: str | None) -> np.ndarray:
+    """Scale grey values (H, W) of 16 bits, or floats from 0 to 1, to uint8."""
+    if mode == "F":
+        low, high = float(pixels.min()), float(pixels.max())
+        if not np.isfinite(high - low):
+            raise ValueError("the pixels hold NaN or infinite values")
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"the pixels are floats from {low:g} to {high:g}: only 0 to 1 can be scaled; "
+                "save the image with 8 or 16 bits"
+            )
+        return (pixels * np.float32(255)).astype(np.uint8)
+    # Pillow reads 16-bit PNG and PGM as integers of 32 bits in some versions, scaled to 65,535.
+    if mode == "I" and form not in ("PNG", "PPM"):
+        raise ValueError(
+            "the pixels are 32-bit integers, whose range the file does not tell; save the image "
+            "with 8 or 16 bits"
+        )
+    return (pixels // 257).astype(np.uint8)
 
 
 class ImageFolderSource(RowSource):
     """A folder of images with one sub-folder per class, in torchvision's layout.
 
     Classes are the sub-folders sorted by name, rows are the files sorted by path, and a row's id is
-    its path relative to the folder.
+    that of its path relative to the folder (`id_of_name`). Files that are no images are counted,
+    and folders that cannot be read are in `unreadable`.
 
     Args:
         root: the folder.
@@ -51,29 +92,35 @@ class ImageFolderSource(RowSource):
 
     def __init__(self, root: Path, transform: Transform | None, num_workers: int | None) -> None:
         require("PIL.Image", "vision")
-        classes = sorted(
-            entry.name
-            for entry in root.iterdir()
-            if entry.is_dir() and not entry.name.startswith(".")
-        )
+        classes, beside = class_folders(root)
         if not classes:
             raise ValueError(f"{root} is no image folder: it must hold one sub-folder per class")
         super().__init__(transform, num_workers, classes)
         self.root = root
         self.paths: list[str] = []
         self.labels: list[int] = []
+        self.other_files = beside.others
+        self.unreadable = beside.refused
         for label, name in enumerate(classes):
-            found = sorted(
-                file.relative_to(root).as_posix()
-                for file in (root / name).rglob("*")
-                if file.suffix.lower() in SUFFIXES and file.is_file()
-            )
-            self.paths += found
-            self.labels += [label] * len(found)
+            found = list_class(root, name)
+            self.paths += found.images
+            self.labels += [label] * len(found.images)
+            self.other_files += found.others
+            self.unreadable |= found.refused
         if not self.paths:
-            raise ValueError(
-                f"{root} holds no images in its {len(classes)} class folders; known suffixes: "
-                f"{' '.join(sorted(SUFFIXES))}"
+            reasons = "".join(f"; {reason}" for reason in list(self.unreadable.values())[:_NAMED])
+            raise ValueError(f"{root} holds no images in its {len(classes)} class folders{reasons}")
+        self.other_files.sort()
+        for reason in self.unreadable.values():
+            _log.warning("left out: %s", reason)
+        if self.other_files:
+            few = self.other_files[:_NAMED]
+            more = ", …" if len(few) < len(self.other_files) else ""
+            _log.warning(
+                "%d files are no images of a class: %s%s",
+                len(self.other_files),
+                ", ".join(map(id_of_name, few)),
+                more,
             )
 
     def __len__(self) -> int:
@@ -81,7 +128,8 @@ class ImageFolderSource(RowSource):
         return len(self.paths)
 
     def _ids(self, rows: range) -> np.ndarray:
-        return np.array(self.paths[rows.start : rows.stop], dtype=np.str_)
+        paths = self.paths[rows.start : rows.stop]
+        return np.array([id_of_name(path) for path in paths], dtype=np.str_)
 
     def _loads(self, rows: range) -> Iterator[Load]:
         return (functools.partial(self._load, row) for row in rows)
@@ -94,15 +142,30 @@ class ImageFolderSource(RowSource):
         """Hash the relative path, size and modification time of every image."""
         digest = hashlib.sha256()
         for path in self.paths:
-            state = (self.root / path).stat()
-            digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+            state = _state(self.root / path)
+            text = f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n"
+            digest.update(text.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """Return the kind, the rows, the classes and the transform."""
-        return {
+        """Return the kind, the rows, the classes, the transform, and what is not read."""
+        described = {
             "kind": "image_folder",
             "rows": len(self),
             "classes": self.classes,
             "transform": describe_transform(self.transform),
         }
+        if self.unreadable:
+            described["refused"] = self.unreadable
+        if self.other_files:
+            few = [id_of_name(path) for path in self.other_files[:_NAMED]]
+            described["other_files"] = {"count": len(self.other_files), "first": few}
+        return described
+
+
+def _state(path: Path) -> os.stat_result:
+    """Return the state of a file, of a link to nothing that of the link."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return path.lstat()

@@ -112,8 +112,7 @@ class RowSource(ABC):
         except (ConfigurationError, MemoryError):
             raise
         except Exception as error:
-            reason = " ".join(str(error).split()) or "no reason given"
-            return Row(None, number, batch.UNREADABLE, f"{type(error).__name__}: {reason}")
+            return Row(None, number, batch.UNREADABLE, describe_error(error))
         if complaint:
             return Row(None, number, batch.BAD_LABEL, complaint)
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
@@ -149,7 +148,17 @@ class RowSource(ABC):
 
 def describe_transform(transform: Transform | None) -> str | None:
     """Return a transform's repr without the addresses of objects: the same in every process."""
-    return None if transform is None else re.sub(r" at 0x[0-9a-fA-F]+", "", repr(transform))
+    return None if transform is None else _without_addresses(repr(transform))
+
+
+def describe_error(error: Exception) -> str:
+    """Return an error as one line of UTF-8 that is the same in every process."""
+    reason = " ".join(_without_addresses(str(error)).split()) or "no reason given"
+    return f"{type(error).__name__}: {reason}".encode(errors="backslashreplace").decode()
+
+
+def _without_addresses(text: str) -> str:
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
 def check_label(label: Any, classes: list[str] | None) -> tuple[int, str]:
@@ -157,7 +166,10 @@ def check_label(label: Any, classes: list[str] | None) -> tuple[int, str]:
     try:
         number = operator.index(label)
     except TypeError:
-        return batch.NO_LABEL, f"the label must be an integer, got {label!r:.80}"
+        return (
+            batch.NO_LABEL,
+            f"the label must be an integer, got {_without_addresses(repr(label)):.80}",
+        )
     if number < 0:
         return batch.NO_LABEL, f"the label is {number}, but must not be negative"
     if classes is not None and number >= len(classes):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lc_engine.data.ids import id_of_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -38,7 +40,9 @@ def open_readable(
             opened[path] = open_one(path)
         except ValueError as error:
             first = first or error
-            unreadable[path.name] = str(error)
+            unreadable[id_of_name(path.name)] = (
+                str(error).encode(errors="backslashreplace").decode()
+            )
     if first is not None and not opened:
         raise first
     for reason in unreadable.values():

@@ -14,7 +14,8 @@ import numpy as np
 
 from lc_engine._util.extras import require
 from lc_engine.data.readers.arrays import files_digest
-from lc_engine.data.readers.images import SUFFIXES, decode_image
+from lc_engine.data.readers.image_files import SUFFIXES
+from lc_engine.data.readers.images import decode_image
 from lc_engine.data.readers.rows import RowSource, describe_transform
 from lc_engine.data.readers.unreadable_files import open_readable
 
