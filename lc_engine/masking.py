@@ -1,20 +1,21 @@
 """Masking: which weights of a model are masked, and the threshold of each capacity.
 
 A weight lives in sub-model k while its saliency s ≥ t_k. Saliency is |w|, a random number drawn by
-the weight's index, or a given tensor; the masks of a path are nested by construction.
+the weight's index, a given tensor, or where these tie the number of sub-models that keep the
+weight; the masks of a path are nested by construction.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from torch import nn
 
 from lc_engine._util.digests import config_digest, tensors_digest
-from lc_engine.ops import contract
+from lc_engine.ops import contract, levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +32,19 @@ Which = Literal["body", "head", "all"]
 
 # Attention keeps the weights of its input projections itself, not in a Linear module.
 _ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+
+
+class Masks(NamedTuple):
+    """The masks of K sub-models: sub-model k keeps the weights with s ≥ t_k.
+
+    Attributes:
+        thresholds: (K, T) float64 t_k of each tensor, on the host.
+        saliency: s as the operators take it: None for |w|, ("random", seed), or T tensors beside
+            the weights.
+    """
+
+    thresholds: Tensor
+    saliency: list[Tensor] | tuple[Literal["random"], int] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,8 +166,8 @@ class Masking:
     def thresholds(self, weights: Mapping[str, Tensor], path: LearningPath) -> Tensor:
         """Return t_k of each weight tensor: (K, T) float64 on the host, ascending over k.
 
-        Sub-model k keeps s ≥ t_k: the `path.keep_counts` most salient, and all that tie with the
-        last of them. +inf where it keeps none.
+        s ≥ t_k keeps the `path.keep_counts` most salient, and all that tie with the last of them;
+        `masks` keeps the exact count. +inf where it keeps none.
 
         Args:
             weights: T tensors by name, as `find` returns them.
@@ -163,15 +177,53 @@ class Masking:
             ValueError: a saliency that is missing, has the wrong shape or holds NaN.
         """
         if self.kind in ("random", "dropout"):
-            random = 1.0 - torch.tensor(path.capacities, dtype=torch.float64)
-            return random.unsqueeze(1).repeat(1, len(weights))
-        scores = [_host(name, score) for name, score in self._scores(weights)]
-        if self.scope == "layer":
-            rows = [_quantiles(score, path.keep_counts(score.size)) for score in scores]
-        else:
-            every = np.concatenate(scores)
-            rows = [_quantiles(every, path.keep_counts(every.size))] * len(scores)
-        return torch.from_numpy(np.stack(rows, axis=1))
+            return self._removed(len(weights), path)
+        pools = self._pools([_host(name, score) for name, score in self._scores(weights)])
+        rows = [(levels.quantiles(_joined(pool), _counts(pool, path))[0], pool) for pool in pools]
+        return _table(rows)
+
+    def masks(self, weights: Mapping[str, Tensor], path: LearningPath) -> Masks:
+        """Return the masks of a path as the operators take them, exact where saliencies tie.
+
+        Sub-model k keeps `path.keep_counts` weights, neither more nor fewer, and a random mask
+        those with u ≥ 1 − r. Where the n-th and the (n + 1)-th largest saliency are equal, the
+        masks are those of `ops.levels`.
+
+        Args:
+            weights: T tensors by name, as `find` returns them.
+            path: the K capacities.
+
+        Raises:
+            ValueError: see `thresholds`.
+        """
+        if self.kind in ("random", "dropout"):
+            random: tuple[Literal["random"], int] = ("random", self.seed)
+            removed = self._removed(len(weights), path)
+            return Masks(removed, random if self.kind == "random" else None)
+        tensors = list(weights.values())
+        pools = self._pools([_host(name, score) for name, score in self._scores(weights)])
+        found = [levels.quantiles(_joined(pool), _counts(pool, path)) for pool in pools]
+        if not any(tied for _, tied in found):
+            rows = [(bounds, pool) for (bounds, _), pool in zip(found, pools, strict=True)]
+            return Masks(_table(rows), self._given(weights))
+        saliency: list[Tensor] = []
+        rows = []
+        for (bounds, _), pool in zip(found, pools, strict=True):
+            counts, streams = _counts(pool, path), range(len(saliency), len(saliency) + len(pool))
+            own = [tensors[i] for i in streams]
+            saliency += levels.levels(pool, own, streams, bounds, counts)
+            whole = np.arange(1.0, len(counts) + 1)
+            rows.append((np.where(np.array(counts) > 0, whole, np.inf), pool))
+        return Masks(_table(rows), saliency)
+
+    def _removed(self, tensors: int, path: LearningPath) -> Tensor:
+        """Return the thresholds of random masks: the fraction removed."""
+        random = 1.0 - torch.tensor(path.capacities, dtype=torch.float64)
+        return random.unsqueeze(1).repeat(1, tensors)
+
+    def _pools(self, scores: list[np.ndarray]) -> list[list[np.ndarray]]:
+        """Return the saliencies, grouped by those that share their thresholds."""
+        return [scores] if self.scope == "global" else [[score] for score in scores]
 
     def _scores(self, weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """Yield the saliencies in the dtype in which the operators compare them."""
@@ -195,12 +247,8 @@ class Masking:
                 )
             yield name, score.detach().to(dtypes[name])
 
-    def operator_saliency(
-        self, weights: Mapping[str, Tensor]
-    ) -> list[Tensor] | tuple[Literal["random"], int] | None:
-        """Return the saliency as `ops.apply_thresholds` takes it, tensors beside the weights."""
-        if self.kind == "random":
-            return ("random", self.seed)
+    def _given(self, weights: Mapping[str, Tensor]) -> list[Tensor] | None:
+        """Return the given saliency, tensors beside the weights; None for |w|."""
         if self.saliency is None:
             return None
         return [
@@ -295,10 +343,15 @@ def _host(name: str, score: Tensor) -> np.ndarray:
     return values
 
 
-def _quantiles(scores: np.ndarray, counts: list[int]) -> np.ndarray:
-    """Return, per count n, the n-th largest score: the threshold that keeps n of them."""
-    ranks = sorted({scores.size - n for n in counts if n > 0})
-    ordered = np.partition(scores, ranks) if ranks else scores
-    return np.array(
-        [float(ordered[scores.size - n]) if n > 0 else np.inf for n in counts], dtype=np.float64
-    )
+def _joined(pool: list[np.ndarray]) -> np.ndarray:
+    return pool[0] if len(pool) == 1 else np.concatenate(pool)
+
+
+def _counts(pool: list[np.ndarray], path: LearningPath) -> list[int]:
+    return path.keep_counts(sum(score.size for score in pool))
+
+
+def _table(rows: list[tuple[np.ndarray, list[np.ndarray]]]) -> Tensor:
+    """Return thresholds (K, T) from those of each pool (K,), which its tensors share."""
+    columns = [bounds for bounds, pool in rows for _ in pool]
+    return torch.from_numpy(np.stack(columns, axis=1))

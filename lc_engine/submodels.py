@@ -85,7 +85,7 @@ class Submodels:
 
     Attributes:
         weights: the masked parameters by name.
-        thresholds: (K, T) t_k of each of them, float64 on the host.
+        masks: their thresholds, and what is compared with them.
 
     Raises:
         ValueError: see `Masking.find`, `Masking.thresholds` and `find_classifier`.
@@ -105,12 +105,16 @@ class Submodels:
         if self.masking.kind == "dropout":
             raise ValueError('masking: kind="dropout" masks no weight: it is for a Scorer')
         self.weights = self.masking.find(model, find_classifier(model, head))
-        self.thresholds = self.masking.thresholds(self.weights, path)
-        self._saliency = self.masking.operator_saliency(self.weights)
+        self.masks = self.masking.masks(self.weights, path)
         self._live: list[Tensor] = []
         self._pristine: list[Tensor] = []
         self._target: list[Tensor] = []
         self._state: ModelState | None = None
+
+    @property
+    def thresholds(self) -> Tensor:
+        """(K, T) t_k of each masked parameter, float64 on the host."""
+        return self.masks.thresholds
 
     def __enter__(self) -> Submodels:
         if self._state is not None:
@@ -146,7 +150,7 @@ class Submodels:
         # What a forward writes to a buffer must not reach the next sub-model.
         self._state.put_back_buffers()
         ops.apply_thresholds(
-            self._pristine, self._target, self.thresholds[k].tolist(), self._saliency
+            self._pristine, self._target, self.thresholds[k].tolist(), self.masks.saliency
         )
         for live, target in zip(self._live, self._target, strict=True):
             if target is not live:

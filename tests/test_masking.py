@@ -6,10 +6,14 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
+from lc_engine import ops
 from lc_engine.masking import Masking
+from lc_engine.ops import contract
 from lc_engine.path.learning_path import LearningPath
 
 
@@ -84,11 +88,135 @@ def test_magnitude_thresholds_keep_the_counts_of_the_path(seed, dtype):
         assert kept == path.keep_counts(tensor.numel())
 
 
-def test_ties_at_a_threshold_are_all_kept():
+def masked(weights, masks, backend="reference") -> list[list[torch.Tensor]]:
+    """Return, per sub-model, which weights it keeps, as `ops.apply_thresholds` masks ones."""
+    ones = [torch.ones_like(weight) for weight in weights.values()]
+    saliency = masks.saliency
+    if saliency is None:
+        saliency = [weight.abs() for weight in weights.values()]
+    kept = []
+    for bounds in masks.thresholds.tolist():
+        live = [torch.empty_like(one) for one in ones]
+        ops.apply_thresholds(ones, live, bounds, saliency, backend=backend)
+        kept.append([one == 1 for one in live])
+    return kept
+
+
+# Few levels, so that nearly all tie: zeros of both signs, denormals, and infinities.
+LEVELS = [0.0, -0.0, 1e-41, -1e-41, 0.5, -0.5, 1.0, float("inf"), -float("inf")]
+SHAPES = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 7)), min_size=1, max_size=3)
+CAPACITIES = st.lists(st.floats(0.001, 1.0), min_size=1, max_size=6, unique=True)
+
+
+def drawn_tensors(data, shapes, dtype):
+    return {
+        f"{i}": torch.tensor(
+            data.draw(st.lists(st.sampled_from(LEVELS), min_size=n * m, max_size=n * m)),
+            dtype=dtype,
+        ).reshape(n, m)
+        for i, (n, m) in enumerate(shapes)
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("kind", ["magnitude", "given"])
+@pytest.mark.parametrize("scope", ["global", "layer"])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), shapes=SHAPES, capacities=CAPACITIES)
+def test_each_submodel_keeps_its_count_also_where_weights_tie(
+    scope, kind, dtype, data, shapes, capacities
+):
+    weights = drawn_tensors(data, shapes, dtype)
+    saliency = drawn_tensors(data, shapes, dtype) if kind == "given" else None
+    masking = Masking(kind, scope=scope, saliency=saliency)
+    path = LearningPath.explicit(sorted(capacities, reverse=True))
+    kept = masked(weights, masking.masks(weights, path))
+
+    scores = [t.float() for t in (saliency or {n: w.abs() for n, w in weights.items()}).values()]
+    zeros = [w == 0 for w in weights.values()]
+    pools = [list(range(len(weights)))] if scope == "global" else [[i] for i in range(len(weights))]
+    for pool in pools:
+        counts = path.keep_counts(sum(scores[i].numel() for i in pool))
+        score = torch.cat([scores[i].reshape(-1) for i in pool])
+        zero = torch.cat([zeros[i].reshape(-1) for i in pool])
+        before = torch.ones_like(zero)
+        for k, count in enumerate(counts):
+            keeps = torch.cat([kept[k][i].reshape(-1) for i in pool])
+            assert int(keeps.sum()) == count
+            assert not (keeps & ~before).any()  # nested
+            before = keeps
+            if 0 < count < len(score):
+                worst, best = score[keeps].min(), score[~keeps].max()
+                assert worst >= best
+                if worst == best:  # among equals, a zero stays only if no other weight went
+                    equal = score == worst
+                    assert not (keeps & equal & zero).any() or not (~keeps & equal & ~zero).any()
+
+
+@pytest.mark.skipif(contract.native() is None, reason="the C++ core was not built")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_backends_agree_on_tied_weights(dtype, scope):
+    generator = torch.Generator().manual_seed(5)
+    weights = {
+        name: torch.randint(-3, 4, shape, generator=generator).to(dtype) / 4
+        for name, shape in {"a": (37, 65), "b": (8, 3, 3, 3)}.items()
+    }
+    masks = Masking(scope=scope).masks(weights, LearningPath.explicit([0.9, 0.7, 0.5, 0.1]))
+    for one, other in zip(masked(weights, masks), masked(weights, masks, "native"), strict=True):
+        assert all(map(torch.equal, one, other))
+
+
+def test_ties_at_a_threshold_are_broken():
+    weight = {"w": torch.tensor([3.0, -1.0, 1.0, 1.0, -2.0, 0.5])}
+    masks = Masking().masks(weight, LearningPath.explicit([1.0, 0.5, 0.3]))
+    kept = torch.stack([row for (row,) in masked(weight, masks)])
+    assert kept.sum(1).tolist() == [6, 3, 2]  # three weights tie at 1.0, of which one is kept
+    assert kept[:, [0, 4]].all()
+    assert kept[:, 5].tolist() == [True, False, False]
+
+
+def test_ties_prefer_no_row_or_column():
+    weight = {"w": torch.ones(64, 64)}
+    ((kept,),) = masked(weight, Masking().masks(weight, LearningPath.explicit([0.5])))
+    assert int(kept.sum()) == 2048
+    for axis in (0, 1):
+        counts = kept.sum(axis)  # 32 ± 4 σ
+        assert counts.min() >= 16
+        assert counts.max() <= 48
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_masks_without_ties_compare_magnitudes_with_the_thresholds(scope):
+    generator = torch.Generator().manual_seed(8)
+    order = torch.randperm(600, generator=generator).float() + 1
+    weights = {"a": order[:400].reshape(20, 20), "b": -order[400:].reshape(20, 10)}
+    path = LearningPath.geometric(9, 0.2)
+    masks = Masking(scope=scope).masks(weights, path)
+    assert masks.saliency is None
+    assert torch.equal(masks.thresholds, Masking(scope=scope).thresholds(weights, path))
+    given_ = {name: weight.abs() for name, weight in weights.items()}
+    masks = Masking("given", scope=scope, saliency=given_).masks(weights, path)
+    assert all(map(torch.equal, masks.saliency, given_.values()))
+
+
+@pytest.mark.parametrize("name", ["Q4_0", "Q8_0", "TQ2_0", "MXFP4"])
+def test_weights_of_a_gguf_type_reach_the_capacities(name):
+    gguf = pytest.importorskip("gguf")
+    kind = gguf.GGMLQuantizationType[name]
+    values = np.random.default_rng(0).standard_normal((64, 256)).astype(np.float32)
+    few = gguf.quants.dequantize(gguf.quants.quantize(values, kind), kind)
+    weights = {"w": torch.from_numpy(few).to(torch.bfloat16)}
+    path = LearningPath.explicit([1.0, 0.9, 0.7, 0.5, 0.3])
+    for scope in ("global", "layer"):
+        kept = masked(weights, Masking(scope=scope).masks(weights, path))
+        assert [int(one.sum()) for (one,) in kept] == path.keep_counts(64 * 256)
+
+
+def test_thresholds_alone_keep_all_that_tie():
     weight = {"w": torch.tensor([3.0, -1.0, 1.0, 1.0, -2.0, 0.5])}
     thresholds = Masking().thresholds(weight, LearningPath.explicit([1.0, 0.5, 0.3]))
-    kept = [(weight["w"].abs() >= t).tolist() for t in thresholds[:, 0]]
-    assert [sum(row) for row in kept] == [6, 5, 2]  # 3 wanted, but three weights tie at 1.0
+    assert thresholds[:, 0].tolist() == [0.5, 1.0, 2.0]
 
 
 def test_nothing_kept_is_an_infinite_threshold():

@@ -49,14 +49,14 @@ class MaskedFamily(BackboneFamily):
         path: the K capacities.
 
     Raises:
-        ValueError: see `Masking.find` and `Masking.thresholds`.
+        ValueError: see `Masking.find` and `Masking.masks`.
     """
 
     def __init__(self, tap: Tap, masking: Masking, path: LearningPath) -> None:
         super().__init__(path, masking.find(tap.model, tap.name))
         self._tap = tap
         self._masking = masking
-        self._thresholds = masking.thresholds(self.weights, path)
+        self._masks = masking.masks(self.weights, path)
 
     @property
     def head_mask(self) -> HeadMask | None:
@@ -65,9 +65,9 @@ class MaskedFamily(BackboneFamily):
         masked = [*self.weights.values()]
         if not isinstance(head, nn.Linear) or len(masked) > 1 or masked[0] is not head.weight:
             return None
-        saliency = self._masking.operator_saliency(self.weights)
+        saliency = self._masks.saliency
         scores = saliency[0] if isinstance(saliency, list) else saliency
-        return HeadMask(self._thresholds[:, 0], scores)
+        return HeadMask(self._masks.thresholds[:, 0], scores)
 
     def views(self, example: Tensor, dtype: torch.dtype) -> Views:
         """Return the sub-models; a model that is its own classifier as it is."""
@@ -78,7 +78,7 @@ class MaskedFamily(BackboneFamily):
         return OptimizedCopy(
             self._tap.model,
             self.weights,
-            self._thresholds,
+            self._masks,
             self._masking,
             self._tap.name,
             dtype,

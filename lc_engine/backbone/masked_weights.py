@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from lc_engine.masking import Masking
+    from lc_engine.masking import Masks
 
 WHOLE = -1
 
@@ -24,8 +24,7 @@ class MaskedWeights:
 
     Args:
         weights: T masked parameters of the model by name; they are read only.
-        thresholds: (K, T) t_k of each.
-        masking: how they are compared.
+        masks: of the K sub-models.
         copy: of the model, whose parameters of the same names are written.
         factors: by name, what a masked weight is multiplied by.
     """
@@ -33,14 +32,12 @@ class MaskedWeights:
     def __init__(
         self,
         weights: Mapping[str, Tensor],
-        thresholds: Tensor,
-        masking: Masking,
+        masks: Masks,
         copy: nn.Module,
         factors: Mapping[str, Tensor],
     ) -> None:
         self._pristine = [weight.detach().contiguous() for weight in weights.values()]
-        self._saliency = masking.operator_saliency(weights)
-        self._thresholds = thresholds
+        self._thresholds, self._saliency = masks
         self._live = [copy.get_parameter(name) for name in weights]
         self._factors = [factors.get(name) for name in weights]
         # One buffer for all groups, at the address that a CUDA graph captured.

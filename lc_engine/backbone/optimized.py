@@ -21,7 +21,7 @@ from lc_engine.models.state import ModelState
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from lc_engine.masking import Masking
+    from lc_engine.masking import Masking, Masks
 
 
 class OptimizedCopy:
@@ -30,7 +30,7 @@ class OptimizedCopy:
     Args:
         model: any module; it is read, never written.
         weights: its masked parameters by name, as `Masking.find` returns them.
-        thresholds: (K, T) t_k of each.
+        masks: of the K sub-models.
         masking: how they are compared.
         classifier: name of the classifier module, None if the model's output are the features.
         dtype: of weights and activations; torch.int8 multiplies linear layers, and convolutions
@@ -52,7 +52,7 @@ class OptimizedCopy:
         self,
         model: nn.Module,
         weights: Mapping[str, Tensor],
-        thresholds: Tensor,
+        masks: Masks,
         masking: Masking,
         classifier: str | None,
         dtype: torch.dtype,
@@ -76,9 +76,9 @@ class OptimizedCopy:
         self.passes = tuple(name for name, apply in PASSES.items() if apply(copy))
         self.tap = copy.tap
         self._attention, self._kernels, self._prefix = copy.attention, copy.kernels, copy.prefix
-        self._weights = MaskedWeights(weights, thresholds, masking, twin, copy.factors)
+        self._weights = MaskedWeights(weights, masks, twin, copy.factors)
         self._dropout = InjectedDropout(masked, masking.seed) if dropout else None
-        self._rates = thresholds[:, 0].tolist()
+        self._rates = masks.thresholds[:, 0].tolist()
         self._images = _images_at_once(masked, int8)
         self._parts_at_once = 1
         self._state = ModelState(twin)

@@ -114,9 +114,14 @@ class RescoringSampler(Sampler[int]):
         device = self._features.device
         weight = self._head.weight.detach().to(device)
         bias = None if self._head.bias is None else self._head.bias.detach().to(device)
-        thresholds = Masking(weights="head").thresholds({"weight": weight}, self._path)[:, 0]
-        omega = torch.tensor(self._path.weights)
-        plan = ops.LinearPlan(weight, bias, thresholds, path_weights=omega)
+        masks = Masking(weights="head").masks({"weight": weight}, self._path)
+        plan = ops.LinearPlan(
+            weight,
+            bias,
+            masks.thresholds[:, 0],
+            path_weights=torch.tensor(self._path.weights),
+            saliency=masks.saliency[0] if isinstance(masks.saliency, list) else None,
+        )
         self.scores = plan(self._features, self._labels)
         columns = {
             "id": np.arange(len(self._labels)),

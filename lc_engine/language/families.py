@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
+from lc_engine.masking import Masks
 from lc_engine.models.state import evaluating
 from lc_engine.ops import philox
 from lc_engine.submodels import Family, HeadMask, Submodels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from lc_engine.masking import Masking
@@ -111,11 +112,11 @@ class MaskedFamily(LanguageFamily):
             # The head counts among the weights of a global threshold, as the last of them.
             name = f"{head_name}.weight"
             weights[name] = model.get_parameter(name)
-            thresholds = masking.thresholds(weights, path)
+            masks = masking.masks(weights, path)
             if self.body is not None:
-                self.body.thresholds = thresholds[:, :-1].contiguous()
-            saliency = _head_saliency(masking, weights, name)
-            self._head_mask = HeadMask(thresholds[:, -1].contiguous(), saliency)
+                self.body.masks = _of_body(masks)
+            saliency = _head_saliency(masks, weights, name)
+            self._head_mask = HeadMask(masks.thresholds[:, -1].contiguous(), saliency)
         super().__init__(model, path, weights)
 
     @property
@@ -259,13 +260,21 @@ class _Outside:
         return self._choice(name, module) if callable(self._choice) else True
 
 
-def _head_saliency(masking: Masking, weights: dict[str, Tensor], name: str) -> Saliency:
+def _of_body(masks: Masks) -> Masks:
+    """Return the masks without those of the head, which is the last tensor."""
+    every = masks.saliency
+    return Masks(
+        masks.thresholds[:, :-1].contiguous(), every[:-1] if isinstance(every, list) else every
+    )
+
+
+def _head_saliency(masks: Masks, weights: dict[str, Tensor], name: str) -> Saliency:
     """Return the saliency that the head's thresholds are compared with, for `ops.token_nll`."""
-    every: Sequence[Tensor] | tuple[str, int] | None = masking.operator_saliency(weights)
+    every = masks.saliency
     if every is None:
         return None
     if isinstance(every, tuple):
         # The head is the last tensor of the masking, and draws from that stream.
         head = weights[name]
-        return philox.uniform(tuple(head.shape), masking.seed, len(weights) - 1, head.device)
+        return philox.uniform(tuple(head.shape), every[1], len(weights) - 1, head.device)
     return every[-1]

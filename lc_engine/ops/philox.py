@@ -40,6 +40,20 @@ def uniform(
         float32 tensor of `shape`, uniform on [0, 1) in steps of 2**-24.
     """
     index = np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.uint64)
+    return torch.from_numpy(at(index, seed, stream).reshape(shape)).to(device)
+
+
+def at(index: np.ndarray, seed: int, stream: int = 0) -> np.ndarray:
+    """Return the numbers of some elements of a tensor, as `uniform` draws them.
+
+    Args:
+        index: (N,) uint64 row-major indices.
+        seed: the 64-bit key.
+        stream: which tensor of a model this is.
+
+    Returns:
+        (N,) float32.
+    """
     c0, c1 = index & _LOW, index >> _32
     c2 = np.full_like(index, stream & 0xFFFFFFFF)
     c3 = np.zeros_like(index)
@@ -53,5 +67,4 @@ def uniform(
             product0 & _LOW,
         )
         k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
-    numbers = (c0 >> np.uint64(8)).astype(np.float32) * np.float32(2.0**-24)
-    return torch.from_numpy(numbers.reshape(shape)).to(device)
+    return (c0 >> np.uint64(8)).astype(np.float32) * np.float32(2.0**-24)

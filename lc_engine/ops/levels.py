@@ -1,0 +1,130 @@
+"""The level of a weight: in how many nested sub-models it lives, exact where saliencies tie.
+
+A threshold keeps all weights that tie with it, or none. The order here is total: by saliency, then
+zeros last, then by the Philox number of the weight's index, so that no row or column is preferred.
+A weight of level l lives in the sub-models 0 … l − 1, so sub-model k keeps level ≥ k + 1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+
+from lc_engine.ops import philox
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+# Key of the numbers that order ties: the same for every masking, whatever its seed.
+_SEED: Final = 0x71E5
+
+
+def quantiles(scores: np.ndarray, counts: Sequence[int]) -> tuple[np.ndarray, bool]:
+    """Return the thresholds of counts, and whether s ≥ t keeps more than one of them.
+
+    Args:
+        scores: (N,) saliencies.
+        counts: (K,) weights to keep, descending.
+
+    Returns:
+        (K,) float64, for a count n the n-th largest score, +inf for none; and True where the
+        n-th and the (n + 1)-th largest score are equal for one of the counts.
+    """
+    ranks = sorted({scores.size - n for n in counts if n > 0})
+    ordered = np.partition(scores, ranks) if ranks else scores
+    bounds = np.array(
+        [float(ordered[scores.size - n]) if n > 0 else np.inf for n in counts], dtype=np.float64
+    )
+    # What lies between two ranks is no larger than the upper one; its maximum is the next score.
+    tied = any(
+        ordered[below:rank].max() == ordered[rank]
+        for below, rank in zip([0, *ranks], ranks, strict=False)
+        if rank > below
+    )
+    none_kept_but_infinite = 0 in counts and bool(np.isposinf(scores).any())
+    return bounds, tied or none_kept_but_infinite
+
+
+def levels(
+    scores: Sequence[np.ndarray],
+    weights: Sequence[Tensor],
+    streams: Sequence[int],
+    bounds: np.ndarray,
+    counts: Sequence[int],
+) -> list[Tensor]:
+    """Return the level of each weight of tensors that share their thresholds.
+
+    Args:
+        scores: T flat saliencies on the host.
+        weights: T weights of the same sizes.
+        streams: T numbers of the tensors in the model.
+        bounds: (K,) of `quantiles` of all scores together.
+        counts: (K,) weights to keep, descending.
+
+    Returns:
+        T float32 tensors like the weights, on their devices. Level ≥ k + 1 holds for exactly
+        counts[k] weights.
+    """
+    kept = sum(n > 0 for n in counts)
+    if kept == 0:
+        return [torch.zeros(w.shape, dtype=torch.float32, device=w.device) for w in weights]
+    finest = torch.from_numpy(bounds[:kept])
+    below, tied = [], []
+    histogram = np.zeros(kept + 1, dtype=np.int64)
+    for score in map(torch.from_numpy, scores):
+        edges = finest.to(score.dtype)
+        # The number of thresholds that are smaller than the score.
+        level = torch.bucketize(score, edges, out_int32=True)
+        histogram += torch.bincount(level, minlength=kept + 1).numpy()
+        tied.append(torch.nonzero(score == edges[level.clamp(max=kept - 1)])[:, 0])
+        below.append(level)
+    group = np.concatenate([level[at].numpy() for level, at in zip(below, tied, strict=True)])
+    extra = _kept_of_tied(
+        group, _kept_first(group, weights, streams, tied), histogram, bounds[:kept], counts
+    )
+    found, start = [], 0
+    for weight, level, at in zip(weights, below, tied, strict=True):
+        level[at] += torch.from_numpy(extra[start : start + len(at)])
+        start += len(at)
+        found.append(level.to(torch.float32).reshape(weight.shape).to(weight.device))
+    return found
+
+
+def _kept_first(
+    group: np.ndarray, weights: Sequence[Tensor], streams: Sequence[int], tied: Sequence[Tensor]
+) -> np.ndarray:
+    """Return the indices that sort tied weights by group and, inside it, the kept ones first."""
+    zero = [
+        (weight.detach().reshape(-1)[at.to(weight.device)] == 0).cpu().numpy()
+        for weight, at in zip(weights, tied, strict=True)
+    ]
+    drawn = [
+        philox.at(at.numpy().astype(np.uint64), _SEED, stream)
+        for stream, at in zip(streams, tied, strict=True)
+    ]
+    return np.lexsort((-np.concatenate(drawn), np.concatenate(zero), group))
+
+
+def _kept_of_tied(
+    group: np.ndarray,
+    order: np.ndarray,
+    histogram: np.ndarray,
+    bounds: np.ndarray,
+    counts: Sequence[int],
+) -> np.ndarray:
+    """Return, per tied weight, how many of the sub-models whose threshold it equals keep it."""
+    extra = np.zeros(len(group), dtype=np.int32)
+    larger = histogram.sum() - np.cumsum(histogram)
+    grouped = group[order]
+    for first in np.unique(group):
+        begin, end = np.searchsorted(grouped, [first, first + 1])
+        same = np.flatnonzero(bounds == bounds[first])
+        rooms = np.array(counts)[same] - larger[first]
+        rank = np.arange(end - begin)
+        smaller = np.searchsorted(rooms[::-1], rank, side="right")
+        extra[order[begin:end]] = len(same) - smaller
+    return extra
