@@ -179,3 +179,33 @@ def test_the_masked_copy_is_all_the_memory_it_takes():
             model.inner.weight.data_ptr(),
         ]
     assert copy.deepcopy(submodels)._pristine == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("scope", ["global", "layer"])
+@pytest.mark.parametrize("which", ["body", "head", "all"])
+def test_scores_of_tied_weights_are_those_of_the_exact_masks(which, scope, dtype):
+    generator = torch.Generator().manual_seed(4)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(12, 20), torch.nn.ReLU(), torch.nn.Linear(20, 5, bias=False)
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            drawn = torch.randint(-3, 4, parameter.shape, generator=generator)
+            parameter.copy_(drawn / 4)
+    x = torch.randint(-2, 3, (9, 12), generator=generator).float()
+    y = torch.randint(0, 5, (9,), generator=generator)
+    masking, total = Masking(scope=scope, weights=which), {"body": 240, "head": 100, "all": 340}
+    scorer = lc.Scorer(model, head="linear", path=PATH, masking=masking, dtype=dtype)
+    found = scorer.score_batch((x, y))
+    log_probs = []
+    with Submodels(model, PATH, masking) as submodels, torch.no_grad():
+        for k, count in enumerate(PATH.keep_counts(total[which])):
+            submodels.at(k)
+            levels = zip(submodels.masks.saliency, submodels.thresholds[k], strict=True)
+            assert sum(int((level >= t).sum()) for level, t in levels) == count
+            log_probs.append(model(x).log_softmax(1)[torch.arange(9), y])
+    want = torch.stack(log_probs)
+    close = {"atol": 1e-5 if dtype == "float32" else 0.02, "rtol": 1e-5}
+    torch.testing.assert_close(found.loss, -want.mean(0), **close)
+    torch.testing.assert_close(found.lc, want.exp().mean(0), **close)

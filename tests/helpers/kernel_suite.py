@@ -23,9 +23,11 @@ from lc_engine.kernels import prototype_confidence as prototype_kernels
 from lc_engine.kernels import token_nll as token_kernels
 from lc_engine.kernels.saliency import signed
 from lc_engine.kernels.tiles import Tile
-from lc_engine.ops import masked_linear
+from lc_engine.masking import Masking
+from lc_engine.ops import apply_thresholds, masked_linear
 from lc_engine.ops import philox as reference_philox
 from lc_engine.ops.token_nll import token_nll
+from lc_engine.path.learning_path import LearningPath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -690,6 +692,22 @@ class ThresholdSuite:
         for weight, target in zip(weights, live, strict=True):
             assert torch.equal(target, torch.where(weight.abs() >= threshold, weight, 0))
         assert float(live[0][6]) == float(flat[7])
+
+    @pytest.mark.parametrize("dtype", DTYPES, ids=ids)
+    def test_the_masks_of_tied_weights_are_those_of_the_reference(self, device, dtype):
+        weights = [(w.float() * 2).round().to(dtype) / 2 for w in self.tensors(device, dtype, 3)]
+        named = {str(i): w for i, w in enumerate(weights) if w.numel()}
+        masks = Masking().masks(named, LearningPath.explicit([0.9, 0.5, 0.2]))
+        pristine, total = list(named.values()), sum(w.numel() for w in weights)
+        for bounds, count in zip(masks.thresholds.tolist(), (0.9, 0.5, 0.2), strict=True):
+            live = [torch.full_like(w, 9) for w in pristine]
+            want = [torch.full_like(w, 9) for w in pristine]
+            threshold_kernels.apply_thresholds(pristine, live, bounds, masks.saliency, None)
+            apply_thresholds(pristine, want, bounds, masks.saliency, backend="reference")
+            for one, other in zip(live, want, strict=True):
+                assert_same_bits(one, other)
+            kept = sum(int((s >= t).sum()) for s, t in zip(masks.saliency, bounds, strict=True))
+            assert kept == round(count * total)
 
     def test_one_launch_for_all_tensors(self, device, monkeypatch):
         counted = CountedKernel(threshold_kernels._apply_thresholds_kernel)

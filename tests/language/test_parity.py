@@ -84,6 +84,34 @@ def test_a_given_saliency_masks_body_and_head(rows):
     np.testing.assert_allclose(table.column("loss"), nll[0], atol=CLOSE)
 
 
+@pytest.mark.parametrize("scope", ["global", "layer"])
+@pytest.mark.parametrize("which", ["body", "head", "all"])
+def test_tied_weights_are_masked_to_the_exact_count(rows, which, scope):
+    def of_few_levels():
+        model = tiny.model(tied=False)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.weight.data.mul_(8).round_().div_(8)
+        return model
+
+    model, path = of_few_levels(), lc.LearningPath.explicit([0.6])
+    masking = lc.Masking(scope=scope, weights=which)
+    _, batch, table = scored(rows, model, masking=masking, path=path)
+    weights = {
+        f"{name}.weight": module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and which in ("all", "head" if name == "lm_head" else "body")
+    }
+    masks, masked, kept = masking.masks(weights, path), of_few_levels(), 0
+    for name, levels, bound in zip(weights, masks.saliency, masks.thresholds[0], strict=True):
+        masked.get_parameter(name).data[levels < bound] = 0
+        kept += int((levels >= bound).sum())
+    assert kept == pytest.approx(0.6 * sum(w.numel() for w in weights.values()), abs=len(weights))
+    nll = tiny.PlainLoop(masked, [1.0]).nll(batch.inputs).numpy()
+    np.testing.assert_allclose(table.column("loss"), nll[0], atol=CLOSE)
+
+
 def test_entropy_and_ifd_agree_with_full_logits(rows):
     _, batch, table = scored(rows, ifd=True, path=lc.LearningPath.explicit([0.5]))
     model, start = tiny.model(), tiny.tokenizer().bos_token_id
