@@ -91,6 +91,17 @@ class TableFiles:
                     yield chunk.replace_schema_metadata(opened.schema_arrow.metadata)
 
 
+def is_intact(path: Path) -> bool:
+    """Return whether all of a file can be read, checksums included."""
+    try:
+        with _opened(path) as opened:
+            for _ in opened.iter_batches(_CHUNK_ROWS):
+                pass
+    except ValueError:
+        return False
+    return True
+
+
 def finished_parts(path: Path) -> list[Path]:
     """Return the files of a table: a single file, or all parts of a finished run's folder.
 
@@ -135,4 +146,9 @@ def _opened(path: Path) -> Iterator[Any]:
         with parquet.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as opened:
             yield opened
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a score table: {error}") from None
+        remedy = ""
+        if path.match(PART_PATTERN):
+            remedy = (
+                "; delete it and start the same run again, which scores the rows of this file anew"
+            )
+        raise ValueError(f"{path} cannot be read as a score table: {error}{remedy}") from None

@@ -18,7 +18,7 @@ from lc_engine._util.differences import differences
 from lc_engine._util.extras import require
 from lc_engine.data.run.leases import Leases
 from lc_engine.data.table import ScoreTable
-from lc_engine.data.table_files import PART_PATTERN
+from lc_engine.data.table_files import PART_PATTERN, is_intact
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -90,6 +90,8 @@ class Ledger:
             for index in range(total)
         ]
         self._leases: Leases | None = None
+        # Of the files that need not be read again: their size and time of writing.
+        self._intact: dict[int, tuple[int, int]] = {}
         self._open()
 
     def _open(self) -> None:
@@ -119,14 +121,22 @@ class Ledger:
             )
 
     def done(self, shard: Shard) -> bool:
-        """Return whether a shard's file exists and is complete; a damaged one is redone."""
-        if not shard.path.exists():
-            return False
+        """Return whether a shard's file exists and is complete; a damaged one is redone.
+
+        A file that another process wrote is read to its end, once.
+        """
         pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
         try:
-            return bool(parquet.read_metadata(shard.path).num_rows == len(shard))
+            state = _state(shard.path)
+            if self._intact.get(shard.index) == state:
+                return True
+            rows = parquet.read_metadata(shard.path).num_rows
         except (pa.ArrowException, OSError):
             return False
+        if rows != len(shard) or not is_intact(shard.path):
+            return False
+        self._intact[shard.index] = state
+        return True
 
     def pending(self) -> Iterator[Shard]:
         """Return the shards that are not done, in order; each is checked when its turn comes."""
@@ -178,6 +188,7 @@ class Ledger:
             )
         try:
             table.write(shard.path)
+            self._intact[shard.index] = _state(shard.path)
         except FileNotFoundError:
             # Another process finished the run and cleaned up: then this shard is done.
             if not self.done(shard):
@@ -196,3 +207,9 @@ class Ledger:
             for leftover in self.out_dir.glob(pattern):
                 leftover.unlink(missing_ok=True)
         return table
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Return size and time of the last write."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
