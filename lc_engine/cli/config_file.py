@@ -35,6 +35,27 @@ def write_config(folder: Path, options: Mapping[str, Any], resolved: Mapping[str
     atomic_write_text(folder / CONFIG, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
+def check_config(folder: Path) -> None:
+    """Refuse a folder whose `config.json` is another tool's, such as a model's.
+
+    Raises:
+        ValueError: `write_config` did not write the file.
+    """
+    file = folder / CONFIG
+    if not file.exists():
+        return
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    versions = content.get("versions") if isinstance(content, dict) else None
+    if not isinstance(versions, dict) or "lc_engine" not in versions:
+        raise ValueError(
+            f"--out {folder} holds a {CONFIG} that lc-engine did not write and would replace: "
+            "choose another folder"
+        )
+
+
 def read_config(file: Path, known: Collection[str]) -> dict[str, Any]:
     """Return the options in a file that `write_config` wrote.
 

@@ -12,7 +12,7 @@ import typer
 from lc_engine._util.extras import require
 from lc_engine.cli.choices import Dtype, Head, Logit, MaskingKind, Scope, Turns, Weights
 from lc_engine.cli.command import in_data, in_model, in_path, in_run
-from lc_engine.cli.config_file import read_config, write_config
+from lc_engine.cli.config_file import check_config, read_config, write_config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -333,10 +333,13 @@ class ScoreOptions(JobOptions):
             MissingExtraError: a package that an option needs is not installed.
         """
         from lc_engine._util.ordered_map import default_workers
+        from lc_engine.data.locations import check_outside
         from lc_engine.data.readers.unreadable_files import unreadable_files
         from lc_engine.data.run.ledger import MANIFEST
         from lc_engine.scoring.score import score
 
+        check_config(self.out)
+        check_outside(self.out, self.data)
         scorer, source = self.opened(self.out / MANIFEST)
         table = score(
             scorer,

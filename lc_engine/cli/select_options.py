@@ -101,11 +101,21 @@ class SelectOptions:
             raise ValueError(f"--out {self.out} must end with {', '.join(_WRITERS)}")
         from lc_engine.data.table import ScoreTable
 
+        self._check_out()
         table = ScoreTable.read(self.scores)
         kept = self._streamed(table) if self.streamed else self._in_memory(table)
         self.out.parent.mkdir(parents=True, exist_ok=True)
         _WRITERS[self.out.suffix](self.out, table, kept)
         return len(kept), table.status_counts()["ok"]
+
+    def _check_out(self) -> None:
+        """Refuse to replace what the subset is chosen from."""
+        from lc_engine.data.table_files import PART_PATTERN
+
+        read = {path.resolve() for path in (self.scores, self.features) if path is not None}
+        in_scores = self.out.parent.resolve() == self.scores.resolve()
+        if self.out.resolve() in read or (in_scores and self.out.match(PART_PATTERN)):
+            raise ValueError(f"--out {self.out} belongs to what is read here: name another file")
 
     def _in_memory(self, table: ScoreTable) -> np.ndarray:
         from lc_engine.selection import select

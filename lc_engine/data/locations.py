@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -28,6 +29,26 @@ def to_path(location: Any) -> Path:
 def is_remote(location: Any) -> bool:
     """Return whether a location is the path that `to_path` returns for a URL."""
     return type(location).__module__.partition(".")[0] == "upath"
+
+
+def check_outside(out: Path, data: Any) -> None:
+    """Refuse to write into the folder that holds the data.
+
+    Args:
+        out: the file or folder to write.
+        data: a location; anything else has no folder.
+
+    Raises:
+        ValueError: `out` is the folder of the data, or inside it.
+    """
+    if not isinstance(data, str | os.PathLike) or "://" in str(data):
+        return
+    folder = Path(data).resolve()
+    if folder.is_dir() and out.resolve().is_relative_to(folder):
+        raise ValueError(
+            f"out: {out} is inside the data, {data}, and would be read as data the next time: "
+            "choose a path outside that folder"
+        )
 
 
 @contextmanager

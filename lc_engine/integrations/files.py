@@ -11,6 +11,7 @@ import numpy as np
 
 from lc_engine._util.atomic_write import atomic_write
 from lc_engine._util.extras import require
+from lc_engine.data.locations import check_outside
 from lc_engine.integrations.indices import check_kept
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def write_subset(data: str | Path, keep: ArrayLike, out: str | Path) -> int:
         raise ValueError(f"data: {data} must be one of {', '.join(_KINDS)}, or a folder of Parquet")
     if _kind(out) != kind:
         raise ValueError(f"out: {out} must end with {kind}, like the data")
+    check_outside(out, data)
     if out.exists() and out.samefile(data):
         raise ValueError(f"out: {out} is the data itself")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
 from lc_engine._util.digests import config_digest
+from lc_engine.data.locations import check_outside
 from lc_engine.data.readers.rows import RowSource
 from lc_engine.data.wrap.cache import CachedSource
 from lc_engine.data.wrap.subset import whole_of
@@ -19,7 +21,6 @@ from lc_engine.scoring.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from lc_engine.data.batch import Source
     from lc_engine.data.open import Opening
@@ -80,10 +81,13 @@ def score(
         The table, rows in the order of the data; that of an `out` is read as it is used.
 
     Raises:
-        ValueError: data or model do not fit, or `out` holds another run; the text says what to do.
+        ValueError: data or model do not fit, `out` holds another run or is inside
+                the data; the text says what to do.
     """
     from lc_engine.data.open import open_source
 
+    if out is not None:
+        check_outside(Path(out), data)
     with reporting(progress) as report:
         transform = getattr(scorer, "transform", None)
         source = open_source(data, transform=transform, num_workers=num_workers, **opening)
