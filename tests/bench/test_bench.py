@@ -122,6 +122,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
+@pytest.mark.slow
 def test_a_wrong_engine_gets_no_speed(job, kind):
     right = next(way.run for way in job.ways if way.name == ways.ENGINE)
     calls = []
@@ -248,6 +249,7 @@ def test_the_command_measures_files_and_can_be_repeated(files, capsys):
     assert set(arguments) <= set(again)
 
 
+@pytest.mark.slow
 def test_the_command_refuses_a_wrong_engine(files, capsys, monkeypatch):
     real = linear_job
 

@@ -108,6 +108,7 @@ def test_each_epoch_is_the_subset_that_set_epoch_promises(train: Any, tmp_path: 
 
 
 @LOOPS
+@pytest.mark.slow
 def test_only_the_subset_is_read(train: Any, tmp_path: Path) -> None:
     data = RecordingDataset()
     kept = select(data.scores, BUDGET, gamma=0.2)

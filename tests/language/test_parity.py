@@ -44,6 +44,7 @@ def scored(rows, model=None, **options):
         ("dropout", "layer", "body"),
     ],
 )
+@pytest.mark.slow
 def test_every_family_agrees_with_the_plain_loop(rows, kind, scope, which, tied):
     masking = lc.Masking(kind, scope=scope, weights=which, seed=7)
     model = tiny.model(tied)
@@ -134,6 +135,7 @@ def test_entropy_and_ifd_agree_with_full_logits(rows):
 
 
 @pytest.mark.parametrize("kind", ["magnitude", "dropout"])
+@pytest.mark.slow
 def test_scores_of_a_row_agree_in_any_batch_within_rounding(rows, kind):
     options = {"masking": lc.Masking(kind, scope="layer"), "ifd": True}
     _, _, together = scored(rows, **options)

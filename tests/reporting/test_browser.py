@@ -13,7 +13,7 @@ import lc_engine as lc
 from helpers.browser import needs_chromium, opened
 from helpers.pages_of_scores import HOSTILE, folder_of_images, scored
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,7 @@ def test_the_points_are_the_rows_of_the_table(seed, tmp_path):
     assert found["density"] is None
 
 
+@pytest.mark.slow
 def test_beyond_the_points_a_seeded_sample_and_the_density_of_all_rows(tmp_path):
     table = scored(0, rows=3000)
     one, two, other = (
@@ -155,6 +156,7 @@ def test_features_have_no_thumbnail():
         assert previews._data_uri(features) is None
 
 
+@pytest.mark.slow
 def test_the_page_stays_small_whatever_the_images_weigh(tmp_path, monkeypatch):
     table, root = folder_of_images(tmp_path, rows=60)
     full = payload(lc.report(table, root, out=tmp_path / "report.html"))
@@ -211,6 +213,7 @@ def test_small_and_empty_tables_have_a_page(rows, tmp_path):
     assert lc.report(scored(0, rows=rows), out=tmp_path / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_table_without_scores_or_without_a_path_has_a_page(tmp_path):
     html = read(lc.report(scored(0, rows=9, bad=1), out=tmp_path / "report.html"))
     assert "9 of 9 rows have no score" in html
@@ -219,6 +222,7 @@ def test_a_table_without_scores_or_without_a_path_has_a_page(tmp_path):
     assert 'id="paths"' not in html
 
 
+@pytest.mark.slow
 def test_the_command_reports_a_folder_and_says_how_to_repeat_the_run(tmp_path, capsys):
     dense(tmp_path / "x.npy", tmp_path / "y.npy", tmp_path / "head.safetensors")
     scores = [

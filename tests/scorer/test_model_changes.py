@@ -80,6 +80,7 @@ def test_the_next_batch_is_scored_with_the_changed_model(change):
 
 @pytest.mark.parametrize("kind", ["linear", "prototype", "knn", "exits"])
 @pytest.mark.parametrize("change", SEEN_AT_ONCE + SEEN_BY_A_RUN)
+@pytest.mark.slow
 def test_a_run_scores_the_model_whose_digest_it_records(change, kind):
     head, masking = (
         ("prototype", lc.Exits(("body.3", "body.8"))) if kind == "exits" else (kind, None)

@@ -193,6 +193,7 @@ def test_the_activation_of_a_folded_norm() -> None:
         ("efficientnet_lite0", {}, 33),
     ],
 )
+@pytest.mark.slow
 def test_networks(name: str, options: dict, count: int) -> None:
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=10, **options).eval()

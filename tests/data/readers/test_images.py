@@ -52,6 +52,7 @@ def test_rows_classes_and_pixels(folder, num_workers):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
+@pytest.mark.slow
 def test_unreadable_images_keep_their_index_and_label(folder, batch_size):
     root, pixels = folder
     names = sorted(pixels)
