@@ -44,6 +44,7 @@ def attention(
     """
     if backend not in ("auto", "reference", "native"):
         raise ValueError(f"backend must be 'auto', 'reference' or 'native', got {backend!r}")
+    checks.check_kinds(q=q, k=k, v=v)
     result: Tensor = torch.ops.lc_engine.attention(q, k, v, scale, backend)
     return result
 

@@ -56,25 +56,28 @@ def check_labels(labels: Tensor | None, samples: int, device: torch.device) -> N
         raise ValueError(f"labels is on {labels.device}, but must be on {device}")
 
 
-def check_label_values(labels: Tensor | None, classes: int) -> None:
-    """Check that every label names a class.
+def check_label_values(labels: Tensor | None, classes: int) -> Tensor | None:
+    """Return labels as int64, all of which name a class.
 
     Raises:
         ValueError: naming the first row whose label lies outside [0, C).
     """
-    if labels is None or labels.numel() == 0:
-        return
-    outside = (labels < 0) | (labels >= classes)
+    if labels is None:
+        return None
+    # torch does not compare unsigned integers of more than 8 bits.
+    wide = labels.to(torch.int64)
+    outside = (wide < 0) | (wide >= classes)
     if bool(outside.any()):
         row = int(outside.nonzero()[0, 0])
         raise ValueError(
-            f"labels[{row}] is {int(labels[row])}, but must lie in [0, {classes}): "
+            f"labels[{row}] is {labels[row].cpu().numpy()}, but must lie in [0, {classes}): "
             "one index per class of the head"
         )
+    return wide
 
 
 def check_path_weights(
-    path_weights: Tensor | None, sub_models: int, device: torch.device
+    path_weights: Tensor | Sequence[float] | None, sub_models: int, device: torch.device
 ) -> Tensor:
     """Return ω as a float64 tensor (K,), by default 1/K each.
 
@@ -85,7 +88,38 @@ def check_path_weights(
         raise ValueError("thresholds must name at least one sub-model, got K = 0")
     if path_weights is None:
         return torch.full((sub_models,), 1.0 / sub_models, dtype=torch.float64, device=device)
-    return check_tensor("path_weights", path_weights, (sub_models,)).to(device, torch.float64)
+    path_weights = as_numbers("path_weights", path_weights)
+    check_tensor("path_weights", path_weights, (sub_models,))
+    if path_weights.is_meta and device.type != "meta":
+        raise ValueError(f"path_weights is on meta, but must be on {device} or the host")
+    return path_weights.to(device, torch.float64)
+
+
+def as_numbers(name: str, value: Tensor | Sequence[float]) -> Tensor:
+    """Return a tensor, or numbers as a float64 tensor (K,), before a custom op that takes tensors.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, (list, tuple)) and all(
+        isinstance(number, (int, float)) and not isinstance(number, bool) for number in value
+    ):
+        return torch.tensor(value, dtype=torch.float64)
+    kind = type(value).__name__
+    raise ValueError(f"{name} must be a tensor or a list of numbers, got {kind}")
+
+
+def check_kinds(**arguments: Any) -> None:
+    """Check that arguments of a custom op are tensors or None, which its schema does not name.
+
+    Raises:
+        ValueError: naming the first that is not.
+    """
+    for name, value in arguments.items():
+        if value is not None and not isinstance(value, torch.Tensor):
+            raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
 
 
 def capturing(tensor: Tensor) -> bool:
@@ -103,6 +137,8 @@ def check_thresholds(name: str, thresholds: Tensor, dtype: torch.dtype) -> Tenso
         ValueError: wrong shape, NaN, or not ascending (sub-model 0 must be the densest).
     """
     check_tensor(name, thresholds, ("K",))
+    if thresholds.is_meta:
+        raise ValueError(f"{name} is on meta, which holds no values")
     if capturing(thresholds):
         return thresholds.detach().to(dtype)
     values = thresholds.detach().to("cpu", dtype)

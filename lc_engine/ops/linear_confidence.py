@@ -19,6 +19,8 @@ from lc_engine.ops.custom_op import register_shapes
 from lc_engine.ops.path_scores import PathScores
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lc_engine.kernels.linear_confidence import LinearHead
     from lc_engine.ops.contract import Backend
     from lc_engine.ops.saliency import Saliency
@@ -29,9 +31,9 @@ def linear_confidence(
     weight: Tensor,
     bias: Tensor | None,
     labels: Tensor | None,
-    thresholds: Tensor,
+    thresholds: Tensor | Sequence[float],
     *,
-    path_weights: Tensor | None = None,
+    path_weights: Tensor | Sequence[float] | None = None,
     saliency: Saliency = None,
     return_path: bool = False,
     backend: Backend = "auto",
@@ -58,6 +60,10 @@ def linear_confidence(
     """
     tensor, seed = scores.split(saliency)
     _check_batch(features, labels, weight)
+    checks.check_kinds(bias=bias)
+    thresholds = checks.as_numbers("thresholds", thresholds)
+    if path_weights is not None:
+        path_weights = checks.as_numbers("path_weights", path_weights)
     lc, loss, log_probs = torch.ops.lc_engine.linear_confidence(
         features, weight, bias, labels, thresholds, path_weights, tensor, seed, return_path, backend
     )
@@ -75,9 +81,9 @@ class LinearPlan:
         self,
         weight: Tensor,
         bias: Tensor | None,
-        thresholds: Tensor,
+        thresholds: Tensor | Sequence[float],
         *,
-        path_weights: Tensor | None = None,
+        path_weights: Tensor | Sequence[float] | None = None,
         saliency: Saliency = None,
         backend: Backend = "auto",
     ) -> None:
@@ -91,7 +97,9 @@ class LinearPlan:
             "linear_confidence", backend, weight.device, weight.dtype
         )
         dtype = contract.compute_dtype(weight.dtype)
-        self.thresholds = checks.check_thresholds("thresholds", thresholds, dtype)
+        self.thresholds = checks.check_thresholds(
+            "thresholds", checks.as_numbers("thresholds", thresholds), dtype
+        )
         self.path_weights = checks.check_path_weights(
             path_weights, len(self.thresholds), weight.device
         )
@@ -143,7 +151,7 @@ class LinearPlan:
     ) -> PathScores:
         """Score one batch; see `linear_confidence` for shapes, results and errors."""
         _check_batch(features, labels, self.weight)
-        checks.check_label_values(labels, self.weight.shape[0])
+        labels = checks.check_label_values(labels, self.weight.shape[0])
         features = features.detach().contiguous()
         if self._triton is not None:
             from lc_engine.kernels.linear_confidence import linear_confidence as launch

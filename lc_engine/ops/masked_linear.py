@@ -18,6 +18,8 @@ from lc_engine.ops import saliency as scores
 from lc_engine.ops.custom_op import register_shapes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lc_engine.ops.contract import Backend
     from lc_engine.ops.saliency import Saliency
 
@@ -28,7 +30,7 @@ def masked_linear(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    thresholds: Tensor,
+    thresholds: Tensor | Sequence[float],
     *,
     saliency: Saliency = None,
     activation: LayerActivation | None = None,
@@ -56,6 +58,8 @@ def masked_linear(
         ValueError: naming the argument that does not fit.
     """
     tensor, seed = scores.split(saliency)
+    checks.check_kinds(x=x, weight=weight, bias=bias)
+    thresholds = checks.as_numbers("thresholds", thresholds)
     result: Tensor = torch.ops.lc_engine.masked_linear(
         x, weight, bias, thresholds, tensor, seed, activation, backend
     )

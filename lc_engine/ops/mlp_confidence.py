@@ -33,10 +33,10 @@ def mlp_confidence(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor | None],
     labels: Tensor | None,
-    thresholds: Tensor | Sequence[Tensor],
+    thresholds: Tensor | Sequence[float] | Sequence[Tensor | Sequence[float]],
     *,
     activation: Activation = "relu",
-    path_weights: Tensor | None = None,
+    path_weights: Tensor | Sequence[float] | None = None,
     saliency: SaliencyList = None,
     return_path: bool = False,
     backend: Backend = "auto",
@@ -65,6 +65,10 @@ def mlp_confidence(
     tensors, seed = split_list(saliency)
     _check_weights(weights)
     _check_batch(features, labels, weights)
+    if path_weights is not None:
+        path_weights = checks.as_numbers("path_weights", path_weights)
+    for layer, bias in enumerate(_same_length("biases", biases, len(weights))):
+        checks.check_kinds(**{f"biases[{layer}]": bias})
     lc, loss, log_probs = torch.ops.lc_engine.mlp_confidence(
         features,
         list(weights),
@@ -92,10 +96,10 @@ class MLPPlan:
         self,
         weights: Sequence[Tensor],
         biases: Sequence[Tensor | None],
-        thresholds: Tensor | Sequence[Tensor],
+        thresholds: Tensor | Sequence[float] | Sequence[Tensor | Sequence[float]],
         *,
         activation: Activation = "relu",
-        path_weights: Tensor | None = None,
+        path_weights: Tensor | Sequence[float] | None = None,
         saliency: SaliencyList = None,
         backend: Backend = "auto",
     ) -> None:
@@ -169,7 +173,7 @@ class MLPPlan:
     ) -> PathScores:
         """Score one batch; see `mlp_confidence` for shapes, results and errors."""
         _check_batch(features, labels, self.weights)
-        checks.check_label_values(labels, self.weights[-1].shape[0])
+        labels = checks.check_label_values(labels, self.weights[-1].shape[0])
         features = features.detach().contiguous()
         if self._triton is not None:
             from lc_engine.kernels.mlp_confidence import mlp_confidence as launch
@@ -208,15 +212,23 @@ def _same_length(name: str, values: Sequence[Tensor | None], layers: int) -> lis
     return list(values)
 
 
-def _stacked(thresholds: Tensor | Sequence[Tensor], layers: int) -> list[Tensor]:
+def _stacked(
+    thresholds: Tensor | Sequence[float] | Sequence[Tensor | Sequence[float]], layers: int
+) -> list[Tensor]:
     """Return one (K,) per layer, whatever the scope.
 
     Raises:
         ValueError: not one (K,) tensor or L of them of one length.
     """
-    if isinstance(thresholds, torch.Tensor) and thresholds.dim() == 1:
-        return [thresholds] * layers
-    each = list(thresholds)
+    if isinstance(thresholds, torch.Tensor):
+        each = [thresholds] * layers if thresholds.dim() == 1 else list(thresholds)
+    elif _are_numbers(thresholds):
+        each = [checks.as_numbers("thresholds", thresholds)] * layers  # type: ignore[arg-type]
+    else:
+        each = [
+            checks.as_numbers(f"thresholds[{i}]", values)  # type: ignore[arg-type]
+            for i, values in enumerate(thresholds)
+        ]
     if len(each) != layers:
         raise ValueError(
             f"thresholds must be (K,) or {layers} of them, one per layer, got {len(each)}"
@@ -229,6 +241,13 @@ def _stacked(thresholds: Tensor | Sequence[Tensor], layers: int) -> list[Tensor]
                 f"{len(each[0])}: every layer needs one per sub-model"
             )
     return each
+
+
+def _are_numbers(thresholds: object) -> bool:
+    """Return whether thresholds are of one layer, if they are not tensors."""
+    if not isinstance(thresholds, (list, tuple)):
+        return True
+    return len(thresholds) > 0 and not isinstance(thresholds[0], (torch.Tensor, list, tuple))
 
 
 def _check_weights(weights: Sequence[Tensor]) -> None:

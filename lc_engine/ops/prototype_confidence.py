@@ -17,6 +17,8 @@ from lc_engine.ops.custom_op import register_shapes
 from lc_engine.ops.path_scores import PathScores
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lc_engine.kernels.prototype_confidence import PrototypeHead
     from lc_engine.ops.contract import Backend
 
@@ -37,7 +39,7 @@ def prototype_confidence(
     *,
     logit: Logit = "inverse_distance",
     temperature: float = 1.0,
-    path_weights: Tensor | None = None,
+    path_weights: Tensor | Sequence[float] | None = None,
     return_path: bool = False,
     backend: Backend = "auto",
 ) -> PathScores:
@@ -61,6 +63,8 @@ def prototype_confidence(
         ValueError: naming the argument that does not fit.
     """
     _check_batch(features, labels, prototypes)
+    if path_weights is not None:
+        path_weights = checks.as_numbers("path_weights", path_weights)
     lc, loss, log_probs = torch.ops.lc_engine.prototype_confidence(
         features, prototypes, labels, logit, temperature, path_weights, return_path, backend
     )
@@ -80,7 +84,7 @@ class PrototypePlan:
         *,
         logit: Logit = "inverse_distance",
         temperature: float = 1.0,
-        path_weights: Tensor | None = None,
+        path_weights: Tensor | Sequence[float] | None = None,
         backend: Backend = "auto",
     ) -> None:
         checks.check_tensor("prototypes", prototypes, ("C", "D"))
@@ -113,7 +117,7 @@ class PrototypePlan:
     ) -> PathScores:
         """Score one batch; see `prototype_confidence` for shapes, results and errors."""
         _check_batch(features, labels, self.prototypes)
-        checks.check_label_values(labels, self.prototypes.shape[0])
+        labels = checks.check_label_values(labels, self.prototypes.shape[0])
         path_weights = checks.check_path_weights(
             self.path_weights, features.shape[0], features.device
         )

@@ -19,6 +19,8 @@ from lc_engine.ops import saliency as scores
 from lc_engine.ops.custom_op import register_shapes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lc_engine.ops.contract import Backend
     from lc_engine.ops.saliency import Saliency
 
@@ -48,7 +50,7 @@ def token_nll(
     targets: Tensor,
     *,
     bias: Tensor | None = ...,
-    thresholds: Tensor | None = ...,
+    thresholds: Tensor | Sequence[float] | None = ...,
     saliency: Saliency = ...,
     return_entropy: Literal[False] = ...,
     backend: Backend = ...,
@@ -60,7 +62,7 @@ def token_nll(
     targets: Tensor,
     *,
     bias: Tensor | None = ...,
-    thresholds: Tensor | None = ...,
+    thresholds: Tensor | Sequence[float] | None = ...,
     saliency: Saliency = ...,
     return_entropy: Literal[True],
     backend: Backend = ...,
@@ -71,7 +73,7 @@ def token_nll(
     targets: Tensor,
     *,
     bias: Tensor | None = None,
-    thresholds: Tensor | None = None,
+    thresholds: Tensor | Sequence[float] | None = None,
     saliency: Saliency = None,
     return_entropy: bool = False,
     backend: Backend = "auto",
@@ -100,6 +102,9 @@ def token_nll(
         ValueError: naming the argument that does not fit, or the first target out of range.
     """
     tensor, seed = scores.split(saliency)
+    checks.check_kinds(hidden=hidden, vocab_weight=vocab_weight, targets=targets, bias=bias)
+    if thresholds is not None:
+        thresholds = checks.as_numbers("thresholds", thresholds)
     nll, entropy = torch.ops.lc_engine.token_nll(
         hidden, vocab_weight, targets, bias, thresholds, tensor, seed, return_entropy, backend
     )
@@ -147,11 +152,12 @@ def _check_targets(targets: Tensor, tokens: int, vocabulary: int, device: torch.
         raise ValueError(f"targets must be an integer tensor, got {targets.dtype}")
     if targets.device != device:
         raise ValueError(f"targets is on {targets.device}, but must be on {device}")
-    outside = (targets < 0) | (targets >= vocabulary)
+    wide = targets.to(torch.int64)  # torch does not compare unsigned integers of more than 8 bits
+    outside = (wide < 0) | (wide >= vocabulary)
     if bool(outside.any()):
         row = int(outside.nonzero()[0, 0])
         raise ValueError(
-            f"targets[{row}] is {int(targets[row])}, but must lie in [0, {vocabulary}): "
+            f"targets[{row}] is {targets[row].cpu().numpy()}, but must lie in [0, {vocabulary}): "
             "pass only the positions that count"
         )
 
