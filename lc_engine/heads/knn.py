@@ -44,7 +44,8 @@ def knn_log_prob(
         labels: (N,) integers.
         own: (N,) int64 index of each row in the bank, −1 if it is not there: no row is its own
             neighbour.
-        bank: (B, D) features of the bank's rows, B > 1.
+        bank: (B, D) features of the bank's rows, B > 1; of rows at the same distance, the first
+            are the nearest.
         bank_labels: (B,).
         neighbours: number that counts; all of the bank if it holds fewer.
 
@@ -59,11 +60,23 @@ def knn_log_prob(
     distances = distances.clamp_min(MIN_DISTANCE)
     inside = own >= 0
     distances[inside.nonzero()[:, 0], own[inside]] = torch.inf
-    nearest = distances.topk(min(neighbours, bank.shape[0] - 1), largest=False)
-    weights = nearest.values.double().reciprocal()
-    same = bank_labels[nearest.indices] == labels[:, None]
+    nearest, index = _nearest(distances, min(neighbours, bank.shape[0] - 1))
+    weights = nearest.double().reciprocal()
+    same = bank_labels[index] == labels[:, None]
     share = (weights * same).sum(1) / weights.sum(1)
     return share.clamp_min(MIN_CONFIDENCE).log().float()
+
+
+def _nearest(distances: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the smallest distances (N, count) and their indices; of equals, the first."""
+    found = distances.topk(count + 1, largest=False)
+    values, index = found.values[:, :-1], found.indices[:, :-1]
+    # topk takes any of equal distances, and in any order.
+    tied = (found.values[:, 1:] == found.values[:, :-1]).any(1).nonzero()[:, 0]
+    if len(tied):
+        order = distances[tied].argsort(dim=1, stable=True)
+        index = index.index_copy(0, tied, order[:, :count])
+    return values, index
 
 
 def memory_bank_of(
@@ -73,7 +86,7 @@ def memory_bank_of(
     batch_size: int,
     progress: Progress | None,
 ) -> MemoryBank:
-    """Return the features of up to `BANK_ROWS` rows under every sub-model.
+    """Return the features of up to `BANK_ROWS` rows under every sub-model, sorted by id.
 
     Args:
         source: the data.
@@ -108,8 +121,14 @@ def memory_bank_of(
             "a kNN head needs at least two rows with a label and finite features; there were "
             f"{sum(map(len, ids))}"
         )
+    # Ties of distance go to the first row: by id, they do not depend on the order of the data.
+    names = np.concatenate(ids)
+    order = np.argsort(names, kind="stable")
+    there = torch.from_numpy(order)
     return MemoryBank(
-        np.concatenate(ids), torch.cat(labels), tuple(torch.cat(values) for values in features)
+        names[order],
+        torch.cat(labels)[there],
+        tuple(torch.cat(values)[there] for values in features),
     )
 
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from lc_engine.heads.knn import knn_log_prob
+from helpers.networks import Memory
+from lc_engine.heads.knn import knn_log_prob, memory_bank_of
 from lc_engine.heads.memory_bank import MemoryBank, bank_rows
 
 
@@ -39,3 +42,48 @@ def test_the_memory_bank_is_all_rows_or_evenly_spaced(tmp_path):
     assert bank.index_of(np.array(["a", "x", "c"], dtype=object)).tolist() == [1, -1, 2]
     bank.save(tmp_path / "bank.npz")
     assert MemoryBank.load(tmp_path / "bank.npz").digest == bank.digest
+
+
+class Named(Memory):
+    """Rows with ids of their own."""
+
+    def __init__(self, inputs, labels, ids) -> None:
+        super().__init__(inputs, labels)
+        self.names = ids
+
+    def batches(self, batch_size, start=0, stop=None):
+        for batch in super().batches(batch_size, start, stop):
+            yield dataclasses.replace(batch, ids=self.names[batch.ids])
+
+
+@pytest.mark.parametrize("neighbours", [1, 3, 10, 59, 100])
+@pytest.mark.parametrize("names", ["numbers", "text"])
+def test_scores_of_duplicates_do_not_depend_on_the_order_of_the_rows(neighbours, names):
+    generator = torch.Generator().manual_seed(0)
+    # 8 different rows, so that nearly all distances tie, under labels that differ.
+    x = torch.randint(0, 2, (60, 3), generator=generator).float()
+    y = torch.randint(0, 4, (60,), generator=generator)
+    ids = np.arange(60) * 7 % 60
+    ids = ids if names == "numbers" else np.array([f"row {i}" for i in ids], dtype=object)
+    found = []
+    for seed in range(4):
+        order = torch.randperm(60, generator=torch.Generator().manual_seed(seed))
+        source = Named(x[order], y[order], ids[order.numpy()])
+        bank = memory_bank_of(source, lambda inputs: [inputs], 1, 16, None)
+        own = bank.index_of(ids)
+        found.append(knn_log_prob(x, y, own, bank.features[0], bank.labels, neighbours))
+        assert bank.digest == memory_bank_of(source, lambda x: [x], 1, 7, None).digest
+    assert all(torch.equal(found[0], other) for other in found[1:])
+
+
+def test_of_rows_at_one_distance_the_first_are_neighbours():
+    bank = torch.tensor([[1.0], [-1.0], [1.0], [3.0], [-1.0]])
+    log_prob = knn_log_prob(
+        torch.zeros(1, 1).expand(5, 1),
+        torch.arange(5),
+        torch.full((5,), -1),
+        bank,
+        torch.arange(5),
+        2,
+    )
+    assert log_prob.exp().tolist() == pytest.approx([0.5, 0.5, 1e-6, 1e-6, 1e-6])
