@@ -33,6 +33,18 @@ Which = Literal["body", "head", "all"]
 # Attention keeps the weights of its input projections itself, not in a Linear module.
 _ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
+# Layers of timm and transformers that compute the weight in use from their parameter.
+_COMPUTING_LAYERS = frozenset(
+    {
+        "StdConv2d",
+        "StdConv2dSame",
+        "ScaledStdConv2d",
+        "ScaledStdConv2dSame",
+        "WeightStandardizedConv2d",
+        "AutoBitLinear",
+    }
+)
+
 
 class Masks(NamedTuple):
     """The masks of K sub-models: sub-model k keeps the weights with s ≥ t_k.
@@ -118,7 +130,7 @@ class Masking:
 
         Raises:
             ValueError: no weight to mask; a weight that is quantized, not of floating point,
-                computed by a parametrisation, not initialised, or shared with a parameter that
+                computed at every forward, not initialised, or shared with a parameter that
                 is not masked; or weights on several devices.
         """
         chosen: dict[str, nn.Parameter] = {}
@@ -277,9 +289,23 @@ def _weight_names(module: nn.Module) -> list[str]:
     """Return the names of a module's attributes that hold convolution or linear weights."""
     if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
         return ["weight"]
+    if _is_transposed_linear(module):
+        return ["weight"]
     if isinstance(module, nn.MultiheadAttention):
         return [name for name in _ATTENTION_WEIGHTS if getattr(module, name) is not None]
     return []
+
+
+def _is_transposed_linear(module: nn.Module) -> bool:
+    """Return whether a module is GPT-2's `Conv1D`: a linear layer whose weight is (in, out)."""
+    weight = module._parameters.get("weight")
+    named = any(base.__name__ == "Conv1D" for base in type(module).__mro__)
+    return (
+        named
+        and weight is not None
+        and weight.dim() == 2
+        and weight.shape[1] == getattr(module, "nf", None)
+    )
 
 
 def _refuse_quantized(name: str, module: nn.Module) -> None:
@@ -298,6 +324,13 @@ def _checked_parameter(name: str, module: nn.Module, attribute: str) -> nn.Param
             f'weight "{name}" is computed at every forward (a parametrisation, weight_norm or '
             "torch.nn.utils.prune): make it permanent first, for instance with "
             "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.prune.remove"
+        )
+    computing = [base for base in type(module).__mro__ if base.__name__ in _COMPUTING_LAYERS]
+    if computing:
+        raise ValueError(
+            f'weight "{name}" is standardized or quantized at every forward '
+            f"({type(module).__name__}), so a mask would not reach the weight in use: replace the "
+            "layer by a plain nn.Conv2d or nn.Linear that holds the weight in use"
         )
     if isinstance(parameter, nn.parameter.UninitializedParameter):
         raise ValueError(

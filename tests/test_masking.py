@@ -5,7 +5,9 @@ import warnings
 
 import numpy as np
 import pytest
+import timm
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -15,6 +17,7 @@ from lc_engine import ops
 from lc_engine.masking import Masking
 from lc_engine.ops import contract
 from lc_engine.path.learning_path import LearningPath
+from lc_engine.submodels import Submodels
 
 
 def network(seed: int = 0) -> nn.Sequential:
@@ -349,6 +352,57 @@ def test_weights_that_cannot_be_masked_are_named():
         model = torch.ao.quantization.quantize_dynamic(network(), {nn.Linear}, torch.qint8)
     with pytest.raises(ValueError, match='module "3" is quantized'):
         Masking().find(model, "4")
+
+
+def standardized(name):
+    if name == "WeightStandardizedConv2d":
+        from transformers.models.bit.modeling_bit import WeightStandardizedConv2d
+
+        return WeightStandardizedConv2d(3, 4, 3)
+    if name == "AutoBitLinear":
+        from transformers.integrations.bitnet import AutoBitLinear
+
+        return AutoBitLinear(3, 4, online_quant=True)
+    return getattr(timm.layers, name)(3, 4, 3)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "StdConv2d", "StdConv2dSame", "ScaledStdConv2d", "ScaledStdConv2dSame",
+        "WeightStandardizedConv2d", "AutoBitLinear",
+    ],
+)  # fmt: skip
+def test_layers_that_compute_their_weight_are_refused_by_name(name):
+    model = nn.Sequential(standardized(name), nn.Flatten(), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match=rf'"0.weight" is .* at every forward \({name}\)'):
+        Masking().find(model, "2")
+    assert list(Masking(weights="head").find(model, "2")) == ["2.weight"]
+
+
+@pytest.mark.parametrize("name", ["resnetv2_50x1_bit", "nf_resnet50", "vit_small_r26_s32_224"])
+def test_models_of_standardized_layers_are_refused(name):
+    model = timm.create_model(name).to("meta")
+    with pytest.raises(ValueError, match=r"is standardized or quantized at every forward"):
+        Masking().find(model, None)
+
+
+def test_gpt2_is_masked_as_the_linear_layers_that_it_has():
+    config = transformers.GPT2Config(
+        vocab_size=20, n_positions=16, n_embd=8, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=1
+    )
+    model = transformers.GPT2LMHeadModel(config)
+    names = [
+        f"transformer.h.{layer}.{part}.weight"
+        for layer in range(2)
+        for part in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    ]
+    weights = Masking().find(model, "lm_head")
+    assert list(weights) == names
+    with Submodels(model, LearningPath.explicit([0.5]), head="lm_head") as submodels:
+        submodels.at(0)
+        zeros = sum(int((weight == 0).sum()) for weight in weights.values())
+        assert zeros == sum(weight.numel() for weight in weights.values()) // 2
 
 
 def test_digest_follows_what_the_scores_depend_on():
