@@ -69,7 +69,8 @@ def open_source(
             language scorer; features and tensors are used as they are.
         num_workers: threads that decode images; None takes one per processor, and one for a torch
             data set whose code may not be thread-safe (see `TorchDatasetSource`).
-        feature_column: the image or feature column, where the data have columns.
+        feature_column: the image or feature column, where the data have columns; of WebDataset the
+            extension of the image.
         label_column: the label column, likewise.
         form: format of an instruction set; None detects it from the fields.
 
@@ -158,7 +159,7 @@ def _open_path(
     if path.suffix == ".tar" or (path.is_dir() and any(path.glob("*.tar"))):
         from lc_engine.data.readers.webdataset import WebDatasetSource
 
-        return WebDatasetSource(path, label_column, transform, num_workers)
+        return WebDatasetSource(path, feature_column, label_column, transform, num_workers)
     if path.is_file():
         raise ValueError(
             f"data: {path} is of an unknown kind; known are .npy, .parquet, .safetensors, .jsonl, "

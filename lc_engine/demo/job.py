@@ -15,6 +15,7 @@ from torch.utils.data import Subset
 
 from lc_engine._util.atomic_write import atomic_write_text
 from lc_engine._util.extras import require
+from lc_engine.data.ids import to_id_lines
 from lc_engine.data.open import open_source
 from lc_engine.demo import digits
 from lc_engine.demo.compare import compare_bodies, compare_heads, prototype_scorer
@@ -108,7 +109,7 @@ def run(
         train_each(name, rows, learn, check, settings, seed) for name, rows in subsets.items()
     ]
     kept = table.column("id")[subsets["learning complexity"][0]]
-    atomic_write_text(files.subset, "".join(f"{name}\n" for name in kept))
+    atomic_write_text(files.subset, to_id_lines(kept))
 
     sample = _sample(files.images / "train", loaded.transform, settings.compared, seed)
     engine = seconds * len(sample) / len(train)

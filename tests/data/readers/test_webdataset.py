@@ -126,3 +126,137 @@ def test_a_damaged_tar_is_refused_whole(tmp_path, how):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"x\.tar (cannot be read as an uncompressed|is damaged)"):
         opened(path)
+
+
+def samples(names, **extra):
+    """Return the members of samples by these names: an image each, then its label."""
+    pixels = images(len(names))
+    return [
+        member
+        for i, name in enumerate(names)
+        for member in (
+            (f"{name}.png", encode(pixels[i])),
+            *((f"{name}.{kind}", content) for kind, content in extra.items()),
+            (f"{name}.cls", str(i + 4).encode()),
+        )
+    ]
+
+
+def read(tmp_path, members, **options):
+    pack(tmp_path / "x.tar", members)
+    return read_rows(opened(tmp_path / "x.tar", **options), 2)
+
+
+@pytest.mark.parametrize("folder", ["", "train/", "./"])
+@pytest.mark.parametrize("between", ["._{}", ".{}.swp", ".DS_Store"])
+def test_hidden_members_are_skipped_wherever_they_lie(tmp_path, folder, between):
+    members = []
+    for name, content in samples(["000", "001", "002"]):
+        members += [(folder + between.format(name), b"\0\5\26\7"), (folder + name, content)]
+    rows = read(tmp_path, members)
+    assert [(row[0], row[2], row[3]) for row in rows] == [
+        (f"x.tar/{folder}00{i}", i + 4, "ok") for i in range(3)
+    ]
+
+
+@pytest.mark.parametrize("name", ["README", "__meta__", "__index__/000.json", "train/LICENSE"])
+def test_members_without_a_key_do_not_split_a_sample(tmp_path, name):
+    first, *others = samples(["000", "001"])
+    rows = read(tmp_path, [first, (name, b"x"), *others])
+    assert [(row[0], row[2], row[3]) for row in rows] == [
+        ("x.tar/000", 4, "ok"),
+        ("x.tar/001", 5, "ok"),
+    ]
+
+
+def test_members_without_an_extension_are_counted_and_named(tmp_path, caplog):
+    pack(tmp_path / "x.tar", [*samples(["000"]), ("001", GOOD[1][1]), ("LICENSE", b"x")])
+    source = opened(tmp_path)
+    assert source.describe()["other_members"] == {
+        "count": 2,
+        "first": ["x.tar/001", "x.tar/LICENSE"],
+    }
+    assert "2 members have no extension: x.tar/001, x.tar/LICENSE" in caplog.text
+
+
+def test_two_images_in_a_sample_are_a_status_or_one_is_named(tmp_path):
+    members = samples(["000", "001"], jpg=encode(np.zeros((6, 5, 3), np.uint8), "JPEG"))
+    rows = read(tmp_path, members)
+    assert [(row[2], row[3]) for row in rows] == [(4, "unreadable"), (5, "unreadable")]
+    assert "2 images (png, jpg): keep one, or name one as feature_column" in rows[0][4]
+    assert [row[1].max() for row in read(tmp_path, members, feature_column="jpg")] == [0, 0]
+    rows = read(tmp_path, members, feature_column="webp")
+    assert {row[3] for row in rows} == {"unreadable"}
+    assert "the sample has no member webp; it has png, jpg, cls" in rows[0][4]
+
+
+def test_an_image_beside_its_mask_and_dotted_images(tmp_path):
+    mask = encode(np.zeros((6, 5, 3), np.uint8))
+    rows = read(tmp_path, samples(["000"], **{"seg.png": mask}))
+    assert rows[0][3] == "ok"
+    assert rows[0][1].max() > 0
+    rows = read(tmp_path, samples(["a.rgb", "b.rgb"]))
+    assert [(row[0], row[2], row[3]) for row in rows] == [
+        ("x.tar/a", 4, "ok"),
+        ("x.tar/b", 5, "ok"),
+    ]
+
+
+def test_names_that_differ_after_a_dot_only_are_one_sample_that_says_so(tmp_path):
+    rows = read(tmp_path, samples(["v1.000", "v1.001", "v1.002"]))
+    assert [(row[0], row[3]) for row in rows] == [("x.tar/v1", "unreadable")]
+    assert "3 images (000.png, 001.png, 002.png)" in rows[0][4]
+    assert "a key ends at the first dot" in rows[0][4]
+
+
+IMAGES_THEN_LABELS = sorted(samples(["000", "001"]), key=lambda member: member[0][-3:])
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        (samples(["000", "000"]), r"sample '000' has two members '000\.png'.*rename"),
+        (samples(["000", "001", "000"]), r"sample '000' occurs twice.*rename"),
+        ([*samples(["a", "b"]), ("a.png", b"x")], r"sample 'a' occurs twice.*rename"),
+        ([*samples(["0"]), ("0.CLS", b"1")], r"sample '0' has two members '0\.CLS'"),
+        (IMAGES_THEN_LABELS, r"members of sample '000' are not adjacent.*tar --sort=name"),
+        ([*samples(["d/0", "d/1"]), ("d/0.txt", b"x")], r"sample 'd/0' are not adjacent"),
+    ],
+)
+def test_an_archive_whose_keys_are_ambiguous_is_refused(tmp_path, members, reason):
+    pack(tmp_path / "good.tar", GOOD)
+    pack(tmp_path / "odd.tar", members)
+    with pytest.raises(ValueError, match=rf"odd\.tar is not read: .*{reason}"):
+        opened(tmp_path / "odd.tar")
+    source = opened(tmp_path)
+    assert [row[0] for row in read_rows(source, 4)] == ["good.tar/0"]
+    assert list(unreadable_files(source)) == ["odd.tar"]
+
+
+def test_odd_names_of_members_are_ids_of_one_line(tmp_path):
+    rows = read(tmp_path, samples(["caf\udce9", "two\nlines"]))
+    assert [(row[0], row[3]) for row in rows] == [
+        (r"x.tar/caf\udce9", "ok"),
+        (r"x.tar/two\x0alines", "ok"),
+    ]
+
+
+def test_samples_are_those_of_datasets(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    members = [
+        ("train", None),
+        *(member for name, content in samples(["train/0", "train/1", "train/2.x"])
+          for member in ((f"train/._{name[6:]}", b"\0\5\26\7"), (name, content))),
+        ("train/LICENSE", b"x"),
+    ]  # fmt: skip
+    pack(tmp_path / "x.tar", members)
+    from datasets.packaged_modules.webdataset.webdataset import WebDataset
+
+    pipeline = WebDataset._get_pipeline_from_tar
+    archive = datasets.DownloadManager().iter_archive(str(tmp_path / "x.tar"))
+    want = [
+        (f"x.tar/{one['__key__']}", next(v for k, v in one.items() if k.endswith("cls")))
+        for one in pipeline("x.tar", archive)
+    ]
+    assert [(row[0], row[2]) for row in read(tmp_path, members)] == want
+    assert len(want) == 3
