@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 import lc_engine as lc
 from helpers import tiny_language_model as tiny
@@ -189,6 +196,22 @@ def expected(model, batch):
         targets = np.flatnonzero(response)
         found.append(-float(log_p[targets - 1, ids[targets]].mean()))
     return found
+
+
+def test_gpt2_is_masked_in_every_layer(rows):
+    config = GPT2Config(
+        vocab_size=270, n_positions=256, n_embd=32, n_layer=2, n_head=4, initializer_range=0.2,
+        bos_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    model = made(GPT2LMHeadModel, config)
+    masking = lc.Masking(scope="layer")
+    _, batch, table = scored(rows, model, masking=masking, path=lc.LearningPath.explicit([0.6]))
+    masked = made(GPT2LMHeadModel, config)
+    for name, weight in masked.named_parameters():
+        if name.endswith(("attn.weight", "proj.weight", "fc.weight")):
+            size = weight.detach().abs().flatten().sort(descending=True).values
+            weight.data[weight.abs() < size[round(0.6 * len(size)) - 1]] = 0
+    np.testing.assert_allclose(table.column("loss"), expected(masked, batch), atol=CLOSE)
 
 
 def test_a_soft_capped_head_computes_its_own_logits(rows):
