@@ -95,7 +95,7 @@ class ImageFolderSource(RowSource):
         classes, beside = class_folders(root)
         if not classes:
             raise ValueError(f"{root} is no image folder: it must hold one sub-folder per class")
-        super().__init__(transform, num_workers, classes)
+        super().__init__(transform, num_workers, [id_of_name(name) for name in classes])
         self.root = root
         self.paths: list[str] = []
         self.labels: list[int] = []

@@ -169,6 +169,13 @@ def test_odd_file_names_are_rows_with_ids_of_one_line(root):
     )
 
 
+def test_odd_names_of_classes_are_one_line_too(root):
+    (root / "a").rename(root / os.fsdecode(b"caf\xe9\n"))
+    source = open_source(root, transform=to_tensor)
+    assert source.classes == ["b", r"caf\udce9\x0a"]
+    assert statuses(root) == {"b/0.png": "ok", r"caf\udce9\x0a/0.png": "ok"}
+
+
 RAMP = np.linspace(0, 1, 400).reshape(20, 20)
 GREY = (RAMP * 255).astype(np.uint8)
 
