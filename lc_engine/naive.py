@@ -230,7 +230,8 @@ def _maskable(extractor: nn.Module) -> list[nn.Linear | _ConvNd]:
 
 def _features(extractor: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     with torch.no_grad():
-        return torch.cat([extractor(inputs) for inputs, _ in batches])
+        # Copies: a forward may write to what it is given.
+        return torch.cat([extractor(inputs.clone()) for inputs, _ in batches])
 
 
 class _Prototypes:

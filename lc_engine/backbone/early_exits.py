@@ -128,7 +128,8 @@ class ExitCopy:
         self.tap = Tap(copied(model).to(dtype), classifier)
         self.widths: tuple[int, ...] = ()
         self._exits = tuple(exits)
-        self._captured: dict[str, Any] = {}
+        self._captured: dict[str, Tensor] = {}
+        self._rows = 0
         for name in exits:
             self.tap.model.get_submodule(name).register_forward_hook(self._capture(name))
 
@@ -136,7 +137,10 @@ class ExitCopy:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             if name in self._captured:
                 raise ValueError(f'module "{name}" runs twice in one forward: it is no exit')
-            self._captured[name] = output[0] if isinstance(output, tuple) else output
+            value = output[0] if isinstance(output, tuple) else output
+            # At once, and as a copy: a later module may write to what this one returned.
+            pooled = self.tap.pool(value, self._rows, f'output of "{name}"')
+            self._captured[name] = pooled.clone()
 
         return hook
 
@@ -158,15 +162,12 @@ class ExitCopy:
         raise ValueError('exits have no classifier of their own: use head="prototype" or "knn"')
 
     def _pooled(self, inputs: Tensor) -> Tensor:
-        self._captured = {}
+        self._captured, self._rows = {}, len(inputs)
         self.tap.run(inputs)
         missing = [name for name in self._exits if name not in self._captured]
         if missing:
             raise ValueError(f'module "{missing[0]}" did not run: it is no exit')
-        features = [
-            self.tap.pool(self._captured[name], len(inputs), f'output of "{name}"')
-            for name in reversed(self._exits)
-        ]
+        features = [self._captured[name] for name in reversed(self._exits)]
         self._captured = {}
         self.widths = tuple(value.shape[1] for value in features)
         return torch.cat(features, dim=1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from lc_engine.backbone.prefix_cache import PrefixCache
+from lc_engine.backbone.trace import tensors_of
 from lc_engine.models.classifier import Tap
 from lc_engine.models.state import ModelState
 
@@ -107,6 +108,10 @@ class ModelCopy:
         self.tap = Tap(self.model, self.classifier)
         # Before the forwards over the example, which may write to buffers.
         self.state = ModelState(self.model)
+
+    def outputs(self) -> list[Tensor]:
+        """Return the tensors in the output over the example, which a forward may not write to."""
+        return tensors_of(self.model(self.example.clone()))
 
 
 def copied(model: nn.Module) -> nn.Module:

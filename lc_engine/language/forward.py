@@ -104,7 +104,7 @@ class Forward:
             cache = None
             if len(group.prefix):
                 self._family.begin_at(0)
-                cache = self._prefix_cache.compute(group.prefix.unsqueeze(0))
+                cache = self._prefix_cache.compute(group.prefix.clone().unsqueeze(0))
             self._family.begin_at(len(group.prefix))
             for batch in group.batches:
                 for i, scored in enumerate(self._tokens(batch, cache, points, entropy)):
@@ -121,7 +121,8 @@ class Forward:
     def _tokens(
         self, batch: PackedBatch, cache: Any, points: Sequence[int | None], entropy: bool
     ) -> list[TokenScores]:
-        inputs: dict[str, Any] = {"input_ids": batch.ids, "use_cache": False}
+        # A copy: a forward may write to what it is given.
+        inputs: dict[str, Any] = {"input_ids": batch.ids.clone(), "use_cache": False}
         if cache is not None:
             inputs |= self._prefix_cache.for_rows(cache, len(batch.ids))
         if not self._head.linear:

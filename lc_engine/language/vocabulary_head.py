@@ -72,8 +72,8 @@ class VocabularyHead:
         weight = self.module.weight
         few = torch.arange(_PROBE_TOKENS, device=weight.device) % weight.shape[0]
         with torch.inference_mode():
-            own = self.model(input_ids=few[None], use_cache=False).logits[0].float()
-            hidden = self.decoder(input_ids=few[None], use_cache=False)[0][0]
+            own = self.model(input_ids=few[None].clone(), use_cache=False).logits[0].float()
+            hidden = self.decoder(input_ids=few[None].clone(), use_cache=False)[0][0]
             if hidden.shape[-1] != weight.shape[-1]:
                 return False
             mapped = F.linear(hidden, weight, getattr(self.module, "bias", None)).float()

@@ -167,13 +167,13 @@ class Tap:
         return captured[0]
 
     def run(self, inputs: Tensor) -> Any:
-        """Run the whole model.
+        """Run the whole model on a copy of the inputs: a forward may write to what it is given.
 
         Raises:
             ValueError: it cannot take inputs of this shape or dtype.
         """
         try:
-            return self.model(inputs)
+            return self.model(inputs.clone())
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, AssertionError) as error:

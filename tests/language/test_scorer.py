@@ -199,6 +199,22 @@ def test_a_model_that_was_changed_since_is_prepared_again(rows, folder, change, 
     assert after.metadata["model_digest"] != before.metadata["model_digest"]
 
 
+@pytest.mark.parametrize("options", [{}, {"masking": lc.Masking(weights="all"), "ifd": True}])
+def test_a_forward_that_writes_to_its_tokens_sees_fresh_ones(rows, options):
+    def scored(fresh):
+        def write(_, args, kwargs):
+            ids = kwargs["input_ids"].clone() if fresh else kwargs["input_ids"]
+            return args, kwargs | {"input_ids": ids.add_(1).remainder_(50)}
+
+        model = tiny.model()
+        model.get_decoder().register_forward_pre_hook(write, with_kwargs=True)
+        return lc.score(scorer_of(model, **options), rows)
+
+    found, right = scored(fresh=False), scored(fresh=True)
+    for name in NUMBERS:
+        np.testing.assert_array_equal(found.column(name), right.column(name))
+
+
 def test_bfloat16_ranks_rows_alike(folder, rows):
     tables = {}
     for dtype in ("float32", "bfloat16"):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lc_engine.backbone.consumers import NORMS, sole_consumers
-from lc_engine.backbone.trace import alike, tensors_of
+from lc_engine.backbone.trace import alike
 
 if TYPE_CHECKING:
     from lc_engine.backbone.consumers import Named
@@ -38,7 +38,7 @@ def apply(copy: ModelCopy) -> bool:
     undo: list[tuple[Any, nn.Parameter | None, Tensor, str, nn.Module]] = []
     factors: dict[str, Tensor] = {}
     with torch.no_grad():
-        expected = tensors_of(model(example))
+        expected = copy.outputs()
         for (conv_name, conv), (norm_name, norm) in pairs:
             factor, bias = _factor_and_bias(conv, norm)
             factor = factor.reshape(-1, *[1] * (conv.weight.dim() - 1))
@@ -48,7 +48,7 @@ def apply(copy: ModelCopy) -> bool:
             conv.bias = nn.Parameter(bias, requires_grad=False)
             model.set_submodule(norm_name, _without_norm(norm))
         try:
-            folded = tensors_of(model(example))
+            folded = copy.outputs()
         except Exception:  # a forward that reads a norm's attributes
             folded = []
         if alike(folded, expected):

@@ -9,7 +9,7 @@ from torch import nn
 
 from lc_engine.backbone.consumers import fusable_pairs
 from lc_engine.backbone.recognize import activation_of, is_max_pool
-from lc_engine.backbone.trace import alike, tensors_of
+from lc_engine.backbone.trace import alike
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,18 +31,18 @@ def apply(copy: ModelCopy) -> bool:
     Returns:
         Whether activations were fused.
     """
-    model, example = copy.model, copy.example
+    model = copy.model
     pairs = [(owner, activation) for activation, owner in _owners(copy).items()]
     if not pairs:
         return False
     with torch.no_grad():
-        expected = tensors_of(model(example))
+        expected = copy.outputs()
         handles = []
         for (_, owner), (name, activation) in pairs:
             model.set_submodule(name, nn.Identity())
             handles.append(owner.register_forward_hook(_applying(activation)))
         try:
-            fused = tensors_of(model(example))
+            fused = copy.outputs()
         except Exception:  # a forward that reads an activation's attributes
             fused = []
         finally:

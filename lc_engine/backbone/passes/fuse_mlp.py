@@ -9,7 +9,7 @@ from torch import nn
 
 from lc_engine.backbone.consumers import fusable_pairs
 from lc_engine.backbone.recognize import is_layer_norm
-from lc_engine.backbone.trace import alike, tensors_of
+from lc_engine.backbone.trace import alike
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,19 +58,18 @@ def _producers(copy: ModelCopy) -> dict[nn.Module, nn.Module]:
 
 
 def _same_when_fused(copy: ModelCopy, producers: dict[nn.Module, nn.Module]) -> bool:
-    model, example = copy.model, copy.example
     modules = (*copy.activations, *producers, *producers.values())
     own = {module: module.forward for module in modules}
     try:
         for module, activation in copy.activations.items():
             module.forward = _composed(own[module], activation)
         with torch.no_grad():
-            expected = tensors_of(model(example))
+            expected = copy.outputs()
             for second, first in producers.items():
                 second.forward = _composed(first.forward, second.forward)
                 first.forward = pass_through
             try:
-                fused = tensors_of(model(example))
+                fused = copy.outputs()
             except Exception:  # a forward that reads the width between the two
                 fused = []
     finally:
