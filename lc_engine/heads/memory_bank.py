@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,10 @@ import torch
 from lc_engine._util.atomic_write import atomic_write
 from lc_engine._util.digests import tensors_digest
 from lc_engine.data.wrap.subset import evenly_spaced
+from lc_engine.heads.origin import read_origin
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -29,11 +32,13 @@ class MemoryBank:
         ids: (B,) of the rows.
         labels: (B,) int64.
         features: K tensors (B, D_k), on the host.
+        origin: see `Prototypes`.
     """
 
     ids: np.ndarray
     labels: Tensor
     features: tuple[Tensor, ...]
+    origin: Mapping[str, Any] | None = None
 
     @property
     def classes(self) -> Tensor:
@@ -59,15 +64,17 @@ class MemoryBank:
         ids = self.ids.astype(str) if self.ids.dtype == object else self.ids
         parts: dict[str, Any] = {f"features{k}": one.numpy() for k, one in enumerate(self.features)}
         with atomic_write(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, ids=ids, labels=self.labels.numpy(), **parts)
+            origin = json.dumps(self.origin)
+            np.savez(file, ids=ids, labels=self.labels.numpy(), origin=origin, **parts)
 
     @classmethod
     def load(cls, path: Path) -> MemoryBank:
         """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stored, np.load(stored, allow_pickle=False) as file:
             count = sum(name.startswith("features") for name in file.files)
             features = tuple(torch.from_numpy(file[f"features{k}"]) for k in range(count))
-            return cls(file["ids"], torch.from_numpy(file["labels"]), features)
+            labels = torch.from_numpy(file["labels"])
+            return cls(file["ids"], labels, features, read_origin(file))
 
 
 def bank_rows(rows: int) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,10 +14,11 @@ from lc_engine._util.atomic_write import atomic_write
 from lc_engine._util.digests import tensors_digest
 from lc_engine.data.batch import OK
 from lc_engine.heads.base import SeenClassesHead
+from lc_engine.heads.origin import read_origin
 from lc_engine.ops import PrototypePlan, contract
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from lc_engine.backbone.interface import Views
@@ -35,12 +37,15 @@ class Prototypes:
         means: (C, D) μ_c, float32 (float64 for a float64 model), on the host.
         counts: (C,) int64 samples behind each mean.
         widths: of early exits, how D is cut into the means of each exit; else empty.
+        origin: description of the model and data that they were learnt from, as JSON values, with
+            digests; None if unknown.
     """
 
     labels: Tensor
     means: Tensor
     counts: Tensor
     widths: tuple[int, ...] = ()
+    origin: Mapping[str, Any] | None = None
 
     @property
     def digest(self) -> str:
@@ -58,16 +63,17 @@ class Prototypes:
                 means=self.means.numpy(),
                 counts=self.counts.numpy(),
                 widths=np.array(self.widths, np.int64),
+                origin=json.dumps(self.origin),
             )
 
     @classmethod
     def load(cls, path: Path) -> Prototypes:
         """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stored, np.load(stored, allow_pickle=False) as file:
             labels, means, counts = (
                 torch.from_numpy(file[name]) for name in ("labels", "means", "counts")
             )
-            return cls(labels, means, counts, tuple(file["widths"].tolist()))
+            return cls(labels, means, counts, tuple(file["widths"].tolist()), read_origin(file))
 
 
 class PrototypeSums:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from zipfile import BadZipFile
 
 from lc_engine._util.atomic_write import write_once
 from lc_engine.heads.memory_bank import MemoryBank
+from lc_engine.heads.origin import check_origin
 from lc_engine.heads.prototype import Prototypes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from lc_engine.backbone.dtypes import Precision
@@ -20,27 +23,58 @@ _T = TypeVar("_T")
 _DTYPE_FILE: Final = "dtype.json"
 
 
-def keep_dtype(folder: Path | None, measure: Callable[[], Precision]) -> Precision:
-    """Return the dtype that a run has, measured where it has none yet."""
+def keep_dtype(
+    folder: Path | None, origin: Callable[[], Mapping[str, Any]], measure: Callable[[], Precision]
+) -> Precision:
+    """Return the dtype that a run has, measured where it has none yet.
+
+    Args:
+        folder: of the run, or None.
+        origin: returns what the dtype is measured on; not called without a folder.
+        measure: returns the dtype.
+
+    Raises:
+        ValueError: the folder has the dtype of another run.
+    """
 
     def save(dtype: Precision, path: Path) -> None:
-        path.write_text(json.dumps({"dtype": dtype}) + "\n", encoding="utf-8")
+        text = json.dumps({"dtype": dtype, "origin": origin()})
+        path.write_text(text + "\n", encoding="utf-8")
 
-    def load(path: Path) -> Precision:
-        return cast("Precision", json.loads(path.read_text(encoding="utf-8"))["dtype"])
+    def load(path: Path) -> tuple[Precision, Any]:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found["dtype"], found.get("origin")
 
-    return _kept(folder, _DTYPE_FILE, measure, save, load)
+    return _kept(folder, _DTYPE_FILE, measure, save, load, origin)
 
 
-def keep_learnt(folder: Path | None, head: str, learn: Callable[[], Learnt]) -> Learnt:
-    """Return what the head of a run has learnt, learning it where it has not yet."""
+def keep_learnt(
+    folder: Path | None,
+    head: str,
+    origin: Callable[[], Mapping[str, Any]],
+    learn: Callable[[], Learnt],
+) -> Learnt:
+    """Return what the head of a run has learnt, learning it where it has not yet.
+
+    Args:
+        folder: of the run, or None.
+        head: its kind.
+        origin: returns what the head learns from; not called without a folder.
+        learn: learns.
+
+    Raises:
+        ValueError: the folder has what the head of another run learnt.
+    """
+    name, kind = ("bank.npz", MemoryBank) if head == "knn" else ("prototypes.npz", Prototypes)
 
     def save(learnt: Learnt, path: Path) -> None:
-        learnt.save(path)
+        replace(learnt, origin=origin()).save(path)
 
-    if head == "knn":
-        return _kept(folder, "bank.npz", learn, save, MemoryBank.load)
-    return _kept(folder, "prototypes.npz", learn, save, Prototypes.load)
+    def load(path: Path) -> tuple[Learnt, Any]:
+        learnt: Learnt = kind.load(path)
+        return learnt, learnt.origin
+
+    return _kept(folder, name, learn, save, load, origin)
 
 
 def _kept(
@@ -48,7 +82,8 @@ def _kept(
     name: str,
     make: Callable[[], _T],
     save: Callable[[_T, Path], None],
-    load: Callable[[Path], _T],
+    load: Callable[[Path], tuple[_T, Any]],
+    origin: Callable[[], Mapping[str, Any]],
 ) -> _T:
     """Return the content of a file of a run; of processes that make it at once, the first one's.
 
@@ -60,4 +95,9 @@ def _kept(
     if not path.exists():
         value = make()
         write_once(path, lambda temporary: save(value, temporary))
-    return load(path)
+    try:
+        value, found = load(path)
+    except (BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it, and start again") from None
+    check_origin(path, found, origin())
+    return value

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lc_engine._util.digests import tensors_digest
 from lc_engine.data.batch import BAD_LABEL, OK, Batch
 from lc_engine.heads.memory_bank import MemoryBank
+from lc_engine.heads.origin import check_model, describe_origin
 from lc_engine.models.classifier import AUTO
 from lc_engine.models.load import ModelSpec
 from lc_engine.scorer.batch import as_batch, score_rows
@@ -180,7 +182,8 @@ class Scorer(LazyModel):
         """
         if not self._head.learns:
             return self
-        return self._use(self._learn(source, batch_size, progress))
+        learnt = self._learn(source, batch_size, progress)
+        return self._use(replace(learnt, origin=self._origin(source)))
 
     def _learn(self, source: Source, batch_size: int, progress: Progress | None) -> Learnt:
         return self._head.learn(
@@ -191,6 +194,10 @@ class Scorer(LazyModel):
             batch_size,
             progress,
         )
+
+    def _origin(self, source: Source) -> dict[str, Any]:
+        classifier = self._prepare().tap.name
+        return describe_origin(super().describe() | {"classifier": classifier}, source)
 
     def use_prototypes(self, prototypes: Prototypes) -> Scorer:
         """Take prototypes that were computed before, in place of `fit`."""
@@ -245,11 +252,18 @@ class Scorer(LazyModel):
         twin = self
         if self.dtype == "auto":
             twin = self._twin()
-            twin.dtype = keep_dtype(keep_in, lambda: self._faster_dtype(source))
+            twin.dtype = keep_dtype(
+                keep_in, lambda: self._origin(source), lambda: self._faster_dtype(source)
+            )
         if not self._head.learns or self._learnt is not None:
             return twin
         twin = twin._twin()
-        learnt = keep_learnt(keep_in, self.head, lambda: twin._learn(source, batch_size, progress))
+        learnt = keep_learnt(
+            keep_in,
+            self.head,
+            lambda: twin._origin(source),
+            lambda: twin._learn(source, batch_size, progress),
+        )
         return twin._use(learnt)
 
     def score_batch(self, batch: Batch | tuple[Tensor, Tensor]) -> PathScores:
@@ -327,6 +341,8 @@ class Scorer(LazyModel):
             if built_for is prepared and asked == self.dtype:
                 return head
         self._head.check_fitted(self._learnt)
+        if self._learnt is not None and self._learnt.origin is not None:
+            check_model(self._learnt.origin, tensors_digest(self.model.state_dict().items()))
         dtype = prepared.compute_dtype(self.dtype, inputs)
         views = prepared.views(inputs, dtype)
         omega = torch.tensor(self.path.weights, dtype=torch.float64, device=prepared.device)
