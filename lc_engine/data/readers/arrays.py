@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from lc_engine.data.labels import int64_labels
 from lc_engine.data.readers.blocks import Block, BlockSource
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class ArraySource(BlockSource):
         def read(rows: range) -> Block:
             # A copy, so that neither the data nor a batch change through the other.
             features = self.features[rows.start : rows.stop].copy(order="C")
-            return Block(features, self.labels[rows.start : rows.stop].astype(np.int64), {})
+            labels = int64_labels(self.labels[rows.start : rows.stop])
+            return Block(features, labels.values, {}, labels.wrong)
 
         return read
 
@@ -87,7 +89,8 @@ class NpySource(BlockSource):
     def _reader(self, start: int) -> Callable[[range], Block]:
         def read(rows: range) -> Block:
             features = read_rows(self.paths[0], self.features, rows)
-            return Block(features, read_rows(self.paths[1], self.labels, rows, np.int64), {})
+            labels = int64_labels(read_rows(self.paths[1], self.labels, rows))
+            return Block(features, labels.values, {}, labels.wrong)
 
         return read
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from lc_engine.data.batch import HOLDS_NON_FINITE, Batch, row_ranges
 from lc_engine.data.sparse_texts import SparseTexts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 # Blocks read ahead of the consumer: one ready, one being read.
 _AHEAD = 2
@@ -32,11 +33,13 @@ class Block(NamedTuple):
         features: (B, ...) floating point; undefined in unreadable rows.
         labels: (B,) int64; −1 where there is none.
         unreadable: row of the block -> what is wrong with it.
+        unlabelled: row of the block -> why it has no label, where more than −1 is known.
     """
 
     features: np.ndarray
     labels: np.ndarray
     unreadable: dict[int, str]
+    unlabelled: Mapping[int, str] = MappingProxyType({})
 
 
 class BlockSource(ABC):
@@ -97,7 +100,7 @@ class BlockSource(ABC):
 
 def to_batch(rows: range, block: Block, classes: list[str] | None) -> Batch:
     """Return a block as a batch, each row with its status."""
-    features, labels, unreadable = block
+    features, labels, unreadable, unlabelled = block
     status, detail = SparseTexts(len(rows), batch.OK), SparseTexts(len(rows), "")
 
     outside = labels < 0 if classes is None else (labels < 0) | (labels >= len(classes))
@@ -105,7 +108,7 @@ def to_batch(rows: range, block: Block, classes: list[str] | None) -> Batch:
         known = "" if classes is None else f", but there are {len(classes)} classes"
         for row in np.flatnonzero(outside).tolist():
             status[row] = batch.BAD_LABEL
-            detail[row] = f"the label is {labels[row]}{known}"
+            detail[row] = unlabelled.get(row, f"the label is {labels[row]}{known}")
         labels = np.where(outside, batch.NO_LABEL, labels)
     for row in _non_finite_rows(features).tolist():
         if status[row] == batch.OK:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine._util.extras import require
-from lc_engine.data import batch
+from lc_engine.data.labels import Labels, int64_labels
 from lc_engine.data.readers.blocks import Block
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ def to_block(table: pa.Table, width: int) -> Block:
         # Every row is complete: one copy, straight into the block.
         chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
         values = np.concatenate(chunks) if chunks else np.empty(0, np.float32)
-        return Block(values.reshape(-1, width), label_values(table.column("labels")), {})
+        labels = label_values(table.column("labels"))
+        return Block(values.reshape(-1, width), labels.values, {}, labels.wrong)
     column = column.combine_chunks()
     lengths = np.asarray(compute.list_value_length(column).fill_null(-1))
     good = lengths == width
@@ -131,7 +132,8 @@ def to_block(table: pa.Table, width: int) -> Block:
         values = scattered
     else:
         values = values.copy()  # Arrow's own memory is read-only
-    return Block(values, label_values(table.column("labels")), unreadable)
+    labels = label_values(table.column("labels"))
+    return Block(values, labels.values, unreadable, labels.wrong)
 
 
 def rebatched(tables: Iterator[pa.Table], width: int) -> Callable[[range], Block]:
@@ -160,7 +162,11 @@ def columns_table(
     return pa.table({"features": features, "labels": labels, "damage": reasons})
 
 
-def label_values(labels: pa.ChunkedArray) -> np.ndarray:
-    """Return integer labels as int64 (N,), −1 where there is none."""
-    filled: Any = labels.combine_chunks().fill_null(batch.NO_LABEL)
-    return np.asarray(filled.to_numpy(zero_copy_only=False)).astype(np.int64)
+def label_values(labels: pa.ChunkedArray) -> Labels:
+    """Return a column of integers, any of which may be null, as labels."""
+    column: Any = labels.combine_chunks()
+    missing = None
+    if column.null_count:
+        missing = np.asarray(column.is_null().to_numpy(zero_copy_only=False))
+        column = column.fill_null(0)
+    return int64_labels(np.asarray(column.to_numpy(zero_copy_only=False)), missing)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lc_engine.data.batch import NO_LABEL
+from lc_engine.data.labels import int64_label
 from lc_engine.data.readers.blocks import Block, BlockSource
 from lc_engine.data.readers.jsonl import JsonLines
 from lc_engine.data.readers.records import RowError
@@ -67,13 +67,17 @@ class JsonLinesSource(BlockSource):
         features = np.zeros((rows, self.width), np.float32)
         labels = np.full(rows, NO_LABEL, np.int64)
         unreadable: dict[int, str] = {}
+        unlabelled: dict[int, str] = {}
         for i, record in enumerate(records):
             if not isinstance(record.fields, dict):
                 known = isinstance(record.fields, RowError)
                 reason = record.fields if known else "not a JSON object"
                 unreadable[i] = f"{record.where}: {reason}"
                 continue
-            labels[i] = _integer(record.fields.get(self.label))
+            value = record.fields.get(self.label)
+            labels[i], complaint = int64_label(value, repr(value))
+            if complaint:
+                unlabelled[i] = complaint
             values = _numbers(record.fields.get(self.feature))
             if values is None or len(values) != self.width:
                 unreadable[i] = (
@@ -81,7 +85,7 @@ class JsonLinesSource(BlockSource):
                 )
             else:
                 features[i] = values
-        return Block(features, labels, unreadable)
+        return Block(features, labels, unreadable, unlabelled)
 
     def digest(self) -> str:
         """Hash the name, size and modification time of the file."""
@@ -106,11 +110,3 @@ def _numbers(value: Any) -> np.ndarray | None:
     if not all(isinstance(number, known) and number is not True for number in value):
         return None
     return np.array(value, dtype=np.float64)
-
-
-def _integer(value: Any) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        return NO_LABEL
-    return number if abs(number) < 1 << 62 else NO_LABEL

@@ -128,4 +128,4 @@ def _image_and_label(row: dict[str, Any]) -> tuple[Callable[[], Any], Any]:
             raise ValueError("the image is missing (null)")
         return decode_image(content)
 
-    return decode, -1 if row["labels"] is None else row["labels"]
+    return decode, row["labels"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import re
 from abc import ABC, abstractmethod
 from itertools import chain, islice
@@ -15,6 +14,7 @@ from torch import Tensor
 from lc_engine._util.ordered_map import default_workers, ordered_map
 from lc_engine.data import batch
 from lc_engine.data.batch import HOLDS_NON_FINITE, Batch, row_ranges
+from lc_engine.data.labels import int64_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -163,13 +163,9 @@ def _without_addresses(text: str) -> str:
 
 def check_label(label: Any, classes: list[str] | None) -> tuple[int, str]:
     """Return (label, "") or (−1, what is wrong with it)."""
-    try:
-        number = operator.index(label)
-    except TypeError:
-        return (
-            batch.NO_LABEL,
-            f"the label must be an integer, got {_without_addresses(repr(label)):.80}",
-        )
+    number, complaint = int64_label(label, _without_addresses(repr(label)))
+    if complaint:
+        return number, complaint
     if number < 0:
         return batch.NO_LABEL, f"the label is {number}, but must not be negative"
     if classes is not None and number >= len(classes):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lc_engine.data.labels import int64_labels
 from lc_engine.data.readers.arrays import check_features, check_labels, files_digest, read_rows
 from lc_engine.data.readers.blocks import Block, BlockSource
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}  # NumPy has no bfloat16
-_INTEGERS = {"I8": "|i1", "U8": "|u1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
+_INTEGERS = {"I8": "|i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
+_INTEGERS |= {"U8": "|u1", "U16": "<u2", "U32": "<u4", "U64": "<u8"}
 # The limit of the format.
 _LARGEST_HEADER = 100_000_000
 
@@ -59,7 +61,8 @@ class SafetensorsSource(BlockSource):
             features = read_rows(self.path, self.features, rows)
             if self._bfloat16:  # the upper half of a float32
                 features = (features.astype(np.uint32) << 16).view(np.float32)
-            return Block(features, read_rows(self.path, self.labels, rows, np.int64), {})
+            labels = int64_labels(read_rows(self.path, self.labels, rows))
+            return Block(features, labels.values, {}, labels.wrong)
 
         return read
 
