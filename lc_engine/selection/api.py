@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from lc_engine.selection.auto_gamma.choice import GammaChoice
     from lc_engine.selection.budget import Bound
-    from lc_engine.selection.columns import Scores
+    from lc_engine.selection.columns import ScoresLike
 
 
 def select(
-    scores: Scores,
+    scores: ScoresLike,
     keep: float,
     strategy: str = "flexrand",
     *,
@@ -41,8 +41,9 @@ def select(
     are broken by a hash of the id.
 
     Args:
-        scores: a ScoreTable, or a mapping of columns with "id" and what the strategy reads
-            ("loss", "lc", "lc_std", "label", and optionally "status").
+        scores: a ScoreTable, the file or folder that holds one, or a data frame or mapping of
+            columns with "id" and what the strategy reads ("loss", "lc", "lc_std", "label", and
+            optionally "status").
         keep: a float in (0, 1] is a fraction, an int of at least 1 a count: 1 is one row, 1.0
             all rows.
         strategy: a name in `STRATEGIES`.
@@ -86,13 +87,15 @@ def select(
             found = choice.choose(problem, score=score, features=features, seed=seed)
             found.log()
             gamma = found.gamma
+        elif gamma in (0, 1):
+            choice.log_one_pool(gamma)
         arguments["gamma"] = check_gamma(gamma)
     kept = STRATEGIES[strategy](problem, np.random.default_rng(seed), **arguments)
     return np.sort(problem.rows.ids[kept])
 
 
 def choose_gamma(
-    scores: Scores,
+    scores: ScoresLike,
     keep: float,
     *,
     features: ArrayLike | None = None,

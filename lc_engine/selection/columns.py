@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lc_engine.data.table import ScoreTable
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from lc_engine.data.table import ScoreTable
-
+    # A path is one of a score table; of data frames those of pandas and polars are known.
     Scores = ScoreTable | Mapping[str, ArrayLike]
+    ScoresLike = Scores | str | os.PathLike[str] | Any
 
 NOTHING_TO_KEEP = 'scores has no row with status "ok": there is nothing to keep'
+
+
+def as_scores(scores: ScoresLike) -> Scores:
+    """Return a score table or a mapping of columns as it is, and either of a path or a data frame.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: something else, or a file that is not a score table.
+    """
+    if isinstance(scores, str | os.PathLike):
+        return ScoreTable.read(Path(scores))
+    if isinstance(scores, Mapping | ScoreTable):
+        return scores
+    if hasattr(scores, "columns") and hasattr(scores, "to_numpy"):
+        return {str(name): scores[name].to_numpy() for name in scores.columns}
+    raise ValueError(
+        "scores must be a ScoreTable, a path of one, a data frame or a mapping of columns, got a "
+        f"{type(scores).__name__}"
+    )
+
+
+def check_status(status: NDArray[Any], ids: NDArray[Any]) -> None:
+    """Raise ValueError if a status (N,) is null; the text names the first such id of ids (N,)."""
+    if status.dtype.kind not in "OfT":
+        return
+    null = np.array([one is None or one != one for one in status.tolist()], bool)
+    if null.any():
+        raise ValueError(
+            f'column "status" is null at id {first_marked(ids, null)!r}: it must say "ok", or why '
+            "the row has no score"
+        )
 
 
 def column_names(scores: Scores) -> list[str]:
@@ -64,3 +99,14 @@ def first_marked(ids: NDArray[Any], mask: NDArray[np.bool_]) -> Any:
 def to_hardness(values: NDArray[np.float32], score: str) -> NDArray[np.float32]:
     """Return values (N,) of the column `score` ("loss" or "lc") turned so that high = hard."""
     return values if score == "loss" else -values
+
+
+def check_unique(ids: NDArray[Any], hashes: NDArray[np.uint64]) -> None:
+    """Raise ValueError if an id appears twice; both (N,) are in ascending order of the hash."""
+    same = np.flatnonzero(hashes[1:] == hashes[:-1])
+    twice = same[ids[same] == ids[same + 1]]
+    if len(twice):
+        raise ValueError(
+            f'column "id" holds {ids[twice].tolist()[0]!r} more than once: ids must be unique '
+            "(were two score tables of the same data joined?)"
+        )

@@ -15,7 +15,10 @@ import numpy as np
 from lc_engine.selection.arguments import check_score
 from lc_engine.selection.columns import (
     NOTHING_TO_KEEP,
+    as_scores,
     check_no_nan,
+    check_status,
+    check_unique,
     first_marked,
     optional_column,
     require_column,
@@ -26,7 +29,7 @@ from lc_engine.selection.id_hash import hash_ids
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from lc_engine.selection.columns import Scores
+    from lc_engine.selection.columns import Scores, ScoresLike
 
 
 @dataclass(frozen=True)
@@ -110,18 +113,20 @@ class EligibleRows:
         return aligned
 
 
-def read_eligible_rows(scores: Scores, by: str | None = "label") -> EligibleRows:
+def read_eligible_rows(scores: ScoresLike, by: str | None = "label") -> EligibleRows:
     """Return the rows that may be kept, with the groups that share the budget.
 
     Args:
-        scores: a ScoreTable, or a mapping of equally long columns with "id", what the strategy
-            needs and, optionally, "status" (only rows of status "ok" are eligible).
+        scores: a ScoreTable, a path of one, or a data frame or mapping of equally long columns with
+            "id", what the strategy needs and, optionally, "status" (only rows of status "ok" are
+            eligible).
         by: the column whose values share the budget, or None for one group.
 
     Raises:
-        ValueError: a missing column, columns of different lengths, a duplicate id, or no row with
-            status "ok".
+        ValueError: a missing column, a null status, columns of different lengths, a duplicate id,
+            or no row with status "ok".
     """
+    scores = as_scores(scores)
     ids = np.asarray(require_column(scores, "id"))
     if ids.ndim != 1:
         raise ValueError(f'column "id" must be one-dimensional, got shape {ids.shape}')
@@ -131,6 +136,8 @@ def read_eligible_rows(scores: Scores, by: str | None = "label") -> EligibleRows
         if column is not None and len(column) != total:
             raise ValueError(f'column "{name}" has {len(column)} rows but "id" has {total}')
     status = optional_column(scores, "status")
+    if status is not None:
+        check_status(np.asarray(status), ids)
     indices = np.arange(total) if status is None else np.flatnonzero(np.asarray(status) == "ok")
     if not len(indices):
         raise ValueError(NOTHING_TO_KEEP)
@@ -138,7 +145,7 @@ def read_eligible_rows(scores: Scores, by: str | None = "label") -> EligibleRows
     hashes = hash_ids(ids)
     order = np.argsort(hashes)
     ids, indices = ids[order], indices[order]
-    _check_unique(ids, hashes[order])
+    check_unique(ids, hashes[order])
     if by is None:
         names, groups = np.array(["all"]), np.zeros(len(ids), dtype=np.intp)
     else:
@@ -149,17 +156,6 @@ def read_eligible_rows(scores: Scores, by: str | None = "label") -> EligibleRows
             )
         names, groups = _factorize(values[indices])
     return EligibleRows(ids, indices, groups, names, scores, total)
-
-
-def _check_unique(ids: NDArray[Any], hashes: NDArray[np.uint64]) -> None:
-    """Raise ValueError if an id appears twice; both (N,) are in ascending order of the hash."""
-    same = np.flatnonzero(hashes[1:] == hashes[:-1])
-    twice = same[ids[same] == ids[same + 1]]
-    if len(twice):
-        raise ValueError(
-            f'column "id" holds {ids[twice].tolist()[0]!r} more than once: ids must be unique '
-            "(were two score tables of the same data joined?)"
-        )
 
 
 def _factorize(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lc_engine.selection.budget import Bound
-    from lc_engine.selection.columns import Scores
+    from lc_engine.selection.columns import ScoresLike
     from lc_engine.selection.eligible import EligibleRows
 
 
@@ -41,12 +41,12 @@ class Problem(NamedTuple):
 
 
 def prepare(
-    scores: Scores, keep: float, *, by: str | None, floor: Bound, cap: Bound, noise_guard: float
+    scores: ScoresLike, keep: float, *, by: str | None, floor: Bound, cap: Bound, noise_guard: float
 ) -> Problem:
     """Return the eligible rows, without suspected noise, and the budget of each group.
 
     Args:
-        scores: a ScoreTable or a mapping of columns.
+        scores: as in `select`.
         keep: a float in (0, 1] is a fraction, an int a count.
         by: the column whose values share the budget, or None for one group.
         floor: least number kept per group.

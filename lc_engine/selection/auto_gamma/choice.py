@@ -61,6 +61,11 @@ class GammaChoice:
         _log.log(logging.WARNING if self.random else logging.INFO, "%s", self)
 
 
+def log_one_pool(gamma: float) -> None:
+    """Warn that with a γ of 0 or 1, which leaves one pool, FlexRand does not read the score."""
+    _log.warning("gamma=%g leaves one pool: rows are drawn at random, whatever their score", gamma)
+
+
 def choose(
     problem: Problem, *, score: str = "loss", features: ArrayLike | None = None, seed: int = 0
 ) -> GammaChoice:

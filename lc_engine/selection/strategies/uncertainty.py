@@ -72,10 +72,8 @@ def uncertainty_scores(
     Raises:
         ValueError: a single class.
     """
-    names, classes = np.unique(labels, return_inverse=True)
-    if len(names) < 2:
-        raise ValueError("an uncertainty strategy needs at least two classes in column label")
-    *_, probs = train_softmax_probe(standardize(features), classes, len(names), EPOCHS, rng)
+    classes, count = _classes(labels)
+    *_, probs = train_softmax_probe(standardize(features), classes, count, EPOCHS, rng)
     second, top = np.partition(probs, -2, axis=1)[:, -2:].T
     return {
         "entropy": -(probs * np.log(np.maximum(probs, 1e-30))).sum(1),
@@ -90,12 +88,27 @@ def el2n_scores(
     """Return ‖p − onehot(y)‖₂ after a few epochs, averaged over ten runs: (N,), high = hard.
 
     Paul, Ganguli and Dziugaite, "Deep Learning on a Data Diet", NeurIPS 2021.
+
+    Raises:
+        ValueError: a single class.
     """
-    names, classes = np.unique(labels, return_inverse=True)
+    classes, count = _classes(labels)
     inputs = standardize(features)
     norm = np.zeros(len(features))
     for _ in range(EL2N_RUNS):
-        *_, probs = train_softmax_probe(inputs, classes, len(names), EL2N_EPOCHS, rng)
+        *_, probs = train_softmax_probe(inputs, classes, count, EL2N_EPOCHS, rng)
         probs[np.arange(len(classes)), classes] -= 1
         norm += np.linalg.norm(probs, axis=1) / EL2N_RUNS
     return norm
+
+
+def _classes(labels: NDArray[np.int64]) -> tuple[NDArray[np.intp], int]:
+    """Return the class of each row (N,) in [0, C), and C.
+
+    Raises:
+        ValueError: a single class, as where no row has a label.
+    """
+    names, classes = np.unique(labels, return_inverse=True)
+    if len(names) < 2:
+        raise ValueError("an uncertainty strategy needs at least two classes in column label")
+    return classes, len(names)

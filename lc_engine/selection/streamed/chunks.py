@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lc_engine._util.extras import require
-from lc_engine.selection.columns import check_has_column, check_no_nan, to_hardness
+from lc_engine.data.batch import OK
+from lc_engine.selection.columns import (
+    check_has_column,
+    check_no_nan,
+    check_status,
+    to_hardness,
+)
 from lc_engine.selection.grouped import ordered_bits
 from lc_engine.selection.id_hash import hash_ids
 
@@ -53,7 +59,7 @@ class Chunks:
     """
 
     def __init__(self, table: ScoreTable, by: str | None, score: str, hardest_first: bool) -> None:
-        self._columns = list(dict.fromkeys(["id", score, *([] if by is None else [by])]))
+        self._columns = list(dict.fromkeys(["id", "status", score, *([] if by is None else [by])]))
         for name in self._columns[1:]:
             check_has_column(table, name)
         self._table, self._by, self._score, self._reverse = table, by, score, hardest_first
@@ -73,9 +79,13 @@ class Chunks:
 
     def __iter__(self) -> Iterator[Chunk]:
         for part in self._table.pieces(*self._columns):
-            scored = part.column(self._score)
-            if scored.null_count:  # rows without a score, of another status than "ok"
-                part = part.filter(scored.is_valid())
+            compute = require("pyarrow.compute", "table")
+            status = part.column("status")
+            if status.null_count:
+                check_status(status.to_numpy(), np.asarray(part.column("id").to_numpy()))
+            ok = compute.equal(status, OK)
+            if not compute.all(ok).as_py():
+                part = part.filter(ok)
             values = part.column(self._score).to_numpy()
             if not len(values):
                 continue

@@ -13,13 +13,14 @@ from lc_engine.selection.arguments import (
     check_score,
     check_seed,
 )
-from lc_engine.selection.auto_gamma.choice import by_rule
+from lc_engine.selection.auto_gamma.choice import by_rule, log_one_pool
 from lc_engine.selection.budget import allocate
 from lc_engine.selection.columns import NOTHING_TO_KEEP
 from lc_engine.selection.strategies.flexrand import easy_counts, easy_pool_sizes, per_pool
 from lc_engine.selection.streamed.bottom_k import BottomK
 from lc_engine.selection.streamed.chunks import Chunk, Chunks
 from lc_engine.selection.streamed.radix_select import Borders, Histogram
+from lc_engine.selection.streamed.unique_ids import UniqueIds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +51,7 @@ def select_streamed(
 
     "easy" and "hard" keep the same rows as `select`. "flexrand" has the same pools and keeps as
     many rows of each, but the draw inside a pool is another one; so is that of "random". The result
-    depends on the seed and the set of rows, not on their order. Duplicate ids are not detected.
+    depends on the seed and the set of rows, not on their order.
 
     Args:
         scores: a table, or the file or folder that holds one.
@@ -76,11 +77,13 @@ def select_streamed(
     seed = check_seed(seed)
     table = scores if isinstance(scores, ScoreTable) else ScoreTable.read(scores)
     chunks = Chunks(table, by, score, hardest_first=strategy == "hard")
-    histogram = Histogram()
+    histogram, unique = Histogram(), UniqueIds(len(table))
     for chunk in chunks:
         histogram.add(len(chunks.group_names), chunk)
+        unique.add(chunk)
     if not chunks.group_names:
         raise ValueError(NOTHING_TO_KEEP)
+    unique.check(chunks)
     order = chunks.sort_groups()
     sizes = np.array([histogram.counts[i].sum(dtype=np.int64) for i in order])
     counts = allocate(sizes, np.array(chunks.group_names), keep, floor=floor, cap=cap)
@@ -114,6 +117,8 @@ def _pools(
         choice = by_rule(counts)
         choice.log()
         gamma = choice.gamma
+    elif gamma in (0, 1):
+        log_one_pool(gamma)
     gamma = check_gamma(gamma)
     rng = np.random.default_rng(seed).spawn(1)[0]
     return easy_pool_sizes(sizes, gamma), easy_counts(sizes, counts, gamma, rng)

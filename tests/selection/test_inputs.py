@@ -1,0 +1,88 @@
+"""What `select` takes as scores, refuses in them, and says of a draw that does not read them."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import lc_engine as lc
+from helpers.selection_tables import as_table, random_columns
+from lc_engine.data.table import ScoreTable
+from lc_engine.selection import select
+from lc_engine.selection.streamed import select_streamed, unique_ids
+
+
+def test_a_path_and_a_data_frame_are_taken_as_a_table_is(tmp_path):
+    table = as_table(random_columns(0, 200))
+    table.write(tmp_path / "scores.parquet")
+    (tmp_path / "run").mkdir()
+    table.write(tmp_path / "run" / "part-00000-of-00001.parquet")
+    want = select(table, 0.3, gamma=0.5)
+    paths = (tmp_path / "run", f"{tmp_path}/run/", tmp_path / "scores.parquet")
+    for scores in (*paths, table.to_pandas()):
+        np.testing.assert_array_equal(lc.select(scores, 0.3, gamma=0.5), want)
+
+
+def test_anything_else_is_refused_by_its_type(tmp_path):
+    with pytest.raises(ValueError, match=r"scores must be a ScoreTable, .*, got a list"):
+        lc.select([1, 2], 0.5)
+    with pytest.raises(FileNotFoundError, match="no score table at"):
+        lc.select(tmp_path / "none", 0.5)
+
+
+def with_column(table, name, values):
+    index = table.table.schema.get_field_index(name)
+    return ScoreTable(table.table.set_column(index, table.table.schema.field(name), values))
+
+
+def test_a_null_status_is_refused_streamed_or_not():
+    table = as_table(random_columns(0, 50))
+    table = with_column(table, "status", pa.array(["ok"] * 49 + [None]))
+    for choose in (select, select_streamed):
+        with pytest.raises(ValueError, match='column "status" is null at id'):
+            choose(table, 0.5, gamma=0.5)
+    with pytest.raises(ValueError, match='column "status" is null at id'):
+        select(table.to_pandas(), 0.5, gamma=0.5)
+
+
+def test_a_score_of_a_row_that_is_not_ok_is_not_read_streamed_or_not():
+    table = as_table(random_columns(0, 50))
+    table = with_column(table, "status", pa.array(["ok"] * 25 + ["unreadable"] * 25))
+    for choose in (select, select_streamed):
+        np.testing.assert_array_equal(choose(table, 1.0, "easy"), np.sort(table.column("id")[:25]))
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("held", [7, 1 << 25])
+@pytest.mark.parametrize("ascending", [False, True])
+def test_an_id_that_appears_twice_is_refused_streamed_or_not(monkeypatch, text, held, ascending):
+    monkeypatch.setattr(unique_ids, "_MAX_HELD", held)
+    columns = random_columns(0, 60)
+    if ascending:
+        columns["id"] = np.sort(columns["id"])
+    if text:
+        columns["id"] = np.array([f"{i:04}.png" for i in columns["id"]])
+    assert len(select_streamed(as_table(columns), 0.5, gamma=0.5)) == 30
+    columns["id"][41] = columns["id"][40]
+    for choose in (select, select_streamed):
+        with pytest.raises(ValueError, match="more than once: ids must be unique"):
+            choose(as_table(columns), 0.5, gamma=0.5)
+
+
+@pytest.mark.parametrize("strategy", ["el2n", "entropy", "margin", "least_confidence"])
+def test_rows_without_labels_are_refused_where_a_classifier_is_trained(strategy):
+    columns = random_columns(0, 60) | {"label": np.full(60, -1)}
+    with pytest.raises(ValueError, match="needs at least two classes in column label"):
+        select(columns, 0.5, strategy, features=np.eye(60, dtype=np.float32))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 0.5])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_draw_that_does_not_read_the_score_says_so(caplog, gamma, streamed):
+    choose = select_streamed if streamed else select
+    with caplog.at_level(logging.WARNING):
+        choose(as_table(random_columns(0, 60)), 0.5, gamma=gamma)
+    assert ("drawn at random, whatever their score" in caplog.text) == (gamma != 0.5)
