@@ -197,9 +197,9 @@ class Masking:
     def masks(self, weights: Mapping[str, Tensor], path: LearningPath) -> Masks:
         """Return the masks of a path as the operators take them, exact where saliencies tie.
 
-        Sub-model k keeps `path.keep_counts` weights, neither more nor fewer, and a random mask
-        those with u ≥ 1 − r. Where the n-th and the (n + 1)-th largest saliency are equal, the
-        masks are those of `ops.levels`.
+        Sub-model k keeps `path.keep_counts` weights, and a random mask those with u ≥ 1 − r. Where
+        weights that tie with a threshold would add more than 0.1 % of all weights, the masks are
+        those of `ops.levels`, which keep neither more nor fewer.
 
         Args:
             weights: T tensors by name, as `find` returns them.
@@ -215,7 +215,7 @@ class Masking:
         tensors = list(weights.values())
         pools = self._pools([_host(name, score) for name, score in self._scores(weights)])
         found = [levels.quantiles(_joined(pool), _counts(pool, path)) for pool in pools]
-        if not any(tied for _, tied in found):
+        if not any(too_many for _, too_many in found):
             rows = [(bounds, pool) for (bounds, _), pool in zip(found, pools, strict=True)]
             return Masks(_table(rows), self._given(weights))
         saliency: list[Tensor] = []

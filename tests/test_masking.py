@@ -423,3 +423,16 @@ def test_thresholds_of_large_tensors_equal_a_full_sort():
     thresholds = Masking().thresholds({"w": torch.from_numpy(values)}, path)[:, 0]
     descending = np.sort(np.abs(values))[::-1]
     assert thresholds.tolist() == [float(descending[n - 1]) for n in path.keep_counts(len(values))]
+
+
+def test_a_few_ties_cost_no_levels():
+    """Large tensors always have some; up to 0.1 % of the weights they are kept with the others."""
+    weights = {"a.weight": nn.Parameter(torch.arange(1.0, 4001.0))}
+    path = LearningPath.explicit([1.0, 0.5])
+    with torch.no_grad():
+        weights["a.weight"][1998:2002] = 2001.0  # the 2,000th largest and its neighbours
+        assert Masking().masks(weights, path).saliency is None
+        weights["a.weight"][1990:2002] = 2001.0
+    masks = Masking().masks(weights, path)
+    assert masks.saliency is not None
+    assert int((masks.saliency[0] >= masks.thresholds[1, 0]).sum()) == 2000

@@ -21,32 +21,36 @@ if TYPE_CHECKING:
 
 # Key of the numbers that order ties: the same for every masking, whatever its seed.
 _SEED: Final = 0x71E5
+# Weights kept beyond the count, as a share of all, that are let pass: levels take 4 bytes a weight,
+# and large tensors of bfloat16 always have a few ties.
+TOLERANCE: Final = 1e-3
 
 
 def quantiles(scores: np.ndarray, counts: Sequence[int]) -> tuple[np.ndarray, bool]:
-    """Return the thresholds of counts, and whether s ≥ t keeps more than one of them.
+    """Return the thresholds of counts, and whether ties make s ≥ t keep too many.
 
     Args:
         scores: (N,) saliencies.
         counts: (K,) weights to keep, descending.
 
     Returns:
-        (K,) float64, for a count n the n-th largest score, +inf for none; and True where the
-        n-th and the (n + 1)-th largest score are equal for one of the counts.
+        (K,) float64, for a count n the n-th largest score, +inf for none; and whether s ≥ t keeps
+        more than the count and `TOLERANCE` of all.
     """
     ranks = sorted({scores.size - n for n in counts if n > 0})
     ordered = np.partition(scores, ranks) if ranks else scores
     bounds = np.array(
         [float(ordered[scores.size - n]) if n > 0 else np.inf for n in counts], dtype=np.float64
     )
-    # What lies between two ranks is no larger than the upper one; its maximum is the next score.
-    tied = any(
-        ordered[below:rank].max() == ordered[rank]
-        for below, rank in zip([0, *ranks], ranks, strict=False)
-        if rank > below
-    )
-    none_kept_but_infinite = 0 in counts and bool(np.isposinf(scores).any())
-    return bounds, tied or none_kept_but_infinite
+    surplus = most = 0
+    # What lies between two ranks is no larger than the upper one.
+    for below, rank in zip([0, *ranks], ranks, strict=False):
+        equal = np.count_nonzero(ordered[below:rank] == ordered[rank])
+        surplus = equal + (surplus if equal == rank - below else 0)
+        most = max(most, surplus)
+    if 0 in counts:
+        most = max(most, np.count_nonzero(np.isposinf(scores)))
+    return bounds, most > TOLERANCE * scores.size
 
 
 def levels(

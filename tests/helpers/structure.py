@@ -28,8 +28,8 @@ FLOORS = (
     ("naive", "submodels"),
     ("models", "selection"),
     ("data", "masking"),
-    ("ops", "path"),
-    ("kernels",),
+    ("ops",),
+    ("kernels", "path"),
     ("_native", "_util"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
