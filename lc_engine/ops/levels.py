@@ -45,11 +45,11 @@ def quantiles(scores: np.ndarray, counts: Sequence[int]) -> tuple[np.ndarray, bo
     surplus = most = 0
     # What lies between two ranks is no larger than the upper one.
     for below, rank in zip([0, *ranks], ranks, strict=False):
-        equal = np.count_nonzero(ordered[below:rank] == ordered[rank])
+        equal = int(np.count_nonzero(ordered[below:rank] == ordered[rank]))
         surplus = equal + (surplus if equal == rank - below else 0)
         most = max(most, surplus)
     if 0 in counts:
-        most = max(most, np.count_nonzero(np.isposinf(scores)))
+        most = max(most, int(np.count_nonzero(np.isposinf(scores))))
     return bounds, most > TOLERANCE * scores.size
 
 
