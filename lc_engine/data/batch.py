@@ -18,6 +18,7 @@ NON_FINITE: Final = "non_finite"
 
 NO_LABEL: Final = -1
 HOLDS_NON_FINITE: Final = "the input has NaN or infinite values"
+NON_FINITE_OUTPUT: Final = "the model's output is not finite for this row"
 
 
 @dataclass(frozen=True, eq=False)

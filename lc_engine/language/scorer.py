@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lc_engine.data.batch import NON_FINITE, OK, Batch
+from lc_engine.data.batch import NON_FINITE, NON_FINITE_OUTPUT, OK, Batch
 from lc_engine.data.protocols import RowScores
 from lc_engine.data.row_scores import scatter
 from lc_engine.data.wrap.subset import whole_of
@@ -210,7 +210,7 @@ class CausalLMScorer:
         lc, loss, lc_std = (torch.from_numpy(column) for column in reduced)
         finite = torch.stack([lc, loss, lc_std, *extra.values()]).isfinite().all(0)
         for i in ok[~finite[ok]].tolist():
-            status[i], detail[i] = NON_FINITE, "the model's output is not finite for this row"
+            status[i], detail[i] = NON_FINITE, NON_FINITE_OUTPUT
             log_probs[:, i] = lc[i] = loss[i] = lc_std[i] = torch.nan
         return RowScores(
             PathScores(lc.float(), loss.float(), log_probs.float()),

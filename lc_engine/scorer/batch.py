@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lc_engine.data.batch import BAD_LABEL, NON_FINITE, OK, Batch
+from lc_engine.data.batch import BAD_LABEL, NON_FINITE, NON_FINITE_OUTPUT, OK, Batch
 from lc_engine.data.protocols import RowScores
 from lc_engine.data.row_scores import Scored, columns, scatter
 from lc_engine.data.sparse_texts import SparseTexts
@@ -88,8 +88,7 @@ def score_rows(
     lost = torch.from_numpy(~np.isfinite(found.columns.numpy()).all(0))
     if lost.any():
         for i in rows[lost].tolist():
-            status[i] = NON_FINITE
-            detail[i] = "the model's output is not finite for this row"
+            status[i], detail[i] = NON_FINITE, NON_FINITE_OUTPUT
         found = found.without(lost)
     lc, loss, lc_std = scatter(found.columns, rows, len(batch))
     scores = PathScores(lc, loss, scatter(found.log_probs, rows, len(batch)))

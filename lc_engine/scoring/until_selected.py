@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lc_engine.data.batch import NON_FINITE, OK
+from lc_engine.data.batch import NON_FINITE, NON_FINITE_OUTPUT, OK
 from lc_engine.data.table import ScoreTable
 from lc_engine.data.wrap.cache import CachedSource
 from lc_engine.data.wrap.subset import Subset
@@ -172,13 +172,12 @@ class _Found:
         first = self._first
         assert first is not None
         lost = self._lost & (first.column("status") == OK)
-        detail = "the model's output is not finite for this row"
         return ScoreTable.from_arrays(
             ids=first.column("id"),
             labels=first.column("label"),
             **self._columns,
             status=np.where(lost, NON_FINITE, first.column("status")).tolist(),
-            detail=np.where(lost, detail, first.column("detail")).tolist(),
+            detail=np.where(lost, NON_FINITE_OUTPUT, first.column("detail")).tolist(),
             metadata=first.metadata | {"path": path.to_dict()},
             path_log_probs=self._log_probs,
             extra={"error": self.error, "points": self._points},

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lc_engine.data.readers.rows import ConfigurationError, RowSource, describe_transform
+from lc_engine.data.readers.rows import (
+    ConfigurationError,
+    RowSource,
+    describe_transform,
+    sampled_digest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,13 +74,8 @@ class IterableSource(RowSource):
 
     def digest(self) -> str:
         """Hash the class, the length and the first row; more would mean reading all rows."""
-        digest = hashlib.sha256(f"{type(self.dataset).__qualname__}\0{len(self)}\n".encode())
-        for load in self._loads(range(min(1, len(self)))):
-            row = self._row(load)
-            digest.update(f"{row.label}\0{row.status}\n".encode())
-            if row.input is not None:
-                digest.update(np.ascontiguousarray(row.input.float().cpu().numpy()).data)
-        return digest.hexdigest()
+        loads = self._loads(range(min(1, len(self))))
+        return sampled_digest(self.dataset, len(self), map(self._row, loads))
 
     def describe(self) -> dict[str, Any]:
         """Return the kind, the class, the rows, the classes and the transform."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from abc import ABC, abstractmethod
 from itertools import chain, islice
@@ -17,7 +18,7 @@ from lc_engine.data.batch import HOLDS_NON_FINITE, Batch, row_ranges
 from lc_engine.data.labels import int64_label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     Transform = Callable[[Any], Any]
     # Reads a row and returns (decode, label): a row that cannot be decoded still has its label.
@@ -144,6 +145,16 @@ class RowSource(ABC):
             status=[row.status for row in rows],
             detail=[row.detail for row in rows],
         )
+
+
+def sampled_digest(dataset: Any, length: int, rows: Iterable[Row]) -> str:
+    """Hash the class and length of a data set and some of its rows; all would mean reading it."""
+    digest = hashlib.sha256(f"{type(dataset).__qualname__}\0{length}\n".encode())
+    for row in rows:
+        digest.update(f"{row.label}\0{row.status}\n".encode())
+        if row.input is not None:
+            digest.update(np.ascontiguousarray(row.input.float().cpu().numpy()).data)
+    return digest.hexdigest()
 
 
 def describe_transform(transform: Transform | None) -> str | None:

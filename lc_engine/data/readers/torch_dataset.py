@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lc_engine.data.readers.rows import ConfigurationError, RowSource, describe_transform
+from lc_engine.data.readers.rows import (
+    ConfigurationError,
+    RowSource,
+    describe_transform,
+    sampled_digest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,17 +70,10 @@ class TorchDatasetSource(RowSource):
         return (lambda: pair[0]), pair[1]
 
     def digest(self) -> str:
-        """Hash the class, the length, and the first, the middle and the last row.
-
-        More would mean reading all rows.
-        """
-        digest = hashlib.sha256(f"{type(self.dataset).__qualname__}\0{len(self)}\n".encode())
-        for index in sorted({0, len(self) // 2, len(self) - 1} & set(range(len(self)))):
-            row = self._row(functools.partial(self._load, index))
-            digest.update(f"{row.label}\0{row.status}\n".encode())
-            if row.input is not None:
-                digest.update(np.ascontiguousarray(row.input.float().cpu().numpy()).data)
-        return digest.hexdigest()
+        """Hash the class, the length, and the first, the middle and the last row."""
+        indices = sorted({0, len(self) // 2, len(self) - 1} & set(range(len(self))))
+        loads = (functools.partial(self._load, index) for index in indices)
+        return sampled_digest(self.dataset, len(self), map(self._row, loads))
 
     def describe(self) -> dict[str, Any]:
         """Return the kind, the class, the rows, the classes and the transform."""
