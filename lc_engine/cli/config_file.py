@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 # Of the file's layout: a file of another one is refused.
 _VERSION = 1
+_KEYS = {
+    "options",
+    "version",
+    "versions",
+    "head",
+    "path",
+    "masking",
+    "device",
+    "num_workers",
+    "source",
+}
 
 
 def write_config(folder: Path, options: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
@@ -64,9 +75,13 @@ def read_config(file: Path, known: Collection[str]) -> dict[str, Any]:
         known: names that an option may have.
 
     Raises:
-        ValueError: another file, one of another version, or with an option of another name.
+        ValueError: a folder, another file, one of another version, or with another key or option.
         FileNotFoundError: there is no file.
     """
+    if file.is_dir():
+        raise ValueError(f"--config {file} is a folder: give the {CONFIG} in it")
+    if not file.exists():
+        raise FileNotFoundError(f"--config {file} does not exist")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -80,6 +95,11 @@ def read_config(file: Path, known: Collection[str]) -> dict[str, Any]:
     options: Any = content.get("options")
     if not isinstance(options, dict):
         raise ValueError(f"--config {file} has no options")
+    outside = sorted(set(content) - _KEYS)
+    if outside:
+        raise ValueError(
+            f'--config {file} has unknown keys: {", ".join(outside)}; options stand under "options"'
+        )
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(f"--config {file} has unknown options: {', '.join(unknown)}")

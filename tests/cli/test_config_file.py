@@ -86,6 +86,7 @@ def test_plan_takes_it_too(folder, capsys, monkeypatch):
         ({"version": None}, "other.json has version None"),
         ({"options": {"model": "m", "colour": 1, "speed": 2}}, "unknown options: colour, speed"),
         ({"options": ["model"]}, "other.json has no options"),
+        ({"batch_size": 5}, "unknown keys: batch_size; options stand under"),
     ],
 )
 def test_another_file_is_refused_by_name(folder, capsys, changes, message):
@@ -100,8 +101,11 @@ def test_what_is_no_config_at_all(folder, capsys):
     (folder / "text.json").write_text("model = 1")
     (folder / "list.json").write_text("[1]")
     for name, message in (
-        ("text.json", "is not JSON"), ("list.json", "has version None"), ("none.json", "none.json")
-    ):  # fmt: skip
+        ("text.json", "is not JSON"),
+        ("list.json", "has version None"),
+        ("none.json", "--config none.json does not exist"),
+        ("first", "--config first is a folder: give the config.json in it"),
+    ):
         assert cli.run(["score", f"--config={name}"]) == 2
         assert message in capsys.readouterr().err
 
