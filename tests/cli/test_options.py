@@ -25,7 +25,7 @@ from lc_engine.cli.score_options import JobOptions
 from lc_engine.cli.select import SelectCommand
 from lc_engine.language import model as language_model
 from lc_engine.language.template import Turns
-from lc_engine.masking import Kind, Scope, Which
+from lc_engine.masking.masking import Kind, Scope, Which
 from lc_engine.ops.prototype_confidence import Logit
 from lc_engine.scorer.head_config import HeadKind
 from lc_engine.selection import STRATEGIES

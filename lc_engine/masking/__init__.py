@@ -1,0 +1,5 @@
+"""Which weights of a model are masked, and the nested masks of its sub-models."""
+
+from lc_engine.masking.masking import Masking, Masks
+
+__all__ = ["Masking", "Masks"]
