@@ -17,6 +17,12 @@ _STARTS_PROCESSES = {"multiprocessing", "ray", "subprocess"}
 _REAL_MODELS = {"lite0", "models", "resnet18"}
 
 
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try a read that the system fails again at once."""
+    monkeypatch.setattr("lc_engine.data.faults.PAUSES", (0.0, 0.0, 0.0))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that start processes or run a real model as slow."""
     for item in items:

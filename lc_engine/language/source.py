@@ -74,6 +74,10 @@ class InstructionSource:
         """Return the number of rows."""
         return len(self.records)
 
+    def check_unchanged(self, rows: range) -> None:
+        """Compare the files of the rows with what they were; see `FileStates.check`."""
+        self.records.states.check()
+
     def digest(self) -> str:
         """Return a fingerprint of the rows."""
         return self.records.digest()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from lc_engine.data.faults import out_of_memory
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -15,14 +17,6 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory ran out, on the host or on a device."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    # torch's allocator of the host has no error class of its own.
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 class Backoff:

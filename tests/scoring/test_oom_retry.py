@@ -6,9 +6,10 @@ import torch
 
 import lc_engine as lc
 from helpers.feature_run import CLASSES, contents, run, scorer, write_features
+from lc_engine.data.faults import out_of_memory
 from lc_engine.data.open import open_source
 from lc_engine.scorer.scorer import Scorer
-from lc_engine.scoring.oom_retry import Backoff, out_of_memory
+from lc_engine.scoring.oom_retry import Backoff
 
 ERRORS = [
     MemoryError("Unable to allocate 9 GiB"),

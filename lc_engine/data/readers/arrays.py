@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from lc_engine.data.faults import Fault, fault_of, patiently
+from lc_engine.data.identity import FileStates
 from lc_engine.data.labels import int64_labels
 from lc_engine.data.readers.blocks import Block, BlockSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
 _FEATURE_DTYPES = ("float16", "float32", "float64")
@@ -76,7 +78,7 @@ class NpySource(BlockSource):
     """
 
     def __init__(self, features: Path, labels: Path) -> None:
-        super().__init__()
+        super().__init__(states=FileStates.of((features, labels), listed=False))
         self.paths = (features, labels)
         self.features, self.labels = open_npy(features), open_npy(labels)
         check_features(str(features), self.features)
@@ -96,7 +98,7 @@ class NpySource(BlockSource):
 
     def digest(self) -> str:
         """Hash the name, size and modification time of both files."""
-        return files_digest(self.paths)
+        return self.states.digest()
 
     def describe(self) -> dict[str, Any]:
         """Return the kind, the file names, the shape and the dtype."""
@@ -117,10 +119,10 @@ def open_npy(path: Path) -> np.memmap[Any, Any]:
         ValueError: not a `.npy` file in C order, or one that holds pickled objects.
     """
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
+        array = patiently(lambda: np.load(path, mmap_mode="r", allow_pickle=False), path)
     except (ValueError, EOFError, OSError) as error:
+        if fault_of(error) is not Fault.ROW:
+            raise
         hint = (
             "it holds pickled Python objects, which could run code; save it again as numbers"
             if "object" in str(error).lower() or "pickle" in str(error).lower()
@@ -145,24 +147,17 @@ def read_rows(
     Not through the map, whose pages would stay resident until the process holds the whole file.
     """
     row_items = int(np.prod(mapped.shape[1:]))
-    flat = np.fromfile(
+    flat = patiently(
+        lambda: np.fromfile(
+            path,
+            dtype=mapped.dtype,
+            count=len(rows) * row_items,
+            offset=mapped.offset + rows.start * row_items * mapped.itemsize,
+        ),
         path,
-        dtype=mapped.dtype,
-        count=len(rows) * row_items,
-        offset=mapped.offset + rows.start * row_items * mapped.itemsize,
     )
     native = mapped.dtype.newbyteorder("=") if dtype is None else dtype
     return flat.reshape(len(rows), *mapped.shape[1:]).astype(native, copy=False)
-
-
-def files_digest(paths: Sequence[Path]) -> str:
-    """Hash the names, sizes and modification times of files."""
-    digest = hashlib.sha256()
-    for path in paths:
-        state = path.stat()
-        text = f"{path.name}\0{state.st_size}\0{state.st_mtime_ns}\n"
-        digest.update(text.encode(errors="surrogateescape"))
-    return digest.hexdigest()
 
 
 def _array(name: str, value: Any) -> np.ndarray:

@@ -12,6 +12,7 @@ import torch
 from lc_engine._util.ordered_map import ordered_map
 from lc_engine.data import batch
 from lc_engine.data.batch import HOLDS_NON_FINITE, Batch, row_ranges
+from lc_engine.data.identity import FileStates
 from lc_engine.data.sparse_texts import SparseTexts
 
 if TYPE_CHECKING:
@@ -47,10 +48,12 @@ class BlockSource(ABC):
 
     Args:
         classes: names of the classes; labels outside them are bad.
+        states: of the files that the rows are read from.
     """
 
-    def __init__(self, classes: list[str] | None = None) -> None:
+    def __init__(self, classes: list[str] | None = None, states: FileStates | None = None) -> None:
         self.classes = classes
+        self.states = FileStates.of([]) if states is None else states
         # Readers by the row they stopped at, where the next shard continues: entering a Parquet
         # row group in the middle would decode all rows before.
         self._idle: dict[int, Callable[[range], Block]] = {}
@@ -82,6 +85,10 @@ class BlockSource(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return a description of the data, as JSON."""
+
+    def check_unchanged(self, rows: range) -> None:
+        """Compare the files of some rows with what they were; see `FileStates.check`."""
+        self.states.check()
 
     def batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """Read rows [start, stop) in order; see `Source.batches`."""

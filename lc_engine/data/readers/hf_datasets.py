@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine._util.extras import require
-from lc_engine.data.readers.arrays import files_digest
+from lc_engine.data.faults import Fault, fault_of, patiently
+from lc_engine.data.identity import FileStates
 from lc_engine.data.readers.blocks import Block, BlockSource
 from lc_engine.data.readers.columns import (
     choose_feature_column,
@@ -51,8 +52,10 @@ def load(path: Path) -> Any:
             f"{path} holds the splits {', '.join(splits)}; pass one of them: {path / splits[0]}"
         )
     try:
-        return require("datasets", "hf").load_from_disk(str(path))
+        return patiently(lambda: require("datasets", "hf").load_from_disk(str(path)), path)
     except (OSError, ValueError, KeyError) as error:
+        if fault_of(error) is not Fault.ROW:
+            raise
         raise ValueError(f"{path} cannot be loaded as a saved data set: {error}") from None
 
 
@@ -111,7 +114,7 @@ class HFImageSource(RowSource):
         num_workers: int | None,
     ) -> None:
         require("PIL.Image", "vision")
-        super().__init__(transform, num_workers, classes)
+        super().__init__(transform, num_workers, classes, _states(raw))
         self.raw = raw
         self.columns = (image_column, label_column)
 
@@ -130,7 +133,7 @@ class HFImageSource(RowSource):
 
     def digest(self) -> str:
         """Hash what identifies the data set; see `_digest`."""
-        return _digest(self.raw, self.columns)
+        return _digest(self.raw, self.columns, self.states)
 
     def describe(self) -> dict[str, Any]:
         """Return the kind, the columns, the classes and the transform."""
@@ -150,7 +153,7 @@ class HFFeatureSource(BlockSource):
     def __init__(
         self, raw: Any, feature_column: str, label_column: str, classes: list[str] | None
     ) -> None:
-        super().__init__(classes)
+        super().__init__(classes, _states(raw))
         self.raw = raw
         self.columns = (feature_column, label_column)
 
@@ -173,7 +176,7 @@ class HFFeatureSource(BlockSource):
 
     def digest(self) -> str:
         """Hash what identifies the data set; see `_digest`."""
-        return _digest(self.raw, self.columns)
+        return _digest(self.raw, self.columns, self.states)
 
     def describe(self) -> dict[str, Any]:
         """Return the kind, the columns, the classes and the width."""
@@ -196,13 +199,20 @@ def _image_and_label(image: Any, label: Any) -> tuple[Callable[[], Any], Any]:
     def decode() -> Any:
         if image is None:
             raise ValueError("the image is missing (null)")
-        content = image["bytes"]
-        return decode_image(Path(image["path"]).read_bytes() if content is None else content)
+        content, path = image["bytes"], image["path"]
+        if content is None:
+            content = patiently(Path(path).read_bytes, path, listed=False)
+        return decode_image(content)
 
     return decode, label
 
 
-def _digest(raw: Any, columns: tuple[str, str]) -> str:
+def _states(raw: Any) -> FileStates:
+    """Return the states of the Arrow files of a data set; none for one in memory."""
+    return FileStates.of([Path(entry["filename"]) for entry in raw.cache_files])
+
+
+def _digest(raw: Any, columns: tuple[str, str], states: FileStates) -> str:
     """Hash what identifies the rows.
 
     With files: their names, sizes and modification times, and the first and the last row, which
@@ -212,9 +222,8 @@ def _digest(raw: Any, columns: tuple[str, str]) -> str:
     """
     digest = hashlib.sha256(json.dumps([*columns, len(raw)]).encode())
     rows = raw.select_columns(list(columns))
-    files = [Path(entry["filename"]) for entry in raw.cache_files]
-    if files and raw._indices is None:
-        digest.update(files_digest(files).encode())
+    if raw.cache_files and raw._indices is None:
+        digest.update(states.digest().encode())
         cuts = [range(min(1, len(raw))), range(max(0, len(raw) - 1), len(raw))]
     else:
         cuts = [range(len(raw))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
 import logging
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine._util.extras import require
+from lc_engine.data.faults import patiently
+from lc_engine.data.identity import FileStates
 from lc_engine.data.ids import id_of_name
 from lc_engine.data.readers.image_files import class_folders, list_class
 from lc_engine.data.readers.rows import RowSource, describe_transform
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -102,7 +102,7 @@ class ImageFolderSource(RowSource):
         self.other_files = beside.others
         self.unreadable = beside.refused
         for label, name in enumerate(classes):
-            found = list_class(root, name)
+            found = patiently(functools.partial(list_class, root, name), root / name)
             self.paths += found.images
             self.labels += [label] * len(found.images)
             self.other_files += found.others
@@ -110,6 +110,7 @@ class ImageFolderSource(RowSource):
         if not self.paths:
             reasons = "".join(f"; {reason}" for reason in list(self.unreadable.values())[:_NAMED])
             raise ValueError(f"{root} holds no images in its {len(classes)} class folders{reasons}")
+        self.states = FileStates(self.paths, lambda row: root / self.paths[row])
         self.other_files.sort()
         for reason in self.unreadable.values():
             _log.warning("left out: %s", reason)
@@ -135,17 +136,18 @@ class ImageFolderSource(RowSource):
         return (functools.partial(self._load, row) for row in rows)
 
     def _load(self, row: int) -> tuple[Callable[[], Any], int]:
-        path = self.root / self.paths[row]
-        return lambda: decode_image(path.read_bytes()), self.labels[row]
+        path, listed = self.root / self.paths[row], not self.states.is_dangling(row)
+        return lambda: decode_image(patiently(path.read_bytes, path, listed=listed)), self.labels[
+            row
+        ]
+
+    def check_unchanged(self, rows: range) -> None:
+        """Compare the images of some rows with what they were; see `FileStates.check`."""
+        self.states.check(rows)
 
     def digest(self) -> str:
         """Hash the relative path, size and modification time of every image."""
-        digest = hashlib.sha256()
-        for path in self.paths:
-            state = _state(self.root / path)
-            text = f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n"
-            digest.update(text.encode(errors="surrogateescape"))
-        return digest.hexdigest()
+        return self.states.digest()
 
     def describe(self) -> dict[str, Any]:
         """Return the kind, the rows, the classes, the transform, and what is not read."""
@@ -161,11 +163,3 @@ class ImageFolderSource(RowSource):
             few = [id_of_name(path) for path in self.other_files[:_NAMED]]
             described["other_files"] = {"count": len(self.other_files), "first": few}
         return described
-
-
-def _state(path: Path) -> os.stat_result:
-    """Return the state of a file, of a link to nothing that of the link."""
-    try:
-        return path.stat()
-    except FileNotFoundError:
-        return path.lstat()

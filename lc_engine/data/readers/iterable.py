@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lc_engine.data.readers.rows import (
-    ConfigurationError,
-    RowSource,
-    describe_transform,
-    sampled_digest,
-)
+from lc_engine.data.faults import ConfigurationError
+from lc_engine.data.readers.rows import RowSource, describe_transform, sampled_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,12 +7,14 @@ import io
 import json
 import zlib
 from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from lc_engine._util.extras import require
-from lc_engine.data.readers.arrays import files_digest
+from lc_engine.data.faults import Fault, fault_of, patiently, resumed
+from lc_engine.data.identity import FileStates
 from lc_engine.data.readers.records import Record, Records, RowError
 
 if TYPE_CHECKING:
@@ -38,22 +40,24 @@ class JsonLines(Records):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        offsets, lines, position = [], [], 0
+        self.states = FileStates.of([path], listed=False)
         try:
-            with closing(self._open()) as opened:
-                for number, line in enumerate(opened, 1):
-                    if line.strip():
-                        offsets.append(position)
-                        lines.append(number)
-                    position += len(line)
-        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+            self._offsets, self._lines = patiently(self._index, path)
+        except (zlib.error, EOFError, OSError) as error:
+            if fault_of(error) is not Fault.ROW:
+                raise
             raise ValueError(f"{path} cannot be decompressed: {error}") from None
-        except OSError as error:
-            if error.errno is not None or path.suffix != ".zst":
-                raise  # the disk failed, not the data
-            raise ValueError(f"{path} cannot be decompressed: {error}") from None
-        self._offsets = np.array(offsets, dtype=np.int64)
-        self._lines = np.array(lines, dtype=np.int64)
+
+    def _index(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return where the lines that are not blank begin, and their numbers."""
+        offsets, lines, position = [], [], 0
+        with closing(self._open()) as opened:
+            for number, line in enumerate(opened, 1):
+                if line.strip():
+                    offsets.append(position)
+                    lines.append(number)
+                position += len(line)
+        return np.array(offsets, dtype=np.int64), np.array(lines, dtype=np.int64)
 
     def _open(self) -> Any:
         if self.path.suffix == ".gz":
@@ -69,17 +73,25 @@ class JsonLines(Records):
 
     def read(self, start: int, stop: int) -> Iterator[Record]:
         """Read rows [start, stop); see `Records.read`."""
+        numbered = zip(
+            self._lines[start:stop],
+            resumed(lambda done: self._lines_from(start + done, stop), self.path),
+            strict=True,
+        )
+        for number, line in numbered:
+            yield Record(_parsed(line), f"line {number}")
+
+    def _lines_from(self, start: int, stop: int) -> Iterator[bytes]:
+        """Read the lines of rows [start, stop)."""
         if start >= stop:
             return
         with closing(self._open()) as opened:
             _skip(opened, int(self._offsets[start]))
-            filled = (line for line in opened if line.strip())
-            for number, line in zip(self._lines[start:stop], filled, strict=False):
-                yield Record(_parsed(line), f"line {number}")
+            yield from islice((line for line in opened if line.strip()), stop - start)
 
     def digest(self) -> str:
         """Hash the name, size and modification time of the file."""
-        return files_digest([self.path])
+        return self.states.digest()
 
     def describe(self) -> dict[str, Any]:
         """Return the kind and the number of rows."""

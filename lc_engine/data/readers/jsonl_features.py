@@ -36,8 +36,8 @@ class JsonLinesSource(BlockSource):
     """
 
     def __init__(self, path: Path, feature_column: str | None, label_column: str | None) -> None:
-        super().__init__()
         self.records = JsonLines(path)
+        super().__init__(states=self.records.states)
         self.label = label_column or "label"
         self.feature, self.width = self._fields(feature_column)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import bisect
 import functools
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any
 
 from lc_engine._util.extras import require
+from lc_engine.data.faults import Fault, fault_of, resumed
 from lc_engine.data.locations import for_arrow
-from lc_engine.data.readers.arrays import files_digest
 from lc_engine.data.readers.blocks import Block, BlockSource
 from lc_engine.data.readers.columns import (
     choose_feature_column,
@@ -42,6 +42,7 @@ class ParquetFiles:
     Attributes:
         paths: the files that are read.
         unreadable: name of a file -> why it is left out.
+        states: of the files that are read.
         schema: the columns, as Arrow.
 
     Raises:
@@ -52,7 +53,7 @@ class ParquetFiles:
         found = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         if not found:
             raise ValueError(f"{path} holds no *.parquet files")
-        footers, self.unreadable = open_readable(found, _footer)
+        footers, self.unreadable, self.states = open_readable(found, _footer)
         self.paths = list(footers)
         schemas = {file: footer.schema.to_arrow_schema() for file, footer in footers.items()}
         self._schemas: dict[Path, pa.Schema] = schemas
@@ -99,26 +100,16 @@ class ParquetFiles:
                 skip = max(0, skip - len(table))
 
     def _group_tables(self, group: int) -> Iterator[pa.Table]:
-        pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
+        pa = require("pyarrow", "table")
         path, index = self._groups[group]
         left = self._starts[group + 1] - self._starts[group]
         try:
-            with (
-                for_arrow(path) as file,
-                parquet.ParquetFile(
-                    file, page_checksum_verification=True, pre_buffer=False
-                ) as opened,
-            ):
-                for piece in opened.iter_batches(
-                    self._chunk_rows, row_groups=[index], columns=list(self.columns)
-                ):
-                    left -= len(piece)
-                    yield columns_table(
-                        piece.column(self.columns[0]), piece.column(self.columns[1])
-                    )
+            for piece in resumed(functools.partial(self._pieces, path, index), path):
+                left -= len(piece)
+                yield columns_table(piece.column(self.columns[0]), piece.column(self.columns[1]))
         except (pa.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk or the network failed, not the data: resume when it is back
+            if fault_of(error) is not Fault.ROW:
+                raise
             reason = f"row group {index} of {path.name}: {' '.join(str(error).split())}"
             for done in range(0, left, self._chunk_rows):
                 rows = min(self._chunk_rows, left - done)
@@ -126,9 +117,26 @@ class ParquetFiles:
                     pa.nulls(rows, self._types[0]), pa.nulls(rows, self._types[1]), reason
                 )
 
+    def _pieces(self, path: Path, index: int, skipped: int) -> Iterator[pa.RecordBatch]:
+        """Decode a row group, a chunk at a time, without the first chunks."""
+        parquet = require("pyarrow.parquet", "table")
+        with (
+            for_arrow(path) as file,
+            parquet.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as opened,
+        ):
+            pieces = opened.iter_batches(
+                self._chunk_rows, row_groups=[index], columns=list(self.columns)
+            )
+            yield from islice(pieces, skipped, None)
+
+    def check_unchanged(self, rows: range) -> None:
+        """Compare the files of some rows with what they were; see `FileStates.check`."""
+        touched = {self._groups[i][0] for i in range(*groups_of(self._starts, rows))}
+        self.states.part([i for i, path in enumerate(self.paths) if path in touched]).check()
+
     def digest(self) -> str:
         """Hash the name, size and modification time of every file that is read."""
-        return files_digest(self.paths)
+        return self.states.digest()
 
     def describe(self) -> dict[str, Any]:
         """Return the numbers of files and rows, the columns and the files that are left out."""
@@ -181,6 +189,10 @@ class ParquetSource(BlockSource):
     def _reader(self, start: int) -> Callable[[range], Block]:
         return rebatched(self.files.tables(start), self.width)
 
+    def check_unchanged(self, rows: range) -> None:
+        """Compare the files of some rows with what they were; see `FileStates.check`."""
+        self.files.check_unchanged(rows)
+
     def digest(self) -> str:
         """Hash the name, size and modification time of every file."""
         return self.files.digest()
@@ -190,12 +202,24 @@ class ParquetSource(BlockSource):
         return {"kind": "parquet", **self.files.describe(), "shape": [self.width]}
 
 
+def groups_of(starts: list[int], rows: range) -> tuple[int, int]:
+    """Return first and end of the groups that hold some rows.
+
+    Args:
+        starts: first row of each group, then the number of rows.
+        rows: the rows.
+    """
+    return max(0, bisect.bisect_right(starts, rows.start) - 1), bisect.bisect_left(
+        starts, rows.stop
+    )
+
+
 def _footer(path: Path) -> Any:
     pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
     try:
         with for_arrow(path) as file:
             return parquet.read_metadata(file)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
     except (pa.ArrowException, OSError) as error:
+        if fault_of(error) is not Fault.ROW:
+            raise
         raise ValueError(f"{path} cannot be read as Parquet: {error}") from None

@@ -104,6 +104,10 @@ class ParquetImageSource(RowSource):
             for row in table.to_pylist():
                 yield functools.partial(_image_and_label, row)
 
+    def check_unchanged(self, rows: range) -> None:
+        """Compare the files of some rows with what they were; see `FileStates.check`."""
+        self.files.check_unchanged(rows)
+
     def digest(self) -> str:
         """Hash the name, size and modification time of every file."""
         return self.files.digest()

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import hashlib
 import json
 from abc import ABC, abstractmethod
 from itertools import accumulate, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lc_engine._util.extras import require
 from lc_engine.data.batch import UNREADABLE
-from lc_engine.data.readers.arrays import files_digest
+from lc_engine.data.faults import Fault, fault_of, patiently, resumed
+from lc_engine.data.identity import FileStates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
+
+    import pyarrow as pa
 
 _CHUNK_ROWS = 1024
 
@@ -41,7 +45,13 @@ class Record(NamedTuple):
 
 
 class Records(ABC):
-    """A known number of records; one that cannot be read still takes its index."""
+    """A known number of records; one that cannot be read still takes its index.
+
+    Attributes:
+        states: of the files that the records are read from.
+    """
+
+    states: FileStates
 
     @abstractmethod
     def __len__(self) -> int:
@@ -65,12 +75,13 @@ class ListRecords(Records):
 
     Args:
         rows: the fields of each by name.
-        path: the file that they come from, if any.
+        states: of the file that they come from; None if there is none.
     """
 
-    def __init__(self, rows: Sequence[Any], path: Path | None = None) -> None:
+    def __init__(self, rows: Sequence[Any], states: FileStates | None = None) -> None:
         self.rows = rows
-        self.path = path
+        self.is_file = states is not None
+        self.states = FileStates.of([]) if states is None else states
 
     @classmethod
     def from_json(cls, path: Path) -> ListRecords:
@@ -79,8 +90,9 @@ class ListRecords(Records):
         Raises:
             ValueError: not JSON, or not a list.
         """
+        states = FileStates.of([path], listed=False)
         try:
-            rows = json.loads(path.read_bytes())
+            rows = json.loads(patiently(path.read_bytes, path))
         except ValueError as error:
             raise ValueError(
                 f"{path} is not one JSON value ({error}): a file with an object per line must be "
@@ -88,7 +100,7 @@ class ListRecords(Records):
             ) from None
         if not isinstance(rows, list):
             raise ValueError(f"{path} must hold a JSON list of rows, got a {type(rows).__name__}")
-        return cls(rows, path)
+        return cls(rows, states)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -101,8 +113,8 @@ class ListRecords(Records):
 
     def digest(self) -> str:
         """Hash the file's name, size and modification time; without a file, all rows."""
-        if self.path is not None:
-            return files_digest([self.path])
+        if self.is_file:
+            return self.states.digest()
         digest = hashlib.sha256()
         for row in self.rows:
             digest.update(json.dumps(row, sort_keys=True, default=repr).encode() + b"\n")
@@ -110,7 +122,7 @@ class ListRecords(Records):
 
     def describe(self) -> dict[str, Any]:
         """Return the kind and the number of rows."""
-        return {"kind": "list" if self.path is None else "json", "rows": len(self)}
+        return {"kind": "json" if self.is_file else "list", "rows": len(self)}
 
 
 class ParquetRecords(Records):
@@ -126,11 +138,14 @@ class ParquetRecords(Records):
     def __init__(self, path: Path) -> None:
         pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
         self.paths = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        self.states = FileStates.of(self.paths)
         groups = []
         for file in self.paths:
             try:
-                footer = parquet.read_metadata(file)
+                footer = patiently(functools.partial(parquet.read_metadata, file), file)
             except (pa.ArrowException, OSError) as error:
+                if fault_of(error) is not Fault.ROW:
+                    raise
                 raise ValueError(f"{file} cannot be read as Parquet: {error}") from None
             groups += [
                 (file, i, footer.row_group(i).num_rows) for i in range(footer.num_row_groups)
@@ -151,30 +166,36 @@ class ParquetRecords(Records):
 
     def _read(self, group: int) -> Iterator[Record]:
         """Read a row group; rows of it that cannot be decoded are unreadable, one by one."""
-        pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
+        pa = require("pyarrow", "table")
         path, index, rows = self._groups[group]
         number = self._starts[group]
         end = number + rows
         try:
-            with parquet.ParquetFile(path, page_checksum_verification=True) as opened:
-                for chunk in opened.iter_batches(_CHUNK_ROWS, row_groups=[index]):
-                    for fields in chunk.to_pylist():
-                        yield Record(fields, f"row {number}")
-                        number += 1
+            for chunk in resumed(functools.partial(_chunks, path, index), path):
+                for fields in chunk.to_pylist():
+                    yield Record(fields, f"row {number}")
+                    number += 1
         except (pa.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk failed, not the data
+            if fault_of(error) is not Fault.ROW:
+                raise
             reason = f"row group {index} of {path.name}: {' '.join(str(error).split())}"
             for row in range(number, end):
                 yield Record(RowError(UNREADABLE, reason), f"row {row}")
 
     def digest(self) -> str:
         """Hash the name, size and modification time of every file."""
-        return files_digest(self.paths)
+        return self.states.digest()
 
     def describe(self) -> dict[str, Any]:
         """Return the kind, the number of files and of rows."""
         return {"kind": "parquet", "files": len(self.paths), "rows": len(self)}
+
+
+def _chunks(path: Path, group: int, skipped: int) -> Iterator[pa.RecordBatch]:
+    """Decode a row group, a chunk at a time, without the first chunks."""
+    parquet = require("pyarrow.parquet", "table")
+    with parquet.ParquetFile(path, page_checksum_verification=True) as opened:
+        yield from islice(opened.iter_batches(_CHUNK_ROWS, row_groups=[group]), skipped, None)
 
 
 class DatasetRecords(Records):
@@ -186,6 +207,7 @@ class DatasetRecords(Records):
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset.with_format("arrow")
+        self.states = FileStates.of([Path(entry["filename"]) for entry in dataset.cache_files])
 
     def __len__(self) -> int:
         """Return the number of rows."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from abc import ABC, abstractmethod
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +14,15 @@ from torch import Tensor
 from lc_engine._util.ordered_map import default_workers, ordered_map
 from lc_engine.data import batch
 from lc_engine.data.batch import HOLDS_NON_FINITE, Batch, row_ranges
+from lc_engine.data.faults import (
+    ConfigurationError,
+    Fault,
+    describe_error,
+    fault_of,
+    patiently,
+    without_addresses,
+)
+from lc_engine.data.identity import FileStates
 from lc_engine.data.labels import int64_label
 
 if TYPE_CHECKING:
@@ -23,10 +31,6 @@ if TYPE_CHECKING:
     Transform = Callable[[Any], Any]
     # Reads a row and returns (decode, label): a row that cannot be decoded still has its label.
     Load = Callable[[], tuple[Callable[[], Any], Any]]
-
-
-class ConfigurationError(ValueError):
-    """An error of every row, which stops the run instead of marking each row."""
 
 
 class Row(NamedTuple):
@@ -46,16 +50,22 @@ class RowSource(ABC):
             they are.
         num_workers: decoding threads; None takes one per processor, 0 none.
         classes: names of the classes; labels outside them are bad.
+        states: of the files that the rows are read from.
     """
 
     def __init__(
-        self, transform: Transform | None, num_workers: int | None, classes: list[str] | None
+        self,
+        transform: Transform | None,
+        num_workers: int | None,
+        classes: list[str] | None,
+        states: FileStates | None = None,
     ) -> None:
         if num_workers is not None and num_workers < 0:
             raise ValueError(f"num_workers must be at least 0, got {num_workers}")
         self.transform = transform
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.classes = classes
+        self.states = FileStates.of([]) if states is None else states
         self._like: Tensor | None = None
 
     @abstractmethod
@@ -77,6 +87,10 @@ class RowSource(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return a description of the data, as JSON."""
+
+    def check_unchanged(self, rows: range) -> None:
+        """Compare the files of some rows with what they were; see `FileStates.check`."""
+        self.states.check()
 
     def batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """Read rows [start, stop) in order; see `Source.batches`."""
@@ -109,10 +123,10 @@ class RowSource(ABC):
         try:
             decode, label = load()
             number, complaint = check_label(label, self.classes)
-            value = self._to_tensor(decode())
-        except (ConfigurationError, MemoryError):
-            raise
+            value = patiently(lambda: self._to_tensor(decode()), "the input of a row", listed=False)
         except Exception as error:
+            if fault_of(error, listed=False) is not Fault.ROW:
+                raise
             return Row(None, number, batch.UNREADABLE, describe_error(error))
         if complaint:
             return Row(None, number, batch.BAD_LABEL, complaint)
@@ -159,22 +173,12 @@ def sampled_digest(dataset: Any, length: int, rows: Iterable[Row]) -> str:
 
 def describe_transform(transform: Transform | None) -> str | None:
     """Return a transform's repr without the addresses of objects: the same in every process."""
-    return None if transform is None else _without_addresses(repr(transform))
-
-
-def describe_error(error: Exception) -> str:
-    """Return an error as one line of UTF-8 that is the same in every process."""
-    reason = " ".join(_without_addresses(str(error)).split()) or "no reason given"
-    return f"{type(error).__name__}: {reason}".encode(errors="backslashreplace").decode()
-
-
-def _without_addresses(text: str) -> str:
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+    return None if transform is None else without_addresses(repr(transform))
 
 
 def check_label(label: Any, classes: list[str] | None) -> tuple[int, str]:
     """Return (label, "") or (−1, what is wrong with it)."""
-    number, complaint = int64_label(label, _without_addresses(repr(label)))
+    number, complaint = int64_label(label, without_addresses(repr(label)))
     if complaint:
         return number, complaint
     if number < 0:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lc_engine.data.faults import patiently
+from lc_engine.data.identity import FileStates
 from lc_engine.data.labels import int64_labels
-from lc_engine.data.readers.arrays import check_features, check_labels, files_digest, read_rows
+from lc_engine.data.readers.arrays import check_features, check_labels, read_rows
 from lc_engine.data.readers.blocks import Block, BlockSource
 
 if TYPE_CHECKING:
@@ -36,9 +38,9 @@ class SafetensorsSource(BlockSource):
     """
 
     def __init__(self, path: Path, feature_column: str | None, label_column: str | None) -> None:
-        super().__init__()
+        super().__init__(states=FileStates.of([path], listed=False))
         self.path = path
-        header, start = _header(path)
+        header, start = patiently(lambda: _header(path), path)
         floats = [n for n, t in header.items() if t["dtype"] in _FLOATS and len(t["shape"]) > 1]
         whole = [n for n, t in header.items() if t["dtype"] in _INTEGERS and len(t["shape"]) == 1]
         usual = next((name for name in ("label", "labels") if name in whole), None)
@@ -68,7 +70,7 @@ class SafetensorsSource(BlockSource):
 
     def digest(self) -> str:
         """Hash the name, size and modification time of the file."""
-        return files_digest([self.path])
+        return self.states.digest()
 
     def describe(self) -> dict[str, Any]:
         """Return the kind, the tensors, the shape and the dtype."""

@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lc_engine.data.readers.rows import (
-    ConfigurationError,
-    RowSource,
-    describe_transform,
-    sampled_digest,
-)
+from lc_engine.data.faults import ConfigurationError, patiently
+from lc_engine.data.readers.rows import RowSource, describe_transform, sampled_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,7 +59,7 @@ class TorchDatasetSource(RowSource):
         return (functools.partial(self._load, row) for row in rows)
 
     def _load(self, row: int) -> tuple[Callable[[], Any], Any]:
-        pair = self.dataset[row]
+        pair = patiently(lambda: self.dataset[row], f"data[{row}]", listed=False)
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             kind = type(pair).__name__
             raise ConfigurationError(f"data[{row}] must be an (input, label) pair, got {kind}")

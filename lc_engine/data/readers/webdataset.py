@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine._util.extras import require
+from lc_engine.data.faults import patiently
 from lc_engine.data.ids import id_of_name
-from lc_engine.data.readers.arrays import files_digest
 from lc_engine.data.readers.images import decode_image
+from lc_engine.data.readers.parquet import groups_of
 from lc_engine.data.readers.rows import RowSource, describe_transform
 from lc_engine.data.readers.tar_index import IMAGE, JSON, LABEL, NAMED, index_tar
 from lc_engine.data.readers.unreadable_files import open_readable
@@ -57,11 +58,11 @@ class WebDatasetSource(RowSource):
         num_workers: int | None,
     ) -> None:
         require("PIL.Image", "vision")
-        super().__init__(transform, num_workers, None)
         found = sorted(path.glob("*.tar")) if path.is_dir() else [path]
-        opened, self.unreadable = open_readable(
+        opened, self.unreadable, states = open_readable(
             found, functools.partial(index_tar, image_field=image_field)
         )
+        super().__init__(transform, num_workers, None, states)
         self.paths = list(opened)
         self.image_field = image_field
         self.label_field = label_column or "label"
@@ -107,11 +108,8 @@ class WebDatasetSource(RowSource):
 
     def _load(self, row: int) -> tuple[Callable[[], Any], Any]:
         file, sample = self._locate(row)
-        parts: list[bytes | None] = []
-        with self.paths[file].open("rb") as opened:
-            for offset, size in self._indices[file].members[sample].tolist():
-                opened.seek(offset)
-                parts.append(None if size < 0 else opened.read(size))
+        path, places = self.paths[file], self._indices[file].members[sample].tolist()
+        parts = patiently(functools.partial(_read_members, path, places), path)
 
         def decode() -> Any:
             content = parts[IMAGE]
@@ -121,9 +119,13 @@ class WebDatasetSource(RowSource):
 
         return decode, _label(parts[LABEL], parts[JSON], self.label_field)
 
+    def check_unchanged(self, rows: range) -> None:
+        """Compare the files of some rows with what they were; see `FileStates.check`."""
+        self.states.check(range(*groups_of(self._starts, rows)))
+
     def digest(self) -> str:
         """Hash the name, size and modification time of every file that is read."""
-        return files_digest(self.paths)
+        return self.states.digest()
 
     def describe(self) -> dict[str, Any]:
         """Return the kind, the files, the rows, the transform, and what is not read."""
@@ -139,6 +141,16 @@ class WebDatasetSource(RowSource):
             "label_field": self.label_field,
             "transform": describe_transform(self.transform),
         } | {name: value for name, value in optional.items() if value}
+
+
+def _read_members(path: Path, places: list[tuple[int, int]]) -> list[bytes | None]:
+    """Read members of a tar by offset and size; None where the size is negative."""
+    parts: list[bytes | None] = []
+    with path.open("rb") as opened:
+        for offset, size in places:
+            opened.seek(offset)
+            parts.append(None if size < 0 else opened.read(size))
+    return parts
 
 
 def _label(number: bytes | None, fields: bytes | None, name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lc_engine.data.batch import row_ranges
+from lc_engine.data.identity import check_unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +41,10 @@ class CachedSource:
     def describe(self) -> dict[str, Any]:
         """Return the description of the source."""
         return self._source.describe()
+
+    def check_unchanged(self, rows: range) -> None:
+        """Compare the files of some rows with what they were; see `FileStates.check`."""
+        check_unchanged(self._source, rows)
 
     def freeze(self) -> CachedSource:
         """Cache no further rows; return the source itself."""

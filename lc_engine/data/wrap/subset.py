@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from lc_engine.data.batch import Batch, row_ranges
+from lc_engine.data.identity import check_unchanged
 from lc_engine.data.readers.rows import RowSource
 
 if TYPE_CHECKING:
@@ -61,6 +62,12 @@ class Subset:
     def describe(self) -> dict[str, Any]:
         """Return what the source is, and how many of its rows these are."""
         return self.source.describe() | {"rows": len(self), "of": len(self.source)}
+
+    def check_unchanged(self, rows: range) -> None:
+        """Compare the files of some rows, and of those between, with what they were."""
+        if len(rows):
+            first, last = (int(self._rows[row]) for row in (rows.start, rows.stop - 1))
+            check_unchanged(self.source, range(first, last + 1))
 
     def batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """Read chosen rows [start, stop), in order; see `Source.batches`."""

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers.reading import assert_same, read_rows
+from lc_engine.data.faults import ReadError
 from lc_engine.data.open import open_source
 from lc_engine.data.readers import parquet
 from lc_engine.data.readers.unreadable_files import unreadable_files
@@ -106,7 +107,7 @@ def test_a_file_that_goes_away_stops_the_run(tmp_path):
     write(tmp_path / "b.parquet", features, labels)
     source = open_source(tmp_path)
     (tmp_path / "b.parquet").unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ReadError, match=r"b\.parquet cannot be read: No such file"):
         list(source.batches(4))
 
 
