@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 from lc_engine.data.readers.records import RowError
+from lc_engine.language.conversation import Conversation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+_Message = dict[str, Any]
 Format = Literal["alpaca", "sharegpt", "messages", "prompt_completion"]
 
 MISSING_FIELD: Final = "missing_field"
@@ -30,13 +32,6 @@ _SPEAKER: Final = ("role", "from")
 _TEXT: Final = ("content", "value")
 _TURNS: Final = ("messages", "conversations", "conversation")
 _ANSWER: Final = ("completion", "response")
-
-
-class Message(NamedTuple):
-    """One turn; `role` is "system", "user", "assistant" or "tool"."""
-
-    role: str
-    content: str
 
 
 def detect(row: Any) -> Format:
@@ -73,8 +68,8 @@ def check_format(name: str | None) -> Format | None:
     return cast("Format | None", name)
 
 
-def conversation(row: Any, form: Format) -> list[Message]:
-    """Return the turns of one row, in order.
+def conversation(row: Any, form: Format) -> Conversation:
+    """Return what one row says.
 
     Args:
         row: the fields by name.
@@ -85,10 +80,10 @@ def conversation(row: Any, form: Format) -> list[Message]:
     """
     if not isinstance(row, Mapping):
         raise RowError(MISSING_FIELD, f"a row must be an object, got {type(row).__name__}")
-    return _READERS[form](row)
+    return Conversation(_READERS[form](row))
 
 
-def _alpaca(row: Mapping[str, Any]) -> list[Message]:
+def _alpaca(row: Mapping[str, Any]) -> list[_Message]:
     instruction = _text(row, ("instruction",))
     context = row.get("input")
     if context is not None and not isinstance(context, str):
@@ -97,30 +92,30 @@ def _alpaca(row: Mapping[str, Any]) -> list[Message]:
         instruction = f"{instruction}\n\n{context}"
     return [
         *_system(row),
-        Message("user", instruction),
-        Message("assistant", _text(row, ("output",))),
+        _message("user", instruction),
+        _message("assistant", _text(row, ("output",))),
     ]
 
 
-def _prompt_completion(row: Mapping[str, Any]) -> list[Message]:
+def _prompt_completion(row: Mapping[str, Any]) -> list[_Message]:
     turns = list(_system(row))
     for names, role in ((("prompt",), "user"), (_ANSWER, "assistant")):
         name = _present(row, names)
         if isinstance(row[name], (list, tuple)):
             turns += _turns(row[name], name)
         else:
-            turns.append(Message(role, _text(row, (name,))))
+            turns.append(_message(role, _text(row, (name,))))
     return turns
 
 
-def _listed(row: Mapping[str, Any]) -> list[Message]:
+def _listed(row: Mapping[str, Any]) -> list[_Message]:
     name = _present(row, _TURNS)
     if not isinstance(row[name], (list, tuple)):
         raise RowError(MISSING_FIELD, f"{name} must be a list of turns")
     return [*_system(row), *_turns(row[name], name)]
 
 
-_READERS: Final[dict[str, Callable[[Mapping[str, Any]], list[Message]]]] = {
+_READERS: Final[dict[str, Callable[[Mapping[str, Any]], list[_Message]]]] = {
     "alpaca": _alpaca,
     "sharegpt": _listed,
     "messages": _listed,
@@ -128,13 +123,17 @@ _READERS: Final[dict[str, Callable[[Mapping[str, Any]], list[Message]]]] = {
 }
 
 
-def _system(row: Mapping[str, Any]) -> list[Message]:
+def _message(role: str, content: str) -> _Message:
+    return {"role": role, "content": content}
+
+
+def _system(row: Mapping[str, Any]) -> list[_Message]:
     """Return the system message that some formats keep in a field of its own."""
     text = row.get("system")
-    return [Message("system", text)] if isinstance(text, str) and text.strip() else []
+    return [_message("system", text)] if isinstance(text, str) and text.strip() else []
 
 
-def _turns(turns: Any, field: str) -> list[Message]:
+def _turns(turns: Any, field: str) -> list[_Message]:
     messages = []
     for number, turn in enumerate(turns):
         where = f"{field}[{number}]"
@@ -146,7 +145,7 @@ def _turns(turns: Any, field: str) -> list[Message]:
             raise RowError(
                 UNKNOWN_ROLE, f"{where} has role {speaker!r:.40}; known are {', '.join(_ROLES)}"
             )
-        messages.append(Message(role, _text(turn, _TEXT, where)))
+        messages.append(_message(role, _text(turn, _TEXT, where)))
     if not messages:
         raise RowError(MISSING_FIELD, f"{field} has no turns")
     return messages

@@ -19,13 +19,8 @@ from lc_engine.data.readers.records import (
     Records,
     RowError,
 )
-from lc_engine.language.formats import (
-    Format,
-    Message,
-    check_format,
-    conversation,
-    detect,
-)
+from lc_engine.language.conversation import Conversation
+from lc_engine.language.formats import Format, check_format, conversation, detect
 from lc_engine.language.tokens import Encoded
 
 if TYPE_CHECKING:
@@ -38,7 +33,7 @@ _SEARCHED_ROWS = 100
 class ConversationEncoder(Protocol):
     """What tokenizes conversations; see `Encoder`."""
 
-    def encode(self, conversations: Sequence[Sequence[Message]]) -> list[Encoded]:
+    def encode(self, conversations: Sequence[Conversation]) -> list[Encoded]:
         """Return the tokens or the status of each conversation."""
         ...
 
@@ -113,14 +108,14 @@ class InstructionSource:
             )
 
     def _encoded(self, rows: list[Any]) -> list[Encoded]:
-        turns = [self._turns(row) for row in rows]
-        encoded = iter(self.encoder.encode([turn for turn in turns if isinstance(turn, list)]))
+        found = [self._conversation(row) for row in rows]
+        encoded = iter(self.encoder.encode([one for one in found if isinstance(one, Conversation)]))
         return [
-            next(encoded) if isinstance(turn, list) else Encoded(None, turn.status, str(turn))
-            for turn in turns
+            next(encoded) if isinstance(one, Conversation) else Encoded(None, one.status, str(one))
+            for one in found
         ]
 
-    def _turns(self, row: Any) -> list[Message] | RowError:
+    def _conversation(self, row: Any) -> Conversation | RowError:
         if isinstance(row, RowError):
             return row
         try:

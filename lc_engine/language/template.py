@@ -24,7 +24,7 @@ from lc_engine.language.tokens import Encoded, Tokens
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lc_engine.language.formats import Message
+    from lc_engine.language.conversation import Conversation
 
 Turns = Literal["all", "last"]
 
@@ -100,7 +100,7 @@ class Encoder:
         check_format(form)
         return InstructionSource(open_records(data), self, form)
 
-    def encode(self, conversations: Sequence[Sequence[Message]]) -> list[Encoded]:
+    def encode(self, conversations: Sequence[Conversation]) -> list[Encoded]:
         """Encode conversations; the status of each says what is wrong with it."""
         rendered = [self._rendered(conversation) for conversation in conversations]
         good = [item for item in rendered if isinstance(item, _Text)]
@@ -120,23 +120,24 @@ class Encoder:
             "turns": self.turns,
         }
 
-    def _rendered(self, conversation: Sequence[Message]) -> _Text | Encoded:
+    def _rendered(self, conversation: Conversation) -> _Text | Encoded:
         """Render a conversation, and locate its responses in the text."""
-        wanted = [i for i, message in enumerate(conversation) if message.role == "assistant"]
+        messages = conversation.messages
+        wanted = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
         if self.turns == "last":
             wanted = wanted[-1:]
-        wanted = [i for i in wanted if conversation[i].content.strip()]
+        wanted = [i for i in wanted if messages[i]["content"].strip()]
         if not wanted:
             return Encoded(None, EMPTY_RESPONSE, "no assistant turn has any text")
         try:
-            pieces = self._skeleton(tuple(message.role for message in conversation))
-            rendered = self._render([message._asdict() for message in conversation])
+            pieces = self._skeleton(tuple(message["role"] for message in messages))
+            rendered = self._render(messages)
         except Exception as error:  # a template is a program, and may raise anything
             reason = " ".join(str(error).split()) or type(error).__name__
             return Encoded(None, UNREADABLE, f"the chat template rejects the row: {reason}")
         if not _is_text(rendered):
             return Encoded(None, UNREADABLE, "the text holds half of a surrogate pair")
-        raw = [message.content for message in conversation]
+        raw = [message["content"] for message in messages]
         for texts in (raw, [text.strip() for text in raw]):
             parts = [pieces[0]]
             for text, piece in zip(texts, pieces[1:], strict=True):

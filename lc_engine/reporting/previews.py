@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from lc_engine.language.formats import Message
-
 SIDE = 96  # pixels of a thumbnail
 _QUALITIES = (70, 30, 0)  # the first whose WebP fits
 _BYTES = 12_288
@@ -113,7 +111,7 @@ def text_previews(
     for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if len(rows) else ():
         for row, record in zip(run, records.read(int(run[0]), int(run[-1]) + 1), strict=True):
             try:
-                turns = conversation(record.fields, named or detect(record.fields))
+                turns = conversation(record.fields, named or detect(record.fields)).messages
             except ValueError:
                 continue  # the row's status says what is wrong with it
             found[int(row)] = Preview(turns=list(_shortened(turns)))
@@ -128,11 +126,11 @@ def _check_rows(rows: int, table_rows: int) -> None:
         )
 
 
-def _shortened(turns: Sequence[Message]) -> Iterator[tuple[str, str]]:
+def _shortened(turns: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     for turn in turns[:_TURNS]:
-        rest = len(turn.content) - _TEXT
+        rest = len(turn["content"]) - _TEXT
         more = f" … ({rest:,} more characters)" if rest > 0 else ""
-        yield turn.role, turn.content[:_TEXT] + more
+        yield turn["role"], turn["content"][:_TEXT] + more
     if len(turns) > _TURNS:
         yield "…", f"{len(turns) - _TURNS} more turns"
 

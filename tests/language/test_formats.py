@@ -3,17 +3,22 @@ from __future__ import annotations
 import pytest
 
 from lc_engine.data.readers.records import RowError
-from lc_engine.language.formats import Message, check_format, conversation, detect
+from lc_engine.language.formats import check_format, conversation, detect
 
-ASKED = [Message("user", "2 + 2?"), Message("assistant", "4")]
-SYSTEM = [Message("system", "Be brief."), *ASKED]
+
+def said(role, content):
+    return {"role": role, "content": content}
+
+
+ASKED = [said("user", "2 + 2?"), said("assistant", "4")]
+SYSTEM = [said("system", "Be brief."), *ASKED]
 
 CASES = {
     "alpaca": ("alpaca", {"instruction": "2 + 2?", "input": "", "output": "4"}, ASKED),
     "alpaca with input": (
         "alpaca",
         {"instruction": "Add", "input": "2, 2", "output": "4"},
-        [Message("user", "Add\n\n2, 2"), Message("assistant", "4")],
+        [said("user", "Add\n\n2, 2"), said("assistant", "4")],
     ),
     "alpaca without input": ("alpaca", {"instruction": "2 + 2?", "output": "4"}, ASKED),
     "sharegpt": (
@@ -65,7 +70,7 @@ CASES = {
 @pytest.mark.parametrize(("form", "row", "turns"), CASES.values(), ids=CASES)
 def test_every_format_is_detected_and_read(form, row, turns):
     assert detect(row) == form
-    assert conversation(row, form) == turns
+    assert conversation(row, form).messages == turns
 
 
 BAD = {

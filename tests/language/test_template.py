@@ -4,15 +4,20 @@ import numpy as np
 import pytest
 
 from helpers import tiny_language_model as tiny
-from lc_engine.language.formats import Message
+from lc_engine.language.conversation import Conversation
 from lc_engine.language.template import Encoder
 
+
+def turn(role, content):
+    return {"role": role, "content": content}
+
+
 TALK = [
-    Message("system", "s"),
-    Message("user", "hello?"),
-    Message("assistant", "hello there"),
-    Message("user", "in?"),
-    Message("assistant", "the  in"),
+    turn("system", "s"),
+    turn("user", "hello?"),
+    turn("assistant", "hello there"),
+    turn("user", "in?"),
+    turn("assistant", "the  in"),
 ]
 
 
@@ -22,7 +27,7 @@ def encoder(template=tiny.TEMPLATE, window=256, **options):
 
 def encode(messages, **options):
     made = encoder(**options)
-    return made, made.encode([messages])[0]
+    return made, made.encode([Conversation(messages)])[0]
 
 
 def responses(made, row):
@@ -39,7 +44,7 @@ def test_the_response_is_what_the_assistant_says(turns, found):
     made, row = encode(TALK, turns=turns)
     assert row.status == "ok"
     assert responses(made, row) == found
-    whole = made.tokenizer.apply_chat_template([m._asdict() for m in TALK], tokenize=False)
+    whole = made.tokenizer.apply_chat_template(TALK, tokenize=False)
     # The row ends with the last response: a causal model never sees what follows.
     assert whole.startswith(made.tokenizer.decode(row.tokens.ids))
     assert row.tokens.response[-1]
@@ -48,13 +53,13 @@ def test_the_response_is_what_the_assistant_says(turns, found):
 @pytest.mark.parametrize("said", ["\nhello", "hello\n", "\n\nll\n", "é漢", " in", "a"])
 def test_no_token_straddles_the_boundary(said):
     """In this vocabulary "\\n\\n" is a token, and the template has "\\n" before the response."""
-    made, row = encode([Message("user", "hello"), Message("assistant", said)])
+    made, row = encode([turn("user", "hello"), turn("assistant", said)])
     assert responses(made, row) == [said]
 
 
 def test_text_is_tokenized_whole_where_no_token_straddles():
     made, row = encode(TALK)
-    whole = made.tokenizer.apply_chat_template([m._asdict() for m in TALK], tokenize=False)
+    whole = made.tokenizer.apply_chat_template(TALK, tokenize=False)
     ids = made.tokenizer(whole, add_special_tokens=False)["input_ids"]
     assert row.tokens.ids.tolist() == ids[: len(row.tokens.ids)]
 
@@ -64,9 +69,7 @@ def test_a_template_may_strip_texts_and_add_a_system_text():
         "{% if messages[0]['role'] != 'system' %}be kind {% endif %}"
         "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] | trim }}{% endfor %}"
     )
-    made, row = encode(
-        [Message("user", " hello "), Message("assistant", "  in \n")], template=stripping
-    )
+    made, row = encode([turn("user", " hello "), turn("assistant", "  in \n")], template=stripping)
     assert responses(made, row) == ["in"]
     assert made.tokenizer.decode(row.tokens.ids) == "be kind [user]hello[assistant]in"
 
@@ -98,22 +101,20 @@ def test_a_long_row_is_truncated():
 
 @pytest.mark.parametrize("said", ["", "  \n"])
 def test_an_empty_response_has_a_status_of_its_own(said):
-    _, row = encode([Message("user", "hello"), Message("assistant", said)])
+    _, row = encode([turn("user", "hello"), turn("assistant", said)])
     assert row == (None, "empty_response", "no assistant turn has any text")
     # Another turn that has text still counts.
-    made, row = encode(
-        [Message("assistant", said), Message("user", "?"), Message("assistant", "a")]
-    )
+    made, row = encode([turn("assistant", said), turn("user", "?"), turn("assistant", "a")])
     assert responses(made, row) == ["a"]
 
 
 def test_no_assistant_is_an_empty_response():
-    _, row = encode([Message("user", "hello")])
+    _, row = encode([turn("user", "hello")])
     assert row.status == "empty_response"
 
 
 def test_the_first_token_is_never_a_target():
-    _, row = encode([Message("assistant", "a")], template="{{ messages[0]['content'] }}")
+    _, row = encode([turn("assistant", "a")], template="{{ messages[0]['content'] }}")
     assert row == (None, "empty_response", "the response has no token")
 
 
@@ -135,7 +136,7 @@ REJECTED = {
 
 @pytest.mark.parametrize(("template", "said", "says"), REJECTED.values(), ids=REJECTED)
 def test_a_row_that_the_template_cannot_render_is_unreadable(template, said, says):
-    _, row = encode([Message("user", "hello"), Message("assistant", said)], template=template)
+    _, row = encode([turn("user", "hello"), turn("assistant", said)], template=template)
     assert (row.tokens, row.status) == (None, "unreadable")
     assert says in row.detail
 
