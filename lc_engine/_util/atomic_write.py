@@ -12,6 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
 
 @contextmanager
@@ -56,14 +57,60 @@ def write_once(path: Path, write: Callable[[Path], object]) -> None:
     _fsync(path.parent)
 
 
+class GrowingFile:
+    """A file that is written piece by piece and takes its place only once it is complete.
+
+    Args:
+        path: where it will be; until `commit` whatever is there stays.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary = _unique(path)
+        self._file = self._temporary.open("w+b")
+
+    def write(self, content: bytes | memoryview) -> None:
+        """Append bytes."""
+        self._file.write(content)
+
+    def rewind(self) -> BinaryIO:
+        """Return the file, open for reading and writing from its beginning."""
+        self._file.seek(0)
+        return self._file
+
+    def commit(self) -> None:
+        """Put the file in its place.
+
+        Raises:
+            FileNotFoundError: another process deleted what was written so far.
+        """
+        self._file.close()
+        try:
+            _fsync(self._temporary)
+            self._temporary.replace(self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+        _fsync(self._path.parent)
+
+    def discard(self) -> None:
+        """Delete what was written so far; after `commit` nothing is."""
+        with suppress(OSError):  # what cannot be flushed is not wanted
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
     """Yield a unique path beside `path`, deleted at the end."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    temporary = _unique(path)
     try:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _unique(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
 
 
 def _fsync(path: Path) -> None:

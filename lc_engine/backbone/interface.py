@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,13 +13,12 @@ if TYPE_CHECKING:
 
 
 class Views(Protocol):
-    """The K sub-models of a model.
+    """The K sub-models of a model."""
 
-    Attributes:
-        widths: D_k of each sub-model where they differ, else empty.
-    """
-
-    widths: tuple[int, ...]
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """D_k of each sub-model where they differ, else empty."""
+        ...
 
     def features(self, inputs: Tensor, points: Sequence[int]) -> Tensor | Sequence[Tensor]:
         """Return the features (N, D_k) of inputs (N, …) for each of the sub-models `points`."""
@@ -31,6 +30,15 @@ class Views(Protocol):
 
     def whole(self, inputs: Tensor) -> Tensor:
         """Return the features (N, D) of the model with all its weights."""
+        ...
+
+
+@runtime_checkable
+class GivesBoth(Protocol):
+    """Sub-models whose features and logits come from one forward."""
+
+    def features_and_logits(self, inputs: Tensor, point: int) -> tuple[Tensor, Tensor]:
+        """Return features (N, D) and logits (N, C) of inputs (N, …) for one sub-model."""
         ...
 
 

@@ -101,6 +101,12 @@ class OptimizedCopy:
         """Return the outputs of the classifiers of sub-models, (P, N, C)."""
         return self._run(inputs, points, self.tap.logits)
 
+    def features_and_logits(self, inputs: Tensor, point: int) -> tuple[Tensor, Tensor]:
+        """Return the inputs (N, D) and outputs (N, C) of the classifier of one sub-model."""
+        both = self._run(inputs, [point], self.tap.features_and_logits)[0]
+        classes = self.tap.linear.out_features
+        return both[:, :-classes], both[:, -classes:]
+
     def whole(self, inputs: Tensor) -> Tensor:
         """Return the features (N, D) of the model with all its weights."""
         return self._run(inputs, [WHOLE], self.tap.features)[0]

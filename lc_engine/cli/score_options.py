@@ -314,6 +314,14 @@ class ScoreOptions(JobOptions):
     out: Annotated[Path, in_run(help="Folder for the scores; a stopped run continues in it.")] = (
         Path("scores")
     )
+    features: Annotated[
+        bool | None,
+        in_run(
+            "--features/--no-features",
+            help="Keep the whole model's features beside the scores.",
+            show_default="where they cost no further forward",
+        ),
+    ] = None
     shard_rows: Annotated[
         int | None,
         in_run(
@@ -349,6 +357,7 @@ class ScoreOptions(JobOptions):
             batch_size=self.batch_size,
             shard_rows=self.shard_rows,
             return_path=self.save_path,
+            features=self.features,
             progress=progress or False,
         )
         # Not before: until the ledger has accepted the folder, it may be another run's.

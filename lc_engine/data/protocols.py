@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from lc_engine.data.batch import Batch, Source
@@ -30,6 +32,8 @@ class RowScores(NamedTuple):
         status: B of "ok", "unreadable", "bad_label", "non_finite", …; a `SparseTexts` is cheapest.
         detail: B sentences, "" where the status is "ok".
         extra: further columns of the score table by name, each (B,).
+        features: (B, D) float32 of the whole model, NaN where there are none; None unless they were
+            asked for and a row has some.
     """
 
     scores: PathScores
@@ -37,6 +41,19 @@ class RowScores(NamedTuple):
     status: Sequence[str]
     detail: Sequence[str]
     extra: Mapping[str, Tensor] = {}
+    features: NDArray[np.float32] | None = None
+
+
+class FeatureSink(Protocol):
+    """What takes the whole model's features from a pass over all rows."""
+
+    def start(self) -> None:
+        """Begin (again) with the first row."""
+        ...
+
+    def add(self, batch: Batch, features: NDArray[np.float32] | None) -> None:
+        """Add the next batch; features (M, D) of its rows whose status is "ok"."""
+        ...
 
 
 @runtime_checkable
@@ -74,8 +91,21 @@ class RowScorer(Protocol):
         """
         ...
 
+    def features_forwards(self) -> int | None:
+        """Return how many further forwards per row the features of the whole model take.
+
+        0 where scoring computes them in any case, 1 where it does not; None if the model is only
+        its classifier: the rows are the features.
+        """
+        ...
+
     def fitted(
-        self, source: Source, keep_in: Path | None, batch_size: int, progress: Progress | None
+        self,
+        source: Source,
+        keep_in: Path | None,
+        batch_size: int,
+        progress: Progress | None,
+        features: FeatureSink | None = None,
     ) -> RowScorer:
         """Return a scorer fitted to the data, or itself if there is nothing to fit.
 
@@ -85,15 +115,19 @@ class RowScorer(Protocol):
                 None keeps it in memory.
             batch_size: rows at a time.
             progress: called as progress(phase, rows done, rows in all).
+            features: gets the features, if fitting computes them.
         """
         ...
 
-    def score_rows(self, batch: Batch, progress: BatchProgress | None = None) -> RowScores:
+    def score_rows(
+        self, batch: Batch, progress: BatchProgress | None = None, *, features: bool = False
+    ) -> RowScores:
         """Score a batch of which any row may be bad: such a row keeps or gets a status.
 
         Args:
             batch: B rows.
             progress: called while the batch is scored, if that may take seconds.
+            features: whether to return the features of the whole model too.
         """
         ...
 

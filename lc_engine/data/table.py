@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from lc_engine.data.features import Features
+
 DIRECTION = {"lc": "high = easy", "loss": "high = hard"}
 
 _FLOATS = ("lc", "loss", "lc_std")
@@ -50,6 +52,7 @@ class ScoreTable:
     def __init__(self, table: pa.Table | TableFiles) -> None:
         self.metadata: dict[str, Any] = table_metadata(table.schema)
         self._stored = table
+        self._files = table if isinstance(table, TableFiles) else None
 
     @property
     def table(self) -> pa.Table:
@@ -195,6 +198,28 @@ class ScoreTable:
         path = np.full((len(self), len(values) // max(scored, 1)), np.nan, dtype=np.float32)
         path[valid] = values.reshape(scored, -1) if scored else 0
         return path
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the run kept the whole model's features beside the table."""
+        return self._files is not None and self._files.has_features
+
+    def features(self) -> Features:
+        """Open the whole model's features (N, D) that the run kept, a row per row of the table.
+
+        They are what the model's classifier reads, of a language model the mean over the positions
+        that predict the response; float16, read from disk as they are used. A row that could not be
+        read holds NaN.
+
+        Raises:
+            ValueError: the run kept none, or a file of them is missing.
+        """
+        if self._files is None or not self.has_features:
+            raise ValueError(
+                "the scores have no features beside them: score with features=True (--features) "
+                "into another folder, or pass features of your own"
+            )
+        return self._files.features()
 
     def to_pandas(self) -> pd.DataFrame:
         """Return all rows as a data frame; NaN where there is no score.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lc_engine._util.differences import differences
 from lc_engine._util.extras import require
+from lc_engine.data.features import Features, features_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,7 +57,6 @@ class TableFiles:
 
     Attributes:
         schema: the columns, as Arrow.
-        num_rows: rows of all parts.
 
     Raises:
         ValueError: a file that is not a score table, or parts of different runs.
@@ -64,16 +64,35 @@ class TableFiles:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = list(paths)
-        self.schema, self.num_rows = _footer(self._paths[0])
+        self.schema, rows = _footer(self._paths[0])
+        self._rows = [rows]
         metadata = _metadata(self._paths[0], self.schema)
         for path in self._paths[1:]:
             schema, rows = _footer(path)
-            self.num_rows += rows
+            self._rows.append(rows)
             difference = differences(metadata, _metadata(path, schema))
             if not difference and not schema.equals(self.schema):
                 difference = f"columns {self.schema.names} -> {schema.names}"
             if difference:
                 raise ValueError(f"{self._paths[0]} and {path} are of different runs: {difference}")
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all parts."""
+        return sum(self._rows)
+
+    @property
+    def has_features(self) -> bool:
+        """Whether features lie beside a part."""
+        return any(features_path(path).exists() for path in self._paths)
+
+    def features(self) -> Features:
+        """Open the features beside the parts.
+
+        Raises:
+            ValueError: those of a part are missing.
+        """
+        return Features([features_path(path) for path in self._paths], self._rows)
 
     def select(self, names: list[str]) -> pa.Table:
         """Return some columns of all rows."""

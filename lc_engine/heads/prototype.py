@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from lc_engine.backbone.interface import Views
     from lc_engine.data.batch import Source
-    from lc_engine.data.protocols import Progress
+    from lc_engine.data.protocols import FeatureSink, Progress
     from lc_engine.heads.base import Rows
     from lc_engine.ops.prototype_confidence import Logit
 
@@ -135,6 +137,7 @@ def class_means(
     whole: Callable[[Tensor], tuple[Tensor, tuple[int, ...]]],
     batch_size: int,
     progress: Progress | None,
+    sink: FeatureSink | None = None,
 ) -> Prototypes:
     """Return the class means of the full model's features over the rows whose status is "ok".
 
@@ -143,21 +146,33 @@ def class_means(
         whole: inputs (N, …) -> features (N, D) of the full model, and the widths of their parts.
         batch_size: rows that go through the model at a time.
         progress: called as progress("prototypes", rows done, rows in all).
+        sink: gets the features; of several parts the first, that of the deepest exit.
 
     Raises:
         ValueError: no row with a label and finite features.
     """
     sums, done = PrototypeSums(), 0
     widths: tuple[int, ...] = ()
+    if sink is not None:
+        sink.start()
     for batch in source.batches(batch_size):
+        features = None
         if len(batch.inputs):
             labels = batch.labels[[status == OK for status in batch.status]]
             features, widths = whole(batch.inputs)
             sums.add(features, labels)
+        if sink is not None:
+            sink.add(batch, None if features is None else on_host(features, widths))
         done += len(batch)
         if progress is not None:
             progress("prototypes", done, len(source))
     return sums.means(widths)
+
+
+def on_host(features: Tensor, widths: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return features (N, D) as float32 on the host; of several parts of these widths the first."""
+    first = features[:, : widths[0]] if widths else features
+    return first.detach().float().cpu().numpy()
 
 
 class PrototypeHead(SeenClassesHead):

@@ -28,10 +28,13 @@ class Means(NamedTuple):
     Attributes:
         nll: (M,) in nats.
         entropy: (M,) in nats; None if it was not asked for.
+        hidden: (M, D) float32, last hidden states of the positions that predict the response
+            tokens; None if they were not asked for.
     """
 
     nll: Tensor
     entropy: Tensor | None
+    hidden: Tensor | None = None
 
 
 class PackedRows:
@@ -79,13 +82,21 @@ class Forward:
         groups = pack(rows, self._budget, self._overhead, share, self._device)
         return PackedRows(rows, groups)
 
-    def whole(self, packed: PackedRows, *, entropy: bool, passed: RowCount) -> Means:
+    def whole(
+        self, packed: PackedRows, *, entropy: bool, passed: RowCount, hidden: bool = False
+    ) -> Means:
         """Score rows under the model itself."""
         with evaluating(self._model):
-            return self.means(packed, [None], entropy=entropy, passed=passed)[0]
+            return self.means(packed, [None], entropy=entropy, passed=passed, hidden=hidden)[0]
 
     def means(
-        self, packed: PackedRows, points: Sequence[int | None], *, entropy: bool, passed: RowCount
+        self,
+        packed: PackedRows,
+        points: Sequence[int | None],
+        *,
+        entropy: bool,
+        passed: RowCount,
+        hidden: bool = False,
     ) -> list[Means]:
         """Score rows under sub-models that share the current body of the model.
 
@@ -94,12 +105,14 @@ class Forward:
             points: indices of the sub-models; None is the model with its whole head.
             entropy: whether to return the entropy.
             passed: called with the number of rows after each batch.
+            hidden: whether to return the means of the last hidden states, which the points share.
 
         Returns:
             The means, one per point.
         """
         shape = (2, len(points), len(packed.rows))
         sums = torch.zeros(shape, dtype=torch.float64, device=self._device)
+        states: Tensor | None = None
         for group in packed.groups:
             cache = None
             if len(group.prefix):
@@ -107,29 +120,43 @@ class Forward:
                 cache = self._prefix_cache.compute(group.prefix.clone().unsqueeze(0))
             self._family.begin_at(len(group.prefix))
             for batch in group.batches:
-                for i, scored in enumerate(self._tokens(batch, cache, points, entropy)):
+                tokens, wanted = self._tokens(batch, cache, points, entropy)
+                if hidden:
+                    if states is None:
+                        states = wanted.new_zeros(
+                            (len(packed.rows), wanted.shape[1]), dtype=torch.float32
+                        )
+                    states.index_add_(0, batch.rows, wanted.float())
+                for i, scored in enumerate(tokens):
                     sums[0, i].index_add_(0, batch.rows, scored.nll.double())
                     if scored.entropy is not None:
                         sums[1, i].index_add_(0, batch.rows, scored.entropy.double())
                 passed(len(batch.ids))
         self.usage += usage_of(packed.rows, packed.groups)
         nlls, entropies = sums.cpu() / packed.counts
+        if states is not None:
+            states = states.cpu() / packed.counts[:, None].float()
         return [
-            Means(nll, mean if entropy else None) for nll, mean in zip(nlls, entropies, strict=True)
+            Means(nll, mean if entropy else None, states)
+            for nll, mean in zip(nlls, entropies, strict=True)
         ]
 
     def _tokens(
         self, batch: PackedBatch, cache: Any, points: Sequence[int | None], entropy: bool
-    ) -> list[TokenScores]:
+    ) -> tuple[list[TokenScores], Tensor]:
+        """Return the scores of each point, and the hidden states (R, D) that they are of."""
         # A copy: a forward may write to what it is given.
         inputs: dict[str, Any] = {"input_ids": batch.ids.clone(), "use_cache": False}
         if cache is not None:
             inputs |= self._prefix_cache.for_rows(cache, len(batch.ids))
         if not self._head.linear:
             # Such a head cannot be masked, so there is one point.
-            return [self._head.score_logits(inputs, batch.positions, batch.targets, entropy)]
+            scored, wanted = self._head.score_logits(
+                inputs, batch.positions, batch.targets, entropy
+            )
+            return [scored], wanted
         hidden = self._head.decoder(**inputs)[0]
         wanted = hidden.flatten(0, 1)[batch.positions]
         mask = self._family.head_mask
         masks = [None if mask is None or k is None else mask.at(k) for k in points]
-        return [self._head.score(wanted, batch.targets, one, entropy) for one in masks]
+        return [self._head.score(wanted, batch.targets, one, entropy) for one in masks], wanted

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lc_engine.data.batch import NON_FINITE, NON_FINITE_OUTPUT, OK, Batch
+from lc_engine.data.features import of_batch
 from lc_engine.data.protocols import RowScores
 from lc_engine.data.row_scores import scatter
 from lc_engine.data.wrap.subset import whole_of
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from lc_engine.data.batch import Source
-    from lc_engine.data.protocols import BatchProgress, Progress
+    from lc_engine.data.protocols import BatchProgress, FeatureSink, Progress
     from lc_engine.language.batching import Usage
     from lc_engine.language.forward import Means
     from lc_engine.language.template import Turns
@@ -172,13 +175,24 @@ class CausalLMScorer:
                 "of rows"
             )
 
+    def features_forwards(self) -> int:
+        """Return how many further forwards per row the features take; see `RowScorer`."""
+        return 0 if self.whole_model or self.ifd or 1.0 in self.path.capacities else 1
+
     def fitted(
-        self, source: Source, keep_in: Path | None, batch_size: int, progress: Progress | None
+        self,
+        source: Source,
+        keep_in: Path | None,
+        batch_size: int,
+        progress: Progress | None,
+        features: FeatureSink | None = None,
     ) -> CausalLMScorer:
         """Return the scorer itself: it has nothing to fit."""
         return self
 
-    def score_rows(self, batch: Batch, progress: BatchProgress | None = None) -> RowScores:
+    def score_rows(
+        self, batch: Batch, progress: BatchProgress | None = None, *, features: bool = False
+    ) -> RowScores:
         """Score a window of conversations, any of which may lack a response.
 
         The rows are sorted by length and cut into batches of the token budget, and every sub-model
@@ -189,11 +203,15 @@ class CausalLMScorer:
             batch: with `Tokens` as inputs, see `InstructionSource`.
             progress: called after each forward with the rows that are done, K sub-models counting
                 as one pass over the rows.
+            features: whether to return the means of the whole model's last hidden states over the
+                positions that predict the response tokens.
         """
         with self._lock, torch.inference_mode():
-            return self._score_rows(batch, progress)
+            return self._score_rows(batch, progress, features)
 
-    def _score_rows(self, batch: Batch, progress: BatchProgress | None) -> RowScores:
+    def _score_rows(
+        self, batch: Batch, progress: BatchProgress | None, features: bool
+    ) -> RowScores:
         ready = self._load()
         status, detail = list(batch.status), list(batch.detail)
         ok = torch.tensor([i for i, s in enumerate(status) if s == OK], dtype=torch.int64)
@@ -202,7 +220,7 @@ class CausalLMScorer:
             raise ValueError(
                 f"batch.inputs must hold the {len(ok)} rows whose status is ok, got {len(rows)}"
             )
-        scores = self._columns(ready, rows, progress)
+        scores, hidden = self._columns(ready, rows, progress, features)
         log_probs = torch.full((len(self.path), len(batch)), torch.nan, dtype=torch.float64)
         log_probs[:, ok] = -scores.pop("nll")
         extra = {name: scatter(values.double(), ok, len(batch)) for name, values in scores.items()}
@@ -223,18 +241,23 @@ class CausalLMScorer:
                 else values.float()
                 for name, values in extra.items()
             },
+            None if hidden is None else of_batch(np.array([s == OK for s in batch.status]), hidden),
         )
 
     def _columns(
-        self, ready: _Ready, rows: Sequence[Tokens], progress: BatchProgress | None
-    ) -> dict[str, Tensor]:
-        """Return nll (K, M) of M rows and further columns (M,), float64 on the host."""
+        self,
+        ready: _Ready,
+        rows: Sequence[Tokens],
+        progress: BatchProgress | None,
+        features: bool,
+    ) -> tuple[dict[str, Tensor], NDArray[np.float32] | None]:
+        """Return nll (K, M) of M rows and further columns (M,), float64 on the host; features."""
         forward, family = ready.forward, ready.family
         packed = forward.pack(rows)
         nll = torch.zeros(len(self.path), len(rows), dtype=torch.float64)
         # A sub-model that keeps every weight is the whole model, which is not run twice.
         full = self.path.capacities.index(1.0) if 1.0 in self.path.capacities else None
-        wanted = self.whole_model or self.ifd
+        wanted = self.whole_model or self.ifd or features
         extra_passes = (wanted and full is None) + self.ifd
         passed = _Passes(len(family.groups()) + extra_passes, progress).add
         whole: Means | None = None
@@ -242,19 +265,26 @@ class CausalLMScorer:
             for points in family.groups():
                 family.at(points[0])
                 entropy = self.whole_model and full in points
-                found = forward.means(packed, points, entropy=entropy, passed=passed)
+                found = forward.means(
+                    packed,
+                    points,
+                    entropy=entropy,
+                    passed=passed,
+                    hidden=features and full in points,
+                )
                 for k, means in zip(points, found, strict=True):
                     nll[k] = means.nll
                     whole = means if k == full else whole
         if whole is None and wanted:
-            whole = forward.whole(packed, entropy=self.whole_model, passed=passed)
+            whole = forward.whole(packed, entropy=self.whole_model, passed=passed, hidden=features)
         columns = {"nll": nll, "token_count": packed.counts}
         if whole is not None and whole.entropy is not None:
             columns |= {"perplexity": whole.nll.exp(), "entropy": whole.entropy}
         if whole is not None and self.ifd:
             alone = forward.pack([ready.alone(row) for row in rows])
             columns["ifd"] = whole.nll / forward.whole(alone, entropy=False, passed=passed).nll
-        return columns
+        hidden = None if whole is None else whole.hidden
+        return columns, None if hidden is None else hidden.numpy()
 
     def describe(self) -> dict[str, Any]:
         """Return all that the scores depend on but the data, as JSON values with digests."""

@@ -107,10 +107,11 @@ class VocabularyHead:
 
     def score_logits(
         self, inputs: dict[str, Any], positions: Tensor, targets: Tensor, entropy: bool
-    ) -> TokenScores:
+    ) -> tuple[TokenScores, Tensor]:
         """Score response tokens with logits that the model computes itself.
 
         The head sees only the wanted positions; whatever the model does to its output follows.
+        Returns the hidden states (R, D) of these positions too.
 
         Args:
             inputs: of the model's forward, (B, T) tokens.
@@ -118,9 +119,11 @@ class VocabularyHead:
             targets: (R,) the tokens to be predicted from them.
             entropy: whether to return the entropy of the predictions.
         """
+        wanted: list[Tensor] = []
 
         def select(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            return (args[0].flatten(0, -2)[positions].unsqueeze(0), *args[1:])
+            wanted.append(args[0].flatten(0, -2)[positions])
+            return (wanted[0].unsqueeze(0), *args[1:])
 
         handle = self.module.register_forward_pre_hook(select)
         try:
@@ -129,7 +132,8 @@ class VocabularyHead:
             handle.remove()
         log_probs = torch.log_softmax(logits, dim=-1)
         nll = -log_probs.gather(1, targets.unsqueeze(1)).squeeze(1)
-        return TokenScores(nll, -(log_probs.exp() * log_probs).sum(1) if entropy else None)
+        means = -(log_probs.exp() * log_probs).sum(1) if entropy else None
+        return TokenScores(nll, means), wanted[0]
 
     def token_limit(self, tokens: int) -> int:
         """Return how many tokens may go through the model at a time, at most `tokens`."""

@@ -139,6 +139,21 @@ class Tap:
             raise ValueError(f"{type(self.model).__name__} has no classifier that returns logits")
         return self.pool(self._capture(inputs)[1], len(inputs), f'output of "{self.name}"')
 
+    def features_and_logits(self, inputs: Tensor) -> Tensor:
+        """Run the model and return the classifier's input and output side by side, (N, D + C).
+
+        Raises:
+            ValueError: see `logits`.
+        """
+        if self.name is None:
+            raise ValueError(f"{type(self.model).__name__} has no classifier that returns logits")
+        features, logits = self._capture(inputs)
+        parts = (
+            self.pool(features, len(inputs), f'input of "{self.name}"'),
+            self.pool(logits, len(inputs), f'output of "{self.name}"'),
+        )
+        return torch.cat(parts, dim=1)
+
     def _capture(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         captured: list[tuple[Tensor, Tensor]] = []
 

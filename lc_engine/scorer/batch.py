@@ -8,16 +8,19 @@ import numpy as np
 import torch
 
 from lc_engine.data.batch import BAD_LABEL, NON_FINITE, NON_FINITE_OUTPUT, OK, Batch
+from lc_engine.data.features import of_batch
 from lc_engine.data.protocols import RowScores
 from lc_engine.data.row_scores import Scored, columns, scatter
 from lc_engine.data.sparse_texts import SparseTexts
 from lc_engine.heads.base import Rows
 from lc_engine.ops import PathScores
 from lc_engine.scorer.adaptive import score_to_tolerance
+from lc_engine.scorer.whole_features import KeptFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from lc_engine.heads.base import Head
@@ -46,7 +49,11 @@ def as_batch(inputs: Tensor, labels: Tensor) -> Batch:
 
 
 def score_rows(
-    batch: Batch, head_for: Callable[[Tensor], Head], path: LearningPath, tol: float | None
+    batch: Batch,
+    head_for: Callable[[Tensor], Head],
+    path: LearningPath,
+    tol: float | None,
+    features: bool = False,
 ) -> RowScores:
     """Score a batch.
 
@@ -55,6 +62,7 @@ def score_rows(
         head_for: returns the head for inputs like these; not called where no row is ok.
         path: the K points of the head.
         tol: see `score_to_tolerance`; None runs every row along the whole path.
+        features: whether to return the whole model's features of rows that the head knows.
 
     Raises:
         ValueError: inputs that the model cannot take.
@@ -70,6 +78,7 @@ def score_rows(
             f"batch.inputs must hold the {len(ok)} rows whose status is ok, got {len(batch.inputs)}"
         )
     rows, found = ok[:0], _no_rows(path, tol)
+    whole: NDArray[np.float32] | None = None
     if len(ok):
         inputs = batch.inputs
         with torch.inference_mode():
@@ -84,7 +93,11 @@ def score_rows(
                 inputs = inputs[known.to(inputs.device)]
             if len(rows):
                 ids = batch.ids[rows.numpy()]
-                found = _scored(head, Rows(inputs, classes.to(inputs.device), ids), path, tol)
+                given = Rows(inputs, classes.to(inputs.device), ids)
+                if features:
+                    found, whole = _with_features(head, given, path, tol)
+                else:
+                    found = _scored(head, given, path, tol)
     lost = torch.from_numpy(~np.isfinite(found.columns.numpy()).all(0))
     if lost.any():
         for i in rows[lost].tolist():
@@ -93,7 +106,11 @@ def score_rows(
     lc, loss, lc_std = scatter(found.columns, rows, len(batch))
     scores = PathScores(lc, loss, scatter(found.log_probs, rows, len(batch)))
     extra = {name: scatter(part, rows, len(batch)) for name, part in found.extra.items()}
-    return RowScores(scores, lc_std, status, detail, extra)
+    if whole is not None:
+        there = np.zeros(len(batch), bool)
+        there[rows.numpy()] = True
+        whole = of_batch(there, whole)
+    return RowScores(scores, lc_std, status, detail, extra, whole)
 
 
 def _no_rows(path: LearningPath, tol: float | None) -> Scored:
@@ -101,6 +118,18 @@ def _no_rows(path: LearningPath, tol: float | None) -> Scored:
     if tol is not None:
         extra = {"error": torch.empty(0), "points": torch.empty(0, dtype=torch.int64)}
     return Scored(torch.empty(3, 0), torch.empty(len(path), 0), extra)
+
+
+def _with_features(
+    head: Head, rows: Rows, path: LearningPath, tol: float | None
+) -> tuple[Scored, NDArray[np.float32]]:
+    assert isinstance(head.views, KeptFeatures)
+    head.views.keep(len(rows.classes))
+    try:
+        found = _scored(head, rows, path, tol)
+        return found, head.views.kept(rows.inputs).float().cpu().numpy()
+    finally:
+        head.views.keep(0)
 
 
 def _scored(head: Head, rows: Rows, path: LearningPath, tol: float | None) -> Scored:

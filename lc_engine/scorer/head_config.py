@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lc_engine.backbone.interface import Views
     from lc_engine.data.batch import Source
-    from lc_engine.data.protocols import Progress
+    from lc_engine.data.protocols import FeatureSink, Progress
     from lc_engine.heads.base import Head
     from lc_engine.scorer.learnt import Learnt
     from lc_engine.scorer.prepared import Prepared
@@ -62,11 +62,12 @@ class HeadConfig:
         points: int,
         batch_size: int,
         progress: Progress | None,
+        sink: FeatureSink | None = None,
     ) -> Learnt:
         """Return what the head learns from the data; see `class_means` and `memory_bank_of`."""
         if self.kind == "knn":
             return memory_bank_of(source, along_the_path, points, batch_size, progress)
-        return class_means(source, whole, batch_size, progress)
+        return class_means(source, whole, batch_size, progress, sink)
 
     def build(
         self,

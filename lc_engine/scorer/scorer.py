@@ -23,6 +23,7 @@ from lc_engine.scorer.head_config import HeadConfig
 from lc_engine.scorer.lazy_model import LazyModel
 from lc_engine.scorer.learnt import keep_dtype, keep_learnt
 from lc_engine.scorer.sampling import sample_log_probs
+from lc_engine.scorer.whole_features import KeptFeatures, whole_point
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from lc_engine.backbone.dtypes import Precision
     from lc_engine.backbone.early_exits import Exits
     from lc_engine.data.batch import Source
-    from lc_engine.data.protocols import BatchProgress, Progress, RowScores
+    from lc_engine.data.protocols import BatchProgress, FeatureSink, Progress, RowScores
     from lc_engine.heads.base import Head
     from lc_engine.heads.prototype import Prototypes
     from lc_engine.language.model import LanguageModelSpec
@@ -185,7 +186,13 @@ class Scorer(LazyModel):
         learnt = self._learn(source, batch_size, progress)
         return self._use(replace(learnt, origin=self._origin(source)))
 
-    def _learn(self, source: Source, batch_size: int, progress: Progress | None) -> Learnt:
+    def _learn(
+        self,
+        source: Source,
+        batch_size: int,
+        progress: Progress | None,
+        features: FeatureSink | None = None,
+    ) -> Learnt:
         return self._head.learn(
             source,
             self._whole_features,
@@ -193,6 +200,7 @@ class Scorer(LazyModel):
             len(self.path),
             batch_size,
             progress,
+            features,
         )
 
     def _origin(self, source: Source) -> dict[str, Any]:
@@ -239,13 +247,35 @@ class Scorer(LazyModel):
                     'model whose head was trained on these classes, or use head="prototype"'
                 )
 
+    def features_forwards(self) -> int | None:
+        """Return how many further forwards per row the features take; see `RowScorer`."""
+        prepared = self._prepare()
+        if prepared.tap.name == "":
+            return None
+        one_forward = self.head == "linear" and prepared.family.head_mask is not None
+        fits = self.head == "prototype" and self.prototypes is None
+        known = whole_point(self.masking, self.path) is not None
+        return 0 if one_forward or fits or known else 1
+
     def fitted(
-        self, source: Source, keep_in: Path | None, batch_size: int, progress: Progress | None
+        self,
+        source: Source,
+        keep_in: Path | None,
+        batch_size: int,
+        progress: Progress | None,
+        features: FeatureSink | None = None,
     ) -> Scorer:
         """Return a scorer that has learnt what its head needs: itself, or a copy.
 
         What it learns and the dtype that was faster are kept in the folder of a run, for a run
         that continues and for other processes at the same run.
+
+        Args:
+            source: the data.
+            keep_in: the folder of the run, or None.
+            batch_size: rows at a time.
+            progress: called as progress(phase, rows done, rows in all).
+            features: gets the whole model's features, if class means are learnt.
         """
         if not len(source):
             return self
@@ -262,7 +292,7 @@ class Scorer(LazyModel):
             keep_in,
             self.head,
             lambda: twin._origin(source),
-            lambda: twin._learn(source, batch_size, progress),
+            lambda: twin._learn(source, batch_size, progress, features),
         )
         return twin._use(learnt)
 
@@ -291,19 +321,22 @@ class Scorer(LazyModel):
                 raise ValueError(f"labels[{i}]: {rows.detail[i]}")
         return rows.scores
 
-    def score_rows(self, batch: Batch, progress: BatchProgress | None = None) -> RowScores:
+    def score_rows(
+        self, batch: Batch, progress: BatchProgress | None = None, *, features: bool = False
+    ) -> RowScores:
         """Score a batch of which any row may be bad: such a row keeps or gets a status.
 
         Args:
             batch: B rows.
             progress: not called: rows of a batch are done together.
+            features: whether to return the whole model's features too; see `features_forwards`.
 
         Raises:
             ValueError: inputs that the model cannot take; a head not fitted.
         """
         with self._lock:
             there = replace(batch, inputs=batch.inputs.to(self.input_device))
-            return score_rows(there, self._head_for, self.path, self.tol)
+            return score_rows(there, self._head_for, self.path, self.tol, features)
 
     def sample_log_probs(
         self, data: Any, samples: int, path: LearningPath | None = None
@@ -344,7 +377,7 @@ class Scorer(LazyModel):
         if self._learnt is not None and self._learnt.origin is not None:
             check_model(self._learnt.origin, tensors_digest(self.model.state_dict().items()))
         dtype = prepared.compute_dtype(self.dtype, inputs)
-        views = prepared.views(inputs, dtype)
+        views = KeptFeatures(prepared.views(inputs, dtype), whole_point(self.masking, self.path))
         omega = torch.tensor(self.path.weights, dtype=torch.float64, device=prepared.device)
         head = self._head.build(prepared, views, omega, self._learnt, dtype)
         self._ready_head = (prepared, self.dtype, head)

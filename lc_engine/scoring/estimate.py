@@ -34,6 +34,7 @@ class Plan:
         scoring_seconds: of the rest, shared by the workers.
         peak_bytes: resident memory of a worker.
         disk_bytes: of the score table.
+        feature_bytes: of the features beside it; 0 where none are kept unless they are asked for.
     """
 
     rows: int
@@ -44,6 +45,7 @@ class Plan:
     scoring_seconds: float
     peak_bytes: int
     disk_bytes: int
+    feature_bytes: int = 0
 
     def seconds(self, workers: int) -> float:
         """Return the wall time with so many workers like the measured one."""
@@ -62,12 +64,15 @@ class Plan:
         several = ""
         if workers > 1:
             several = f"; with {workers} workers like this one {duration(self.seconds(workers))}"
+        features = ""
+        if self.feature_bytes:
+            features = f", {self.feature_bytes / 2**20:,.1f} MiB of features (--no-features)"
         speed = self.rows / self.seconds(1)
         return (
             f"{self.rows:,} rows, judged by the first {self.probed_rows:,} on {worker}:\n"
             f"  time    {duration(self.seconds(1))} at {speed:,.0f} rows/s{several}\n"
             f"  memory  {self.peak_bytes / 2**20:,.0f} MiB per worker\n"
-            f"  disk    {self.disk_bytes / 2**20:,.1f} MiB of scores\n"
+            f"  disk    {self.disk_bytes / 2**20:,.1f} MiB of scores{features}\n"
             f"  batch   {self.batch_size} rows (--batch-size {self.batch_size})"
         )
 
@@ -123,7 +128,18 @@ def plan(
         scoring_seconds=scoring,
         peak_bytes=peak_bytes(),
         disk_bytes=probe.disk_bytes(),
+        feature_bytes=_feature_bytes(scorer, source),
     )
+
+
+def _feature_bytes(scorer: RowScorer, source: Source) -> int:
+    """Return the size of the features that a run keeps unless it is told otherwise."""
+    if scorer.features_forwards() != 0:
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        few = Subset.first(source, min(_FIRST_ROWS, len(source)))
+        features = score(scorer, few, folder, progress=False).features()
+        return len(source) * features.shape[1] * features.dtype.itemsize
 
 
 def _extrapolated(first: tuple[int, float], last: tuple[int, float], rows: int) -> float:

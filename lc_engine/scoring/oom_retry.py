@@ -36,13 +36,14 @@ class Backoff:
         self.rows: int | None = None
 
     def score(
-        self, batch: Batch, progress: BatchProgress | None = None
+        self, batch: Batch, progress: BatchProgress | None = None, *, features: bool = False
     ) -> Iterator[tuple[Batch, RowScores]]:
         """Score a batch: its pieces, in order.
 
         Args:
             batch: B rows.
             progress: see `RowScorer.score_rows`.
+            features: likewise.
 
         Raises:
             MemoryError: a single row does not fit.
@@ -51,16 +52,18 @@ class Backoff:
         while start < len(batch):
             stop = len(batch) if self.rows is None else min(start + self.rows, len(batch))
             piece = batch.rows(start, stop)
-            found = self._try(piece, _shifted(progress, start))
+            found = self._try(piece, _shifted(progress, start), features)
             if found is None:
                 self.rows = smaller(len(piece))
                 continue
             yield piece, found
             start = stop
 
-    def _try(self, piece: Batch, progress: BatchProgress | None) -> RowScores | None:
+    def _try(
+        self, piece: Batch, progress: BatchProgress | None, features: bool
+    ) -> RowScores | None:
         try:
-            return self._scorer.score_rows(piece, progress)
+            return self._scorer.score_rows(piece, progress, features=features)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lc_engine.data.batch import Batch, Source
+    from lc_engine.data.features import FeatureFile
     from lc_engine.data.protocols import Progress, RowScorer, RowScores
 
 
@@ -54,14 +55,23 @@ class Run:
     def __post_init__(self) -> None:
         self.backoff = Backoff(self.scorer)
 
-    def rows(self, start: int, stop: int) -> ScoredRows:
-        """Score rows [start, stop)."""
+    def rows(self, start: int, stop: int, features: FeatureFile | None = None) -> ScoredRows:
+        """Score rows [start, stop).
+
+        Args:
+            start: the first row.
+            stop: the row after the last.
+            features: gets the whole model's features of the rows.
+        """
         points = len(self.scorer.path) if self.return_path else None
         ids = None if self.ids is None else self.ids[start:stop]
         found = ScoredRows(self.metadata, ids, stop - start, points)
         for batch in self._arriving(start, stop):
-            for piece, scores in self.backoff.score(batch, self._report):
+            scored = self.backoff.score(batch, self._report, features=features is not None)
+            for piece, scores in scored:
                 found.add(piece, scores)
+                if features is not None:
+                    features.add(scores.features, len(piece))
             self._report(len(batch))
             self.done += len(batch)
         return found

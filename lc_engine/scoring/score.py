@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import numpy as np
 
 from lc_engine._util.digests import config_digest
+from lc_engine.data.features import STORED, FeatureFile, FeatureRecorder, features_path
 from lc_engine.data.locations import check_outside
 from lc_engine.data.readers.rows import RowSource
 from lc_engine.data.wrap.cache import CachedSource
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from lc_engine.data.run.ledger import Ledger, Shard
     from lc_engine.data.table import ScoreTable
     from lc_engine.scoring.run import ScoredRows
+
+_log = logging.getLogger(__name__)
 
 # Where the source names no batch size: rows of images, which cost a lot each, while weights are
 # masked once per sub-model and batch.
@@ -47,6 +51,7 @@ def score(
     num_workers: int | None = None,
     shard_rows: int | None = None,
     return_path: bool = False,
+    features: bool | None = None,
     cache_bytes: int = CACHE_BYTES,
     progress: Progress | Literal[False] | None = None,
     **opening: Unpack[Opening],
@@ -70,6 +75,9 @@ def score(
         num_workers: threads that decode images; None takes one per processor.
         shard_rows: rows per shard in `out`; None takes what suits the data.
         return_path: whether the table gets the column `path_log_probs`.
+        features: whether the whole model's features are kept in `out`, as float16, for strategies
+            that read them (`ScoreTable.features`). None keeps them where scoring computes them in
+            any case; a run that continues does as it began.
         cache_bytes: decoded images of the first reading that are kept for the second.
         progress: called after each batch, and within one that takes long, as progress(phase, rows
             done, rows in all), phase "prototypes" or "scores"; one that has a method `waited` is
@@ -99,6 +107,7 @@ def score(
             batch_size=batch_size,
             shard_rows=shard_rows,
             return_path=return_path,
+            features=features,
             cache_bytes=cache_bytes,
             progress=report,
         )
@@ -131,6 +140,7 @@ def _score(
     batch_size: int | None,
     shard_rows: int | None,
     return_path: bool,
+    features: bool | None,
     cache_bytes: int,
     progress: Progress | None,
 ) -> ScoreTable:
@@ -138,14 +148,14 @@ def _score(
     whole = whole_of(source)
     at_a_time = default_batch(source) if batch_size is None else batch_size
 
-    def begin(keep_in: Path | None) -> Run:
+    def begin(keep_in: Path | None, recorder: FeatureRecorder | None = None) -> Run:
         read: Source = source
         if isinstance(
             whole, RowSource
         ):  # decodes each row; blocks of features cost nothing to read again
             read = CachedSource(source, cache_bytes)
         ready = with_fewer_rows(
-            lambda rows: scorer.fitted(read, keep_in, rows, progress), at_a_time
+            lambda rows: scorer.fitted(read, keep_in, rows, progress, recorder), at_a_time
         )
         if isinstance(read, CachedSource):
             read.freeze()
@@ -153,6 +163,8 @@ def _score(
         return Run(ready, read, ids, metadata, at_a_time, return_path, progress)
 
     if out is None:
+        if features:
+            raise ValueError("features are kept in a folder: name one with out")
         return begin(None).rows(0, len(source)).table()
     from lc_engine.data.run.ledger import Ledger
 
@@ -164,6 +176,8 @@ def _score(
         "path_log_probs": return_path,
         "lc_engine": version("lc_engine"),
     }
+    if keeps_features(scorer, Path(out), features):
+        manifest["features"] = STORED
     if ids is not None:
         manifest["ids_digest"] = config_digest({"ids": ids.tolist()})
     ledger = Ledger(out, manifest, len(source), shard_rows)
@@ -171,25 +185,54 @@ def _score(
     return ledger.table()
 
 
-def _work_off(ledger: Ledger, begin: Callable[[Path], Run]) -> None:
+def keeps_features(scorer: RowScorer, out: Path, asked: bool | None) -> bool:
+    """Return whether a run keeps features: as asked, as it began, or where they cost no forward."""
+    if asked is not None:
+        return asked
+    from lc_engine.data.run.ledger import manifest_of
+
+    begun = manifest_of(out)
+    if begun is not None:
+        return "features" in begun
+    forwards = scorer.features_forwards()
+    if forwards:
+        _log.info(
+            "features are not kept, since the path of %d points does not hold the whole model: "
+            "features=True (--features) keeps them, for one more forward of each row",
+            len(scorer.path),
+        )
+    return forwards == 0
+
+
+def _work_off(ledger: Ledger, begin: Callable[[Path, FeatureRecorder | None], Run]) -> None:
     """Score this process's share of the shards; one is written while the next is scored."""
     run: Run | None = None
     writing: Future[None] | None = None
+    keeps = "features" in ledger.manifest
+    recorder = None
+    if keeps:
+        recorder = FeatureRecorder([(shard.path, len(shard)) for shard in ledger.shards])
     with (
         ThreadPoolExecutor(1, thread_name_prefix="lc-write") as writer,
         closing(ledger.work()) as shards,
+        ExitStack() as unfinished,
     ):
         for shard in shards:
             if run is None:
-                run = begin(ledger.out_dir)
+                with closing(recorder) if recorder is not None else nullcontext():
+                    run = begin(ledger.out_dir, recorder)
                 run.done = ledger.rows_done()
-            rows = run.rows(shard.start, shard.stop)
+            features = None
+            if not ledger.has_features(shard):
+                features = FeatureFile(features_path(shard.path), len(shard), len(run.source))
+                unfinished.callback(features.discard)
+            rows = run.rows(shard.start, shard.stop, features)
             if writing is not None:
                 writing.result()
-            writing = writer.submit(_commit, ledger, shard, rows)
-    if writing is not None:
-        writing.result()
+            writing = writer.submit(_commit, ledger, shard, rows, features)
+        if writing is not None:
+            writing.result()
 
 
-def _commit(ledger: Ledger, shard: Shard, rows: ScoredRows) -> None:
-    ledger.commit(shard, rows.table())
+def _commit(ledger: Ledger, shard: Shard, rows: ScoredRows, features: FeatureFile | None) -> None:
+    ledger.commit(shard, rows.table(), features)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from lc_engine.data.table import ScoreTable
 from lc_engine.selection import strategies
 from lc_engine.selection.arguments import check_gamma, check_gamma_applies, check_seed
 from lc_engine.selection.auto_gamma import choice
@@ -15,6 +16,7 @@ from lc_engine.selection.strategies import STRATEGIES
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from lc_engine.data.features import Features
     from lc_engine.selection.auto_gamma.choice import GammaChoice
     from lc_engine.selection.budget import Bound
     from lc_engine.selection.columns import ScoresLike
@@ -29,7 +31,7 @@ def select(
     by: str | None = "label",
     seed: int = 0,
     score: str = "loss",
-    features: ArrayLike | None = None,
+    features: ArrayLike | Features | None = None,
     floor: Bound = None,
     cap: Bound = None,
     noise_guard: float = 0.0,
@@ -54,7 +56,8 @@ def select(
         seed: of every draw, at least 0.
         score: "loss" or "lc", the column that ranks rows.
         features: (rows of `scores`, D), for the strategies that read features and for
-            gamma="auto".
+            gamma="auto". None takes those that a run kept beside its scores, for the strategies
+            that need them; gamma="auto" then goes by the rule.
         floor: least number kept per group (or all its rows, if they are fewer): an int for all
             groups, or {value of `by`: int}.
         cap: greatest number kept per group, likewise.
@@ -79,8 +82,14 @@ def select(
     if "score" in keywords:
         arguments["score"] = score
     if "features" in keywords:
+        own = problem.rows.scores
+        if features is None and isinstance(own, ScoreTable) and own.has_features:
+            features = own.features()
         if features is None:
-            raise ValueError(f"strategy {strategy} needs features=, one row per row of scores")
+            raise ValueError(
+                f"strategy {strategy} needs features=, one row per row of scores, and these scores "
+                "were made without"
+            )
         arguments["features"] = problem.rows.align(features)
     if "gamma" in keywords:
         if gamma == "auto":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lc_engine.data.features import as_rows
 from lc_engine.selection.arguments import check_score
 from lc_engine.selection.columns import (
     NOTHING_TO_KEEP,
@@ -29,6 +30,7 @@ from lc_engine.selection.id_hash import hash_ids
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from lc_engine.data.features import Features
     from lc_engine.selection.columns import Scores, ScoresLike
 
 
@@ -93,13 +95,13 @@ class EligibleRows:
         """
         return np.asarray(require_column(self.scores, "label"))[self.indices].astype(np.int64)
 
-    def align(self, features: ArrayLike) -> NDArray[np.float32]:
+    def align(self, features: ArrayLike | Features) -> NDArray[np.float32]:
         """Return features (rows of the table, D) in the order of these rows: (N, D).
 
         Raises:
             ValueError: another length, or a NaN or infinity in an eligible row.
         """
-        array = features if isinstance(features, np.ndarray) else np.asarray(features)
+        array = as_rows(features)
         if array.ndim != 2 or len(array) != self.total:
             raise ValueError(
                 f"features must be a matrix with one row per row of scores ({self.total}), "

@@ -14,6 +14,7 @@ from helpers import tiny_language_model as tiny
 from lc_engine.data.open import open_source
 from lc_engine.data.readers.arrays import ArraySource
 from lc_engine.language.model import LanguageModelSpec
+from lc_engine.ops.contract import FallbackWarning
 
 PATH = lc.LearningPath.explicit([0.9, 0.5])
 NUMBERS = ("lc", "loss", "lc_std", "perplexity", "entropy")
@@ -258,3 +259,41 @@ def test_scoring_images_does_not_import_transformers():
     code = f"import {modules}; print('transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("options", [{}, {"ifd": True, "whole_model": False}, {"token_budget": 40}])
+def test_features_are_the_mean_states_that_predict_the_response(file, tmp_path, options):
+    made = scorer_of(**options)
+    with_features = lc.score(made, file, tmp_path / "with", shard_rows=6)
+    without = lc.score(scorer_of(**options), file, tmp_path / "out", shard_rows=6, features=False)
+    assert with_features.table.equals(without.table)
+    features = np.asarray(with_features.features(), np.float32)
+    assert np.isnan(features[4]).all()  # the line that is not JSON
+    batch = next(made.transform.open_source(file).batches(30))
+    ok = [i for i, status in enumerate(batch.status) if status == "ok"]
+    body = tiny.model().model
+    for i, row in zip(ok, batch.inputs, strict=True):
+        with torch.inference_mode():
+            ids = torch.from_numpy(row.ids)[None]
+            states = body(input_ids=ids, use_cache=False).last_hidden_state[0].numpy()
+        mean = states[np.flatnonzero(row.response) - 1].mean(0)
+        np.testing.assert_allclose(features[i], mean, rtol=2e-3, atol=2e-3)
+
+
+def test_features_hold_the_states_before_a_head_that_does_more_than_a_linear_map(rows, tmp_path):
+    scaled = tiny.model()
+    forward = scaled.lm_head.forward
+    scaled.lm_head.forward = lambda states: 0.5 * forward(states)
+    with pytest.warns(FallbackWarning, match="more with its vocabulary head"):
+        table = lc.score(scorer_of(scaled), rows, tmp_path / "scaled")
+    plain = lc.score(scorer_of(), rows, tmp_path / "plain")
+    np.testing.assert_allclose(
+        np.asarray(table.features(), np.float32),
+        np.asarray(plain.features(), np.float32),
+        rtol=2e-3,
+        atol=2e-3,
+    )
+
+
+def test_a_run_without_the_whole_model_keeps_no_features(rows, tmp_path):
+    assert not lc.score(scorer_of(whole_model=False), rows, tmp_path).has_features

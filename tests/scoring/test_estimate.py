@@ -100,3 +100,16 @@ def test_texts_for_a_language_model(monkeypatch):
     language = lc.Scorer.for_causal_lm(tiny.model(), tiny.tokenizer())
     found = plan(language, open_source(rows, transform=language.transform))
     assert (found.rows, found.probed_rows, found.batch_size) == (10, 10, 512)
+
+
+def test_the_size_of_the_features_is_part_of_the_plan(tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "_PROBE_SECONDS", 0.0)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, CLASSES))
+    source = open_source((torch.randn(40, 12), torch.arange(40) % CLASSES))
+    found = plan(lc.Scorer(model, path=lc.LearningPath.explicit([1.0])), source)
+    assert found.feature_bytes == 40 * 16 * 2
+    assert "MiB of features" in found.in_words(1, "here")
+    write_features(tmp_path)
+    features = open_source(tmp_path / "x.npy", labels=tmp_path / "y.npy")
+    assert plan(scorer(), features).feature_bytes == 0

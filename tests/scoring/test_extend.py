@@ -30,7 +30,9 @@ def test_an_extended_run_is_the_run_along_the_longer_path(head, points, tmp_path
     monkeypatch.setattr(
         lc.Scorer,
         "score_rows",
-        lambda self, *given: run.append(len(self.path)) or original(self, *given),
+        lambda self, *given, **options: (
+            run.append(len(self.path)) or original(self, *given, **options)
+        ),
     )
     longer = lc.extend(short, scorer(points, head), source, tmp_path / "more")
     assert set(run) == {max(1, points - 5)}

@@ -26,11 +26,11 @@ def little_memory(monkeypatch):
     def limit(rows, error):
         score_rows = Scorer.score_rows
 
-        def limited(self, batch, progress=None):
+        def limited(self, batch, progress=None, **options):
             tried.append(len(batch))
             if len(batch) > rows:
                 raise error
-            return score_rows(self, batch, progress)
+            return score_rows(self, batch, progress, **options)
 
         monkeypatch.setattr(Scorer, "score_rows", limited)
         return tried
@@ -55,12 +55,12 @@ def test_a_job_goes_on_with_smaller_batches_to_the_same_table(
 def test_progress_within_a_batch_does_not_go_back_where_a_batch_is_tried_again(monkeypatch):
     score_rows = Scorer.score_rows
 
-    def reporting(self, batch, progress):
+    def reporting(self, batch, progress, **options):
         for rows in range(1, len(batch)):
             progress(rows)
         if len(batch) > 10:
             raise MemoryError
-        return score_rows(self, batch)
+        return score_rows(self, batch, **options)
 
     monkeypatch.setattr(Scorer, "score_rows", reporting)
     seen = []
@@ -77,11 +77,11 @@ def test_learning_from_the_data_backs_off_too(monkeypatch):
     model = torch.nn.Sequential(torch.nn.Linear(12, 12), torch.nn.Linear(12, CLASSES))
     fitted, tried = Scorer.fitted, []
 
-    def limited(self, source, keep_in, batch_size, progress):
+    def limited(self, source, keep_in, batch_size, *rest):
         tried.append(batch_size)
         if batch_size > 20:
             raise MemoryError
-        return fitted(self, source, keep_in, batch_size, progress)
+        return fitted(self, source, keep_in, batch_size, *rest)
 
     want = lc.score(lc.Scorer(model), (x, y), batch_size=64)
     monkeypatch.setattr(Scorer, "fitted", limited)

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 from lc_engine._util.atomic_write import write_once
 from lc_engine._util.differences import differences
 from lc_engine._util.extras import require
+from lc_engine.data.features import features_path, is_complete
 from lc_engine.data.run.leases import Leases
 from lc_engine.data.table import ScoreTable
 from lc_engine.data.table_files import PART_PATTERN, is_intact
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
+
+    from lc_engine.data.features import FeatureFile
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -58,7 +61,8 @@ class Ledger:
     Args:
         out_dir: created if it does not exist.
         manifest: JSON-like fields that the scores depend on (digests of model and data, masking,
-            path, head, dtype). Runs with equal manifests write the same files.
+            path, head, dtype). Runs with equal manifests write the same files. With a field
+            `features`, a shard is done once its features are there too.
         rows: rows of the source.
         shard_rows: rows per shard; the last one may have fewer.
 
@@ -133,10 +137,16 @@ class Ledger:
             rows = parquet.read_metadata(shard.path).num_rows
         except (pa.ArrowException, OSError):
             return False
-        if rows != len(shard) or not is_intact(shard.path):
+        if rows != len(shard) or not is_intact(shard.path) or not self.has_features(shard):
             return False
         self._intact[shard.index] = state
         return True
+
+    def has_features(self, shard: Shard) -> bool:
+        """Return whether the features of a shard are there, or none are kept."""
+        if "features" not in self.manifest:
+            return True
+        return is_complete(features_path(shard.path), len(shard))
 
     def pending(self) -> Iterator[Shard]:
         """Return the shards that are not done, in order; each is checked when its turn comes."""
@@ -175,8 +185,14 @@ class Ledger:
                     time.sleep(_POLL_SECONDS)
                     left = {i: shard for i, shard in left.items() if not self.done(shard)}
 
-    def commit(self, shard: Shard, table: ScoreTable) -> None:
+    def commit(self, shard: Shard, table: ScoreTable, features: FeatureFile | None = None) -> None:
         """Write a shard's scores atomically, and release its lease.
+
+        Args:
+            shard: it is leased to this process.
+            table: its scores.
+            features: those of its rows, which take their place before the scores do; None if they
+                are there, or none are kept.
 
         Raises:
             ValueError: the table does not have the shard's number of rows.
@@ -187,6 +203,8 @@ class Ledger:
                 f"{shard.path.name} must hold {len(shard)} rows, got a table of {len(table)}"
             )
         try:
+            if features is not None:
+                features.commit()
             table.write(shard.path)
             self._intact[shard.index] = _state(shard.path)
         except FileNotFoundError:
@@ -207,6 +225,15 @@ class Ledger:
             for leftover in self.out_dir.glob(pattern):
                 leftover.unlink(missing_ok=True)
         return table
+
+
+def manifest_of(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of the run in a folder; None if there is none that can be read."""
+    try:
+        found = json.loads((folder / MANIFEST).read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None  # of a file that is not JSON, `Ledger` says what to do
+    return found if isinstance(found, dict) else None
 
 
 def _state(path: Path) -> tuple[int, int]:
