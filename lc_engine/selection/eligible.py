@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from lc_engine.data.features import Features
     from lc_engine.selection.columns import Scores, ScoresLike
 
+_CHUNK = 16_384  # rows of features copied at a time
+
 
 @dataclass(frozen=True)
 class EligibleRows:
@@ -107,11 +109,15 @@ class EligibleRows:
                 f"features must be a matrix with one row per row of scores ({self.total}), "
                 f"got shape {array.shape}"
             )
-        aligned = array[self.indices].astype(np.float32)
-        finite = np.isfinite(aligned)
-        if not finite.all():
-            bad = np.asarray(np.logical_not(finite).any(1))
-            raise ValueError(f"features is not finite at id {first_marked(self.ids, bad)!r}")
+        aligned = np.empty((len(self), array.shape[1]), dtype=np.float32)
+        for start in range(0, len(self), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            aligned[part] = array[self.indices[part]]
+            bad = np.logical_not(np.isfinite(aligned[part]).all(1))
+            if bad.any():
+                raise ValueError(
+                    f"features is not finite at id {first_marked(self.ids[part], bad)!r}"
+                )
         return aligned
 
 

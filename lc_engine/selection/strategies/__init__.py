@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from lc_engine.selection.strategies import feature_space, score_based, uncertainty
 from lc_engine.selection.strategies.flexrand import flexrand
+from lc_engine.selection.strategies.herding import herding
+from lc_engine.selection.strategies.k_center import kcenter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +27,8 @@ STRATEGIES: dict[str, Callable[..., NDArray[np.intp]]] = {
     "entropy": uncertainty.entropy,
     "flexrand": flexrand,
     "hard": score_based.hard,
-    "herding": feature_space.herding,
-    "kcenter": feature_space.kcenter,
+    "herding": herding,
+    "kcenter": kcenter,
     "least_confidence": uncertainty.least_confidence,
     "margin": uncertainty.margin,
     "moderate": feature_space.moderate,

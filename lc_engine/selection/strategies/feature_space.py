@@ -1,24 +1,24 @@
-"""Strategies in feature space: easy_diverse, moderate, herding and k-center greedy."""
+"""easy_diverse and moderate: the easiest of each cluster, and rows at a typical distance."""
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lc_engine._util.extras import require
 from lc_engine.selection.budget import apportion
 from lc_engine.selection.grouped import smallest_per_group
+from lc_engine.selection.strategies.per_group import chunks, mean_of_rows, per_group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from lc_engine.selection.problem import Problem
 
-_BATCH = 4096  # rows per k-means step, which bounds the memory
+_BATCH = 4096  # rows per k-means step
+_FIT_ROWS = 131_072  # that k-means reads: in the order of a hash, so a random sample
 
 
 def easy_diverse(
@@ -57,11 +57,13 @@ def easy_diverse(
         with limits(1, "openmp"), warnings.catch_warnings():  # one order of summation everywhere
             # Fewer distinct rows than clusters: some stay empty, and get no budget.
             warnings.filterwarnings("ignore", "Number of distinct clusters")
-            cluster = model.fit_predict(features[members]).astype(np.intp)
+            model.fit(features[members[:_FIT_ROWS]])
+            parts = [model.predict(rows) for _, rows in chunks(features, members)]
+        cluster = np.concatenate(parts).astype(np.intp)
         budget = apportion(np.bincount(cluster, minlength=k).astype(np.int64), count)
         return smallest_per_group(hardness[members], cluster, budget)
 
-    return _per_group(problem, easiest_of_clusters)
+    return per_group(problem, easiest_of_clusters)
 
 
 def moderate(
@@ -75,69 +77,9 @@ def moderate(
     rows, counts = problem
     deviation = np.empty(len(rows), dtype=np.float32)
     for members, _ in problem.members():
-        distance = np.linalg.norm(features[members] - features[members].mean(0), axis=1)
+        mean = mean_of_rows(features, members).astype(np.float32)
+        distance = np.empty(len(members), dtype=np.float32)
+        for part, chunk in chunks(features, members):
+            distance[part] = np.linalg.norm(chunk - mean, axis=1)
         deviation[members] = np.abs(distance - np.median(distance))
     return smallest_per_group(deviation, rows.groups, counts)
-
-
-def herding(
-    problem: Problem, rng: np.random.Generator, *, features: NDArray[np.float32]
-) -> NDArray[np.intp]:
-    """Keep rows greedily so that the mean of those kept stays closest to the group mean.
-
-    Welling, "Herding Dynamical Weights to Learn", ICML 2009, as used for exemplars by Rebuffi et
-    al., "iCaRL", CVPR 2017. O(n·k·D) per group of n rows, k of them kept.
-    """
-    return _per_group(problem, lambda members, count: _herd(features[members], count))
-
-
-def _herd(features: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
-    """Return which of n rows (n, D) herding keeps: (n,)."""
-    squares = np.square(features).sum(1)
-    target = features.mean(0)
-    total = np.zeros_like(target)
-    taken = np.zeros(len(features), dtype=bool)
-    for step in range(1, count + 1):
-        # ‖target − (total + x)/step‖² over x, up to factors and terms that do not depend on x.
-        gap = squares - 2 * features @ (step * target - total)
-        gap[taken] = np.inf
-        best = int(gap.argmin())
-        taken[best] = True
-        total += features[best]
-    return taken
-
-
-def kcenter(
-    problem: Problem, rng: np.random.Generator, *, features: NDArray[np.float32]
-) -> NDArray[np.intp]:
-    """Keep rows greedily, each the farthest from those kept so far: k-center greedy.
-
-    Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach",
-    ICLR 2018, algorithm 1, per group, from a first row drawn at random. O(n·k·D) per group of n
-    rows, k of them kept.
-    """
-    return _per_group(problem, lambda members, count: _k_center(features[members], count, rng))
-
-
-def _k_center(
-    features: NDArray[np.float32], count: int, rng: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Return which of n rows (n, D) k-center greedy keeps: (n,)."""
-    centered = features - features.mean(0)
-    squares = np.square(centered).sum(1)
-    nearest = np.full(len(features), np.inf, dtype=np.float32)
-    taken = np.zeros(len(features), dtype=bool)
-    latest = int(rng.integers(len(features)))
-    for _ in range(count):
-        taken[latest] = True
-        distance = squares + squares[latest] - 2 * centered @ centered[latest]
-        nearest = np.minimum(nearest, distance)
-        latest = int(np.where(taken, -1.0, nearest).argmax())
-    return taken
-
-
-def _per_group(
-    problem: Problem, select: Callable[[NDArray[np.intp], int], NDArray[Any]]
-) -> NDArray[np.intp]:
-    """Return the rows that `select(members, count)` keeps of each group's members."""
-    return np.concatenate([members[select(members, k)] for members, k in problem.members()])
