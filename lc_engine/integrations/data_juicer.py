@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine._util.extras import require
-from lc_engine.integrations.fields import FIELDS, STATUS, score_fields
+from lc_engine.integrations.fields import DIGEST, FIELDS, STATUS, score_fields
 from lc_engine.integrations.texts import TextScorer
 from lc_engine.selection import select
 
@@ -24,10 +24,15 @@ if TYPE_CHECKING:
 _base: Any = require("data_juicer.ops.base_op", "data-juicer")
 _Fields: Any = require("data_juicer.utils.constant", "data-juicer").Fields
 
+_NO_SCORES = "samples have no scores: put lc_score_filter before lc_select_pipeline in the recipe"
+
 
 @_base.OPERATORS.register_module("lc_score_filter")
 class LCScoreFilter(_base.Filter):  # type: ignore[misc]
     """Adds `lc` (high = easy), `loss` (high = hard) and `lc_status` to the stats of each sample.
+
+    Scores that are there are kept if they are of the same model, path and text, which `lc_digest`
+    identifies; else the sample is scored again, and the scores of this filter replace the others.
 
     Samples are instruction rows: data-juicer's `query` and `response`, or Alpaca, ShareGPT,
     `messages` or prompt and completion. A sample that cannot be scored is kept, with the reason as
@@ -71,18 +76,24 @@ class LCScoreFilter(_base.Filter):  # type: ignore[misc]
     def compute_stats_batched(
         self, samples: dict[str, list[Any]], rank: int | None = None
     ) -> dict[str, list[Any]]:
-        """Score the samples that have no score yet."""
+        """Score the samples that have no score of this scorer yet."""
         stats = samples[_Fields.stats]
-        missing = [i for i, one in enumerate(stats) if "lc" not in one]
-        if not missing:
+        if not stats:
             return samples
+        scorer = self._loaded(rank)
+        rows = [self._row(samples, i) for i in range(len(stats))]
+        digests = [scorer.digest(row) for row in rows]
+        stale = [i for i, one in enumerate(stats) if one.get(DIGEST) != digests[i]]
+        scored = scorer.score([rows[i] for i in stale])
+        for i, fields in zip(stale, score_fields(scored), strict=True):
+            stats[i] |= fields | {DIGEST: digests[i]}
+        return samples
+
+    def _loaded(self, rank: int | None) -> TextScorer:
         if self._scorer is None:
             device = f"cuda:{rank or 0}" if self.use_cuda() else "cpu"
             self._scorer = TextScorer(**self._arguments, device=device)
-        scored = self._scorer.score([self._row(samples, i) for i in missing])
-        for i, fields in zip(missing, score_fields(scored), strict=True):
-            stats[i] |= fields
-        return samples
+        return self._scorer
 
     def process_batched(self, samples: dict[str, list[Any]]) -> list[bool]:
         """Return whether each sample lies between the bounds."""
@@ -131,6 +142,10 @@ class LCSelectPipeline(_base.Pipeline):  # type: ignore[misc]
         """Return the subset of a NestedDataset; in Ray mode of a ray.data.Dataset."""
         if hasattr(dataset, "map_batches"):
             return self._run_ray(dataset)
+        if not len(dataset):
+            return dataset
+        if _Fields.stats not in dataset.column_names:
+            raise ValueError(_NO_SCORES)
         stats = dataset[_Fields.stats][:]
         ids = np.arange(len(stats)) if self.id_key is None else dataset[self.id_key][:]
         kept = self._select(np.asarray(ids), stats)
@@ -141,6 +156,10 @@ class LCSelectPipeline(_base.Pipeline):  # type: ignore[misc]
         if name is None:
             raise ValueError("id_key must name a column of unique ids: Ray keeps no row indices")
         whole = dataset.materialize()  # scored once, not again by map_batches
+        if not whole.count():
+            return whole
+        if _Fields.stats not in whole.columns():
+            raise ValueError(_NO_SCORES)
         rows = whole.select_columns([name, _Fields.stats]).take_all()
         kept = self._select(
             np.asarray([row[name] for row in rows]), [row[_Fields.stats] for row in rows]
@@ -154,8 +173,8 @@ class LCSelectPipeline(_base.Pipeline):  # type: ignore[misc]
         return whole.map_batches(filter_kept, batch_format="pyarrow")
 
     def _select(self, ids: NDArray[Any], stats: list[dict[str, Any]]) -> NDArray[Any]:
-        if stats and STATUS not in stats[0]:
-            raise ValueError("the samples have no scores: put lc_score_filter before this operator")
+        if any(one.get(STATUS) is None for one in stats):
+            raise ValueError(_NO_SCORES)
         lc, loss, status = ([one[name] for one in stats] for name in FIELDS)
         columns = {
             "id": ids,

@@ -93,7 +93,11 @@ def score_source(
         scores: of the training rows; ids are row indices.
         column: "loss" for selectors that expect a loss. Rows without a score have NaN, which these
             selectors skip.
+
+    Raises:
+        ValueError: ids that are not row indices.
     """
+    check_row_ids(scores, len(scores))
     values = np.where(scores.column("status") == OK, scores.column(column), np.nan)
     return lambda indices: values[np.asarray(indices, dtype=np.int64)].tolist()
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 STATUS = "lc_status"
 FIELDS = ("lc", "loss", STATUS)
+# What the scores of a sample were computed from: see `TextScorer.digest`.
+DIGEST = "lc_digest"
 
 
 def score_fields(scored: RowScores) -> Iterator[dict[str, Any]]:

@@ -6,16 +6,20 @@ session.view = kept(dataset, lc.select(scores, 0.1), root="photos")
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
 from lc_engine.data.ids import id_of_name
 from lc_engine.integrations.fields import STATUS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import ArrayLike, NDArray
 
     from lc_engine.data.table import ScoreTable
@@ -40,22 +44,44 @@ def add_scores(
         columns: the columns of `scores` to write. A row without a score gets None.
 
     Returns:
-        A view of the samples with a score, hardest first.
+        A view of the samples with a score, of earlier parts too, hardest first; by the table, if
+        `columns` leaves out "lc".
 
     Raises:
-        ValueError: an id of `scores` that matches no sample, or a missing column.
+        ValueError: an id of `scores` that matches no sample or several, or a missing column.
+        MissingExtraError: FiftyOne is not installed.
     """
     sample_ids = _sample_ids(samples, scores.column("id"), root)
     status = scores.column("status")
-    has_score = (status == OK).tolist()
-    for name in columns:
-        values = zip(sample_ids, scores.column(name).tolist(), has_score, strict=True)
-        samples.set_values(
-            name, {i: value if ok else None for i, value, ok in values}, key_field="id"
-        )
-    statuses = dict(zip(sample_ids, status.tolist(), strict=True))
-    samples.set_values(STATUS, statuses, key_field="id")
-    return samples.exists("lc").sort_by("lc")
+    has_score = status == OK
+    values = {
+        name: [
+            value if ok else None
+            for value, ok in zip(scores.column(name).tolist(), has_score, strict=True)
+        ]
+        for name in columns
+    }
+    kinds = {name: scores.column(name).dtype.kind for name in columns} | {STATUS: "U"}
+    _declare(samples, kinds)
+    if sample_ids:
+        for name, column in (values | {STATUS: status.tolist()}).items():
+            by_sample = dict(zip(sample_ids, column, strict=True))
+            samples.set_values(name, by_sample, key_field="id")
+    if "lc" in columns:
+        return samples.exists("lc").sort_by("lc")
+    order = np.argsort(scores.column("lc"), kind="stable")
+    return samples.select([sample_ids[i] for i in order if has_score[i]], ordered=True)
+
+
+def _declare(samples: Any, kinds: Mapping[str, str]) -> None:
+    """Add the fields: FiftyOne cannot infer the type of one without values, if no row has any."""
+    fo = require("fiftyone", "fiftyone")
+    types = {"f": fo.FloatField, "i": fo.IntField, "u": fo.IntField, "b": fo.BooleanField}
+    name = samples.dataset_name if hasattr(samples, "dataset_name") else samples.name
+    dataset = fo.load_dataset(name)
+    for field, kind in kinds.items():
+        if not dataset.has_sample_field(field):
+            dataset.add_sample_field(field, types.get(kind, fo.StringField))
 
 
 def kept(samples: Any, keep: ArrayLike, *, root: str | Path | None = None) -> Any:
@@ -67,7 +93,7 @@ def kept(samples: Any, keep: ArrayLike, *, root: str | Path | None = None) -> An
         root: see `add_scores`.
 
     Raises:
-        ValueError: an id that matches no sample.
+        ValueError: an id that matches no sample or several.
     """
     return samples.select(_sample_ids(samples, np.asarray(keep), root))
 
@@ -89,6 +115,13 @@ def _sample_ids(samples: Any, ids: NDArray[Any], root: str | Path | None) -> lis
         ]
         what = f"paths relative to root, {root}"
     known = dict(zip(names, own, strict=True))
+    wanted = set(ids.tolist())
+    several = [name for name, count in Counter(names).items() if count > 1 and name in wanted]
+    if several:
+        raise ValueError(
+            f"{len(several)} ids match several samples each, the first {several[0]!r}: pass a view "
+            "with one sample per file"
+        )
     missing = [name for name in ids.tolist() if name not in known]
     if missing:
         raise ValueError(

@@ -43,6 +43,9 @@ def with_scores(
         if name in dataset.column_names:
             raise ValueError(f"columns: the data set already has a column {name!r}: remove it")
     scores = hf.Dataset(table.table.select(list(columns)).replace_schema_metadata(None))
+    if not len(dataset):  # concatenate_datasets leaves out what has no rows, with its columns
+        features = hf.Features(dataset.features | scores.features)
+        return hf.Dataset.from_dict({name: [] for name in features}, features)
     joined: Dataset = hf.concatenate_datasets([dataset, scores], axis=1)
     return joined
 

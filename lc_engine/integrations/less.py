@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from lc_engine._util.atomic_write import atomic_write
+from lc_engine.data.batch import OK
 from lc_engine.integrations.indices import check_row_ids
+from lc_engine.selection.columns import NOTHING_TO_KEEP
 
 if TYPE_CHECKING:
     from lc_engine.data.table import ScoreTable
@@ -31,9 +33,12 @@ def write_less(
         The file.
 
     Raises:
-        ValueError: ids that are not row indices.
+        ValueError: ids that are not row indices, or no row with a score, of which LESS would select
+            any.
     """
     check_row_ids(table, len(table))
+    if not (table.column("status") == OK).any():
+        raise ValueError(NOTHING_TO_KEEP)
     values = torch.from_numpy(np.nan_to_num(table.column(score), nan=-np.inf))
     Path(folder).mkdir(parents=True, exist_ok=True)
     path = Path(folder) / f"{name}_influence_score.pt"

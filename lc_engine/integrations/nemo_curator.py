@@ -90,17 +90,21 @@ class LCScoreStage(_ScoreStage, _ProcessingStage[_DocumentBatch, _DocumentBatch]
         return TextScorer(self.model, self.path, self.form, self.dtype, device)
 
     def process(self, task: Any) -> Any:
-        """Score the documents of a task; its other columns are passed on unchanged."""
+        """Score the documents of a task; its other columns are passed on unchanged.
+
+        Scores of a stage before this one, of another model, are replaced.
+        """
         pa = require("pyarrow", "table")
         scorer: TextScorer = self._loaded()
         table = task.to_pyarrow()
         found = scorer.score(table.to_pylist())
-        bad = np.array([status != OK for status in found.status])
+        bad = np.array([status != OK for status in found.status], dtype=bool)
         columns = {
             "lc": pa.array(found.scores.lc.numpy(), mask=bad),
             "loss": pa.array(found.scores.loss.numpy(), mask=bad),
             STATUS: pa.array(list(found.status), pa.string()),
         }
+        table = table.select([name for name in table.column_names if name not in columns])
         for name, values in columns.items():
             table = table.append_column(name, values)
         return _DocumentBatch(

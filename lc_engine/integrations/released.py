@@ -68,14 +68,21 @@ def read_released(folder: str | Path, labels: np.ndarray) -> dict[str, np.ndarra
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: inconsistent shapes.
+        ValueError: a file that is not `.npy`, or inconsistent shapes.
     """
-    loss = np.load(Path(folder) / "ls.npy", allow_pickle=False)
-    nll = np.load(Path(folder) / "lss.npy", allow_pickle=False)
-    if nll.ndim != 2 or not loss.shape == (nll.shape[1],) == np.shape(labels):
+    loss, nll = (_read(Path(folder) / name) for name in ("ls.npy", "lss.npy"))
+    if nll.ndim != 2 or not len(nll) or not loss.shape == (nll.shape[1],) == np.shape(labels):
         raise ValueError(
             f"{folder}: ls.npy has shape {loss.shape}, lss.npy {nll.shape} and labels "
             f"{np.shape(labels)}; they must be (N,), (K, N) and (N,)"
         )
     lc = reduce_path(-nll.astype(np.float64), [1 / len(nll)] * len(nll)).lc
     return {"id": np.arange(len(loss)), "label": np.asarray(labels), "loss": loss, "lc": lc}
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
+        array: np.ndarray = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read as a .npy array: {error}") from None
+    return array

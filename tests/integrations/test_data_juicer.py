@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import lc_engine as lc
 from helpers.frameworks import run_command
@@ -93,3 +95,94 @@ def test_bounds_filter_but_keep_rows_without_a_score(folder, direct):
     assert set(found) - near == want - near
     assert found["row 7"]["lc_status"] == "empty_response"
     assert found["row 7"]["lc"] is None
+
+
+def rescaled(llama, folder):
+    """Save the tiny Llama with other weights and return its folder."""
+    model, tokenizer = llama
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(1.1)
+    other.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def run(model, rows, **options):
+    """Run the filter on rows or on the data set of an earlier run, and return both stats and it."""
+    from data_juicer.core.data import NestedDataset
+    from datasets import Dataset
+
+    from lc_engine.integrations.data_juicer import LCScoreFilter
+
+    dataset = NestedDataset(Dataset.from_list(rows)) if isinstance(rows, list) else rows
+    made = LCScoreFilter(model=str(model), path=PATH, dtype="float32", batch_size=2, **options)
+    done = made.run(dataset)
+    return [row["__dj__stats__"] for row in done], done
+
+
+def talk_rows(talk, *bad):
+    rows = [{"text": "", "query": r["prompt"], "response": r["completion"]} for r in talk[:5]]
+    for i in bad:
+        rows[i]["response"] = ""
+    return rows
+
+
+def test_a_second_filter_has_scores_of_its_own_model(folder, talk, llama, tmp_path):
+    other = rescaled(llama, tmp_path)
+    first, dataset = run(folder / "model", talk_rows(talk))
+    alone, _ = run(other, talk_rows(talk))
+    second, dataset = run(other, dataset)
+    assert second == alone
+    assert all(a["lc"] != b["lc"] for a, b in zip(first, second, strict=True))
+    again, _ = run(folder / "model", dataset)
+    assert again == first
+
+
+def test_the_same_filter_scores_only_texts_that_changed_since(folder, talk, monkeypatch):
+    from lc_engine.integrations.data_juicer import LCScoreFilter
+    from lc_engine.integrations.texts import TextScorer
+
+    scored = []
+    score = TextScorer.score
+    monkeypatch.setattr(
+        TextScorer, "score", lambda self, rows: scored.append(len(rows)) or score(self, rows)
+    )
+    rows = talk_rows(talk)
+    samples = {name: [row[name] for row in rows] for name in rows[0]}
+    samples["__dj__stats__"] = [{} for _ in rows]
+    operator = LCScoreFilter(model=str(folder / "model"), path=PATH, dtype="float32")
+    first = copy.deepcopy(operator.compute_stats_batched(samples)["__dj__stats__"])
+    samples["response"][3] += " And more."
+    second = operator.compute_stats_batched(samples)["__dj__stats__"]
+    assert scored == [5, 1]
+    assert [i for i in range(5) if first[i] != second[i]] == [3]
+
+
+@pytest.mark.parametrize("bad", [(0, 1), range(5)])
+def test_batches_of_bad_rows_alone_are_scored(folder, talk, bad):
+    stats, _ = run(folder / "model", talk_rows(talk, *bad))
+    want = ["empty_response" if i in bad else "ok" for i in range(5)]
+    assert [one["lc_status"] for one in stats] == want
+    assert [one["lc"] is None for one in stats] == [i in bad for i in range(5)]
+
+
+def test_one_row_and_no_row_are_scored_and_selected(folder, talk):
+    from data_juicer.core.data import NestedDataset
+    from datasets import Dataset
+
+    from lc_engine.integrations.data_juicer import LCSelectPipeline
+
+    stats, dataset = run(folder / "model", talk_rows(talk)[:1])
+    assert [one["lc_status"] for one in stats] == ["ok"]
+    select = LCSelectPipeline(keep=1)
+    assert len(select.run(dataset)) == 1
+    unscored = NestedDataset(Dataset.from_list(talk_rows(talk)))
+    for empty in (dataset.select([]), unscored.select([])):
+        assert run(folder / "model", empty)[0] == []
+        assert len(select.run(empty)) == 0
+    with pytest.raises(ValueError, match="put lc_score_filter before"):
+        select.run(unscored)
+    with pytest.raises(ValueError, match='no row with status "ok"'):
+        select.run(run(folder / "model", talk_rows(talk, *range(5)))[1])

@@ -138,5 +138,9 @@ def test_its_own_loss_selector_takes_the_scores(folder, talk):
 
 
 def test_scores_of_other_rows_are_refused(folder, talk):
+    from lc_engine.integrations.dataflex import score_source
+
+    with pytest.raises(ValueError, match="must hold the row indices"):
+        score_source(lc.ScoreTable.read(folder / "scores").only(np.array([5, 3])))
     with pytest.raises(ValueError, match="scores has 120 rows and the data set 119"):
         build_selector("lc", folder, len(talk) - 1, scores=str(folder / "scores"))

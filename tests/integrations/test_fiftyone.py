@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 import torch
 
@@ -112,3 +113,40 @@ def test_ids_of_other_samples_are_refused(dataset, root, scores):
     with pytest.raises(ValueError, match="the first 60: they must be indices"):
         kept(dataset, [1, 60])
     assert not dataset.has_sample_field("lc")
+
+
+def test_bad_rows_alone_and_no_row_at_all_make_the_fields(dataset, root, scores):
+    bad = scores.only(scores.column("id")[scores.column("status") != "ok"])
+    for table, marked in ((lc.ScoreTable(bad.table.slice(0, 0)), 0), (bad, 1)):
+        view = add_scores(dataset, table, root=root)
+        assert len(view) == 0
+        assert dataset.count("lc_status") == marked
+        assert dataset.count("lc") == 0
+        assert len(dataset.sort_by("lc")) == len(dataset)
+    view = add_scores(dataset[:60], scores, root=root)
+    assert len(view) == 59
+    assert set(dataset.get_field_schema()) >= {"lc", "loss", "lc_std", "lc_status"}
+
+
+def test_other_columns_and_one_row_keep_the_order_of_the_table(dataset, root, scores):
+    view = add_scores(dataset, scores, root=root, columns=("loss", "label"))
+    assert not dataset.has_sample_field("lc")
+    ok = scores.column("status") == "ok"
+    order = np.argsort(scores.column("lc")[ok], kind="stable")
+    np.testing.assert_array_equal(view.values("label"), scores.column("label")[ok][order])
+    (first,) = add_scores(dataset, scores.only(scores.column("id")[ok][:1]), root=root)
+    assert first.lc == scores.column("lc")[ok][0]
+
+
+def test_another_models_scores_replace_the_first_ones(dataset, root, scores):
+    add_scores(dataset, scores, root=root)
+    halved = pa.compute.divide(scores.table["lc"], pa.scalar(2, pa.float32()))
+    at = scores.table.column_names.index("lc")
+    add_scores(dataset, lc.ScoreTable(scores.table.set_column(at, "lc", halved)), root=root)
+    np.testing.assert_allclose(dataset.sum("lc"), np.nansum(scores.column("lc")) / 2, rtol=1e-5)
+
+
+def test_two_samples_of_one_file_are_refused(fo, dataset, root, scores):
+    dataset.add_sample(fo.Sample(filepath=dataset.first().filepath))
+    with pytest.raises(ValueError, match="1 ids match several samples each, the first"):
+        add_scores(dataset, scores, root=root)

@@ -57,6 +57,40 @@ def test_invalid_arguments_are_named(folder, tmp_path):
     assert not (folder / "new.json").exists()
 
 
+def test_only_what_holds_for_a_subset_is_copied(folder, talk):
+    schema = {"formatting": "alpaca", "ranking": False, "columns": WHOLE["columns"], "tags": {}}
+    whole = {"file_name": "talk.json", "num_samples": 40, "split": "test", "subset": "en"}
+    places = {"folder": "x", "ms_hub_url": "a/b", "script_url": "s.py", "revision": "v1"}
+    later = {"cloud_file_name": "s3://x", "an option of a later version": 1}
+    entries = {"talk": {**whole, **places, **later, **schema}}
+    (folder / "dataset_info.json").write_text(json.dumps(entries))
+    add_dataset(folder / "talk.json", [0, 3], name="talk_lc", like="talk")
+    info = json.loads((folder / "dataset_info.json").read_text())
+    assert info == entries | {"talk_lc": {"file_name": "talk_lc.json", **schema}}
+
+
+def test_what_llamafactory_would_not_find_or_read_is_refused(folder):
+    def refused(match, name="new", keep=(0,), data="talk.json", like="talk"):
+        with pytest.raises(ValueError, match=match):
+            add_dataset(folder / data, list(keep), name=name, like=like)
+
+    for name in ("a,b", "../talk", " talk", ""):
+        refused("must not hold a comma", name)
+    refused("is the whole data set", "talk")
+    refused("keep holds no row", keep=())
+    (folder / "talk.jsonl.gz").write_bytes(b"")
+    refused(r"reads \.json, \.jsonl, \.parquet, not \.gz: decompress", data="talk.jsonl.gz")
+    entries = {"talk": WHOLE, "hub": {"hf_hub_url": "a/b"}, "own": {"file_name": "mine.json"}}
+    (folder / "dataset_info.json").write_text(json.dumps(entries))
+    refused("an entry 'hub' of another file", "hub")
+    refused(r"mine\.json is the file of the entry 'own'", "mine")
+    before = sorted(path.name for path in folder.iterdir())
+    for text in ("{", "[1]"):
+        (folder / "dataset_info.json").write_text(text)
+        refused(r"dataset_info\.json")
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
 def other_folder(folder: Path) -> Path:
     """A folder whose entry "talk" names another file."""
     other = folder / "other"
@@ -75,6 +109,8 @@ def test_its_command_trains_on_the_subset(folder, talk, llama):
 
     model, tokenizer = llama
     scorer = CausalLMScorer(model, tokenizer, path=lc.LearningPath.gauss(2, 0.7, 1.0))
+    entry = WHOLE | {"num_samples": 200, "split": "train[:10%]"}
+    (folder / "dataset_info.json").write_text(json.dumps({"talk": entry}))
     scores = lc.score(scorer, folder / "talk.json")
     direct = lc.score(scorer, talk)
     np.testing.assert_array_equal(scores.column("lc"), direct.column("lc"))

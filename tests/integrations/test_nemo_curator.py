@@ -5,6 +5,7 @@ Its image reader needs DALI, so images are given as tasks.
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import PIL.Image
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import lc_engine as lc
 from helpers.frameworks import run_command
@@ -66,6 +68,60 @@ stages:
     lc_ = np.array([np.nan if row["lc"] is None else row["lc"] for row in found])
     np.testing.assert_allclose(lc_, direct.column("lc"), rtol=1e-4)
     assert np.isnan(lc_[7])
+
+
+def document_stage(model, tokenizer, folder):
+    """The stage as NeMo Curator's runner builds it from its YAML."""
+    from hydra.utils import instantiate
+
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    target = "lc_engine.integrations.nemo_curator.LCScoreStage"
+    return instantiate({"_target_": target, "model": str(folder), "path": PATH, "dtype": "float32"})
+
+
+def documents(rows):
+    import pandas as pd
+    from nemo_curator.tasks import DocumentBatch
+
+    return DocumentBatch(
+        dataset_name="talk", data=pd.DataFrame(rows, columns=["prompt", "completion"])
+    )
+
+
+def test_a_task_without_rows_or_of_bad_rows_alone_passes(tmp_path, talk, llama):
+    stage = document_stage(*llama, tmp_path)
+    for rows, status in (
+        ([], []),
+        ([{"prompt": "a", "completion": ""}] * 2, ["empty_response"] * 2),
+        (talk[:1], ["ok"]),
+    ):
+        found = stage.process(documents(rows)).to_pyarrow()
+        assert found.column_names == ["prompt", "completion", "lc", "loss", "lc_status"]
+        assert found["lc_status"].to_pylist() == status
+        assert found["lc"].null_count == sum(one != "ok" for one in status)
+        assert {str(found.schema.field(name).type) for name in ("lc", "loss")} == {"float"}
+
+
+def test_a_second_stage_replaces_the_scores_of_the_first(tmp_path, talk, llama):
+    model, tokenizer = llama
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(1.1)
+    first = document_stage(model, tokenizer, tmp_path / "a").process(documents(talk[:4]))
+    second = document_stage(other, tokenizer, tmp_path / "b")
+    alone = second.process(documents(talk[:4])).to_pyarrow()
+    assert second.process(first).to_pyarrow().equals(alone)
+    assert first.to_pyarrow()["lc"].to_pylist() != alone["lc"].to_pylist()
+
+
+def test_a_task_without_images_passes():
+    assert image_stage().process(batches([(None, 0)], 1)[0]).data[0].metadata["lc"] is None
+    from nemo_curator.tasks import ImageBatch
+
+    empty = ImageBatch(dataset_name="digits", data=[])
+    assert image_stage().process(empty).data == []
 
 
 def scorer(side=SIDE, path=PATH, **options):

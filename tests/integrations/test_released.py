@@ -32,6 +32,12 @@ def test_the_files_can_be_read_back(digit_scores, tmp_path):
     )
     with pytest.raises(ValueError, match=r"ls.npy has shape \(1797,\)"):
         read_released(tmp_path, digit_scores.column("label")[:5])
+    np.save(tmp_path / "lss.npy", np.empty((0, 1797)))
+    with pytest.raises(ValueError, match=r"lss.npy \(0, 1797\)"):
+        read_released(tmp_path, digit_scores.column("label"))
+    (tmp_path / "lss.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(ValueError, match=r"lss\.npy cannot be read"):
+        read_released(tmp_path, digit_scores.column("label"))
 
 
 def test_the_files_need_the_path(incomplete_scores, tmp_path):
