@@ -15,6 +15,7 @@ OK: Final = "ok"
 UNREADABLE: Final = "unreadable"
 BAD_LABEL: Final = "bad_label"
 NON_FINITE: Final = "non_finite"
+FAILED: Final = "failed"
 
 NO_LABEL: Final = -1
 HOLDS_NON_FINITE: Final = "the input has NaN or infinite values"

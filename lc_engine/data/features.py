@@ -12,7 +12,7 @@ import numpy as np
 from lc_engine._util.atomic_write import GrowingFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
@@ -156,9 +156,13 @@ class FeatureRecorder:
 
     Args:
         parts: file and number of rows of each part of the scores, in order.
+        check: called with the rows of a part before its file takes its place; raises to prevent it.
     """
 
-    def __init__(self, parts: Sequence[tuple[Path, int]]) -> None:
+    def __init__(
+        self, parts: Sequence[tuple[Path, int]], check: Callable[[range], None] = lambda rows: None
+    ) -> None:
+        self._check = check
         self._parts = [(features_path(path), rows) for path, rows in parts]
         self._rows = sum(rows for _, rows in parts)
         self._file: FeatureFile | None = None
@@ -167,7 +171,7 @@ class FeatureRecorder:
         """Begin (again) with the first row."""
         self.close()
         self._left = iter(self._parts)
-        self._free = 0
+        self._end = self._free = 0
 
     def add(self, batch: Batch, features: NDArray[np.float32] | None) -> None:
         """Add the next batch of the data.
@@ -193,11 +197,14 @@ class FeatureRecorder:
     def _next(self) -> None:
         path, rows = next(self._left)
         self._free = rows
+        self._now = range(self._end, self._end + rows)
+        self._end += rows
         # What a run that was stopped has already need not be written again.
         self._file = None if is_complete(path, rows) else FeatureFile(path, rows, self._rows)
 
     def _finish(self) -> None:
         if self._file is not None:
+            self._check(self._now)
             with suppress(FileNotFoundError):  # another process finished the run and cleaned up
                 self._file.commit()
             self._file = None

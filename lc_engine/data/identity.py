@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from lc_engine.data.faults import DataChangedError, patiently
+from lc_engine.data.faults import DataChangedError, ReadError, patiently
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from lc_engine.data.batch import Source
@@ -119,6 +120,25 @@ def check_unchanged(source: Source, rows: range | None = None) -> None:
     """
     if isinstance(source, KnowsFiles):
         source.check_unchanged(range(len(source)) if rows is None else rows)
+
+
+@contextmanager
+def unchanged(source: Source, rows: range | None = None) -> Iterator[None]:
+    """Refuse what was read in the context if the files of the rows have changed until its end.
+
+    An error that a changed file led to gives way to the name of the file.
+
+    Raises:
+        DataChangedError: see `check_unchanged`; ReadError too.
+    """
+    try:
+        yield
+    except ReadError:
+        raise
+    except Exception:
+        check_unchanged(source, rows)
+        raise
+    check_unchanged(source, rows)
 
 
 def _read(path: Path, listed: bool) -> tuple[FileState, bool]:

@@ -29,7 +29,8 @@ class RowScores(NamedTuple):
     Attributes:
         scores: lc (B,), loss (B,) and log_probs (K, B).
         lc_std: (B,) √(Σ ω_k p_k² − lc²), the std of the confidence over the path.
-        status: B of "ok", "unreadable", "bad_label", "non_finite", …; a `SparseTexts` is cheapest.
+        status: B of "ok", "unreadable", "bad_label", "non_finite", "failed", …; a `SparseTexts` is
+            cheapest.
         detail: B sentences, "" where the status is "ok".
         extra: further columns of the score table by name, each (B,).
         features: (B, D) float32 of the whole model, NaN where there are none; None unless they were

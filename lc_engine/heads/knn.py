@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lc_engine.data.batch import OK
+from lc_engine.data.batch import OK, Batch
+from lc_engine.data.failing_rows import Isolation
+from lc_engine.data.sparse_texts import SparseTexts
 from lc_engine.heads.base import SeenClassesHead
 from lc_engine.heads.memory_bank import MemoryBank, bank_rows
 from lc_engine.ops.prototype_confidence import MIN_DISTANCE
@@ -88,6 +90,8 @@ def memory_bank_of(
 ) -> MemoryBank:
     """Return the features of up to `BANK_ROWS` rows under every sub-model, sorted by id.
 
+    Rows that the model fails on are left out.
+
     Args:
         source: the data.
         along_the_path: inputs (N, …) -> features of all sub-models, K × (N, D) on the host.
@@ -103,15 +107,16 @@ def memory_bank_of(
     labels: list[Tensor] = []
     features: list[list[Tensor]] = [[] for _ in range(points)]
     done = 0
+    isolation = Isolation(lambda rows: along_the_path(rows.inputs), source)
     for batch in source.batches(batch_size):
-        ok = np.array([status == OK for status in batch.status])
-        chosen = np.isin(np.arange(done, done + len(batch)), wanted)
+        chosen = _scorable(batch, np.isin(np.arange(done, done + len(batch)), wanted))
         done += len(batch)
-        if (ok & chosen).any():
-            every = along_the_path(batch.inputs[torch.from_numpy(chosen[ok])])
+        for piece, every in isolation.each(chosen) if len(chosen) else ():
+            if isinstance(every, Exception):
+                continue
             finite = torch.stack([values.isfinite().all(1) for values in every]).all(0)
-            ids.append(batch.ids[ok & chosen][finite.numpy()])
-            labels.append(batch.labels[torch.from_numpy(ok & chosen)][finite])
+            ids.append(piece.ids[finite.numpy()])
+            labels.append(piece.labels[finite])
             for kept, values in zip(features, every, strict=True):
                 kept.append(values[finite])
         if progress is not None:
@@ -129,6 +134,19 @@ def memory_bank_of(
         names[order],
         torch.cat(labels)[there],
         tuple(torch.cat(values)[there] for values in features),
+    )
+
+
+def _scorable(batch: Batch, chosen: np.ndarray) -> Batch:
+    """Return those of the chosen rows (B,) whose status is ok, as a batch."""
+    ok = np.array([status == OK for status in batch.status])
+    there = torch.from_numpy(ok & chosen)
+    return Batch(
+        ids=batch.ids[ok & chosen],
+        inputs=batch.inputs[torch.from_numpy(chosen[ok])],
+        labels=batch.labels[there],
+        status=SparseTexts(int(there.sum()), OK),
+        detail=SparseTexts(int(there.sum()), ""),
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from lc_engine._util.atomic_write import atomic_write
 from lc_engine._util.digests import tensors_digest
 from lc_engine.data.batch import OK
+from lc_engine.data.failing_rows import Isolation
 from lc_engine.heads.base import SeenClassesHead
 from lc_engine.heads.origin import read_origin
 from lc_engine.ops import PrototypePlan, contract
@@ -98,6 +99,8 @@ class PrototypeSums:
         values, labels = features.detach().cpu().double(), labels.cpu()
         finite = values.isfinite().all(1)
         values, labels = values[finite], labels[finite]
+        if not len(labels):
+            return
         present, inverse = np.unique(labels.numpy(), return_inverse=True)
         slots = [self._slots.setdefault(label, len(self._slots)) for label in present.tolist()]
         self._grow(values.shape[1])
@@ -141,6 +144,8 @@ def class_means(
 ) -> Prototypes:
     """Return the class means of the full model's features over the rows whose status is "ok".
 
+    Rows that the model fails on are left out.
+
     Args:
         source: the data.
         whole: inputs (N, …) -> features (N, D) of the full model, and the widths of their parts.
@@ -155,18 +160,32 @@ def class_means(
     widths: tuple[int, ...] = ()
     if sink is not None:
         sink.start()
+    isolation = Isolation(lambda rows: whole(rows.inputs), source)
     for batch in source.batches(batch_size):
-        features = None
-        if len(batch.inputs):
-            labels = batch.labels[[status == OK for status in batch.status]]
-            features, widths = whole(batch.inputs)
-            sums.add(features, labels)
+        kept: list[NDArray[np.float32] | None] = []
+        for piece, found in isolation.each(batch) if len(batch.inputs) else ():
+            if isinstance(found, Exception):
+                kept.append(None)
+            elif len(piece.inputs):
+                features, widths = found
+                sums.add(features, piece.labels[[status == OK for status in piece.status]])
+                if sink is not None:
+                    kept.append(on_host(features, widths))
         if sink is not None:
-            sink.add(batch, None if features is None else on_host(features, widths))
+            sink.add(batch, _joined(kept))
         done += len(batch)
         if progress is not None:
             progress("prototypes", done, len(source))
     return sums.means(widths)
+
+
+def _joined(kept: list[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    """Return the features of pieces as one array; NaN for a piece of one row that failed."""
+    some = next((part for part in kept if part is not None), None)
+    if some is None:
+        return None
+    missing = np.full((1, some.shape[1]), np.nan, np.float32)
+    return np.concatenate([missing if part is None else part for part in kept])
 
 
 def on_host(features: Tensor, widths: tuple[int, ...]) -> NDArray[np.float32]:
@@ -205,7 +224,7 @@ class PrototypeHead(SeenClassesHead):
 
     def reject_reason(self, label: int) -> str:
         """Return why a label has no class here."""
-        return f"class {label} has no prototype: no row of it was seen when they were fitted"
+        return f"class {label} has no prototype: none of its rows had finite features"
 
     def log_probs(self, rows: Rows, points: Sequence[int]) -> Tensor:
         """Return log p (P, N); points that share prototypes take one call of the operator."""

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lc_engine.backbone.dtypes import Precision
+from lc_engine.data.failing_rows import Isolation
 from lc_engine.masking import Masking
 from lc_engine.models.device import resolve_device
 from lc_engine.models.load import ModelSpec
@@ -155,8 +156,11 @@ class LazyModel:
 
     def _faster_dtype(self, source: Source) -> Precision:
         """Return the faster dtype, measured on the first rows that can be scored."""
+        measure = self._prepare().faster_dtype
+        first = Isolation(lambda rows: measure(rows.inputs.to(self.input_device)), source)
         with self._lock:
             for batch in source.batches(16):
-                if len(batch.inputs):
-                    return self._prepare().faster_dtype(batch.inputs.to(self.input_device))
+                for _, found in first.each(batch) if len(batch.inputs) else ():
+                    if not isinstance(found, Exception):
+                        return found
         return "float32"

@@ -14,6 +14,7 @@ import torch
 
 from lc_engine._util.digests import tensors_digest
 from lc_engine.data.batch import BAD_LABEL, OK, Batch
+from lc_engine.data.identity import unchanged
 from lc_engine.heads.memory_bank import MemoryBank
 from lc_engine.heads.origin import check_model, describe_origin
 from lc_engine.models.classifier import AUTO
@@ -193,15 +194,16 @@ class Scorer(LazyModel):
         progress: Progress | None,
         features: FeatureSink | None = None,
     ) -> Learnt:
-        return self._head.learn(
-            source,
-            self._whole_features,
-            self._path_features,
-            len(self.path),
-            batch_size,
-            progress,
-            features,
-        )
+        with unchanged(source):
+            return self._head.learn(
+                source,
+                self._whole_features,
+                self._path_features,
+                len(self.path),
+                batch_size,
+                progress,
+                features,
+            )
 
     def _origin(self, source: Source) -> dict[str, Any]:
         classifier = self._prepare().tap.name

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from lc_engine.data.failing_rows import Isolation
 from lc_engine.data.faults import out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lc_engine.data.batch import Batch
+    from lc_engine.data.batch import Batch, Source
     from lc_engine.data.protocols import BatchProgress, RowScorer, RowScores
 
 _Result = TypeVar("_Result")
@@ -20,25 +21,35 @@ _log = logging.getLogger(__name__)
 
 
 class Backoff:
-    """Scores batches, in halves where one does not fit in memory.
+    """Scores batches, in halves where one does not fit in memory; rows that fail are isolated.
 
     Scores do not depend on how rows are cut, so this shows in the time only.
 
     Args:
         scorer: what scores.
+        source: where the batches come from.
 
     Attributes:
         rows: largest number of rows at a time, None as long as every batch has fitted.
     """
 
-    def __init__(self, scorer: RowScorer) -> None:
+    def __init__(self, scorer: RowScorer, source: Source) -> None:
         self._scorer = scorer
+        self._isolation = Isolation(self._score_rows, source)
+        self._progress: BatchProgress | None = None
+        self._features = False
         self.rows: int | None = None
+
+    @property
+    def example(self) -> RowScores:
+        """Scores of a row that went through where another failed."""
+        assert self._isolation.example is not None
+        return self._isolation.example
 
     def score(
         self, batch: Batch, progress: BatchProgress | None = None, *, features: bool = False
-    ) -> Iterator[tuple[Batch, RowScores]]:
-        """Score a batch: its pieces, in order.
+    ) -> Iterator[tuple[Batch, RowScores | Exception]]:
+        """Score a batch: its pieces, in order, and the error of each row that failed.
 
         Args:
             batch: B rows.
@@ -47,6 +58,7 @@ class Backoff:
 
         Raises:
             MemoryError: a single row does not fit.
+            Exception: that of every row.
         """
         start = 0
         while start < len(batch):
@@ -56,14 +68,20 @@ class Backoff:
             if found is None:
                 self.rows = smaller(len(piece))
                 continue
-            yield piece, found
+            yield from found
             start = stop
+
+    def _score_rows(self, piece: Batch) -> RowScores:
+        # Only the first attempt reports: where rows are isolated, it would go back.
+        progress, self._progress = self._progress, None
+        return self._scorer.score_rows(piece, progress, features=self._features)
 
     def _try(
         self, piece: Batch, progress: BatchProgress | None, features: bool
-    ) -> RowScores | None:
+    ) -> list[tuple[Batch, RowScores | Exception]] | None:
+        self._progress, self._features = progress, features
         try:
-            return self._scorer.score_rows(piece, progress, features=features)
+            return list(self._isolation.each(piece))
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lc_engine.data.batch import OK
-from lc_engine.data.protocols import HasInputDevice, TracksWaiting
+from lc_engine.data.batch import FAILED, OK
+from lc_engine.data.faults import describe_error
+from lc_engine.data.identity import unchanged
+from lc_engine.data.protocols import HasInputDevice, RowScores, TracksWaiting
 from lc_engine.data.sparse_texts import SparseTexts
 from lc_engine.data.table import ScoreTable
 from lc_engine.data.wrap.prefetch import prefetch_to_device
+from lc_engine.ops import PathScores
 from lc_engine.scoring.oom_retry import Backoff
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
     from lc_engine.data.batch import Batch, Source
     from lc_engine.data.features import FeatureFile
-    from lc_engine.data.protocols import Progress, RowScorer, RowScores
+    from lc_engine.data.protocols import Progress, RowScorer
 
 
 @dataclass
@@ -53,7 +56,7 @@ class Run:
     reported: int = 0
 
     def __post_init__(self) -> None:
-        self.backoff = Backoff(self.scorer)
+        self.backoff = Backoff(self.scorer, self.source)
 
     def rows(self, start: int, stop: int, features: FeatureFile | None = None) -> ScoredRows:
         """Score rows [start, stop).
@@ -62,18 +65,24 @@ class Run:
             start: the first row.
             stop: the row after the last.
             features: gets the whole model's features of the rows.
+
+        Raises:
+            DataChangedError: the files of these rows are not what they were.
         """
         points = len(self.scorer.path) if self.return_path else None
         ids = None if self.ids is None else self.ids[start:stop]
         found = ScoredRows(self.metadata, ids, stop - start, points)
-        for batch in self._arriving(start, stop):
-            scored = self.backoff.score(batch, self._report, features=features is not None)
-            for piece, scores in scored:
-                found.add(piece, scores)
-                if features is not None:
-                    features.add(scores.features, len(piece))
-            self._report(len(batch))
-            self.done += len(batch)
+        with unchanged(self.source, range(start, stop)):
+            for batch in self._arriving(start, stop):
+                scored = self.backoff.score(batch, self._report, features=features is not None)
+                for piece, scores in scored:
+                    if isinstance(scores, Exception):
+                        scores = _failed(piece, scores, self.backoff.example)
+                    found.add(piece, scores)
+                    if features is not None:
+                        features.add(scores.features, len(piece))
+                self._report(len(batch))
+                self.done += len(batch)
         return found
 
     def _report(self, rows: int) -> None:
@@ -95,6 +104,25 @@ class Run:
             if batch is None:
                 return
             yield batch
+
+
+def _failed(batch: Batch, error: Exception, example: RowScores) -> RowScores:
+    """Return the scores of one row that the model failed on, shaped as those of another row."""
+    lc, loss, log_probs = example.scores
+    return RowScores(
+        PathScores(
+            _missing(lc), _missing(loss), None if log_probs is None else _missing(log_probs)
+        ),
+        _missing(example.lc_std),
+        [FAILED] * len(batch),
+        [describe_error(error)] * len(batch),
+        {name: _missing(values) for name, values in example.extra.items()},
+    )
+
+
+def _missing(values: Tensor) -> Tensor:
+    """Return what stands where there is no value: NaN, or 0 for integers."""
+    return torch.full_like(values, torch.nan if values.is_floating_point() else 0)
 
 
 class ScoredRows:

@@ -13,6 +13,7 @@ import numpy as np
 
 from lc_engine._util.digests import config_digest
 from lc_engine.data.features import STORED, FeatureFile, FeatureRecorder, features_path
+from lc_engine.data.identity import check_unchanged
 from lc_engine.data.locations import check_outside
 from lc_engine.data.readers.rows import RowSource
 from lc_engine.data.wrap.cache import CachedSource
@@ -90,7 +91,9 @@ def score(
 
     Raises:
         ValueError: data or model do not fit, `out` holds another run or is inside
-                the data; the text says what to do.
+                the data, or the data change meanwhile; the text says what to do.
+        OSError: a file cannot be read, again and again, or not written.
+        Exception: of the model, where it fails on every row; one that it fails on has its status.
     """
     from lc_engine.data.open import open_source
 
@@ -165,7 +168,7 @@ def _score(
     if out is None:
         if features:
             raise ValueError("features are kept in a folder: name one with out")
-        return begin(None).rows(0, len(source)).table()
+        return begin(None).rows(0, len(source)).table()  # which checks that they are as they were
     from lc_engine.data.run.ledger import Ledger
 
     if shard_rows is None:
@@ -181,7 +184,11 @@ def _score(
     if ids is not None:
         manifest["ids_digest"] = config_digest({"ids": ids.tolist()})
     ledger = Ledger(out, manifest, len(source), shard_rows)
-    _work_off(ledger, begin)
+    recorder = None
+    if "features" in manifest:
+        parts = [(shard.path, len(shard)) for shard in ledger.shards]
+        recorder = FeatureRecorder(parts, lambda rows: check_unchanged(source, rows))
+    _work_off(ledger, begin, recorder)
     return ledger.table()
 
 
@@ -204,14 +211,14 @@ def keeps_features(scorer: RowScorer, out: Path, asked: bool | None) -> bool:
     return forwards == 0
 
 
-def _work_off(ledger: Ledger, begin: Callable[[Path, FeatureRecorder | None], Run]) -> None:
+def _work_off(
+    ledger: Ledger,
+    begin: Callable[[Path, FeatureRecorder | None], Run],
+    recorder: FeatureRecorder | None,
+) -> None:
     """Score this process's share of the shards; one is written while the next is scored."""
     run: Run | None = None
     writing: Future[None] | None = None
-    keeps = "features" in ledger.manifest
-    recorder = None
-    if keeps:
-        recorder = FeatureRecorder([(shard.path, len(shard)) for shard in ledger.shards])
     with (
         ThreadPoolExecutor(1, thread_name_prefix="lc-write") as writer,
         closing(ledger.work()) as shards,
@@ -232,6 +239,8 @@ def _work_off(ledger: Ledger, begin: Callable[[Path, FeatureRecorder | None], Ru
             writing = writer.submit(_commit, ledger, shard, rows, features)
         if writing is not None:
             writing.result()
+    if run is not None:  # of parts that were written before the data changed, the user should know
+        check_unchanged(run.source)
 
 
 def _commit(ledger: Ledger, shard: Shard, rows: ScoredRows, features: FeatureFile | None) -> None:

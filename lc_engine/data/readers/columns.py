@@ -83,12 +83,15 @@ def choose_label_column(asked: str | None, schema: pa.Schema) -> str:
 
 
 def feature_width(column: pa.ChunkedArray) -> int | None:
-    """Return the length of the first list of a column, None if there is none."""
+    """Return the declared length of the lists of a column, else the most frequent one.
+
+    None if there is no list, and the smallest of those that are equally frequent.
+    """
     types, compute = require("pyarrow.types", "table"), require("pyarrow.compute", "table")
     if types.is_fixed_size_list(column.type):
         return int(column.type.list_size)
-    lengths = compute.list_value_length(column).drop_null()
-    return int(lengths[0].as_py()) if len(lengths) else None
+    frequent = compute.mode(compute.list_value_length(column))
+    return int(frequent[0]["mode"].as_py()) if len(frequent) else None
 
 
 def to_block(table: pa.Table, width: int) -> Block:
@@ -120,7 +123,7 @@ def to_block(table: pa.Table, width: int) -> Block:
     for row in np.flatnonzero(~good):
         reason = table.column("damage")[row].as_py()
         missing = "the features are missing (null)"
-        other = f"the features have {lengths[row]} numbers, the first row's have {width}"
+        other = f"the features have {lengths[row]} numbers, those of most rows have {width}"
         unreadable[int(row)] = reason or (missing if lengths[row] < 0 else other)
     if unreadable:
         column = column.filter(good)

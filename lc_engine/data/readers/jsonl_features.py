@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -42,18 +43,21 @@ class JsonLinesSource(BlockSource):
         self.feature, self.width = self._fields(feature_column)
 
     def _fields(self, asked: str | None) -> tuple[str, int]:
-        """Return the field and the length of the features, from the first line that has them."""
+        """Return the field and the length of the features that most of the first lines have."""
+        found: Counter[tuple[str, int]] = Counter()
         for record in self.records.read(0, min(len(self), _SEARCHED_ROWS)):
             if not isinstance(record.fields, dict):
                 continue
             fitting = [name for name, value in record.fields.items() if _numbers(value) is not None]
             if asked in fitting or (asked is None and len(fitting) == 1):
                 name = asked or fitting[0]
-                return name, len(record.fields[name])
-        raise ValueError(
-            f"feature_column {asked or ''!r}: none of the first {_SEARCHED_ROWS} lines of "
-            f"{self.records.path} has {'it as' if asked else 'exactly one'} list of numbers"
-        )
+                found[name, len(record.fields[name])] += 1
+        if not found:
+            raise ValueError(
+                f"feature_column {asked or ''!r}: none of the first {_SEARCHED_ROWS} lines of "
+                f"{self.records.path} has {'it as' if asked else 'exactly one'} list of numbers"
+            )
+        return found.most_common(1)[0][0]
 
     def __len__(self) -> int:
         """Return the number of lines that are not blank."""

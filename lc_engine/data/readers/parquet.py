@@ -182,7 +182,7 @@ class ParquetSource(BlockSource):
 
     @functools.cached_property
     def width(self) -> int:
-        """D, the length of the first row's features; 1 if no row has any."""
+        """D, the length of most features at the beginning; 1 if no row has any."""
         widths = (feature_width(table.column("features")) for table in self.files.tables(0))
         return next((width for width in widths if width), 1)
 

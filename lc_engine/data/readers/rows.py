@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     Transform = Callable[[Any], Any]
     # Reads a row and returns (decode, label): a row that cannot be decoded still has its label.
     Load = Callable[[], tuple[Callable[[], Any], Any]]
+
+
+# Readable rows whose most frequent shape all rows must have.
+_REFERENCE_ROWS = 9
 
 
 class Row(NamedTuple):
@@ -106,15 +111,23 @@ class RowSource(ABC):
             yield self._collate(cut, list(islice(rows, len(cut))), like)
 
     def _reference_input(self) -> Tensor:
-        """Return the input of the first readable row, whose shape and dtype all others must have.
+        """Return an input of the shape and dtype that most of the first readable rows have.
 
-        It is the first of the source, not of a batch or a shard, so that the status of a row does
-        not depend on where reading begins.
+        All others must have them too. The rows are the first of the source, not of a batch or a
+        shard, so that the status of a row does not depend on where reading begins.
         """
         if self._like is None:
+            self._like = torch.empty(0)
+            found: Counter[tuple[torch.Size, torch.dtype]] = Counter()
             everything = (self._row(load) for load in self._loads(range(len(self))))
-            found = (row.input for row in everything if row.input is not None)
-            self._like = next(found, torch.empty(0))
+            readable = (row.input for row in everything if row.input is not None)
+            for value in islice(readable, _REFERENCE_ROWS):
+                kind = value.shape, value.dtype
+                found[kind] += 1
+                if found.most_common(1)[0][0] == kind:
+                    self._like = value
+                if found[kind] > _REFERENCE_ROWS // 2:
+                    break
         return self._like
 
     def _row(self, load: Load) -> Row:
@@ -195,6 +208,6 @@ def _checked_shape(row: Row, like: Tensor) -> Row:
         None,
         row.label,
         batch.UNREADABLE,
-        f"the input has shape {tuple(row.input.shape)} and {row.input.dtype}, the first row's has "
-        f"{tuple(like.shape)} and {like.dtype}",
+        f"the input has shape {tuple(row.input.shape)} and {row.input.dtype}, that of most rows "
+        f"has {tuple(like.shape)} and {like.dtype}",
     )

@@ -78,7 +78,7 @@ def test_bad_rows(tmp_path):
             "ok",
         ]
         assert "missing" in rows[1][4]
-        assert "1 numbers, the first row's have 2" in rows[2][4]
+        assert "1 numbers, those of most rows have 2" in rows[2][4]
         assert [row[2] for row in rows] == [0, 1, 2, 3, 4, -1, 6]
         np.testing.assert_array_equal(rows[6][1], np.float32([8, 9]))
 
