@@ -14,7 +14,6 @@ MaskingKind = Literal["magnitude", "random", "dropout", "exits"]
 Scope = Literal["global", "layer"]
 Weights = Literal["body", "head", "all"]
 Turns = Literal["all", "last"]
-Score = Literal["loss", "lc"]
 Strategy = Literal[
     "flexrand",
     "easy",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lc_engine.cli.choices import Score, Strategy
+from lc_engine.cli.choices import Strategy
 from lc_engine.cli.command import in_data, in_run, in_selection
 
 if TYPE_CHECKING:
@@ -71,7 +71,11 @@ class SelectOptions:
         ),
     ] = "label"
     score: Annotated[
-        Score, in_selection(help="Tells easy from hard: a high loss is hard, a high lc easy.")
+        str,
+        in_selection(
+            help="Column of numbers that tells easy from hard: loss, lc, ifd, margin, …",
+            metavar="COLUMN",
+        ),
     ] = "loss"
     floor: Annotated[int | None, in_selection(min=0, help="Least rows of each group.")] = None
     cap: Annotated[int | None, in_selection(min=0, help="Most rows of each group.")] = None

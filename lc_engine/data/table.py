@@ -29,7 +29,24 @@ if TYPE_CHECKING:
 
     from lc_engine.data.features import Features
 
-DIRECTION = {"lc": "high = easy", "loss": "high = hard"}
+EASY = "high = easy"
+HARD = "high = hard"
+# Of the columns that rank rows; a table's metadata names those that it has.
+DIRECTION = {
+    "lc": EASY,
+    "loss": HARD,
+    "lc_chosen": EASY,
+    "loss_chosen": HARD,
+    "lc_rejected": EASY,
+    "loss_rejected": HARD,
+    "margin": EASY,
+    "perplexity": HARD,
+    "perplexity_rejected": HARD,
+    "entropy": HARD,
+    "entropy_rejected": HARD,
+    "ifd": HARD,
+    "ifd_rejected": HARD,
+}
 
 _FLOATS = ("lc", "loss", "lc_std")
 
@@ -118,7 +135,8 @@ class ScoreTable:
         for name, values in (extra or {}).items():
             columns[name] = pa.array(values, mask=bad)
         columns["status"], columns["detail"] = _texts(status), _texts(detail)
-        described = {"version": VERSION, "direction": DIRECTION, **metadata}
+        direction = {name: DIRECTION[name] for name in columns if name in DIRECTION}
+        described = {"version": VERSION, "direction": direction, **metadata}
         return cls(
             pa.table(columns).replace_schema_metadata(
                 {METADATA_KEY: json.dumps(described, sort_keys=True)}

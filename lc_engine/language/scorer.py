@@ -24,6 +24,7 @@ from lc_engine.data.wrap.subset import whole_of
 from lc_engine.language.families import family_of
 from lc_engine.language.forward import Forward
 from lc_engine.language.model import LanguageModelSpec, window_of
+from lc_engine.language.pairs import Pairs, beside, halved
 from lc_engine.language.source import InstructionSource
 from lc_engine.language.template import Encoder
 from lc_engine.language.tokens import Tokens
@@ -56,6 +57,8 @@ class CausalLMScorer:
     whole model, `perplexity` and `entropy` (of the predictions, mean over the response tokens, in
     nats); with `ifd`, also `ifd` = NLL of the response given the prompt / NLL of the response
     alone (instruction-following difficulty, Li et al., arXiv 2308.12032, equation 3; high = hard).
+    Of preference pairs these columns, lc, loss and lc_std are those of the chosen response; see
+    `lc_engine.language.pairs.beside` for the rejected one's.
 
     Scoring restores the model bit for bit. Threads may share a scorer; they take turns. A scorer of
     a `LanguageModelSpec` (or its name) loads the model at the first use and pickles without it.
@@ -200,7 +203,7 @@ class CausalLMScorer:
         window, up to the rounding of the library's matrix products.
 
         Args:
-            batch: with `Tokens` as inputs, see `InstructionSource`.
+            batch: with `Tokens` or `Pairs` as inputs, see `InstructionSource`.
             progress: called after each forward with the rows that are done, K sub-models counting
                 as one pass over the rows.
             features: whether to return the means of the whole model's last hidden states over the
@@ -215,12 +218,18 @@ class CausalLMScorer:
         ready = self._load()
         status, detail = list(batch.status), list(batch.detail)
         ok = torch.tensor([i for i, s in enumerate(status) if s == OK], dtype=torch.int64)
-        rows: Sequence[Tokens] = batch.inputs
-        if len(ok) != len(rows):
+        inputs: Sequence[Tokens] | Pairs = batch.inputs
+        if len(ok) != len(inputs):
             raise ValueError(
-                f"batch.inputs must hold the {len(ok)} rows whose status is ok, got {len(rows)}"
+                f"batch.inputs must hold the {len(ok)} rows whose status is ok, got {len(inputs)}"
             )
-        scores, hidden = self._columns(ready, rows, progress, features)
+        if isinstance(inputs, Pairs):
+            rows = [*inputs.chosen, *inputs.rejected]
+            scores, hidden = self._columns(ready, rows, halved(progress), features)
+            scores = beside(scores, self.path.weights)
+            hidden = None if hidden is None else hidden[: len(inputs)]
+        else:
+            scores, hidden = self._columns(ready, inputs, progress, features)
         log_probs = torch.full((len(self.path), len(batch)), torch.nan, dtype=torch.float64)
         log_probs[:, ok] = -scores.pop("nll")
         extra = {name: scatter(values.double(), ok, len(batch)) for name, values in scores.items()}
@@ -237,7 +246,7 @@ class CausalLMScorer:
             detail,
             {
                 name: values.nan_to_num(0).to(torch.int64)
-                if name == "token_count"
+                if name.startswith("token_count")
                 else values.float()
                 for name, values in extra.items()
             },

@@ -19,12 +19,15 @@ from lc_engine.data.readers.records import (
     Records,
     RowError,
 )
-from lc_engine.language.conversation import Conversation
-from lc_engine.language.formats import Format, check_format, conversation, detect
+from lc_engine.language.formats import Format, check_format, conversations, detect
+from lc_engine.language.pairs import Pairs, joined
 from lc_engine.language.tokens import Encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from lc_engine.language.conversation import Conversation
+    from lc_engine.language.tokens import Tokens
 
 # Rows that are searched for one whose fields tell the format.
 _SEARCHED_ROWS = 100
@@ -39,7 +42,7 @@ class ConversationEncoder(Protocol):
 
 
 class InstructionSource:
-    """Conversations of an instruction set; `Batch.inputs` is a list of `Tokens`.
+    """Conversations of an instruction set; `Batch.inputs` is a list of `Tokens`, or `Pairs`.
 
     Args:
         records: the rows.
@@ -95,10 +98,10 @@ class InstructionSource:
         records = self.records.read(cuts[0].start, cuts[-1].stop)
         for cut in cuts:
             read = [next(records) for _ in cut]
-            rows = self._encoded([record.fields for record in read])
+            rows, inputs = self._encoded([record.fields for record in read])
             yield Batch(
                 ids=np.arange(cut.start, cut.stop, dtype=np.int64),
-                inputs=[row.tokens for row in rows if row.tokens is not None],
+                inputs=inputs,
                 labels=torch.full((len(cut),), NO_LABEL, dtype=torch.int64),
                 status=[row.status for row in rows],
                 detail=[
@@ -107,19 +110,36 @@ class InstructionSource:
                 ],
             )
 
-    def _encoded(self, rows: list[Any]) -> list[Encoded]:
-        found = [self._conversation(row) for row in rows]
-        encoded = iter(self.encoder.encode([one for one in found if isinstance(one, Conversation)]))
-        return [
-            next(encoded) if isinstance(one, Conversation) else Encoded(None, one.status, str(one))
-            for one in found
+    def _encoded(self, rows: list[Any]) -> tuple[list[Encoded], list[Tokens] | Pairs]:
+        """Return what became of each row, and the tokens of those that have any."""
+        found = [self._conversations(row) for row in rows]
+        said = [one for row in found if not isinstance(row, RowError) for one in row]
+        encoded = iter(self.encoder.encode(said))
+        each = [
+            (Encoded(None, row.status, str(row)),)
+            if isinstance(row, RowError)
+            else tuple(next(encoded) for _ in row)
+            for row in found
         ]
+        if self.form != "preference":
+            return [one for (one,) in each], [one.tokens for (one,) in each if one.tokens]
+        pairs = [(one[0], one[-1]) for one in each]
+        both = [
+            (chosen.tokens, rejected.tokens)
+            for chosen, rejected in pairs
+            if chosen.tokens and rejected.tokens
+        ]
+        inputs = Pairs([chosen for chosen, _ in both], [rejected for _, rejected in both])
+        return [
+            one[0] if isinstance(row, RowError) else joined(*pair)
+            for row, one, pair in zip(found, each, pairs, strict=True)
+        ], inputs
 
-    def _conversation(self, row: Any) -> Conversation | RowError:
+    def _conversations(self, row: Any) -> tuple[Conversation, ...] | RowError:
         if isinstance(row, RowError):
             return row
         try:
-            return conversation(row, self.form)
+            return conversations(row, self.form)
         except RowError as error:
             return error
 

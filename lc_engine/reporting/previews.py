@@ -12,7 +12,7 @@ from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
 from lc_engine.data.open import open_source
 from lc_engine.data.wrap.subset import Subset
-from lc_engine.language.formats import check_format, conversation, detect
+from lc_engine.language.formats import check_format, conversations, detect
 from lc_engine.language.source import open_records
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     import torch
     from numpy.typing import NDArray
+
+    from lc_engine.language.conversation import Conversation
 
 SIDE = 96  # pixels of a thumbnail
 _QUALITIES = (70, 30, 0)  # the first whose WebP fits
@@ -111,10 +113,10 @@ def text_previews(
     for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if len(rows) else ():
         for row, record in zip(run, records.read(int(run[0]), int(run[-1]) + 1), strict=True):
             try:
-                turns = conversation(record.fields, named or detect(record.fields)).messages
+                said = conversations(record.fields, named or detect(record.fields))
             except ValueError:
                 continue  # the row's status says what is wrong with it
-            found[int(row)] = Preview(turns=list(_shortened(turns)))
+            found[int(row)] = Preview(turns=list(_shortened(_turns(said))))
     return found
 
 
@@ -124,6 +126,14 @@ def _check_rows(rows: int, table_rows: int) -> None:
             f"data: {rows:,} rows, but the score table has {table_rows:,}: pass the data that were "
             "scored"
         )
+
+
+def _turns(said: Sequence[Conversation]) -> list[Mapping[str, Any]]:
+    """Return the turns of a row; of a preference pair also the last of the rejected answer."""
+    turns: list[Mapping[str, Any]] = [*said[0].messages]
+    for other in said[1:]:
+        turns.append(other.messages[-1] | {"role": "rejected"})
+    return turns
 
 
 def _shortened(turns: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

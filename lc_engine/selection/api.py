@@ -54,7 +54,7 @@ def select(
         by: the column whose values share the budget in proportion to their number of rows (largest
             remainders, at least one row each if the budget allows), or None for one group.
         seed: of every draw, at least 0.
-        score: "loss" or "lc", the column that ranks rows.
+        score: the column of numbers that ranks rows; its direction is in the table's metadata.
         features: (rows of `scores`, D), for the strategies that read features and for
             gamma="auto". None takes those that a run kept beside its scores, for the strategies
             that need them; gamma="auto" then goes by the rule.
@@ -124,7 +124,7 @@ def choose_gamma(
             rows is read, so a memory map is enough.
         by: the column whose values share the budget.
         seed: of the trial's subsets.
-        score: "loss" or "lc".
+        score: the column of numbers that ranks rows.
         floor: least number kept per group.
         cap: greatest number kept per group.
         noise_guard: share of each group to drop first, also from the trial.

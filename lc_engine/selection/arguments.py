@@ -25,12 +25,6 @@ def check_gamma_applies(gamma: Any, strategy: str, applies: bool) -> None:
         raise ValueError(f"gamma is an argument of flexrand, not of strategy {strategy}")
 
 
-def check_score(score: str) -> None:
-    """Raise ValueError if `score` is not a column that ranks rows."""
-    if score not in ("loss", "lc"):
-        raise ValueError(f'score must be "loss" (high = hard) or "lc" (high = easy), got {score!r}')
-
-
 def check_seed(seed: Any) -> int:
     """Return the seed as an int.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lc_engine.data.table import ScoreTable
+from lc_engine.data.table import DIRECTION, EASY, ScoreTable
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     # A path is one of a score table; of data frames those of pandas and polars are known.
     Scores = ScoreTable | Mapping[str, ArrayLike]
     ScoresLike = Scores | str | os.PathLike[str] | Any
+
+_log = logging.getLogger(__name__)
+
+_NOT_SCORES = ("id", "label", "status", "detail")
 
 NOTHING_TO_KEEP = 'scores has no row with status "ok": there is nothing to keep'
 
@@ -96,9 +101,39 @@ def first_marked(ids: NDArray[Any], mask: NDArray[np.bool_]) -> Any:
     return ids[mask][:1].tolist()[0]
 
 
-def to_hardness(values: NDArray[np.float32], score: str) -> NDArray[np.float32]:
-    """Return values (N,) of the column `score` ("loss" or "lc") turned so that high = hard."""
-    return values if score == "loss" else -values
+def is_hard_when_high(scores: Scores, name: str) -> bool:
+    """Return whether a high value of a score column means a hard row.
+
+    The table's metadata say so; for a mapping of columns, and for tables written before a column
+    had a direction there, the columns of lc_engine have theirs. Of any other column high is taken
+    to be hard, which is logged.
+
+    Raises:
+        ValueError: there is no such column, or one that identifies rows.
+    """
+    if name in _NOT_SCORES:
+        raise ValueError(f'score must be a column of numbers that ranks rows, got "{name}"')
+    check_has_column(scores, name)
+    stored = {} if isinstance(scores, Mapping) else scores.metadata.get("direction", {})
+    direction = stored.get(name, DIRECTION.get(name))
+    if direction is None:
+        _log.warning('column "%s" has no known direction: a high value is taken to be hard', name)
+    return bool(direction != EASY)
+
+
+def as_numbers(name: str, values: Any) -> NDArray[np.float32]:
+    """Return a score column (N,) as float32.
+
+    Raises:
+        ValueError: it does not hold one number per row.
+    """
+    array = np.asarray(values)
+    if array.ndim != 1 or array.dtype.kind not in "iuf":
+        raise ValueError(
+            f'score must name a column of numbers, but "{name}" holds {array.dtype} of shape '
+            f"{array.shape}"
+        )
+    return array.astype(np.float32)
 
 
 def check_unique(ids: NDArray[Any], hashes: NDArray[np.uint64]) -> None:

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine.data.features import as_rows
-from lc_engine.selection.arguments import check_score
 from lc_engine.selection.columns import (
     NOTHING_TO_KEEP,
+    as_numbers,
     as_scores,
     check_no_nan,
     check_status,
     check_unique,
     first_marked,
+    is_hard_when_high,
     optional_column,
     require_column,
-    to_hardness,
 )
 from lc_engine.selection.id_hash import hash_ids
 
@@ -76,18 +76,18 @@ class EligibleRows:
         Raises:
             ValueError: the column is missing or holds a NaN in an eligible row.
         """
-        values = np.asarray(require_column(self.scores, name))[self.indices].astype(np.float32)
+        values = as_numbers(name, require_column(self.scores, name))[self.indices]
         check_no_nan(name, values, self.ids)
         return values
 
     def hardness(self, score: str) -> NDArray[np.float32]:
-        """Return how hard each row is (N,), high = hard, by the column "loss" or "lc".
+        """Return how hard each row is (N,), high = hard, by a score column.
 
         Raises:
-            ValueError: another column; the column is missing or holds a NaN in an eligible row.
+            ValueError: the column is missing, is not of numbers or holds a NaN in an eligible row.
         """
-        check_score(score)
-        return to_hardness(self.score(score), score)
+        values = self.score(score)
+        return values if is_hard_when_high(self.scores, score) else -values
 
     def labels(self) -> NDArray[np.int64]:
         """Return the label column (N,).

@@ -40,7 +40,7 @@ class FlexRandSampler(Sampler[int]):
         gamma: FlexRand's split in [0, 1]; to choose one, see `choose_gamma`.
         by: the column whose values share the budget, or None.
         seed: of the draws; epoch e draws from (seed, e).
-        score: "loss" or "lc".
+        score: the column of numbers that ranks rows.
         floor: least number per group; see `select`.
         cap: greatest number per group.
         noise_guard: share of each group to drop first; see `select`.
@@ -115,7 +115,7 @@ def flexrand_weights(
         keep: a float in (0, 1] is a fraction, an int a count.
         gamma: FlexRand's split in [0, 1].
         by: the column whose values share the budget, or None.
-        score: "loss" or "lc".
+        score: the column of numbers that ranks rows.
         floor: least number per group; see `select`.
         cap: greatest number per group.
         noise_guard: share of each group to drop first; see `select`.

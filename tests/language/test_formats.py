@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lc_engine.data.readers.records import RowError
-from lc_engine.language.formats import check_format, conversation, detect
+from lc_engine.language.formats import check_format, conversations, detect
 
 
 def said(role, content):
@@ -18,7 +18,7 @@ CASES = {
     "alpaca with input": (
         "alpaca",
         {"instruction": "Add", "input": "2, 2", "output": "4"},
-        [said("user", "Add\n\n2, 2"), said("assistant", "4")],
+        [said("user", "Add\n2, 2"), said("assistant", "4")],
     ),
     "alpaca without input": ("alpaca", {"instruction": "2 + 2?", "output": "4"}, ASKED),
     "sharegpt": (
@@ -70,12 +70,17 @@ CASES = {
 @pytest.mark.parametrize(("form", "row", "turns"), CASES.values(), ids=CASES)
 def test_every_format_is_detected_and_read(form, row, turns):
     assert detect(row) == form
-    assert conversation(row, form).messages == turns
+    assert conversations(row, form)[0].messages == turns
 
 
 BAD = {
     "not an object": ("alpaca", ["2 + 2?"], "missing_field", "must be an object, got list"),
-    "no field": ("alpaca", {"instruction": "?"}, "missing_field", "the row lacks output; it has"),
+    "no field": (
+        "alpaca",
+        {"instruction": "?"},
+        "missing_field",
+        "the row lacks output or response; it has",
+    ),
     "empty": ("messages", {}, "missing_field", "it has no fields"),
     "null": ("alpaca", {"instruction": "?", "output": None}, "missing_field", "lacks output"),
     "a number": (
@@ -88,7 +93,7 @@ BAD = {
         "alpaca",
         {"instruction": "?", "input": 4, "output": "4"},
         "missing_field",
-        "input must be a text, got int",
+        "input of the row must be a text, got int",
     ),
     "no turns": ("messages", {"messages": []}, "missing_field", "messages has no turns"),
     "not a list": ("messages", {"messages": "hi"}, "missing_field", "must be a list of turns"),
@@ -116,7 +121,7 @@ BAD = {
 @pytest.mark.parametrize(("form", "row", "status", "says"), BAD.values(), ids=BAD)
 def test_a_bad_row_says_what_is_wrong(form, row, status, says):
     with pytest.raises(RowError, match=says) as caught:
-        conversation(row, form)
+        conversations(row, form)
     assert caught.value.status == status
 
 

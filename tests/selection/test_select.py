@@ -197,3 +197,19 @@ def test_a_single_class_has_no_uncertainty(strategy: str) -> None:
     scores = random_columns(0, 20, 1)
     with pytest.raises(ValueError, match="two classes"):
         select(scores, 5, strategy, features=np.ones((20, 2)))
+
+
+def test_any_column_of_numbers_ranks_rows(caplog):
+    """Its direction is that of the table's metadata, or of lc_engine's columns."""
+    columns = {
+        "id": np.arange(4),
+        "status": ["ok"] * 4,
+        "margin": [3.0, 1, 2, 0],
+        "reward": [0, 3, 1, 2],
+    }
+    assert select(columns, 1, "easy", score="margin", by=None).tolist() == [0]
+    assert not caplog.records
+    assert select(columns, 1, "easy", score="reward", by=None).tolist() == [0]
+    assert 'column "reward" has no known direction' in caplog.text
+    with pytest.raises(ValueError, match='"status"'):
+        select(columns, 1, "easy", score="status", by=None)

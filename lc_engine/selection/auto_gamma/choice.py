@@ -73,7 +73,7 @@ def choose(
 
     Args:
         problem: rows and budgets.
-        score: "loss" or "lc".
+        score: the column of numbers that ranks rows.
         features: (rows of the score table, D), of which a bounded sample is read; None: the rule
             decides.
         seed: of the trial's subsets.

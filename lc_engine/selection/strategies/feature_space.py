@@ -37,7 +37,7 @@ def easy_diverse(
     Args:
         problem: rows and budgets.
         rng: seeds k-means.
-        score: "loss" or "lc".
+        score: the column of numbers that ranks rows.
         features: (N, D) of the rows.
         clusters: k per group, or the group's budget if that is smaller.
 

@@ -29,7 +29,7 @@ def flexrand(
     Args:
         problem: rows and budgets.
         rng: source of the draw.
-        score: "loss" or "lc", the column that ranks rows.
+        score: the column of numbers that ranks rows; its direction is in the table's metadata.
         gamma: γ in [0, 1], the easy pool's share of a group.
 
     Returns:

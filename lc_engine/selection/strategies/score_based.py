@@ -49,7 +49,7 @@ def stratified(
     Args:
         problem: rows and budgets.
         rng: source of the draw inside an interval.
-        score: "loss" or "lc".
+        score: the column of numbers that ranks rows.
         bins: intervals per group (the paper: 50).
         cutoff: share of the hardest rows to drop, less where the budget needs them (the paper
             tunes it: 0 when 50 % are kept, 0.1 to 0.3 when 10 % are).

@@ -9,10 +9,11 @@ import numpy as np
 from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
 from lc_engine.selection.columns import (
+    as_numbers,
     check_has_column,
     check_no_nan,
     check_status,
-    to_hardness,
+    is_hard_when_high,
 )
 from lc_engine.selection.grouped import ordered_bits
 from lc_engine.selection.id_hash import hash_ids
@@ -51,7 +52,7 @@ class Chunks:
     Args:
         table: the scores.
         by: the column that names the groups, or None for one group.
-        score: "loss" or "lc".
+        score: a column of numbers.
         hardest_first: whether the hardest rows come first in the order, not the easiest.
 
     Raises:
@@ -62,7 +63,8 @@ class Chunks:
         self._columns = list(dict.fromkeys(["id", "status", score, *([] if by is None else [by])]))
         for name in self._columns[1:]:
             check_has_column(table, name)
-        self._table, self._by, self._score, self._reverse = table, by, score, hardest_first
+        self._table, self._by, self._score = table, by, score
+        self._reverse = hardest_first == is_hard_when_high(table, score)
         self._index_of: dict[Any, int] = {}
 
     @property
@@ -86,13 +88,12 @@ class Chunks:
             ok = compute.equal(status, OK)
             if not compute.all(ok).as_py():
                 part = part.filter(ok)
-            values = part.column(self._score).to_numpy()
+            values = as_numbers(self._score, part.column(self._score).to_numpy())
             if not len(values):
                 continue
             ids = np.asarray(part.column("id").to_numpy())
             check_no_nan(self._score, values, ids)
-            hardness = to_hardness(values, self._score)
-            order = -hardness if self._reverse else hardness
+            order = -values if self._reverse else values
             yield Chunk(ids, self._groups(part), ordered_bits(order), hash_ids(ids))
 
     def _groups(self, part: Any) -> NDArray[np.intp]:

@@ -10,7 +10,6 @@ from lc_engine.data.table import ScoreTable
 from lc_engine.selection.arguments import (
     check_gamma,
     check_gamma_applies,
-    check_score,
     check_seed,
 )
 from lc_engine.selection.auto_gamma.choice import by_rule, log_one_pool
@@ -60,7 +59,7 @@ def select_streamed(
         gamma: FlexRand's split γ in [0, 1], or "auto" for the rule of `choose_gamma`.
         by: the column whose values share the budget, or None for one group.
         seed: of every draw, at least 0.
-        score: "loss" or "lc", the column that ranks rows.
+        score: the column of numbers that ranks rows.
         floor: least number kept per group, as in `select`.
         cap: greatest number kept per group.
 
@@ -73,7 +72,6 @@ def select_streamed(
     if strategy not in STREAMED:
         raise ValueError(f"strategy {strategy!r} cannot be streamed; {', '.join(STREAMED)} can")
     check_gamma_applies(gamma, strategy, strategy == "flexrand")
-    check_score(score)
     seed = check_seed(seed)
     table = scores if isinstance(scores, ScoreTable) else ScoreTable.read(scores)
     chunks = Chunks(table, by, score, hardest_first=strategy == "hard")
