@@ -11,6 +11,7 @@ from lc_engine._util.digests import config_digest
 from lc_engine.masking import Masking
 from lc_engine.models.classifier import AUTO, find_classifier
 from lc_engine.models.state import ModelState, run_to_end
+from lc_engine.ops.levels import TIE_RULE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from lc_engine.masking import MaskAccount, Masks
     from lc_engine.ops.saliency import Saliency
     from lc_engine.path.learning_path import LearningPath
 
@@ -55,6 +57,11 @@ class Family:
         """The mask that is left to the head, None where the head is used as it is."""
         return None
 
+    @property
+    def account(self) -> MaskAccount | None:
+        """What the masks reach; None where no weight is masked and none could be."""
+        return None
+
     def describe(self) -> dict[str, Any]:
         """Return which weights are masked, as JSON values."""
         return {
@@ -62,6 +69,11 @@ class Family:
             "numel": sum(weight.numel() for weight in self.weights.values()),
             "names_digest": config_digest({"names": list(self.weights)}),
         }
+
+
+def describe_ties(masks: Masks) -> dict[str, Any]:
+    """Return which rule broke the ties of masks, as JSON values; nothing where none was needed."""
+    return {"ties": TIE_RULE} if masks.has_levels else {}
 
 
 class Submodels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,13 +13,14 @@ from lc_engine.backbone.dtypes import check_int8
 from lc_engine.backbone.early_exits import ExitCopy, Exits
 from lc_engine.backbone.interface import OwnClassifier
 from lc_engine.backbone.optimized import OptimizedCopy
-from lc_engine.submodels import Family, HeadMask
+from lc_engine.masking.account import account_of
+from lc_engine.submodels import Family, HeadMask, describe_ties
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from lc_engine.backbone.interface import Views
-    from lc_engine.masking import Masking
+    from lc_engine.masking import MaskAccount, Masking
     from lc_engine.models.classifier import Tap
     from lc_engine.path.learning_path import LearningPath
 
@@ -68,6 +70,16 @@ class MaskedFamily(BackboneFamily):
         saliency = self._masks.saliency
         scores = saliency[0] if isinstance(saliency, list) else saliency
         return HeadMask(self._masks.thresholds[:, 0], scores)
+
+    @cached_property
+    def account(self) -> MaskAccount:
+        """What the masks reach."""
+        tap = self._tap
+        return account_of(tap.model, tap.name, self._masking, self.weights, self._masks, self.path)
+
+    def describe(self) -> dict[str, Any]:
+        """Return which weights are masked, and how ties are broken, as JSON values."""
+        return super().describe() | describe_ties(self._masks)
 
     def views(self, example: Tensor, dtype: torch.dtype) -> Views:
         """Return the sub-models; a model that is its own classifier as it is."""

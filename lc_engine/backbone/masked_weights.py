@@ -8,6 +8,7 @@ import torch
 
 from lc_engine import ops
 from lc_engine.backbone import tuning
+from lc_engine.masking.maskable import matrix_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,8 +38,8 @@ class MaskedWeights:
         factors: Mapping[str, Tensor],
     ) -> None:
         self._pristine = [weight.detach().contiguous() for weight in weights.values()]
-        self._thresholds, self._saliency = masks
-        self._live = [copy.get_parameter(name) for name in weights]
+        self._thresholds, self._saliency = masks.thresholds, masks.saliency
+        self._live = [matrix_at(copy, name) for name in weights]
         self._factors = [factors.get(name) for name in weights]
         # One buffer for all groups, at the address that a CUDA graph captured.
         most = max(sum(_room(self._pristine[i]) for i in group) for group in self._groups())

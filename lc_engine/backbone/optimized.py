@@ -16,6 +16,7 @@ from lc_engine.backbone.model_copy import ModelCopy, copied
 from lc_engine.backbone.passes import PASSES
 from lc_engine.backbone.recognize import has_kernel
 from lc_engine.backbone.split_batch import split_batch
+from lc_engine.masking.maskable import matrix_at
 from lc_engine.models.state import ModelState
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class OptimizedCopy:
         self._weights = MaskedWeights(weights, masks, twin, copy.factors)
         self._dropout = InjectedDropout(masked, masking.seed) if dropout else None
         self._rates = masks.thresholds[:, 0].tolist()
+        self._first_equal = masks.first_equal
         self._images = _images_at_once(masked, int8)
         self._parts_at_once = 1
         self._state = ModelState(twin)
@@ -116,8 +118,12 @@ class OptimizedCopy:
     ) -> Tensor:
         if inputs.is_cuda:
             self._written = None  # a graph writes every sub-model itself
-        kind = (forward.__name__, tuple(points))
-        return self._graphs.run(kind, inputs, lambda held: self._run_each(held, points, forward))
+        # Sub-models that are one network run once.
+        firsts = [k if k == WHOLE else self._first_equal[k] for k in points]
+        run = sorted(set(firsts))
+        kind = (forward.__name__, tuple(run))
+        found = self._graphs.run(kind, inputs, lambda held: self._run_each(held, run, forward))
+        return found if run == firsts else found[[run.index(first) for first in firsts]]
 
     def _run_each(
         self, inputs: Tensor, points: Sequence[int], forward: Callable[[Tensor], Tensor]
@@ -161,11 +167,12 @@ class OptimizedCopy:
 
 def _owners(model: nn.Module, names: Collection[str]) -> list[nn.Module]:
     """Return the modules that hold parameters of these names, in the order of the modules."""
-    wanted = {id(model.get_parameter(name)) for name in names}
+    # By address: experts are views of one parameter, the first of which begins where it does.
+    wanted = {matrix_at(model, name).data_ptr() for name in names}
     return [
         module
         for module in model.modules()
-        if any(id(weight) in wanted for weight in module.parameters(recurse=False))
+        if any(weight.data_ptr() in wanted for weight in module.parameters(recurse=False))
     ]
 
 

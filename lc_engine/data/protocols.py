@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lc_engine.data.batch import Batch, Source
+    from lc_engine.masking import MaskAccount
     from lc_engine.ops import PathScores
     from lc_engine.path.learning_path import LearningPath
 
@@ -73,6 +74,25 @@ class HasInputDevice(Protocol):
     @property
     def input_device(self) -> torch.device:
         """The model's device."""
+        ...
+
+
+@runtime_checkable
+class TakesNotes(Protocol):
+    """A progress callback that also prints a line of its own."""
+
+    def note(self, line: str) -> None:
+        """Print a line."""
+        ...
+
+
+@runtime_checkable
+class HasMaskAccount(Protocol):
+    """A scorer that says what its masks reach."""
+
+    @property
+    def mask_account(self) -> MaskAccount | None:
+        """The account; None where no weight is masked."""
         ...
 
 

@@ -19,21 +19,22 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from lc_engine.masking import Masks
+from lc_engine.masking.account import account_of
 from lc_engine.models.state import evaluating
 from lc_engine.ops import philox
-from lc_engine.submodels import Family, HeadMask, Submodels
+from lc_engine.submodels import Family, HeadMask, Submodels, describe_ties
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from lc_engine.masking import Masking
+    from lc_engine.masking import MaskAccount, Masking, Masks
     from lc_engine.ops.saliency import Saliency
     from lc_engine.path.learning_path import LearningPath
 
@@ -65,9 +66,14 @@ class LanguageFamily(Family, ABC):
     def begin_at(self, position: int) -> None:
         """Set the position in the rows at which the next forward begins; masks ignore it."""
 
+    @property
+    def first_equal(self) -> tuple[int, ...]:
+        """For each sub-model the first that is the same network."""
+        return tuple(range(len(self.path)))
+
     def groups(self) -> list[list[int]]:
-        """Return the indices of the sub-models, grouped by those that share one body."""
-        return [[k] for k in range(len(self.path))]
+        """Return the indices of different sub-models, grouped by those that share one body."""
+        return [[k] for k in sorted(set(self.first_equal))]
 
 
 def family_of(
@@ -117,6 +123,10 @@ class MaskedFamily(LanguageFamily):
                 self.body.masks = _of_body(masks)
             saliency = _head_saliency(masks, weights, name)
             self._head_mask = HeadMask(masks.thresholds[:, -1].contiguous(), saliency)
+        else:
+            assert self.body is not None
+            masks = self.body.masks
+        self._masks, self._masking, self._head_name = masks, masking, head_name
         super().__init__(model, path, weights)
 
     @property
@@ -140,8 +150,24 @@ class MaskedFamily(LanguageFamily):
             self.body.at(k)
 
     def groups(self) -> list[list[int]]:
-        """Return the indices of the sub-models, grouped by those that share one body."""
-        return [list(range(len(self.path)))] if self.body is None else super().groups()
+        """Return the indices of different sub-models, grouped by those that share one body."""
+        return [sorted(set(self.first_equal))] if self.body is None else super().groups()
+
+    @property
+    def first_equal(self) -> tuple[int, ...]:
+        """For each sub-model the first with the same masks."""
+        return self._masks.first_equal
+
+    @cached_property
+    def account(self) -> MaskAccount:
+        """What the masks reach."""
+        return account_of(
+            self.model, self._head_name, self._masking, self.weights, self._masks, self.path
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return which weights are masked, and how ties are broken, as JSON values."""
+        return super().describe() | describe_ties(self._masks)
 
 
 class DropoutFamily(LanguageFamily):
@@ -263,8 +289,9 @@ class _Outside:
 def _of_body(masks: Masks) -> Masks:
     """Return the masks without those of the head, which is the last tensor."""
     every = masks.saliency
-    return Masks(
-        masks.thresholds[:, :-1].contiguous(), every[:-1] if isinstance(every, list) else every
+    return masks._replace(
+        thresholds=masks.thresholds[:, :-1].contiguous(),
+        saliency=every[:-1] if isinstance(every, list) else every,
     )
 
 

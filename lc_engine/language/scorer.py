@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from lc_engine.language.batching import Usage
     from lc_engine.language.forward import Means
     from lc_engine.language.template import Turns
+    from lc_engine.masking import MaskAccount
 
 
 class CausalLMScorer:
@@ -284,6 +285,7 @@ class CausalLMScorer:
                 for k, means in zip(points, found, strict=True):
                     nll[k] = means.nll
                     whole = means if k == full else whole
+        nll = nll[list(family.first_equal)]
         if whole is None and wanted:
             whole = forward.whole(packed, entropy=self.whole_model, passed=passed, hidden=features)
         columns = {"nll": nll, "token_count": packed.counts}
@@ -294,6 +296,11 @@ class CausalLMScorer:
             columns["ifd"] = whole.nll / forward.whole(alone, entropy=False, passed=passed).nll
         hidden = None if whole is None else whole.hidden
         return columns, None if hidden is None else hidden.numpy()
+
+    @property
+    def mask_account(self) -> MaskAccount | None:
+        """What the masks of the sub-models reach; None for dropout on branches."""
+        return self._load().family.account
 
     def describe(self) -> dict[str, Any]:
         """Return all that the scores depend on but the data, as JSON values with digests."""

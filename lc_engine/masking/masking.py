@@ -8,17 +8,25 @@ weight; the masks of a path are nested by construction.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
 from torch import nn
 
 from lc_engine._util.digests import config_digest, tensors_digest
-from lc_engine.ops import contract, levels
+from lc_engine.masking.maskable import (
+    entry_of,
+    is_in_head,
+    matrices,
+    refuse_quantized,
+    refuse_tied,
+    weight_names,
+)
+from lc_engine.ops import contract, levels, philox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -26,24 +34,14 @@ if TYPE_CHECKING:
 
     Choice = Callable[[str, nn.Module], bool]
 
+T = TypeVar("T")
 Kind = Literal["magnitude", "random", "given", "dropout"]
 Scope = Literal["global", "layer"]
 Which = Literal["body", "head", "all"]
 
-# Attention keeps the weights of its input projections itself, not in a Linear module.
-_ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-
-# Layers of timm and transformers that compute the weight in use from their parameter.
-_COMPUTING_LAYERS = frozenset(
-    {
-        "StdConv2d",
-        "StdConv2dSame",
-        "ScaledStdConv2d",
-        "ScaledStdConv2dSame",
-        "WeightStandardizedConv2d",
-        "AutoBitLinear",
-    }
-)
+# Most weights whose random masks are counted and not estimated: beyond, the share that is kept
+# differs from the one asked for by less than 0.004 (four standard deviations).
+_COUNTED: Final = 1 << 18
 
 
 class Masks(NamedTuple):
@@ -53,10 +51,18 @@ class Masks(NamedTuple):
         thresholds: (K, T) float64 t_k of each tensor, on the host.
         saliency: s as the operators take it: None for |w|, ("random", seed), or T tensors beside
             the weights.
+        kept: K numbers of weights that are kept and are not zero; of random masks over more than
+            2**18 weights the expected ones; empty for dropout, which masks none.
+        first_equal: for each of the K the first sub-model that is the same network: one with the
+            same masks, but for weights that are zero anyway.
+        has_levels: whether the saliency is that of `ops.levels`, as saliencies tie.
     """
 
     thresholds: Tensor
     saliency: list[Tensor] | tuple[Literal["random"], int] | None
+    kept: tuple[int, ...]
+    first_equal: tuple[int, ...]
+    has_levels: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +127,10 @@ class Masking:
                 'same model K times: use weights="body", or head="linear"'
             )
 
-    def find(self, model: nn.Module, head: str | None) -> dict[str, nn.Parameter]:
+    def find(self, model: nn.Module, head: str | None) -> dict[str, Tensor]:
         """Return the weights to mask, by parameter name, in the order of the modules.
+
+        Of fused experts each matrix is a weight of its own, a view named "experts.down_proj[3]".
 
         Args:
             model: any module; it is not changed.
@@ -133,24 +141,23 @@ class Masking:
                 computed at every forward, not initialised, or shared with a parameter that
                 is not masked; or weights on several devices.
         """
-        chosen: dict[str, nn.Parameter] = {}
+        chosen: dict[str, Tensor] = {}
         names: dict[int, str] = {}
         owners: set[int] = set()
         for name, module in model.named_modules():
-            _refuse_quantized(name, module)
-            attributes = _weight_names(module)
+            refuse_quantized(name, module)
+            attributes = weight_names(module)
             if attributes and self._chooses(name, module, head):
                 owners.add(id(module))
                 for attribute in attributes:
-                    full = f"{name}.{attribute}" if name else attribute
-                    parameter = _checked_parameter(full, module, attribute)
-                    # A weight that two masked layers share is one weight, and counts once.
-                    if parameter.numel() and parameter.data_ptr() not in names:
-                        names[parameter.data_ptr()] = full
-                        chosen[full] = parameter
+                    for full, weight in matrices(name, module, attribute):
+                        # A weight that two masked layers share is one weight, and counts once.
+                        if weight.numel() and weight.data_ptr() not in names:
+                            names[weight.data_ptr()] = full
+                            chosen[full] = weight
         if not chosen:
             raise ValueError(self._nothing_found(model, head))
-        _refuse_tied(model, names, owners)
+        refuse_tied(model, names, owners)
         devices = sorted({str(parameter.device) for parameter in chosen.values()})
         if len(devices) > 1:
             raise ValueError(f"the weights to mask are on several devices: {', '.join(devices)}")
@@ -159,8 +166,7 @@ class Masking:
     def _chooses(self, name: str, module: nn.Module, head: str | None) -> bool:
         if callable(self.weights):
             return bool(self.weights(name, module))
-        in_head = head is not None and (head == "" or name == head or name.startswith(head + "."))
-        return self.weights == "all" or in_head == (self.weights == "head")
+        return self.weights == "all" or is_in_head(name, head) == (self.weights == "head")
 
     def _nothing_found(self, model: nn.Module, head: str | None) -> str:
         kind = type(model).__name__
@@ -191,8 +197,9 @@ class Masking:
         if self.kind in ("random", "dropout"):
             return self._removed(len(weights), path)
         pools = self._pools([_host(name, score) for name, score in self._scores(weights)])
-        rows = [(levels.quantiles(_joined(pool), _counts(pool, path))[0], pool) for pool in pools]
-        return _table(rows)
+        counts = [_counts(pool, path) for pool in pools]
+        found = [levels.quantiles(_joined(pool), n) for pool, n in zip(pools, counts, strict=True)]
+        return _table([(one.bounds, pool) for one, pool in zip(found, pools, strict=True)])
 
     def masks(self, weights: Mapping[str, Tensor], path: LearningPath) -> Masks:
         """Return the masks of a path as the operators take them, exact where saliencies tie.
@@ -209,33 +216,83 @@ class Masking:
             ValueError: see `thresholds`.
         """
         if self.kind in ("random", "dropout"):
-            random: tuple[Literal["random"], int] = ("random", self.seed)
-            removed = self._removed(len(weights), path)
-            return Masks(removed, random if self.kind == "random" else None)
+            return self._random_masks(weights, path)
         tensors = list(weights.values())
         pools = self._pools([_host(name, score) for name, score in self._scores(weights)])
-        found = [levels.quantiles(_joined(pool), _counts(pool, path)) for pool in pools]
-        if not any(too_many for _, too_many in found):
-            rows = [(bounds, pool) for (bounds, _), pool in zip(found, pools, strict=True)]
-            return Masks(_table(rows), self._given(weights))
+        counts = [_counts(pool, path) for pool in pools]
+        found = [levels.quantiles(_joined(pool), n) for pool, n in zip(pools, counts, strict=True)]
+        kept = np.zeros(len(path), dtype=np.int64)
+        if not any(one.exceeds(n) for one, n in zip(found, counts, strict=True)):
+            for one, pool, own in zip(found, pools, self._pools(tensors), strict=True):
+                kept += one.kept - self._zeros_kept(pool, own, one.bounds)
+            bounds = [one.bounds for one in found]
+            table = _table(list(zip(bounds, pools, strict=True)))
+            return Masks(table, self._given(weights), *_counted(kept))
         saliency: list[Tensor] = []
         rows = []
-        for (bounds, _), pool in zip(found, pools, strict=True):
-            counts, streams = _counts(pool, path), range(len(saliency), len(saliency) + len(pool))
+        for one, pool, n in zip(found, pools, counts, strict=True):
+            streams = range(len(saliency), len(saliency) + len(pool))
             own = [tensors[i] for i in streams]
-            saliency += levels.levels(pool, own, streams, bounds, counts)
-            whole = np.arange(1.0, len(counts) + 1)
-            rows.append((np.where(np.array(counts) > 0, whole, np.inf), pool))
-        return Masks(_table(rows), saliency)
+            made = levels.levels(pool, own, streams, one.bounds, n)
+            saliency += made
+            whole = np.where(np.array(n) > 0, np.arange(1.0, len(n) + 1), np.inf)
+            rows.append((whole, pool))
+            of_zeros = [
+                level[weight == 0].cpu().numpy() for level, weight in zip(made, own, strict=True)
+            ]
+            kept += np.array(n) - _at_least(np.concatenate(of_zeros), whole)
+        return Masks(_table(rows), saliency, *_counted(kept), has_levels=True)
+
+    def _random_masks(self, weights: Mapping[str, Tensor], path: LearningPath) -> Masks:
+        """Return random masks, or the rates of dropout."""
+        removed = self._removed(len(weights), path)
+        if self.kind == "dropout":
+            return Masks(removed, None, (), tuple(range(len(path))))
+        bounds = removed[:, 0].float()
+        nonzero = [int(torch.count_nonzero(weight)) for weight in weights.values()]
+        if sum(weight.numel() for weight in weights.values()) > _COUNTED:
+            kept = [round(r * sum(nonzero)) for r in path.capacities]
+            same = _first_equal(bounds.tolist())
+        else:
+            drawn = [
+                philox.uniform(tuple(weight.shape), self.seed, stream)[(weight != 0).cpu()]
+                for stream, weight in enumerate(weights.values())
+            ]
+            kept = [int((torch.cat(drawn) >= bound).sum()) for bound in bounds]
+            same = _first_equal(kept)
+        return Masks(removed, ("random", self.seed), tuple(kept), same)
+
+    def wanted(self, weights: Mapping[str, Tensor], path: LearningPath) -> tuple[int, ...]:
+        """Return how many of the weights each of the K sub-models of a path should keep."""
+        sizes = [weight.numel() for weight in weights.values()]
+        pools = sizes if self.scope == "layer" else [sum(sizes)]
+        return tuple(map(sum, zip(*map(path.keep_counts, pools), strict=True)))
+
+    def _zeros_kept(
+        self, scores: list[np.ndarray], weights: list[Tensor], bounds: np.ndarray
+    ) -> np.ndarray:
+        """Return how many of the weights that are zero have s ≥ t, for K thresholds t."""
+        if self.saliency is None:
+            zeros = sum(score.size - np.count_nonzero(score) for score in scores)
+            return np.where(bounds <= 0, zeros, 0)
+        return _at_least(
+            np.concatenate(
+                [
+                    score[(weight.detach() == 0).cpu().reshape(-1).numpy()]
+                    for score, weight in zip(scores, weights, strict=True)
+                ]
+            ),
+            bounds,
+        )
 
     def _removed(self, tensors: int, path: LearningPath) -> Tensor:
         """Return the thresholds of random masks: the fraction removed."""
         random = 1.0 - torch.tensor(path.capacities, dtype=torch.float64)
         return random.unsqueeze(1).repeat(1, tensors)
 
-    def _pools(self, scores: list[np.ndarray]) -> list[list[np.ndarray]]:
-        """Return the saliencies, grouped by those that share their thresholds."""
-        return [scores] if self.scope == "global" else [[score] for score in scores]
+    def _pools(self, tensors: list[T]) -> list[list[T]]:
+        """Return what belongs to the tensors, grouped by those that share their thresholds."""
+        return [tensors] if self.scope == "global" else [[one] for one in tensors]
 
     def _scores(self, weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """Yield the saliencies in the dtype in which the operators compare them."""
@@ -244,14 +301,16 @@ class Masking:
             for name, weight in weights.items():
                 yield name, weight.detach().abs().to(dtypes[name])
             return
-        missing = [name for name in weights if name not in self.saliency]
+        found = {name: entry_of(self.saliency, name) for name in weights}
+        missing = [name for name, score in found.items() if score is None]
         if missing:
             raise ValueError(
                 f"saliency lacks {len(missing)} of {len(weights)} masked weights, such as "
                 f'"{missing[0]}"; it has {", ".join(sorted(self.saliency)[:3]) or "none"} …'
             )
         for name, weight in weights.items():
-            score = self.saliency[name]
+            score = found[name]
+            assert score is not None
             if score.shape != weight.shape or not score.is_floating_point():
                 raise ValueError(
                     f'saliency["{name}"] must be a floating-point tensor of shape '
@@ -263,9 +322,11 @@ class Masking:
         """Return the given saliency, tensors beside the weights; None for |w|."""
         if self.saliency is None:
             return None
+        found = [(entry_of(self.saliency, name), weight) for name, weight in weights.items()]
         return [
-            self.saliency[name].detach().to(weight.device).contiguous()
-            for name, weight in weights.items()
+            score.detach().to(weight.device).contiguous()
+            for score, weight in found
+            if score is not None
         ]
 
     @property
@@ -283,89 +344,6 @@ class Masking:
         if self.saliency is not None:
             fields["saliency"] = tensors_digest(sorted(self.saliency.items()))
         return fields
-
-
-def _weight_names(module: nn.Module) -> list[str]:
-    """Return the names of a module's attributes that hold convolution or linear weights."""
-    if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
-        return ["weight"]
-    if _is_transposed_linear(module):
-        return ["weight"]
-    if isinstance(module, nn.MultiheadAttention):
-        return [name for name in _ATTENTION_WEIGHTS if getattr(module, name) is not None]
-    return []
-
-
-def _is_transposed_linear(module: nn.Module) -> bool:
-    """Return whether a module is GPT-2's `Conv1D`: a linear layer whose weight is (in, out)."""
-    weight = module._parameters.get("weight")
-    named = any(base.__name__ == "Conv1D" for base in type(module).__mro__)
-    return (
-        named
-        and weight is not None
-        and weight.dim() == 2
-        and weight.shape[1] == getattr(module, "nf", None)
-    )
-
-
-def _refuse_quantized(name: str, module: nn.Module) -> None:
-    # Matched by package: these cannot be recognized by their weight.
-    if ".quantized" in type(module).__module__:
-        raise ValueError(
-            f'module "{name}" is quantized ({type(module).__name__}): masks need floating-point '
-            "weights; score the model before it is quantized"
-        )
-
-
-def _checked_parameter(name: str, module: nn.Module, attribute: str) -> nn.Parameter:
-    parameter = module._parameters.get(attribute)
-    if parameter is None:
-        raise ValueError(
-            f'weight "{name}" is computed at every forward (a parametrisation, weight_norm or '
-            "torch.nn.utils.prune): make it permanent first, for instance with "
-            "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.prune.remove"
-        )
-    computing = [base for base in type(module).__mro__ if base.__name__ in _COMPUTING_LAYERS]
-    if computing:
-        raise ValueError(
-            f'weight "{name}" is standardized or quantized at every forward '
-            f"({type(module).__name__}), so a mask would not reach the weight in use: replace the "
-            "layer by a plain nn.Conv2d or nn.Linear that holds the weight in use"
-        )
-    if isinstance(parameter, nn.parameter.UninitializedParameter):
-        raise ValueError(
-            f'weight "{name}" has no shape yet (a lazy module): run the model on one batch first'
-        )
-    if parameter.is_meta:
-        raise ValueError(
-            f'weight "{name}" is on the meta device and has no values: load them first'
-        )
-    if type(parameter) is not nn.Parameter or not parameter.is_floating_point():
-        raise ValueError(
-            f'weight "{name}" is a {type(parameter).__name__} of {parameter.dtype}: masks need '
-            "plain floating-point weights; score the model before it is quantized or sharded"
-        )
-    if parameter.is_inference():
-        raise ValueError(
-            f'weight "{name}" was made under torch.inference_mode() and cannot be masked in '
-            "place: build the model outside of it"
-        )
-    return parameter
-
-
-def _refuse_tied(model: nn.Module, masked: Mapping[int, str], owners: set[int]) -> None:
-    """Refuse a masked weight whose memory is also a parameter that must stay as it is."""
-    for name, module in model.named_modules():
-        if id(module) in owners:
-            continue
-        for attribute, parameter in module._parameters.items():
-            if parameter is None or not parameter.numel() or parameter.data_ptr() not in masked:
-                continue
-            raise ValueError(
-                f'weight "{masked[parameter.data_ptr()]}" is tied to "{name}.{attribute}", which '
-                "is not masked: untie them (clone one), or choose other weights with "
-                "Masking(weights=function)"
-            )
 
 
 def _host(name: str, score: Tensor) -> np.ndarray:
@@ -388,3 +366,19 @@ def _table(rows: list[tuple[np.ndarray, list[np.ndarray]]]) -> Tensor:
     """Return thresholds (K, T) from those of each pool (K,), which its tensors share."""
     columns = [bounds for bounds, pool in rows for _ in pool]
     return torch.from_numpy(np.stack(columns, axis=1))
+
+
+def _at_least(scores: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Return how many of scores (N,) are at least each of the bounds (K,)."""
+    return len(scores) - np.searchsorted(np.sort(scores), bounds, side="left")
+
+
+def _counted(kept: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return `Masks.kept` and `first_equal`: nested masks are equal where their counts are."""
+    counts = tuple(kept.tolist())
+    return counts, _first_equal(counts)
+
+
+def _first_equal(values: Sequence[float]) -> tuple[int, ...]:
+    """Return the index of the first equal value of each."""
+    return tuple(values.index(value) for value in values)

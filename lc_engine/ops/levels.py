@@ -7,7 +7,7 @@ A weight of level l lives in the sub-models 0 … l − 1, so sub-model k keeps 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+# Name of the order, for the description of masks: another order gets another one.
+TIE_RULE: Final = "zeros last, then Philox of the index"
 # Key of the numbers that order ties: the same for every masking, whatever its seed.
 _SEED: Final = 0x71E5
 # Weights kept beyond the count, as a share of all, that are let pass: levels take 4 bytes a weight,
@@ -26,31 +28,45 @@ _SEED: Final = 0x71E5
 TOLERANCE: Final = 1e-3
 
 
-def quantiles(scores: np.ndarray, counts: Sequence[int]) -> tuple[np.ndarray, bool]:
-    """Return the thresholds of counts, and whether ties make s ≥ t keep too many.
+class Quantiles(NamedTuple):
+    """The thresholds of K counts over N scores.
+
+    Attributes:
+        bounds: (K,) float64, for a count n the n-th largest score, +inf for none.
+        kept: (K,) int64, how many scores are ≥ the threshold: the count, and what ties with it.
+        size: N.
+    """
+
+    bounds: np.ndarray
+    kept: np.ndarray
+    size: int
+
+    def exceeds(self, counts: Sequence[int]) -> bool:
+        """Return whether ties keep more than the counts and `TOLERANCE` of all."""
+        return bool((self.kept - np.array(counts)).max(initial=0) > TOLERANCE * self.size)
+
+
+def quantiles(scores: np.ndarray, counts: Sequence[int]) -> Quantiles:
+    """Return the thresholds of counts, and how many scores they keep.
 
     Args:
         scores: (N,) saliencies.
         counts: (K,) weights to keep, descending.
-
-    Returns:
-        (K,) float64, for a count n the n-th largest score, +inf for none; and whether s ≥ t keeps
-        more than the count and `TOLERANCE` of all.
     """
     ranks = sorted({scores.size - n for n in counts if n > 0})
     ordered = np.partition(scores, ranks) if ranks else scores
     bounds = np.array(
         [float(ordered[scores.size - n]) if n > 0 else np.inf for n in counts], dtype=np.float64
     )
-    surplus = most = 0
+    surplus = 0
+    more = {scores.size: int(np.count_nonzero(np.isposinf(scores))) if 0 in counts else 0}
     # What lies between two ranks is no larger than the upper one.
     for below, rank in zip([0, *ranks], ranks, strict=False):
         equal = int(np.count_nonzero(ordered[below:rank] == ordered[rank]))
         surplus = equal + (surplus if equal == rank - below else 0)
-        most = max(most, surplus)
-    if 0 in counts:
-        most = max(most, int(np.count_nonzero(np.isposinf(scores))))
-    return bounds, most > TOLERANCE * scores.size
+        more[rank] = surplus
+    kept = np.array([n + more[scores.size - n] for n in counts], dtype=np.int64)
+    return Quantiles(bounds, kept, scores.size)
 
 
 def levels(

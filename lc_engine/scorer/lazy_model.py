@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lc_engine.backbone.early_exits import Exits
     from lc_engine.backbone.interface import Views
     from lc_engine.data.batch import Source
+    from lc_engine.masking import MaskAccount
 
 # What a pickle leaves out, and a scorer begins without.
 _TRANSIENT = ("_lock", "_model", "_transform", "_prepared", "_ready_head")
@@ -108,6 +109,11 @@ class LazyModel:
     def input_device(self) -> torch.device:
         """Where the model is; inputs are brought there."""
         return self._prepare().device
+
+    @property
+    def mask_account(self) -> MaskAccount | None:
+        """What the masks of the sub-models reach; None for early exits."""
+        return self._prepare().family.account
 
     def describe(self) -> dict[str, Any]:
         """Return model, masking, path and dtype as JSON values with digests."""

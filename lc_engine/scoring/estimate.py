@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lc_engine.data.protocols import HasMaskAccount
 from lc_engine.data.wrap.subset import Subset
 from lc_engine.scoring.progress import duration, peak_bytes
 from lc_engine.scoring.score import default_batch, score
@@ -15,6 +16,7 @@ from lc_engine.scoring.score import default_batch, score
 if TYPE_CHECKING:
     from lc_engine.data.batch import Source
     from lc_engine.data.protocols import RowScorer
+    from lc_engine.masking import MaskAccount
 
 # Rows of the first try, and seconds that the longest one takes at least.
 _FIRST_ROWS = 8
@@ -35,6 +37,7 @@ class Plan:
         peak_bytes: resident memory of a worker.
         disk_bytes: of the score table.
         feature_bytes: of the features beside it; 0 where none are kept unless they are asked for.
+        masks: what the masks reach; None where no weight is masked.
     """
 
     rows: int
@@ -46,6 +49,7 @@ class Plan:
     peak_bytes: int
     disk_bytes: int
     feature_bytes: int = 0
+    masks: MaskAccount | None = None
 
     def seconds(self, workers: int) -> float:
         """Return the wall time with so many workers like the measured one."""
@@ -53,7 +57,9 @@ class Plan:
 
     def to_dict(self, workers: int) -> dict[str, Any]:
         """Return the fields, and the time with one worker and with several, as JSON values."""
-        return asdict(self) | {
+        masks = {} if self.masks is None else self.masks.recorded()
+        return asdict(replace(self, masks=None)) | {
+            "masks": masks,
             "workers": workers,
             "seconds": self.seconds(1),
             "seconds_with_workers": self.seconds(workers),
@@ -68,12 +74,13 @@ class Plan:
         if self.feature_bytes:
             features = f", {self.feature_bytes / 2**20:,.1f} MiB of features (--no-features)"
         speed = self.rows / self.seconds(1)
+        masks = "" if self.masks is None else f"\n{self.masks.line()}"
         return (
             f"{self.rows:,} rows, judged by the first {self.probed_rows:,} on {worker}:\n"
             f"  time    {duration(self.seconds(1))} at {speed:,.0f} rows/s{several}\n"
             f"  memory  {self.peak_bytes / 2**20:,.0f} MiB per worker\n"
             f"  disk    {self.disk_bytes / 2**20:,.1f} MiB of scores{features}\n"
-            f"  batch   {self.batch_size} rows (--batch-size {self.batch_size})"
+            f"  batch   {self.batch_size} rows (--batch-size {self.batch_size}){masks}"
         )
 
 
@@ -98,6 +105,7 @@ def plan(
         raise ValueError("data: there are no rows to plan for")
     default = default_batch(source) if batch_size is None else batch_size
     probe = _Probe(scorer, source, return_path)
+    account = scorer.mask_account if isinstance(scorer, HasMaskAccount) else None
     rows = min(_FIRST_ROWS, len(source))
     probe.run(rows, default)  # loads the model
     before = after = probe.run(rows, default)
@@ -129,6 +137,7 @@ def plan(
         peak_bytes=peak_bytes(),
         disk_bytes=probe.disk_bytes(),
         feature_bytes=_feature_bytes(scorer, source),
+        masks=account,
     )
 
 

@@ -91,6 +91,14 @@ class Progress:
             self._line(phase)
             self._enter(phase.partition(":")[0], None)
 
+    def note(self, line: str) -> None:
+        """Print a line, above the bar where there is one."""
+        with self._lock:
+            if self._bar is None:
+                self._line(line)
+            else:
+                self._bar.console.print(line, markup=False, highlight=False)
+
     def waited(self, seconds: float) -> None:
         """Add the time that a batch was waited for."""
         self._waited += seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, nullcontext
 from importlib.metadata import version
@@ -15,9 +16,11 @@ from lc_engine._util.digests import config_digest
 from lc_engine.data.features import STORED, FeatureFile, FeatureRecorder, features_path
 from lc_engine.data.identity import check_unchanged
 from lc_engine.data.locations import check_outside
+from lc_engine.data.protocols import HasMaskAccount, TakesNotes
 from lc_engine.data.readers.rows import RowSource
 from lc_engine.data.wrap.cache import CachedSource
 from lc_engine.data.wrap.subset import whole_of
+from lc_engine.masking import MaskingWarning
 from lc_engine.scoring.oom_retry import with_fewer_rows
 from lc_engine.scoring.progress import reporting
 from lc_engine.scoring.run import Run
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from lc_engine.data.protocols import Progress, RowScorer
     from lc_engine.data.run.ledger import Ledger, Shard
     from lc_engine.data.table import ScoreTable
+    from lc_engine.masking import MaskAccount
     from lc_engine.scoring.run import ScoredRows
 
 _log = logging.getLogger(__name__)
@@ -82,7 +86,8 @@ def score(
         cache_bytes: decoded images of the first reading that are kept for the second.
         progress: called after each batch, and within one that takes long, as progress(phase, rows
             done, rows in all), phase "prototypes" or "scores"; one that has a method `waited` is
-            told the seconds that each batch was waited for. None prints a bar or lines on stderr
+            told the seconds that each batch was waited for, and one with a method `note` the line
+            that says what the masks reach. None prints a bar or lines on stderr
             in a terminal and in a notebook, and nothing elsewhere; False prints nothing anywhere.
         **opening: `labels`, `feature_column`, `label_column` and `form`, as in `open_source`.
 
@@ -94,6 +99,10 @@ def score(
                 the data, or the data change meanwhile; the text says what to do.
         OSError: a file cannot be read, again and again, or not written.
         Exception: of the model, where it fails on every row; one that it fails on has its status.
+
+    Warns:
+        MaskingWarning: few of the model's weights can be masked, a capacity is missed by more than
+            0.01, or sub-models coincide.
     """
     from lc_engine.data.open import open_source
 
@@ -102,6 +111,7 @@ def score(
     with reporting(progress) as report:
         transform = getattr(scorer, "transform", None)
         source = open_source(data, transform=transform, num_workers=num_workers, **opening)
+        account = _account(scorer, report)
         return _score(
             scorer,
             source,
@@ -113,6 +123,7 @@ def score(
             features=features,
             cache_bytes=cache_bytes,
             progress=report,
+            account=account,
         )
 
 
@@ -120,6 +131,18 @@ def default_batch(source: Source) -> int:
     """Return how many rows of a source go through a model at a time, unless the caller says."""
     rows: int = getattr(whole_of(source), "batch_rows", BATCH_ROWS)
     return rows
+
+
+def _account(scorer: RowScorer, progress: Progress | None) -> MaskAccount | None:
+    """Return what the masks reach, after it was printed, and warned of where need be."""
+    account = scorer.mask_account if isinstance(scorer, HasMaskAccount) else None
+    if account is not None:
+        if isinstance(progress, TakesNotes):
+            progress.note(account.line())
+        warning = account.warning()
+        if warning is not None:
+            warnings.warn(warning, MaskingWarning, stacklevel=3)
+    return account
 
 
 def _checked_ids(ids: Sequence[str] | Sequence[int] | np.ndarray, rows: int) -> np.ndarray:
@@ -146,6 +169,7 @@ def _score(
     features: bool | None,
     cache_bytes: int,
     progress: Progress | None,
+    account: MaskAccount | None,
 ) -> ScoreTable:
     scorer.check(source)
     whole = whole_of(source)
@@ -183,7 +207,8 @@ def _score(
         manifest["features"] = STORED
     if ids is not None:
         manifest["ids_digest"] = config_digest({"ids": ids.tolist()})
-    ledger = Ledger(out, manifest, len(source), shard_rows)
+    recorded = None if account is None else account.recorded()
+    ledger = Ledger(out, manifest, len(source), shard_rows, recorded)
     recorder = None
     if "features" in manifest:
         parts = [(shard.path, len(shard)) for shard in ledger.shards]

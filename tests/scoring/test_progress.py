@@ -79,6 +79,17 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch):
     assert "opening model and data" in shown
 
 
+def test_a_note_is_a_line_also_beside_a_bar(monkeypatch):
+    terminal, lines = on_terminal(monkeypatch), []
+    with Progress(lines.append) as progress:
+        progress.note("masks: [all]")
+    assert "masks: [all]" in terminal.getvalue()
+    assert lines == []
+    with Progress(lines.append, bar=False) as progress:
+        progress.note("masks: [all]")
+    assert lines == ["masks: [all]"]
+
+
 def wait_for(lines, count):
     until = time.monotonic() + 30
     while len(lines) < count:

@@ -65,6 +65,7 @@ class Ledger:
             `features`, a shard is done once its features are there too.
         rows: rows of the source.
         shard_rows: rows per shard; the last one may have fewer.
+        recorded: further fields of the manifest, which follow from those and are not compared.
 
     Raises:
         ValueError: the folder holds another run (the text names the fields that differ), score
@@ -72,7 +73,12 @@ class Ledger:
     """
 
     def __init__(
-        self, out_dir: str | Path, manifest: Mapping[str, Any], rows: int, shard_rows: int = 65536
+        self,
+        out_dir: str | Path,
+        manifest: Mapping[str, Any],
+        rows: int,
+        shard_rows: int = 65536,
+        recorded: Mapping[str, Any] | None = None,
     ) -> None:
         if rows < 0 or shard_rows < 1:
             raise ValueError(
@@ -82,6 +88,7 @@ class Ledger:
         described = {**manifest, "format": FORMAT, "rows": rows, "shard_rows": shard_rows}
         # As read back from a file: JSON turns tuples into lists.
         self.manifest: dict[str, Any] = json.loads(json.dumps(described))
+        self._recorded = {} if recorded is None else recorded
         # A source without rows still has one (empty) shard, so that a finished run has a table.
         total = max(1, -(-rows // shard_rows))
         self.shards = [
@@ -111,13 +118,14 @@ class Ledger:
                     "choose another folder"
                 )
             # Of two processes that start at once, the second must compare with the first's.
-            text = json.dumps(self.manifest, indent=2, sort_keys=True) + "\n"
+            whole = _joined(self.manifest, self._recorded)
+            text = json.dumps(whole, indent=2, sort_keys=True) + "\n"
             write_once(path, lambda temporary: temporary.write_text(text))
         try:
             found = json.loads(path.read_text())
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is not JSON ({error}); choose another folder") from None
-        difference = differences(found, self.manifest)
+        difference = differences(_without(found, self._recorded), self.manifest)
         if difference:
             raise ValueError(
                 f"{self.out_dir} holds the scores of another run ({difference}); choose another "
@@ -234,6 +242,27 @@ def manifest_of(folder: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None  # of a file that is not JSON, `Ledger` says what to do
     return found if isinstance(found, dict) else None
+
+
+def _joined(fields: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields and more of them, mappings joined too."""
+    inner = {
+        name: _joined(fields[name], value)
+        for name, value in more.items()
+        if isinstance(value, dict) and name in fields
+    }
+    return {**fields, **more, **inner}
+
+
+def _without(fields: Any, more: Mapping[str, Any]) -> Any:
+    """Return what was joined with the names of `more`, without them."""
+    if not isinstance(fields, dict):
+        return fields
+    return {
+        name: _without(value, more[name]) if name in more else value
+        for name, value in fields.items()
+        if name not in more or isinstance(more[name], dict)
+    }
 
 
 def _state(path: Path) -> tuple[int, int]:
