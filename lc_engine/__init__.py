@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lc_engine.scoring.score import score
     from lc_engine.scoring.until_selected import score_until_selected
     from lc_engine.selection.api import select
+    from lc_engine.selection.quadrants import quadrants
     from lc_engine.submodels import Submodels
 
     __version__: str
@@ -39,6 +40,7 @@ _HOMES = {
     "extend": "lc_engine.scoring.extend",
     "ops": "lc_engine.ops",
     "presets": "lc_engine.presets",
+    "quadrants": "lc_engine.selection.quadrants",
     "report": "lc_engine.reporting.page",
     "score": "lc_engine.scoring.score",
     "score_until_selected": "lc_engine.scoring.until_selected",
@@ -56,6 +58,7 @@ __all__ = [
     "extend",
     "ops",
     "presets",
+    "quadrants",
     "report",
     "score",
     "score_until_selected",

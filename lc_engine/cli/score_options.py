@@ -66,7 +66,11 @@ class JobOptions:
         ),
     ] = None
     ifd: Annotated[
-        bool, in_model("--ifd/--no-ifd", help="Add the instruction-following difficulty.")
+        bool,
+        in_model(
+            "--ifd/--no-ifd",
+            help="Add the instruction-following difficulty: ifd, ifd_ppl and mean_delta.",
+        ),
     ] = False
 
     data: Annotated[str, in_data(help="A file, a folder or a URL: see above.")]

@@ -46,6 +46,10 @@ DIRECTION = {
     "entropy_rejected": HARD,
     "ifd": HARD,
     "ifd_rejected": HARD,
+    "ifd_ppl": HARD,
+    "ifd_ppl_rejected": HARD,
+    "mean_delta": HARD,
+    "mean_delta_rejected": HARD,
 }
 
 _FLOATS = ("lc", "loss", "lc_std")

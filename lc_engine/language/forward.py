@@ -30,11 +30,14 @@ class Means(NamedTuple):
         entropy: (M,) in nats; None if it was not asked for.
         hidden: (M, D) float32, last hidden states of the positions that predict the response
             tokens; None if they were not asked for.
+        token_nll: (R,) in nats, of the R response tokens one by one, row after row; None if it was
+            not asked for.
     """
 
     nll: Tensor
     entropy: Tensor | None
     hidden: Tensor | None = None
+    token_nll: Tensor | None = None
 
 
 class PackedRows:
@@ -44,6 +47,17 @@ class PackedRows:
         self.rows = rows
         self.groups = groups
         self.counts = torch.tensor([int(row.response.sum()) for row in rows], dtype=torch.float64)
+
+    def token_index(self, rows: Tensor) -> Tensor:
+        """Return where tokens stand among the R response tokens of all rows.
+
+        Args:
+            rows: (r,) int64, the row of each token; all tokens of a row, in order, side by side.
+        """
+        present, counts = torch.unique_consecutive(rows, return_counts=True)
+        starts = (self.counts.cumsum(0) - self.counts).long().to(rows.device)
+        shift = starts[present] - (counts.cumsum(0) - counts)
+        return torch.arange(len(rows), device=rows.device) + torch.repeat_interleave(shift, counts)
 
 
 class Forward:
@@ -83,19 +97,28 @@ class Forward:
         return PackedRows(rows, groups)
 
     def whole(
-        self, packed: PackedRows, *, entropy: bool, passed: RowCount, hidden: bool = False
+        self,
+        packed: PackedRows,
+        *,
+        passed: RowCount,
+        entropy: bool = False,
+        tokens: bool = False,
+        hidden: bool = False,
     ) -> Means:
         """Score rows under the model itself."""
         with evaluating(self._model):
-            return self.means(packed, [None], entropy=entropy, passed=passed, hidden=hidden)[0]
+            return self.means(
+                packed, [None], passed=passed, entropy=entropy, tokens=tokens, hidden=hidden
+            )[0]
 
     def means(
         self,
         packed: PackedRows,
         points: Sequence[int | None],
         *,
-        entropy: bool,
         passed: RowCount,
+        entropy: bool = False,
+        tokens: bool = False,
         hidden: bool = False,
     ) -> list[Means]:
         """Score rows under sub-models that share the current body of the model.
@@ -103,8 +126,9 @@ class Forward:
         Args:
             packed: M rows.
             points: indices of the sub-models; None is the model with its whole head.
-            entropy: whether to return the entropy.
             passed: called with the number of rows after each batch.
+            entropy: whether to return the entropy.
+            tokens: whether to return the NLL of every token.
             hidden: whether to return the means of the last hidden states, which the points share.
 
         Returns:
@@ -113,6 +137,8 @@ class Forward:
         shape = (2, len(points), len(packed.rows))
         sums = torch.zeros(shape, dtype=torch.float64, device=self._device)
         states: Tensor | None = None
+        total = int(packed.counts.sum()) if tokens else 0
+        single = torch.zeros(len(points), total, dtype=torch.float64, device=self._device)
         for group in packed.groups:
             cache = None
             if len(group.prefix):
@@ -120,25 +146,27 @@ class Forward:
                 cache = self._prefix_cache.compute(group.prefix.clone().unsqueeze(0))
             self._family.begin_at(len(group.prefix))
             for batch in group.batches:
-                tokens, wanted = self._tokens(batch, cache, points, entropy)
+                found, wanted = self._tokens(batch, cache, points, entropy)
                 if hidden:
                     if states is None:
                         states = wanted.new_zeros(
                             (len(packed.rows), wanted.shape[1]), dtype=torch.float32
                         )
                     states.index_add_(0, batch.rows, wanted.float())
-                for i, scored in enumerate(tokens):
+                for i, scored in enumerate(found):
                     sums[0, i].index_add_(0, batch.rows, scored.nll.double())
                     if scored.entropy is not None:
                         sums[1, i].index_add_(0, batch.rows, scored.entropy.double())
+                    if tokens:
+                        single[i, packed.token_index(batch.rows)] = scored.nll.double()
                 passed(len(batch.ids))
         self.usage += usage_of(packed.rows, packed.groups)
         nlls, entropies = sums.cpu() / packed.counts
         if states is not None:
             states = states.cpu() / packed.counts[:, None].float()
         return [
-            Means(nll, mean if entropy else None, states)
-            for nll, mean in zip(nlls, entropies, strict=True)
+            Means(nll, mean if entropy else None, states, own if tokens else None)
+            for nll, mean, own in zip(nlls, entropies, single.cpu(), strict=True)
         ]
 
     def _tokens(

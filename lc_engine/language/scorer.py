@@ -25,6 +25,7 @@ from lc_engine.language.families import family_of
 from lc_engine.language.forward import Forward
 from lc_engine.language.model import LanguageModelSpec, window_of
 from lc_engine.language.pairs import Pairs, beside, halved
+from lc_engine.language.prompt_effect import PROMPT_EFFECT, prompt_effect
 from lc_engine.language.source import InstructionSource
 from lc_engine.language.template import Encoder
 from lc_engine.language.tokens import Tokens
@@ -56,9 +57,9 @@ class CausalLMScorer:
 
     The score table gets the columns `token_count` (response tokens that were scored) and, of the
     whole model, `perplexity` and `entropy` (of the predictions, mean over the response tokens, in
-    nats); with `ifd`, also `ifd` = NLL of the response given the prompt / NLL of the response
-    alone (instruction-following difficulty, Li et al., arXiv 2308.12032, equation 3; high = hard).
-    Of preference pairs these columns, lc, loss and lc_std are those of the chosen response; see
+    nats); with `ifd`, also `ifd`, `ifd_ppl` and `mean_delta`, which compare the response given the
+    prompt with the response alone (see `lc_engine.language.prompt_effect`). Of preference pairs
+    these columns, lc, loss and lc_std are those of the chosen response; see
     `lc_engine.language.pairs.beside` for the rejected one's.
 
     Scoring restores the model bit for bit. Threads may share a scorer; they take turns. A scorer of
@@ -79,7 +80,8 @@ class CausalLMScorer:
         chat_template: Jinja text in place of the tokenizer's own.
         whole_model: whether to add perplexity and entropy; costs a forward unless the path holds
             capacity 1.
-        ifd: whether to add the instruction-following difficulty; costs a forward of the responses.
+        ifd: whether to add the instruction-following difficulty (`ifd`, `ifd_ppl`, `mean_delta`);
+            costs a forward of the responses.
         token_budget: most tokens of a batch, padding included; None takes 1,024 on a CPU and
             16,384 on a GPU.
 
@@ -278,8 +280,9 @@ class CausalLMScorer:
                 found = forward.means(
                     packed,
                     points,
-                    entropy=entropy,
                     passed=passed,
+                    entropy=entropy,
+                    tokens=self.ifd and full in points,
                     hidden=features and full in points,
                 )
                 for k, means in zip(points, found, strict=True):
@@ -287,13 +290,20 @@ class CausalLMScorer:
                     whole = means if k == full else whole
         nll = nll[list(family.first_equal)]
         if whole is None and wanted:
-            whole = forward.whole(packed, entropy=self.whole_model, passed=passed, hidden=features)
+            whole = forward.whole(
+                packed,
+                passed=passed,
+                entropy=self.whole_model,
+                tokens=self.ifd,
+                hidden=features,
+            )
         columns = {"nll": nll, "token_count": packed.counts}
         if whole is not None and whole.entropy is not None:
             columns |= {"perplexity": whole.nll.exp(), "entropy": whole.entropy}
         if whole is not None and self.ifd:
             alone = forward.pack([ready.alone(row) for row in rows])
-            columns["ifd"] = whole.nll / forward.whole(alone, entropy=False, passed=passed).nll
+            bare = forward.whole(alone, passed=passed, tokens=True)
+            columns |= prompt_effect(whole, bare, packed)
         hidden = None if whole is None else whole.hidden
         return columns, None if hidden is None else hidden.numpy()
 
@@ -315,7 +325,7 @@ class CausalLMScorer:
             "head": {
                 "kind": "lm",
                 "whole_model": self.whole_model,
-                "ifd": self.ifd,
+                "ifd": list(PROMPT_EFFECT) if self.ifd else False,
                 **ready.encoder.describe(),
             },
             "dtype": str(ready.dtype).removeprefix("torch."),
