@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-# No 64-bit integer has more characters, its sign included.
-_MOST_DIGITS: Final = 20
+# A tokenizer of transformers that has no limit states one of 31 digits.
+_MOST_DIGITS: Final = 32
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not JSON, not an object, or an integer beyond 64 bits.
+        ValueError: not JSON, not an object, or an integer of more than 32 digits.
     """
     return parse_json_object(path.read_bytes(), str(path))
 

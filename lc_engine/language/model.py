@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import torch
 
-from lc_engine._util.extras import require
+from lc_engine._util.extras import MissingExtraError, require
+from lc_engine.language.gguf_file import load_gguf
+from lc_engine.language.pretrained import load_folder, load_tokenizer
 from lc_engine.models.device import resolve_device
 
 if TYPE_CHECKING:
@@ -58,53 +60,42 @@ class LanguageModelSpec:
                 whose tensors are not those of its model, by name.
             MissingExtraError: transformers is not installed.
         """
-        transformers = require("transformers", "language")
-        where, options = self._location()
+        require("transformers", "language")
+        gguf = self._gguf_file()
         device = resolve_device(self.device)
         dtype = fast_dtype(device) if self.dtype == "auto" else getattr(torch, self.dtype)
         try:
             with _quiet():
-                options |= {"trust_remote_code": False}
-                # The tokenizer reads the config too; asked first, its error is about the model.
-                config = transformers.AutoConfig.from_pretrained(where, **options)
-                tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)
-                # Mismatched shapes are reported with the rest instead of raised by themselves.
-                model, report = transformers.AutoModelForCausalLM.from_pretrained(
-                    where,
-                    config=config,
-                    dtype=dtype,
-                    output_loading_info=True,
-                    ignore_mismatched_sizes=True,
-                    **options,
-                )
-        except (OSError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())
-            if "trust_remote_code" in reason:
-                reason = (
-                    "it needs code of its own, and no code that comes with a model is ever run; "
-                    "use a model that transformers has a class for"
-                )
+                if gguf is not None:
+                    model, tokenizer, report = load_gguf(gguf, dtype)
+                else:
+                    model, report = load_folder(self.name, dtype)
+                    tokenizer = load_tokenizer(self.name)
+        except (MemoryError, torch.OutOfMemoryError, MissingExtraError):
+            raise
+        except Exception as error:  # files that are damaged raise anything at all
             raise ValueError(
-                f"model {self.name} cannot be loaded as a causal language model: {reason}"
+                f"model {self.name} cannot be loaded as a causal language model: {_reason(error)}"
             ) from None
         _refuse_made_up(self.name, report)
+        _refuse_packed(self.name, model)
         return model.to(device).eval(), tokenizer
 
-    def _location(self) -> tuple[str, dict[str, Any]]:
-        """Return the arguments of `from_pretrained`: folder or name, and its GGUF file."""
+    def _gguf_file(self) -> Path | None:
+        """Return the GGUF file of the model, None where it has other files."""
         path = Path(self.name)
-        if path.suffix == ".gguf":
-            require("gguf", "language")
-            return str(path.parent), {"gguf_file": path.name}
-        files = sorted(path.glob("*.gguf")) if path.is_dir() else []
-        if not files or (path / "config.json").exists():
-            return self.name, {}
+        files = [path] if path.suffix == ".gguf" else []
+        if path.is_dir() and not (path / "config.json").exists():
+            files = sorted(path.glob("*.gguf"))
+        if not files:
+            return None
         if len(files) > 1:
             raise ValueError(
                 f"model {self.name} holds {len(files)} GGUF files; name one: {files[0]}"
             )
-        require("gguf", "language")
-        return self.name, {"gguf_file": files[0].name}
+        if not files[0].is_file():
+            raise ValueError(f"model {self.name} cannot be loaded: {files[0]} does not exist")
+        return files[0]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the name of the model; its weights have a digest of their own."""
@@ -181,6 +172,33 @@ def _refuse_made_up(name: str, report: Mapping[str, Any]) -> None:
             f"model {name}: the checkpoint does not hold the tensors of its model; "
             f"{'; '.join(faults)}. Is the file complete, and is it a causal language model?"
         )
+
+
+def _refuse_packed(name: str, model: nn.Module) -> None:
+    """Refuse a model that is not in float after all, as masks would miss its weights."""
+    for module_name, module in model.named_modules():
+        tensors = [*module._parameters.items(), *module._buffers.items()]
+        for key, tensor in tensors:
+            if tensor is None or "weight" not in key:
+                continue
+            if not tensor.is_floating_point() or tensor.element_size() < 2:
+                raise ValueError(
+                    f"model {name}: {module_name}.{key} is still packed ({tensor.dtype} in a "
+                    f"{type(module).__name__}): take the checkpoint before quantization"
+                )
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong, on one line."""
+    reason = " ".join(str(error).split())
+    if "trust_remote_code" in reason:
+        return (
+            "it needs code of its own, and no code that comes with a model is ever run; "
+            "use a model that transformers has a class for"
+        )
+    if isinstance(error, ValueError | OSError | ImportError):
+        return reason
+    return f"{type(error).__name__}: {reason}; is a file of it damaged or truncated?"
 
 
 @contextmanager

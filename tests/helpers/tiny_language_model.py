@@ -32,21 +32,21 @@ def tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
 def model(tied: bool = True, **options) -> LlamaForCausalLM:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=270,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=256,
-            tie_word_embeddings=tied,
-            initializer_range=0.2,
-            bos_token_id=0,
-            eos_token_id=1,
-            pad_token_id=1,
-            **options,
-        )
+        settings = {
+            "vocab_size": 270,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 256,
+            "tie_word_embeddings": tied,
+            "initializer_range": 0.2,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+            "pad_token_id": 1,
+        }
+        config = LlamaConfig(**(settings | options))
         return LlamaForCausalLM(config).eval()
 
 
