@@ -14,7 +14,7 @@ from lc_engine.data.batch import OK, Batch
 from lc_engine.data.failing_rows import Isolation
 from lc_engine.data.sparse_texts import SparseTexts
 from lc_engine.heads.base import SeenClassesHead
-from lc_engine.heads.memory_bank import MemoryBank, bank_rows
+from lc_engine.heads.memory_bank import MemoryBank, may_be_in_bank, order_of_bank
 from lc_engine.ops.prototype_confidence import MIN_DISTANCE
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def memory_bank_of(
 ) -> MemoryBank:
     """Return the features of up to `BANK_ROWS` rows under every sub-model, sorted by id.
 
-    Rows that the model fails on are left out.
+    Rows that the model fails on are left out. Which others are taken depends on their ids, not on
+    the order of the data.
 
     Args:
         source: the data.
@@ -102,14 +103,13 @@ def memory_bank_of(
     Raises:
         ValueError: fewer than two rows with a label and finite features.
     """
-    wanted = bank_rows(len(source))
     ids: list[np.ndarray] = []
     labels: list[Tensor] = []
     features: list[list[Tensor]] = [[] for _ in range(points)]
     done = 0
     isolation = Isolation(lambda rows: along_the_path(rows.inputs), source)
     for batch in source.batches(batch_size):
-        chosen = _scorable(batch, np.isin(np.arange(done, done + len(batch)), wanted))
+        chosen = _scorable(batch, may_be_in_bank(batch.ids, len(source)))
         done += len(batch)
         for piece, every in isolation.each(chosen) if len(chosen) else ():
             if isinstance(every, Exception):
@@ -128,7 +128,7 @@ def memory_bank_of(
         )
     # Ties of distance go to the first row: by id, they do not depend on the order of the data.
     names = np.concatenate(ids)
-    order = np.argsort(names, kind="stable")
+    order = order_of_bank(names)
     there = torch.from_numpy(order)
     return MemoryBank(
         names[order],

@@ -11,8 +11,8 @@ import torch
 
 from lc_engine._util.atomic_write import atomic_write
 from lc_engine._util.digests import tensors_digest
-from lc_engine.data.wrap.subset import evenly_spaced
 from lc_engine.heads.origin import read_origin
+from lc_engine.selection.id_hash import hash_ids
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-# Rows that are kept, evenly spaced in a larger data set.
+# Rows that are kept: of a larger data set those whose ids have the smallest hashes.
 BANK_ROWS = 8192
+# Rows that are looked at beyond, in standard deviations of the number that falls below a hash.
+_SPARE = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +79,28 @@ class MemoryBank:
             return cls(file["ids"], labels, features, read_origin(file))
 
 
-def bank_rows(rows: int) -> np.ndarray:
-    """Return the rows of a data set that go into its bank: all, or `BANK_ROWS` evenly spaced."""
-    return evenly_spaced(rows, BANK_ROWS)
+def may_be_in_bank(ids: np.ndarray, rows: int) -> np.ndarray:
+    """Return which rows of a data set may be in its bank, whatever the order of the rows.
+
+    Args:
+        ids: (N,) of some rows.
+        rows: of the whole data set.
+
+    Returns:
+        (N,) bools: all, or where there are more than `BANK_ROWS` rows a few more than those with
+        the smallest hashes.
+    """
+    if rows <= BANK_ROWS:
+        return np.ones(len(ids), dtype=bool)
+    share = min(1.0, (BANK_ROWS + _SPARE * BANK_ROWS**0.5) / rows)
+    return hash_ids(ids) <= np.uint64(min(int(share * 2.0**64), 2**64 - 1))
+
+
+def order_of_bank(ids: np.ndarray) -> np.ndarray:
+    """Return the indices of the ids (N,) that stay in a bank, sorted by id."""
+    found = np.argsort(ids, kind="stable")
+    if len(ids) <= BANK_ROWS:
+        return found
+    # By id where hashes are equal.
+    smallest = np.argsort(hash_ids(ids[found]), kind="stable")[:BANK_ROWS]
+    return found[np.sort(smallest)]

@@ -8,7 +8,7 @@ import torch
 
 from helpers.networks import Memory
 from lc_engine.heads.knn import knn_log_prob, memory_bank_of
-from lc_engine.heads.memory_bank import MemoryBank, bank_rows
+from lc_engine.heads.memory_bank import BANK_ROWS, MemoryBank
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -32,11 +32,7 @@ def test_knn_is_its_formula(seed):
         assert found[i].item() == pytest.approx(max(share, 1e-6), rel=1e-3, abs=2e-6)
 
 
-def test_the_memory_bank_is_all_rows_or_evenly_spaced(tmp_path):
-    assert bank_rows(5).tolist() == [0, 1, 2, 3, 4]
-    many = bank_rows(100_000)
-    assert len(many) == 8192
-    assert (many[0], many[-1]) == (0, 99_999)
+def test_a_memory_bank_is_found_by_id_and_saved(tmp_path):
     ids = ["b", "a", "c"]
     bank = MemoryBank(np.array(ids, dtype=object), torch.tensor([1, 0, 1]), (torch.ones(3, 2),))
     assert bank.index_of(np.array(["a", "x", "c"], dtype=object)).tolist() == [1, -1, 2]
@@ -87,3 +83,34 @@ def test_of_rows_at_one_distance_the_first_are_neighbours():
         2,
     )
     assert log_prob.exp().tolist() == pytest.approx([0.5, 0.5, 1e-6, 1e-6, 1e-6])
+
+
+@pytest.mark.parametrize("names", ["numbers", "text"])
+def test_a_bank_of_many_rows_does_not_depend_on_their_order(names):
+    rows = 3 * BANK_ROWS
+    ids = np.arange(rows)
+    if names == "text":
+        ids = np.array([f"class/{i:05d}.jpg" for i in ids], dtype=object)
+    inputs, labels = torch.arange(rows).float()[:, None], torch.arange(rows) % 3
+    inputs[::100] = torch.nan  # such rows are left out
+    seen = []
+
+    def along_the_path(batch):
+        seen.append(len(batch))
+        return [batch, -batch]
+
+    def bank(order):
+        there = torch.from_numpy(order)
+        source = Named(inputs[there], labels[there], ids[order])
+        return memory_bank_of(source, along_the_path, 2, 1000, None)
+
+    first = bank(np.arange(rows))
+    assert sum(seen) < 1.1 * BANK_ROWS  # what cannot be in the bank costs no forward
+    assert len(first.ids) == BANK_ROWS
+    other = bank(np.random.default_rng(0).permutation(rows))
+    assert first.ids.tolist() == other.ids.tolist() == sorted(first.ids.tolist())
+    assert first.digest == other.digest
+    # No part of the data is preferred: a quarter of the rows has a quarter of the bank, ± 5 σ.
+    where = first.features[0][:, 0] // (rows / 4)
+    for quarter in range(4):
+        assert abs(int((where == quarter).sum()) - BANK_ROWS / 4) < 5 * (BANK_ROWS * 3 / 16) ** 0.5
