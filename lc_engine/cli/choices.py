@@ -14,6 +14,7 @@ MaskingKind = Literal["magnitude", "random", "dropout", "exits"]
 Scope = Literal["global", "layer"]
 Weights = Literal["body", "head", "all"]
 Turns = Literal["all", "last"]
+Reasoning = Literal["score", "context", "drop"]
 Strategy = Literal[
     "flexrand",
     "easy",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lc_engine._util.extras import require
-from lc_engine.cli.choices import Dtype, Head, Logit, MaskingKind, Scope, Turns, Weights
+from lc_engine.cli.choices import Dtype, Head, Logit, MaskingKind, Reasoning, Scope, Turns, Weights
 from lc_engine.cli.command import in_data, in_model, in_path, in_run
 from lc_engine.cli.config_file import check_config, read_config, write_config
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # How the name of a model ends that is the checkpoint of a linear head.
 _HEADS = (".safetensors", ".pt", ".pth", ".bin")
-_FILES = ("out", "labels", "checkpoint", "ids")
+_FILES = ("out", "labels", "checkpoint", "ids", "chat_template")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +100,20 @@ class JobOptions:
         ),
     ] = None
     turns: Annotated[Turns, in_data(help="Which answers of a conversation count.")] = "all"
+    reasoning: Annotated[
+        Reasoning, in_data(help="Score the reasoning in answers, only read it, or leave it out.")
+    ] = "score"
+    chat_template: Annotated[
+        Path | None,
+        in_data(help="A Jinja template of conversations.", show_default="the tokenizer's own"),
+    ] = None
+    template_kwargs: Annotated[
+        str | None,
+        in_data(
+            help="Variables of the template, such as '{\"enable_thinking\": false}'.",
+            show_default="none",
+        ),
+    ] = None
     max_tokens: Annotated[
         int | None,
         in_data(
@@ -180,10 +194,13 @@ class JobOptions:
             raise FileNotFoundError(f"--data {self.data} does not exist")
         require("pyarrow", "table")
         from lc_engine.data.open import open_source
+        from lc_engine.data.protocols import ContinuesRuns
         from lc_engine.path.deferred import MeasuredPath
         from lc_engine.scorer.scorer import Scorer
 
         scorer = self._scorer()
+        if begun is not None and isinstance(scorer, ContinuesRuns):
+            scorer = scorer.continued(begun)
         source = open_source(
             where,
             labels=self.labels,
@@ -251,6 +268,12 @@ class JobOptions:
         texts = self.data.endswith((*SUFFIXES, ".json")) and not self._is_head
         if is_language_model(self.model) or texts:
             return self._language_scorer()
+        for name, value in (
+            ("chat-template", self.chat_template),
+            ("template-kwargs", self.template_kwargs),
+        ):
+            if value is not None:
+                raise ValueError(f"--{name} is for language models, not for {self.model}")
         if self.dtype == "float16":
             raise ValueError("--dtype float16 is for language models: take bfloat16")
         exits = self.masking == "exits"
@@ -295,9 +318,32 @@ class JobOptions:
             path=None if self.path is None else LearningPath.parse(self.path),
             masking=self._masking("layer"),
             turns=self.turns,
+            reasoning=self.reasoning,
+            chat_template=self._chat_template(),
+            template_kwargs=self._template_kwargs(),
             max_tokens=self.max_tokens,
             ifd=self.ifd,
         )
+
+    def _chat_template(self) -> str | None:
+        if self.chat_template is None:
+            return None
+        try:
+            # As it is: Python would turn "\\r\\n" into "\\n".
+            return self.chat_template.read_bytes().decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"--chat-template {self.chat_template}: {error}") from None
+
+    def _template_kwargs(self) -> dict[str, Any] | None:
+        if self.template_kwargs is None:
+            return None
+        try:
+            given = json.loads(self.template_kwargs)
+        except ValueError as error:
+            raise ValueError(f"--template-kwargs is not JSON: {error}") from None
+        if not isinstance(given, dict):
+            raise ValueError(f"--template-kwargs must be a JSON object, got {given!r}")
+        return given
 
     def _masking(self, scope: Scope) -> Masking:
         from lc_engine.masking import Masking

@@ -96,6 +96,15 @@ class HasMaskAccount(Protocol):
         ...
 
 
+@runtime_checkable
+class ContinuesRuns(Protocol):
+    """A scorer that depends on when a run was begun."""
+
+    def continued(self, manifest: Path) -> RowScorer:
+        """Return the scorer as of a run that was begun before, if the manifest of one exists."""
+        ...
+
+
 class RowScorer(Protocol):
     """What `lc_engine.score` needs of a scorer."""
 

@@ -9,7 +9,10 @@ the learning complexity of arXiv 2402.05356 v1, section 4 (language), and `loss`
 
 from __future__ import annotations
 
+import copy
+import json
 import threading
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,13 +24,13 @@ from lc_engine.data.features import of_batch
 from lc_engine.data.protocols import RowScores
 from lc_engine.data.row_scores import scatter
 from lc_engine.data.wrap.subset import whole_of
+from lc_engine.language.encoder import Encoder
 from lc_engine.language.families import family_of
 from lc_engine.language.forward import Forward
 from lc_engine.language.model import LanguageModelSpec, window_of
 from lc_engine.language.pairs import Pairs, beside, halved
 from lc_engine.language.prompt_effect import PROMPT_EFFECT, prompt_effect
 from lc_engine.language.source import InstructionSource
-from lc_engine.language.template import Encoder
 from lc_engine.language.tokens import Tokens
 from lc_engine.language.tuning import LOWEST_CAPACITY
 from lc_engine.language.vocabulary_head import VocabularyHead
@@ -39,7 +42,7 @@ from lc_engine.path.learning_path import LearningPath
 from lc_engine.path.reduction import reduce_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -47,8 +50,8 @@ if TYPE_CHECKING:
     from lc_engine.data.batch import Source
     from lc_engine.data.protocols import BatchProgress, FeatureSink, Progress
     from lc_engine.language.batching import Usage
+    from lc_engine.language.encoder import Reasoning, Turns
     from lc_engine.language.forward import Means
-    from lc_engine.language.template import Turns
     from lc_engine.masking import MaskAccount
 
 
@@ -77,7 +80,14 @@ class CausalLMScorer:
             ignores `weights` and `scope`.
         turns: "all" assistant turns count, or only the "last".
         max_tokens: longest row; longer ones are truncated. None takes the limit of the model.
+        reasoning: whether the reasoning in an answer is to "score" where the template writes it, is
+            only "context", or is to "drop" before the template sees it.
         chat_template: Jinja text in place of the tokenizer's own.
+        template_kwargs: further variables of the chat template, such as {"enable_thinking": False};
+            a row's own come before them.
+        template_time: the moment that the template takes for now, a date or a time in ISO 8601.
+            None takes that of the scorer's construction, or that at which a run was begun which is
+            continued.
         whole_model: whether to add perplexity and entropy; costs a forward unless the path holds
             capacity 1.
         ifd: whether to add the instruction-following difficulty (`ifd`, `ifd_ppl`, `mean_delta`);
@@ -99,7 +109,10 @@ class CausalLMScorer:
         masking: Masking | None = None,
         turns: Turns = "all",
         max_tokens: int | None = None,
+        reasoning: Reasoning = "score",
         chat_template: str | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
+        template_time: str | None = None,
         whole_model: bool = True,
         ifd: bool = False,
         token_budget: int | None = None,
@@ -119,7 +132,12 @@ class CausalLMScorer:
         self.path = _default_path(self.masking) if path is None else path
         self.turns: Turns = turns
         self.max_tokens = max_tokens
+        self.reasoning: Reasoning = reasoning
         self.chat_template = chat_template
+        self.template_kwargs = template_kwargs
+        self.template_time = template_time
+        # Stands still, in all processes that share the scorer.
+        self.began = template_time or datetime.now().isoformat(timespec="seconds")
         self.whole_model = whole_model
         self.ifd = ifd
         self.token_budget = token_budget
@@ -168,13 +186,46 @@ class CausalLMScorer:
             self._ready = ready
             return ready
 
+    def continued(self, manifest: Path) -> CausalLMScorer:
+        """Return the scorer at the moment at which a run was begun, if its template is dated.
+
+        Args:
+            manifest: of the run; it need not exist.
+        """
+        if self.template_time is not None or not manifest.exists():
+            return self
+        try:
+            found = json.loads(manifest.read_text(encoding="utf-8"))
+            recorded = found["head"]["template_time"]
+        except (ValueError, TypeError, KeyError):  # not such a run, as the ledger will say
+            return self
+        if recorded == self.began:
+            return self
+        twin = copy.copy(self)
+        twin.began = recorded
+        if self._ready is not None:
+            twin._ready = _Ready(twin, self._ready.model, self._ready.tokenizer)
+        return twin
+
     def check(self, source: Source) -> None:
-        """Check that the data are conversations.
+        """Check that the data are conversations, encoded at the moment of this run.
 
         Raises:
-            ValueError: another kind of source.
+            ValueError: another kind of source, or another moment.
         """
-        if not isinstance(whole_of(source), InstructionSource):
+        whole = whole_of(source)
+        if isinstance(whole, InstructionSource):
+            there, here = (
+                getattr(encoder, "template_time", None)
+                for encoder in (whole.encoder, self.transform)
+            )
+            if there != here:
+                raise ValueError(
+                    f"the chat template is dated, the data were opened at {there} and the run was "
+                    f"begun at {here}: pass the data as a path, or template_time={here!r} to the "
+                    "scorer"
+                )
+        else:
             raise ValueError(
                 "a language model scores instruction sets, and this source is a "
                 f"{type(source).__name__}: pass the data as a path, a datasets.Dataset or a list "
@@ -344,7 +395,10 @@ class _Ready:
             tokenizer,
             window=window_of(self.model, tokenizer, scorer.max_tokens),
             chat_template=scorer.chat_template,
+            template_kwargs=scorer.template_kwargs,
+            template_time=scorer.began,
             turns=scorer.turns,
+            reasoning=scorer.reasoning,
         )
         self.family = family_of(self.model, head.name, scorer.path, scorer.masking)
         if self.family.head_mask is not None and not head.linear:

@@ -16,7 +16,7 @@ from lc_engine._util.digests import config_digest
 from lc_engine.data.features import STORED, FeatureFile, FeatureRecorder, features_path
 from lc_engine.data.identity import check_unchanged
 from lc_engine.data.locations import check_outside
-from lc_engine.data.protocols import HasMaskAccount, TakesNotes
+from lc_engine.data.protocols import ContinuesRuns, HasMaskAccount, TakesNotes
 from lc_engine.data.readers.rows import RowSource
 from lc_engine.data.wrap.cache import CachedSource
 from lc_engine.data.wrap.subset import whole_of
@@ -108,6 +108,10 @@ def score(
 
     if out is not None:
         check_outside(Path(out), data)
+        if isinstance(scorer, ContinuesRuns):
+            from lc_engine.data.run.ledger import MANIFEST
+
+            scorer = scorer.continued(Path(out) / MANIFEST)
     with reporting(progress) as report:
         transform = getattr(scorer, "transform", None)
         source = open_source(data, transform=transform, num_workers=num_workers, **opening)

@@ -24,7 +24,7 @@ from lc_engine.cli.score import ScoreCommand
 from lc_engine.cli.score_options import JobOptions
 from lc_engine.cli.select import SelectCommand
 from lc_engine.language import model as language_model
-from lc_engine.language.template import Turns
+from lc_engine.language.encoder import Reasoning, Turns
 from lc_engine.masking.masking import Kind, Scope, Which
 from lc_engine.ops.prototype_confidence import Logit
 from lc_engine.scorer.head_config import HeadKind
@@ -105,6 +105,7 @@ def test_choices_are_those_of_the_library():
     assert get_args(choices.Scope) == get_args(Scope)
     assert get_args(choices.Weights) == get_args(Which)
     assert get_args(choices.Turns) == get_args(Turns)
+    assert get_args(choices.Reasoning) == get_args(Reasoning)
     assert set(choices.Strategy.__args__) == set(STRATEGIES)
     # A saliency per weight cannot be given on the command line; exits are a family of their own.
     assert {*get_args(choices.MaskingKind), "given"} == {*get_args(Kind), "exits"}

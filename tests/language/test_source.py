@@ -10,8 +10,8 @@ from helpers import record_files as files
 from helpers import tiny_language_model as tiny
 from lc_engine.data.readers.jsonl import JsonLines
 from lc_engine.data.readers.records import DatasetRecords, ListRecords, ParquetRecords
+from lc_engine.language.encoder import Encoder
 from lc_engine.language.source import InstructionSource, open_records
-from lc_engine.language.template import Encoder
 
 GOOD = {"prompt": "hello", "completion": "in"}
 LINES = {

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from transformers import AddedToken
 
 from helpers import tiny_language_model as tiny
 from lc_engine.language.conversation import Conversation
-from lc_engine.language.template import Encoder
+from lc_engine.language.encoder import Encoder
 
 
 def turn(role, content):
@@ -50,18 +51,42 @@ def test_the_response_is_what_the_assistant_says(turns, found):
     assert row.tokens.response[-1]
 
 
-@pytest.mark.parametrize("said", ["\nhello", "hello\n", "\n\nll\n", "é漢", " in", "a"])
-def test_no_token_straddles_the_boundary(said):
-    """In this vocabulary "\\n\\n" is a token, and the template has "\\n" before the response."""
+@pytest.mark.parametrize(
+    ("said", "counted"),
+    [
+        ("\nhello", "\n\nhello"),  # "\n\n" is a token, and the header ends with "\n"
+        ("hello\n", "hello\n"),
+        ("\n\nll\n", "\n\n\nll\n"),
+        ("é漢", "é漢"),
+        (" in", " in"),
+        ("a", "a"),
+    ],
+)
+def test_a_token_counts_if_any_of_it_is_of_the_response(said, counted):
     made, row = encode([turn("user", "hello"), turn("assistant", said)])
-    assert responses(made, row) == [said]
+    assert responses(made, row) == [counted]
 
 
-def test_text_is_tokenized_whole_where_no_token_straddles():
-    made, row = encode(TALK)
-    whole = made.tokenizer.apply_chat_template(TALK, tokenize=False)
-    ids = made.tokenizer(whole, add_special_tokens=False)["input_ids"]
+@pytest.mark.parametrize("said", ["\nhello", "the  in", " hello\n"])
+def test_the_ids_are_those_of_the_whole_text(said):
+    talk = [turn("user", "hello"), turn("assistant", said)]
+    made, row = encode(talk)
+    ids = made.tokenizer.apply_chat_template(talk, return_dict=True)["input_ids"]
     assert row.tokens.ids.tolist() == ids[: len(row.tokens.ids)]
+
+
+def test_an_added_token_counts_only_if_all_of_it_is_of_the_response():
+    """Some take the white space beside them, here that of the response."""
+    template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    tokenizer = tiny.tokenizer(template)
+    tokenizer.add_tokens(
+        [AddedToken("<|assistant|>", rstrip=True), AddedToken("<|end|>", lstrip=True)]
+    )
+    made = Encoder(tokenizer, window=256)
+    row = made.encode([Conversation([turn("user", "hi"), turn("assistant", " in <|end|> a \n")])])[
+        0
+    ]
+    assert responses(made, row) == ["in<|end|> a"]
 
 
 def test_a_template_may_strip_texts_and_add_a_system_text():
@@ -124,11 +149,10 @@ REJECTED = {
         "a",
         "the chat template rejects the row: users first",
     ),
-    "dropping": ("{{ messages[0]['content'] }}", "a", "it does not write every turn"),
-    "changing": (
-        "{% for m in messages %}{{ m['content'] | upper }}{% endfor %}",
+    "dropping": (
+        "{{ messages[0]['content'] }}",
         "a",
-        "the chat template changes the texts of this row",
+        "the template does not write the text of turn 2",
     ),
     "half a pair": (tiny.TEMPLATE, "a\ud800", "half of a surrogate pair"),
 }
@@ -163,3 +187,42 @@ def test_the_description_tells_tokenizers_and_templates_apart():
         Encoder(more, window=256).describe()["tokenizer_digest"]
         != one.describe()["tokenizer_digest"]
     )
+
+
+def test_a_flag_of_a_turn_makes_it_context():
+    talk = Conversation(TALK, counts=[True, True, False, True, True])
+    made = encoder()
+    assert responses(made, made.encode([talk])[0]) == ["the  in"]
+    none = Conversation(TALK, counts=[True, True, False, True, False])
+    assert made.encode([none])[0] == (
+        None,
+        "empty_response",
+        "a flag of each assistant turn makes it context",
+    )
+
+
+@pytest.mark.parametrize("last", ["the  in", "the  in</s>"])
+def test_a_plain_prompt_and_completion_are_joined_as_trl_joins_them(last):
+    talk = Conversation([turn("user", "hello t"), turn("assistant", last)], raw=True)
+    made = encoder()
+    row = made.encode([talk])[0]
+    ids = made.tokenizer("hello tthe  in</s>")["input_ids"]
+    assert row.tokens.ids.tolist() == ids[:-1]
+    assert responses(made, row) == ["the  in"]
+    # Where a template is asked for, it is rendered.
+    asked = Encoder(tiny.tokenizer(None), window=256, chat_template=tiny.TEMPLATE)
+    assert made.tokenizer.decode(asked.encode([talk])[0].tokens.ids).startswith("<s>user:\nhello t")
+
+
+def test_the_marks_of_a_template_restrict_what_counts():
+    template = (
+        "{% for m in messages %}<s>{{ m.role }}\n{% if m.role == 'assistant' %}{% generation %}"
+        "{{ m.content }}{% endgeneration %}{{ m.note }}</s>{% else %}{{ m.content }}{% endif %}"
+        "{% endfor %}"
+    )
+    made, row = encode([turn("user", "hello"), turn("assistant", "in ")], template=template)
+    assert responses(made, row) == ["in "]
+    only = template.replace("{% generation %}{{ m.content }}", "{{ m.content }}{% generation %}a")
+    _, row = encode([turn("user", "hello"), turn("assistant", "in ")], template=only)
+    assert row.status == "empty_response"
+    assert "marks none of the response" in row.detail

@@ -1,0 +1,174 @@
+"""Which character of a row each character of a rendered text comes from.
+
+The row is rendered a second time, with a character of its own in the place of each character of its
+texts: code points of the two planes for private use. A template passes them on as it passes on any
+letter, so wherever the two renderings differ the second one names the character's origin. The
+renderings must otherwise be equal and each origin hold the right character; else nothing is said.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from lc_engine.language.rendering.pieces import Path
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from lc_engine.language.rendering.pieces import Piece
+
+# A character of a turn: the path of its text, and its number from the end of that.
+Key = tuple[Path, int]
+
+_FIRST: Final = 0xF0000
+_SLOTS: Final = 0x110000 - _FIRST
+# Templates strip white space, and JSON and HTML escape these: they stay as they are.
+_STAYING: Final = np.array(
+    [chr(c).isspace() or c < 0x20 or chr(c) in "\"'\\<>&\x7f" for c in range(0x3001)] + [False]
+)
+_BLANK: Final = np.array([chr(c).isspace() for c in range(0x3001)] + [False])
+
+
+class Trace(NamedTuple):
+    """Origins of characters.
+
+    Attributes:
+        at: (M,) positions in the rendered text, rising.
+        source: (M,) which character of the joined pieces stands there.
+    """
+
+    at: np.ndarray
+    source: np.ndarray
+
+    def of(self, shadow: Shadow, turns: Collection[int], *, reasoning: bool = True) -> np.ndarray:
+        """Return which of the characters are of some turns, each where it is written first.
+
+        Args:
+            shadow: of the trace.
+            turns: numbers of messages.
+            reasoning: whether their reasoning is wanted too.
+        """
+        pieces = shadow.pieces
+        wanted = [piece.turn in turns for piece in pieces]
+        begins = [0 if reasoning else piece.reasoning for piece in pieces] + shadow.starts[:-1]
+        owner = shadow.owner(self.source)
+        own = np.flatnonzero(np.array(wanted)[owner] & (self.source >= begins[owner]))
+        return np.sort(own[np.unique(self.source[own], return_index=True)[1]])
+
+
+class Shadow:
+    """Pieces with a character of its own in the place of each character.
+
+    Args:
+        pieces: the texts, none of them blank.
+        kept: words that the template may look for, which stay as they are.
+    """
+
+    def __init__(self, pieces: Sequence[Piece], kept: Collection[str] = ()) -> None:
+        self.pieces = pieces
+        # (P + 1,) where each piece begins among the characters of all.
+        self.starts = np.cumsum([0, *(len(piece.text) for piece in pieces)])
+        whole = "".join(piece.text for piece in pieces)
+        self._characters = _codes(whole)
+        chosen = ~_STAYING[np.minimum(self._characters, 0x3001)]
+        for found in _occurrences(whole, kept):
+            chosen[found] = False
+        # (S,) the characters that have a stand-in, rising.
+        self.slots = self._rationed(np.flatnonzero(self._whole_ones(chosen)))
+        shadow = self._characters.copy()
+        shadow[self.slots] = _FIRST + np.arange(len(self.slots), dtype=np.uint32)
+        made = shadow.tobytes().decode("utf-32-le", "surrogatepass")
+        self.texts = [made[a:b] for a, b in zip(self.starts[:-1], self.starts[1:], strict=True)]
+
+    def owner(self, source: np.ndarray) -> np.ndarray:
+        """Return of which piece characters (M,) are."""
+        return np.searchsorted(self.starts, source, side="right") - 1
+
+    def piece(self, source: int) -> Piece:
+        """Return the piece of a character."""
+        return self.pieces[int(self.owner(np.array(source)))]
+
+    def key(self, source: int) -> Key:
+        """Return the path of a character's text, and how many characters follow it there."""
+        piece = self.piece(source)
+        return piece.path, len(piece.text) - self.index(source)
+
+    def is_reasoning(self, source: int) -> bool:
+        """Return whether a character is of reasoning."""
+        return self.index(source) < self.piece(source).reasoning
+
+    def said(self, number: int, trace: Trace) -> tuple[bool, bool]:
+        """Return whether any of a piece's reasoning is written, and any of the rest of it."""
+        begin, stop = int(self.starts[number]), int(self.starts[number + 1])
+        middle = begin + self.pieces[number].reasoning
+        of_reasoning = (trace.source >= begin) & (trace.source < middle)
+        of_rest = (trace.source >= middle) & (trace.source < stop)
+        return bool(of_reasoning.any()), bool(of_rest.any())
+
+    def index(self, source: int) -> int:
+        """Return which character of its piece one is."""
+        return int(source - self.starts[self.owner(np.array(source))])
+
+    def trace(self, rendered: str, shadow: str) -> Trace | None:
+        """Return the origins of a rendered text's characters, or None if they are not sure.
+
+        Args:
+            rendered: what the template writes of the pieces.
+            shadow: what it writes of `texts`.
+        """
+        if len(rendered) != len(shadow):
+            return None
+        real, other = _codes(rendered), _codes(shadow)
+        at = np.flatnonzero(real != other)
+        slots = other[at].astype(np.int64) - _FIRST
+        if len(at) and not 0 <= slots.min() <= slots.max() < len(self.slots):
+            return None
+        source = self.slots[slots]
+        if (self._characters[source] != real[at]).any():
+            return None
+        return Trace(at, source)
+
+    def order(self, shadow: str) -> Trace:
+        """Return the origins of a text of stand-ins, without the rendered text to compare."""
+        codes = _codes(shadow).astype(np.int64) - _FIRST
+        at = np.flatnonzero((codes >= 0) & (codes < len(self.slots)))
+        return Trace(at, self.slots[codes[at]])
+
+    def _whole_ones(self, chosen: np.ndarray) -> np.ndarray:
+        """Choose all but white space of a piece of which nothing is chosen."""
+        for begin, stop in zip(self.starts[:-1], self.starts[1:], strict=True):
+            if chosen[begin:stop].any():
+                continue
+            chosen[begin:stop] = ~_BLANK[np.minimum(self._characters[begin:stop], 0x3001)]
+        return chosen
+
+    def _rationed(self, chosen: np.ndarray) -> np.ndarray:
+        """Return the characters that get a stand-in: each, or of long texts each n-th.
+
+        The first and the last of each piece are among them.
+        """
+        if len(chosen) <= _SLOTS:
+            return chosen
+        ends = np.searchsorted(chosen, self.starts)
+        edges = np.concatenate([ends[:-1], ends[1:] - 1])
+        step = -(-len(chosen) // max(1, _SLOTS - len(edges)))
+        few: np.ndarray = np.union1d(np.arange(0, len(chosen), step), edges)
+        return np.asarray(chosen[few[:_SLOTS]])
+
+
+def _codes(text: str) -> np.ndarray:
+    """Return the code points of a text (T,) uint32."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def _occurrences(text: str, words: Collection[str]) -> list[slice]:
+    """Return where words are in a text; one may overlap another."""
+    return [
+        slice(*found.span())
+        for word in words
+        if word in text
+        for found in re.finditer(re.escape(word), text)
+    ]
