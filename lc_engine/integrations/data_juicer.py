@@ -103,8 +103,15 @@ class LCScoreFilter(_base.Filter):  # type: ignore[misc]
 
     def _row(self, samples: dict[str, list[Any]], i: int) -> dict[str, Any]:
         if self.query_key in samples and self.response_key in samples:
-            prompt, completion = samples[self.query_key][i], samples[self.response_key][i]
-            return {"prompt": prompt, "completion": completion}
+            # A form of Alpaca, whose fields go by these names.
+            keys = {
+                "query": self.query_key,
+                "response": self.response_key,
+                "instruction": self.instruction_key,
+                "history": self.history_key,
+                "system": self.system_key,
+            }
+            return {name: samples[key][i] for name, key in keys.items() if key in samples}
         own = {_Fields.stats, _Fields.meta, _Fields.context}
         return {name: values[i] for name, values in samples.items() if name not in own}
 

@@ -1,4 +1,4 @@
-"""Plain files: a subset of a JSON or Parquet file, as a file of the same kind and schema."""
+"""Plain files: a subset of a JSON, CSV or Parquet file, as a file of the same kind and schema."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ import numpy as np
 from lc_engine._util.atomic_write import atomic_write
 from lc_engine._util.extras import require
 from lc_engine.data.locations import check_outside
+from lc_engine.data.readers.delimited import DELIMITERS, delimited_rows
 from lc_engine.integrations.indices import check_kept
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-_KINDS = (".jsonl", ".jsonl.gz", ".json", ".parquet")
+_KINDS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".tsv", ".parquet")
 _BATCH_ROWS = 8192
 
 
 def write_subset(data: str | Path, keep: ArrayLike, out: str | Path) -> int:
     """Write the kept rows of a file, in its order, to a new file of the same kind.
 
-    Lines of JSON are copied byte for byte; Parquet keeps its schema, metadata and row order, and
-    is read one row group at a time.
+    Lines of JSON and rows of CSV are copied byte for byte; Parquet keeps its schema, metadata and
+    row order, and is read one row group at a time.
 
     Args:
-        data: a `.jsonl`, `.jsonl.gz`, `.json` (one list) or `.parquet` file, or a folder of
-            `.parquet` files, as `lc_engine.score` read it.
+        data: a `.jsonl`, `.jsonl.gz`, `.json` (one list), `.csv`, `.tsv` or `.parquet` file, or a
+            folder of `.parquet` files, as `lc_engine.score` read it.
         keep: row indices, as `lc_engine.select` returns them for such data.
         out: a new file, or one to replace, with the suffix of the data.
 
@@ -57,6 +58,8 @@ def write_subset(data: str | Path, keep: ArrayLike, out: str | Path) -> int:
             written = _copy_parquet(data, keep, temporary)
         elif kind == ".json":
             written = _copy_list(data, keep, temporary)
+        elif kind in DELIMITERS:
+            written = _copy_delimited(data, keep, temporary)
         else:
             written = _copy_lines(data, keep, temporary, compressed=kind == ".jsonl.gz")
     return written
@@ -80,6 +83,13 @@ def _copy_lines(data: Path, keep: ArrayLike, out: Path, *, compressed: bool) -> 
         for line, keep_line in zip(non_empty, mask, strict=True):
             if keep_line:
                 target.write(line if line.endswith(b"\n") else line + b"\n")
+    return len(kept)
+
+
+def _copy_delimited(data: Path, keep: ArrayLike, out: Path) -> int:
+    header, rows = delimited_rows(data)
+    kept = check_kept(keep, len(rows))
+    out.write_bytes(b"".join([header, *(rows[i] for i in kept)]))
     return len(kept)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from lc_engine.data.batch import NO_LABEL, Batch, row_ranges
+from lc_engine.data.readers.delimited import DELIMITERS, DelimitedRecords
 from lc_engine.data.readers.hf_datasets import is_saved, load
 from lc_engine.data.readers.jsonl import SUFFIXES, JsonLines
 from lc_engine.data.readers.records import (
@@ -148,7 +149,8 @@ def open_records(data: Any) -> Records:
     """Open the rows of an instruction set.
 
     Args:
-        data: a `.jsonl` (also `.gz`, `.zst`), `.json` (one list) or `.parquet` file, a folder of
+        data: a `.jsonl` (also `.gz`, `.zst`), `.json` (one list), `.csv`, `.tsv` (whose lists are
+            JSON text) or `.parquet` file, a folder of
             Parquet files, a folder written by `datasets.Dataset.save_to_disk`, a
             `datasets.Dataset`, or a list of rows (the fields of each by name).
 
@@ -167,8 +169,8 @@ def open_records(data: Any) -> Records:
             )
         return DatasetRecords(data)
     raise ValueError(
-        f"data: a {type(data).__name__} is not an instruction set; pass a .jsonl, .json or "
-        ".parquet file, a datasets.Dataset or a list of rows"
+        f"data: a {type(data).__name__} is not an instruction set; pass a .jsonl, .json, "
+        ".csv or .parquet file, a datasets.Dataset or a list of rows"
     )
 
 
@@ -180,13 +182,16 @@ def _open_path(path: Path) -> Records:
         return JsonLines(path)
     if name.endswith(".json"):
         return ListRecords.from_json(path)
+    if name.endswith(tuple(DELIMITERS)):
+        return DelimitedRecords(path)
     if name.endswith(".parquet") or (path.is_dir() and any(path.glob("*.parquet"))):
         return ParquetRecords(path)
     if path.is_dir() and is_saved(path):
         return DatasetRecords(load(path))
     raise ValueError(
         f"data: {path} is not a known kind of instruction set; known are "
-        f"{', '.join(SUFFIXES)}, .json (one list), .parquet, and a folder saved by datasets"
+        f"{', '.join((*SUFFIXES, *DELIMITERS))}, .json (one list), .parquet, and a folder saved by "
+        "datasets"
     )
 
 

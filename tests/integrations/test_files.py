@@ -88,12 +88,12 @@ def test_invalid_row_indices_are_named(tmp_path, keep, message):
 
 def test_invalid_files_are_named(tmp_path):
     (tmp_path / "data.jsonl").write_bytes(b"".join(LINES))
-    (tmp_path / "data.csv").write_text("a\n")
+    (tmp_path / "data.txt").write_text("a\n")
     (tmp_path / "data.json").write_text("{}")
     for data, out, message in (
         ("data.jsonl", "out.parquet", "out.parquet must end with .jsonl"),
         ("data.jsonl", "data.jsonl", "is the data itself"),
-        ("data.csv", "out.csv", "must be one of .jsonl"),
+        ("data.txt", "out.txt", "must be one of .jsonl"),
         ("data.json", "out.json", "must hold a JSON list of rows"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -171,3 +171,11 @@ def test_a_data_set_scores_as_its_features_do(tmp_path):
     write_subset(tmp_path / "data.parquet", keep, tmp_path / "out.parquet")
     written = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert written == subset(dataset, keep).to_list() == [dataset[int(i)] for i in keep]
+
+
+def test_rows_of_csv_are_copied_as_they_are_written(tmp_path):
+    data = tmp_path / "rows.csv"
+    data.write_bytes(b'\xef\xbb\xbfprompt,completion\r\n"a\r\n""b""",c\r\n\r\nd,"e"\r\nf,g')
+    out = tmp_path / "kept.csv"
+    assert write_subset(data, [0, 2], out) == 2
+    assert out.read_bytes() == b'\xef\xbb\xbfprompt,completion\r\n"a\r\n""b""",c\r\nf,g\n'

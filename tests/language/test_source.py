@@ -120,7 +120,7 @@ BAD_FILES = {
     "rows.json": (files.json_lines(), "is not one JSON value .* must be named .jsonl"),
     "object.json": (b'{"a": 1}', "must hold a JSON list of rows, got a dict"),
     "rows.parquet": (b"no parquet", "cannot be read as Parquet"),
-    "rows.csv": (b"a,b", "is not a known kind of instruction set"),
+    "rows.txt": (b"a,b", "is not a known kind of instruction set"),
 }
 
 

@@ -15,6 +15,7 @@ from lc_engine._util.extras import require
 from lc_engine.data.batch import UNREADABLE
 from lc_engine.data.faults import Fault, fault_of, patiently, resumed
 from lc_engine.data.identity import FileStates
+from lc_engine.data.readers.arrow_rows import RowDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -172,7 +173,7 @@ class ParquetRecords(Records):
         end = number + rows
         try:
             for chunk in resumed(functools.partial(_chunks, path, index), path):
-                for fields in chunk.to_pylist():
+                for fields in RowDecoder(chunk.schema).rows(chunk.to_pylist()):
                     yield Record(fields, f"row {number}")
                     number += 1
         except (pa.ArrowException, OSError) as error:
@@ -217,7 +218,8 @@ class DatasetRecords(Records):
         """Read rows [start, stop); see `Records.read`."""
         for first in range(start, stop, _CHUNK_ROWS):
             chunk = self.dataset[first : min(first + _CHUNK_ROWS, stop)]
-            for number, fields in enumerate(chunk.to_pylist(), first):
+            rows = RowDecoder(chunk.schema).rows(chunk.to_pylist())
+            for number, fields in enumerate(rows, first):
                 yield Record(fields, f"row {number}")
 
     def digest(self) -> str:

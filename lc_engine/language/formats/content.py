@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any, Final
 
 from lc_engine.data.readers.records import RowError
@@ -24,7 +24,7 @@ def check_media(row: Mapping[str, Any]) -> None:
     """Raise RowError "not_text" if a column of the row holds images, videos or sounds."""
     for name in _MEDIA:
         value = row.get(name)
-        if value is not None and not (isinstance(value, (str, list, tuple)) and not value):
+        if value is not None and not (isinstance(value, Sized) and not len(value)):
             raise RowError(NOT_TEXT, f"the row has a value for {name}, and only text is scored")
 
 

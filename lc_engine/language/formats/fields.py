@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,13 +45,26 @@ def shown(value: Any) -> str:
     return f"a {type(value).__name__}{begins}"
 
 
+# Lists that pandas writes into CSV.
+_PYTHON_TURNS: Final = re.compile(r"\s*\[\s*\{\s*'(role|content|from|value)'\s*:")
+
+
 def from_json(value: Any) -> Any:
-    """Return the list or object that a text is the JSON of, and any other value as it is."""
+    """Return the list or object that a text is the JSON of, and any other value as it is.
+
+    Raises:
+        RowError: "bad_field", turns in Python's notation, which would pass for a text.
+    """
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
             return json.loads(value)
         except (ValueError, RecursionError):
-            return value
+            if _PYTHON_TURNS.match(value):
+                raise RowError(
+                    BAD_FIELD,
+                    f"the row has turns in Python's notation ({value[:_SHOWN]}…), not in JSON: "
+                    "write them by json.dumps, or the rows as JSON lines or Parquet",
+                ) from None
     return value
 
 
