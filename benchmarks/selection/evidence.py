@@ -24,8 +24,9 @@ from probes import Judge
 from threadpoolctl import threadpool_limits
 
 from lc_engine._util.extras import require
-from lc_engine.selection import GammaChoice, choose_gamma, select
+from lc_engine.selection import GammaChoice, choose_gamma, choose_strategy, select
 from lc_engine.selection.auto_gamma.constants import CANDIDATES
+from lc_engine.selection.problem import prepare
 from lc_engine.selection.strategies.uncertainty import el2n_scores, uncertainty_scores
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
@@ -74,6 +75,7 @@ class Run:
                     "seed": self.seed,
                     "draw": draw,
                     "gamma": float("nan"),
+                    "chosen": "",
                     "seconds": float("nan"),
                 }
                 | more
@@ -102,6 +104,15 @@ class Run:
             gamma = behind_guard.gamma
             ids = select(table, budget, gamma=gamma, seed=seed, noise_guard=GUARD)
             add("flexrand_auto_guard", draw, ids, gamma=gamma, seconds=behind_guard.seconds)
+        best = choose_strategy(table, budget, features=self.features, seed=self.seed)
+        problem = prepare(table, budget, by="label", floor=None, cap=None, noise_guard=0.0)
+        aligned = problem.rows.align(self.features)
+        for draw in range(DRAWS if best.candidate.drawn else 1):
+            rng = np.random.default_rng(1_000 * self.seed + draw)
+            ids = problem.rows.ids[best.candidate.keep(problem, aligned, "loss", rng)]
+            add("auto", draw, ids, chosen=str(best.candidate), seconds=best.seconds)
+        guarded = select(table, budget, "herding", features=self.features, noise_guard=GUARD)
+        add("herding_guard", 0, guarded)
         for method in ("easy", "hard"):
             add(method, 0, select(table, budget, method))
         for method in FROM_FEATURES:

@@ -1,4 +1,4 @@
-"""select and choose_gamma: a score table in, row ids or FlexRand's split out."""
+"""select, and the choices of a strategy and of γ: a score table in, row ids out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from lc_engine.data.table import ScoreTable
 from lc_engine.selection import strategies
 from lc_engine.selection.arguments import check_gamma, check_gamma_applies, check_seed
 from lc_engine.selection.auto_gamma import choice
+from lc_engine.selection.auto_strategy.choice import choose
 from lc_engine.selection.problem import prepare
 from lc_engine.selection.strategies import STRATEGIES
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
     from lc_engine.data.features import Features
     from lc_engine.selection.auto_gamma.choice import GammaChoice
+    from lc_engine.selection.auto_strategy.choice import StrategyChoice
     from lc_engine.selection.budget import Bound
     from lc_engine.selection.columns import ScoresLike
+    from lc_engine.selection.eligible import EligibleRows
 
 
 def select(
@@ -82,9 +85,7 @@ def select(
     if "score" in keywords:
         arguments["score"] = score
     if "features" in keywords:
-        own = problem.rows.scores
-        if features is None and isinstance(own, ScoreTable) and own.has_features:
-            features = own.features()
+        features = _kept_features(problem.rows, features)
         if features is None:
             raise ValueError(
                 f"strategy {strategy} needs features=, one row per row of scores, and these scores "
@@ -101,6 +102,42 @@ def select(
         arguments["gamma"] = check_gamma(gamma)
     kept = STRATEGIES[strategy](problem, np.random.default_rng(seed), **arguments)
     return np.sort(problem.rows.ids[kept])
+
+
+def choose_strategy(
+    scores: ScoresLike,
+    keep: float,
+    *,
+    features: ArrayLike | Features | None = None,
+    by: str | None = "label",
+    seed: int = 0,
+    score: str = "loss",
+    floor: Bound = None,
+    cap: Bound = None,
+    noise_guard: float = 0.0,
+) -> StrategyChoice:
+    """Return the strategy that suits a budget, by a trial on features.
+
+    `select` keeps what it says with the candidate's `strategy`, `gamma` and `noise_guard`.
+
+    Args:
+        scores: as in `select`, like the other arguments.
+        keep: the budget that the strategy is for.
+        features: (rows of `scores`, D), of which a bounded sample is read; None takes those that a
+            run kept beside its scores. Without any the rule of gamma="auto" decides.
+        by: the column whose values share the budget.
+        seed: of the trial's subsets.
+        score: "loss" or "lc".
+        floor: least number kept per group.
+        cap: greatest number kept per group.
+        noise_guard: share of each group to drop first, also from the trial.
+
+    Raises:
+        ValueError: naming the invalid argument, column or row.
+    """
+    problem = prepare(scores, keep, by=by, floor=floor, cap=cap, noise_guard=noise_guard)
+    features = _kept_features(problem.rows, features)
+    return choose(problem, score=score, features=features, seed=check_seed(seed))
 
 
 def choose_gamma(
@@ -134,6 +171,16 @@ def choose_gamma(
     """
     problem = prepare(scores, keep, by=by, floor=floor, cap=cap, noise_guard=noise_guard)
     return choice.choose(problem, score=score, features=features, seed=check_seed(seed))
+
+
+def _kept_features(
+    rows: EligibleRows, given: ArrayLike | Features | None
+) -> ArrayLike | Features | None:
+    """Return the features that were given, or those that a run kept beside its scores."""
+    own = rows.scores
+    if given is None and isinstance(own, ScoreTable) and own.has_features:
+        return own.features()
+    return given
 
 
 def _check_options(strategy: str, options: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lc_engine.data.features import Features
     from lc_engine.selection.columns import Scores, ScoresLike
 
+SCORE_COLUMNS = ("label", "lc", "loss", "lc_std")  # that strategies read
 _CHUNK = 16_384  # rows of features copied at a time
 
 
@@ -69,6 +70,16 @@ class EligibleRows:
         return replace(
             self, ids=self.ids[index], indices=self.indices[index], groups=self.groups[index]
         )
+
+    def in_memory(self) -> EligibleRows:
+        """Return these rows with their own copy of the columns that strategies read."""
+        columns = {name: optional_column(self.scores, name) for name in SCORE_COLUMNS}
+        scores = {
+            name: np.asarray(column)[self.indices]
+            for name, column in columns.items()
+            if column is not None
+        }
+        return replace(self, scores=scores, indices=np.arange(len(self)), total=len(self))
 
     def score(self, name: str) -> NDArray[np.float32]:
         """Return a score column (N,), high or low as stored.
@@ -139,7 +150,7 @@ def read_eligible_rows(scores: ScoresLike, by: str | None = "label") -> Eligible
     if ids.ndim != 1:
         raise ValueError(f'column "id" must be one-dimensional, got shape {ids.shape}')
     total = len(ids)
-    for name in ("status", "label", "lc", "loss", "lc_std"):
+    for name in ("status", *SCORE_COLUMNS):
         column = optional_column(scores, name)
         if column is not None and len(column) != total:
             raise ValueError(f'column "{name}" has {len(column)} rows but "id" has {total}')

@@ -1,30 +1,15 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import numpy as np
 import pytest
 
+from helpers.flipped_blobs import flipped_blobs
 from helpers.selection_tables import shuffled
 from lc_engine.selection import GammaChoice, choose_gamma, select
 from lc_engine.selection.auto_gamma import cross_validation
 from lc_engine.selection.auto_gamma.constants import CANDIDATES, MAX_BUDGET, MAX_VALIDATION
-
-
-def flipped_blobs(
-    seed: int, samples: int, classes: int, width: int = 8, flipped: float = 0.3
-) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-    """Blobs with some labels flipped, a loss that is high where they are, and the flags."""
-    rng = np.random.default_rng(seed)
-    truth = rng.integers(0, classes, samples)
-    centers = 3 * np.random.default_rng(99).standard_normal((classes, width))
-    features = centers[truth] + rng.standard_normal((samples, width))
-    wrong = rng.random(samples) < flipped
-    labels = np.where(wrong, (truth + rng.integers(1, classes, samples)) % classes, truth)
-    loss = np.linalg.norm(features - centers[labels], axis=1)
-    scores = {"id": rng.permutation(samples), "label": labels, "loss": loss}
-    return scores, features.astype(np.float32), wrong
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -92,7 +77,7 @@ def test_the_choice_is_that_of_select_with_the_same_arguments(
     bounds = {"floor": {0: 30}, "cap": {1: 10}, "noise_guard": 0.2}
     choice = choose_gamma(scores, 60, features=features, **bounds)
     with caplog.at_level(logging.INFO, logger="lc_engine.selection"):
-        kept = select(scores, 60, features=features, **bounds)
+        kept = select(scores, 60, "flexrand", features=features, **bounds)
     logged = caplog.records[0].args
     assert isinstance(logged, tuple)
     assert logged[0].gains == choice.gains

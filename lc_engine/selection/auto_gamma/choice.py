@@ -121,7 +121,7 @@ def _by_trial(
         else first[gamma]
         for gamma in CANDIDATES
     }
-    summary = {gamma: _over_folds(gain) for gamma, gain in gains.items()}
+    summary = {gamma: over_folds(gain) for gamma, gain in gains.items()}
     best = max(finalists, key=lambda gamma: summary[gamma][0])
     mean, error = summary[best]
     if mean > error:
@@ -129,7 +129,7 @@ def _by_trial(
     return GammaChoice(0.0, "no split beats random by more than its standard error", summary)
 
 
-def _over_folds(gain: NDArray[np.float64]) -> tuple[float, float]:
+def over_folds(gain: NDArray[np.float64]) -> tuple[float, float]:
     """Return the mean of the draws' gains and its standard error over the folds, in points.
 
     Over folds, since draws of one fold share its validation rows: an error over draws would be too

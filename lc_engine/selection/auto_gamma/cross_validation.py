@@ -18,12 +18,21 @@ from lc_engine.selection.auto_gamma.constants import (
 from lc_engine.selection.budget import apportion
 from lc_engine.selection.grouped import rank_within_groups, sample_per_group
 from lc_engine.selection.linear_probe import principal_components, ridge_predict
+from lc_engine.selection.problem import Problem
 from lc_engine.selection.strategies.flexrand import sample_pools
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
     from numpy.typing import ArrayLike, NDArray
 
-    from lc_engine.selection.problem import Problem
+    from lc_engine.data.features import Features
+    from lc_engine.selection.eligible import EligibleRows
+
+    Keep: TypeAlias = Callable[
+        [Problem, NDArray[np.float32], str, np.random.Generator], NDArray[np.intp]
+    ]
 
 
 def _subsample(
@@ -60,16 +69,17 @@ class _Fold:
         self,
         train: NDArray[np.intp],
         validation: NDArray[np.intp],
-        groups: NDArray[np.intp],
+        rows: EligibleRows,
         hardness: NDArray[np.float32],
         budget: NDArray[np.int64],
     ) -> None:
         self.train, self.validation = train, validation[:MAX_VALIDATION]
-        self.groups = groups[train]
+        self.rows = rows.take(train)
+        self.groups = self.rows.groups
         self.sizes = np.bincount(self.groups, minlength=len(budget))
         self.rank = rank_within_groups(hardness[train], self.groups, self.sizes)
         self.counts = np.minimum(budget, self.sizes)
-        share = budget.sum() / len(groups)
+        share = budget.sum() / len(rows)
         if share > MIN_SHARE:  # a fold is missing: shrink the budget alike, or pools run dry sooner
             total = min(max(1, round(share * len(train))), int(self.counts.sum()))
             self.counts = apportion(budget, total, cap=self.sizes)
@@ -97,7 +107,7 @@ class CrossValidation:
         self,
         problem: Problem,
         hardness: NDArray[np.float32],
-        features: ArrayLike,
+        features: ArrayLike | Features,
         rng: np.random.Generator,
     ) -> None:
         kept, budget = _subsample(problem, rng)
@@ -105,11 +115,10 @@ class CrossValidation:
         names, self.labels = np.unique(rows.labels(), return_inverse=True)
         self.classes = len(names)
         self.features = principal_components(rows.align(features), WIDTH, rng)
+        rows = rows.in_memory()
         fold = rng.permutation(len(rows)) % FOLDS
         self.folds = [
-            _Fold(
-                np.flatnonzero(fold != i), np.flatnonzero(fold == i), rows.groups, hardness, budget
-            )
+            _Fold(np.flatnonzero(fold != i), np.flatnonzero(fold == i), rows, hardness, budget)
             for i in range(FOLDS)
         ]
         self.seed = int(rng.integers(1 << 62))
@@ -129,6 +138,34 @@ class CrossValidation:
             kept = fold.draw(gamma, np.random.default_rng([self.seed, draw]))
             if len(kept):  # else all rows of the budget are in the validation fold
                 found[i] = self._validate(kept, fold.validation)
+        return found
+
+    def accuracy_of(
+        self, keep: Keep, score: str, draws: range, *, drawn: bool
+    ) -> NDArray[np.float64]:
+        """Return the validation accuracy (len(draws),) of the subsets that a strategy keeps.
+
+        As `accuracy`, for any strategy.
+
+        Args:
+            keep: (problem, features, score, rng) -> indices into the problem's rows.
+            score: "loss" or "lc".
+            draws: numbers of the draws.
+            drawn: whether another draw keeps other rows; if not, each fold is tried once.
+        """
+        found = np.zeros(len(draws))
+        known: dict[int, float] = {}
+        for i, draw in enumerate(draws):
+            number = draw % FOLDS
+            if number not in known or drawn:
+                fold = self.folds[number]
+                problem = Problem(fold.rows, fold.counts)
+                rng = np.random.default_rng([self.seed, draw if drawn else number])
+                known[number] = 0.0  # if all rows of the budget are in the validation fold
+                if fold.counts.any():
+                    kept = fold.train[keep(problem, self.features[fold.train], score, rng)]
+                    known[number] = self._validate(kept, fold.validation)
+            found[i] = known[number]
         return found
 
     def _validate(self, kept: NDArray[np.intp], validation: NDArray[np.intp]) -> float:

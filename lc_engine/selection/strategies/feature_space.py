@@ -48,13 +48,12 @@ def easy_diverse(
     if clusters < 1:
         raise ValueError(f"clusters must be at least 1, got {clusters}")
     k_means = require("sklearn.cluster", "select").MiniBatchKMeans
-    limits = require("threadpoolctl", "select").threadpool_limits
     hardness = problem.rows.hardness(score)
 
     def easiest_of_clusters(members: NDArray[np.intp], count: int) -> NDArray[np.intp]:
         k = min(clusters, count)
         model = k_means(k, batch_size=_BATCH, n_init=1, random_state=int(rng.integers(1 << 31)))
-        with limits(1, "openmp"), warnings.catch_warnings():  # one order of summation everywhere
+        with warnings.catch_warnings():
             # Fewer distinct rows than clusters: some stay empty, and get no budget.
             warnings.filterwarnings("ignore", "Number of distinct clusters")
             model.fit(features[members[:_FIT_ROWS]])

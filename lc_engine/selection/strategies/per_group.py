@@ -30,17 +30,16 @@ def per_group(
         problem: rows and budgets.
         choose: (row indices (n,) of a group, number to keep) -> indices into them.
     """
-    with _one_blas_thread():
+    with _one_thread():
         return np.concatenate([members[choose(members, k)] for members, k in problem.members()])
 
 
-def _one_blas_thread() -> AbstractContextManager[object]:
-    """Limit NumPy's products to one thread: where others are busy, small ones wait for a second."""
-    if find_spec("threadpoolctl") is None:  # it comes with scikit-learn; the products are the same
+def _one_thread() -> AbstractContextManager[object]:
+    """Limit products and k-means to one thread: sums have one order, and small ones do not wait."""
+    if find_spec("threadpoolctl") is None:  # it comes with scikit-learn, so there is no k-means
         return nullcontext()
-    limits: AbstractContextManager[object] = require("threadpoolctl", "select").threadpool_limits(
-        1, "blas"
-    )
+    threadpools = require("threadpoolctl", "select")
+    limits: AbstractContextManager[object] = threadpools.threadpool_limits(1)
     return limits
 
 

@@ -1,0 +1,1 @@
+"""strategy="auto": the strategy chosen without a fine-tuning run, by the trial of gamma="auto"."""

@@ -1,0 +1,126 @@
+"""The choice of a strategy, by a trial on features; without features, FlexRand by its rule."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lc_engine.selection.auto_gamma.choice import by_rule, over_folds
+from lc_engine.selection.auto_gamma.constants import (
+    FINALISTS,
+    FIRST_DRAWS,
+    MIN_TRIAL_ROWS,
+    MORE_DRAWS,
+)
+from lc_engine.selection.auto_gamma.cross_validation import CrossValidation
+from lc_engine.selection.auto_strategy.candidates import ALL, RANDOM, Candidate
+from lc_engine.selection.columns import optional_column
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from lc_engine.data.features import Features
+    from lc_engine.selection.problem import Problem
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StrategyChoice:
+    """The strategy that strategy="auto" chose, why, and at what cost.
+
+    Attributes:
+        candidate: the strategy, its γ and its noise guard.
+        reason: one sentence.
+        gains: {name of a candidate: (mean gain over random in points of validation accuracy, its
+            standard error over the validation folds)}.
+        seconds: wall time of the choice.
+    """
+
+    candidate: Candidate
+    reason: str
+    gains: dict[str, tuple[float, float]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        best_first = sorted(self.gains.items(), key=lambda item: -item[1][0])
+        gains = ", ".join(f"{name}: {mean:+.2f}±{error:.2f}" for name, (mean, error) in best_first)
+        trial = f" [gain over random, points: {gains}]" if gains else ""
+        return f"strategy=auto chose {self.candidate}: {self.reason} ({self.seconds:.2f} s){trial}"
+
+    def log(self) -> None:
+        """Log the choice; one of random is a warning, as the scores are then not used."""
+        level = logging.WARNING if self.candidate == RANDOM else logging.INFO
+        _log.log(level, "%s", self)
+
+
+def choose(
+    problem: Problem,
+    *,
+    score: str = "loss",
+    features: ArrayLike | Features | None = None,
+    seed: int = 0,
+) -> StrategyChoice:
+    """Return the strategy for a budget, with its reason, evidence and cost.
+
+    Args:
+        problem: rows and budgets.
+        score: "loss" or "lc".
+        features: (rows of the score table, D), of which a bounded sample is read; None: the rule
+            of gamma="auto" decides between FlexRand and random.
+        seed: of the trial's subsets.
+
+    Raises:
+        ValueError: features of another shape or not finite, or no label column beside features.
+    """
+    started = time.perf_counter()
+    choice = _by_rule(problem) if features is None else _by_trial(problem, score, features, seed)
+    return replace(choice, seconds=time.perf_counter() - started)
+
+
+def _by_rule(problem: Problem) -> StrategyChoice:
+    found = by_rule(problem.counts)
+    candidate = RANDOM if found.random else Candidate("flexrand", found.gamma)
+    return StrategyChoice(candidate, found.reason)
+
+
+def _by_trial(
+    problem: Problem, score: str, features: ArrayLike | Features, seed: int
+) -> StrategyChoice:
+    rows = len(problem.rows)
+    if rows < MIN_TRIAL_ROWS:
+        choice = _by_rule(problem)
+        return replace(choice, reason=f"{rows} rows are too few for a trial; {choice.reason}")
+    hardness = problem.rows.hardness(score)
+    trial = CrossValidation(problem, hardness, features, np.random.default_rng(seed))
+    if trial.classes < 2:
+        choice = _by_rule(problem)
+        return replace(choice, reason=f"a trial needs rows of two classes; {choice.reason}")
+
+    def accuracy(candidate: Candidate, draws: range) -> NDArray[np.float64]:
+        return trial.accuracy_of(candidate.keep, score, draws, drawn=candidate.drawn)
+
+    candidates = [c for c in ALL if not c.noise_guard or _has_guard_columns(problem)]
+    early, late = range(FIRST_DRAWS), range(FIRST_DRAWS, FIRST_DRAWS + MORE_DRAWS)
+    base = accuracy(RANDOM, early)
+    gains = {candidate: accuracy(candidate, early) - base for candidate in candidates}
+    finalists = sorted(candidates, key=lambda c: -gains[c].mean())[:FINALISTS]
+    base = accuracy(RANDOM, late)
+    for candidate in finalists:
+        gains[candidate] = np.append(gains[candidate], accuracy(candidate, late) - base)
+    summary = {candidate: over_folds(gain) for candidate, gain in gains.items()}
+    best = max(finalists, key=lambda candidate: summary[candidate][0])
+    mean, error = summary[best]
+    named = {str(candidate): gain for candidate, gain in summary.items()}
+    if mean > error:
+        return StrategyChoice(best, f"{mean:+.2f} points over random on validation folds", named)
+    return StrategyChoice(RANDOM, "no strategy beats random by more than its standard error", named)
+
+
+def _has_guard_columns(problem: Problem) -> bool:
+    scores = problem.rows.scores
+    return all(optional_column(scores, name) is not None for name in ("lc", "lc_std"))

@@ -1,0 +1,84 @@
+"""strategy="auto": a trial among strategies, with features; FlexRand by its rule without."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from helpers.flipped_blobs import flipped_blobs
+from helpers.selection_tables import shuffled
+from lc_engine.selection import choose_strategy, select
+from lc_engine.selection.auto_strategy.candidates import ALL, GUARD, RANDOM, Candidate
+from lc_engine.selection.eligible import read_eligible_rows
+from lc_engine.selection.problem import prepare
+
+
+def test_wrong_labels_favor_a_strategy_that_avoids_them(caplog: pytest.LogCaptureFixture) -> None:
+    scores, features, wrong = flipped_blobs(0, 1200, 4)
+    with caplog.at_level(logging.INFO, "lc_engine.selection"):
+        choice = choose_strategy(scores, 24, features=features)
+        choice.log()
+    strategy, gamma, guard = choice.candidate
+    more = {} if gamma is None else {"gamma": gamma}
+    kept = select(scores, 24, strategy, features=features, noise_guard=guard, **more)
+    share = dict(zip(scores["id"].tolist(), wrong, strict=True))
+    assert sum(share[i] for i in kept.tolist()) == 0
+    assert choice.candidate != RANDOM
+    mean, error = choice.gains[str(choice.candidate)]
+    assert mean > error > 0
+    assert str(choice.candidate) in caplog.text
+    assert choice.reason in caplog.text
+
+
+def test_the_table_holds_every_candidate_that_the_columns_allow() -> None:
+    scores, features, _ = flipped_blobs(1, 600, 3)
+    without = choose_strategy(scores, 12, features=features).gains
+    assert set(without) == {str(candidate) for candidate in ALL if not candidate.noise_guard}
+    scores |= {"lc": np.exp(-scores["loss"]), "lc_std": np.zeros(600)}
+    assert set(choose_strategy(scores, 12, features=features).gains) == set(map(str, ALL))
+
+
+def test_a_guarded_candidate_keeps_what_select_keeps_behind_the_guard() -> None:
+    scores, features, _ = flipped_blobs(3, 300, 3)
+    scores |= {"lc": np.exp(-scores["loss"]), "lc_std": np.zeros(300)}
+    problem = prepare(scores, 30, by="label", floor=None, cap=None, noise_guard=0.0)
+    rows = read_eligible_rows(scores)
+    kept = Candidate("herding", noise_guard=GUARD).keep(
+        problem, rows.align(features), "loss", np.random.default_rng(0)
+    )
+    expected = select(scores, 30, "herding", features=features, noise_guard=GUARD)
+    np.testing.assert_array_equal(np.sort(rows.ids[kept]), expected)
+
+
+@pytest.mark.parametrize("keep", [12, 2000])
+def test_without_features_it_is_flexrand_by_its_rule(keep: int) -> None:
+    scores, _, _ = flipped_blobs(0, 3000, 4)
+    choice = choose_strategy(scores, keep)
+    assert "by rule" in choice.reason
+    assert choice.candidate == (Candidate("flexrand", 0.1) if keep == 12 else RANDOM)
+
+
+def test_without_labels_it_says_that_a_trial_needs_them() -> None:
+    scores, features, _ = flipped_blobs(0, 300, 3)
+    scores["label"] = np.full(300, -1)
+    choice = choose_strategy(scores, 200, features=features)
+    assert choice.candidate == RANDOM
+    assert "a trial needs rows of two classes" in choice.reason
+
+
+def test_a_score_of_pure_noise_is_not_chosen_over_features() -> None:
+    scores, features, _ = flipped_blobs(4, 1200, 3, flipped=0.0)
+    scores["loss"] = np.random.default_rng(4).random(1200)
+    gains = choose_strategy(scores, 600, features=features).gains
+    read_the_score = [gain for name, (gain, _) in gains.items() if "herding" not in name]
+    assert max(read_the_score) < 3
+
+
+def test_the_choice_does_not_depend_on_row_order() -> None:
+    scores, features, _ = flipped_blobs(0, 500, 3)
+    mixed, moved = shuffled(scores, 1, features)
+    a = choose_strategy(scores, 15, features=features, seed=4)
+    b = choose_strategy(mixed, 15, features=moved, seed=4)
+    assert (a.candidate, a.gains) == (b.candidate, b.gains)
