@@ -375,7 +375,9 @@ class ScoreOptions(JobOptions):
     shard_rows: Annotated[
         int | None,
         in_run(
-            min=1, help="Rows per file, which a stopped run may lose.", show_default="by the data"
+            min=1,
+            help="Rows per file, which a stopped run may lose.",
+            show_default="about a minute of work",
         ),
     ] = None
 

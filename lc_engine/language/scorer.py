@@ -236,6 +236,15 @@ class CausalLMScorer:
         """Return how many further forwards per row the features take; see `RowScorer`."""
         return 0 if self.whole_model or self.ifd or 1.0 in self.path.capacities else 1
 
+    def operations_per_row(self, inputs: Sequence[Tokens] | Pairs) -> tuple[float, torch.device]:
+        """Return the additions and multiplications of a row that is as long as these; and where."""
+        ready = self._load()
+        weights = sum(one.numel() for one in ready.model.parameters() if one.dim() > 1)
+        rows = [*inputs.chosen, *inputs.rejected] if isinstance(inputs, Pairs) else inputs
+        tokens = sum(len(row.ids) for row in rows) / len(inputs)
+        device = next(ready.model.parameters()).device
+        return 2.0 * weights * tokens * len(ready.family.groups()), device
+
     def fitted(
         self,
         source: Source,

@@ -21,6 +21,7 @@ from lc_engine.data.readers.rows import RowSource
 from lc_engine.data.wrap.cache import CachedSource
 from lc_engine.data.wrap.subset import whole_of
 from lc_engine.masking import MaskingWarning
+from lc_engine.scoring.cut import cut_of
 from lc_engine.scoring.oom_retry import with_fewer_rows
 from lc_engine.scoring.progress import reporting
 from lc_engine.scoring.run import Run
@@ -75,10 +76,12 @@ def score(
             shards, and each returns when all are done. None keeps the table in memory.
         ids: N distinct strings or integers for the column `id`; None takes those of the data: paths
             relative to their folder, else row numbers.
-        batch_size: rows that go through the model at a time; None takes what suits the data.
+        batch_size: rows that go through the model at a time; None takes what suits the data, and
+            with `out` fewer of a model that takes more than about a minute for them.
             Where memory runs out the run goes on with half as many.
         num_workers: threads that decode images; None takes one per processor.
-        shard_rows: rows per shard in `out`; None takes what suits the data.
+        shard_rows: rows per shard in `out`; None takes about a minute of work, by an estimate, or
+            what the run was begun with.
         return_path: whether the table gets the column `path_log_probs`.
         features: whether the whole model's features are kept in `out`, as float16, for strategies
             that read them (`ScoreTable.features`). None keeps them where scoring computes them in
@@ -199,8 +202,8 @@ def _score(
         return begin(None).rows(0, len(source)).table()  # which checks that they are as they were
     from lc_engine.data.run.ledger import Ledger
 
-    if shard_rows is None:
-        shard_rows = getattr(whole, "shard_rows", SHARD_ROWS)
+    most_rows = getattr(whole, "shard_rows", SHARD_ROWS)
+    cut = cut_of(scorer, source, at_a_time, most_rows, batch_is_given=batch_size is not None)
     manifest = scorer.describe() | {
         "data_digest": source.digest(),
         "data": source.describe(),
@@ -209,10 +212,17 @@ def _score(
     }
     if keeps_features(scorer, Path(out), features):
         manifest["features"] = STORED
+    if cut.batch_rows < at_a_time:
+        manifest["batch_rows"] = cut.batch_rows
+    # A run that was begun with another number of threads keeps its cut.
+    chosen = ["batch_rows"] if shard_rows is not None else ["batch_rows", "shard_rows"]
     if ids is not None:
         manifest["ids_digest"] = config_digest({"ids": ids.tolist()})
     recorded = None if account is None else account.recorded()
-    ledger = Ledger(out, manifest, len(source), shard_rows, recorded)
+    rows = cut.part_rows if shard_rows is None else shard_rows
+    ledger = Ledger(out, manifest, len(source), rows, recorded, chosen)
+    if batch_size is None:
+        at_a_time = ledger.manifest.get("batch_rows", at_a_time)
     recorder = None
     if "features" in manifest:
         parts = [(shard.path, len(shard)) for shard in ledger.shards]
@@ -249,9 +259,9 @@ def _work_off(
     run: Run | None = None
     writing: Future[None] | None = None
     with (
-        ThreadPoolExecutor(1, thread_name_prefix="lc-write") as writer,
-        closing(ledger.work()) as shards,
+        ledger.work() as shards,  # leases its shards until the writer below has ended
         ExitStack() as unfinished,
+        ThreadPoolExecutor(1, thread_name_prefix="lc-write") as writer,
     ):
         for shard in shards:
             if run is None:

@@ -14,7 +14,7 @@ def test_an_object_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is damaged, Expecting value"),
+        (b" ", "is empty: copy"),
         (b'{"a": 1', "is damaged, Expecting ',' delimiter: line 1"),
         (b"\xff{}", "is damaged, "),
         (b"[1]", "must hold a JSON object, got list"),

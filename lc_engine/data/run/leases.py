@@ -14,13 +14,30 @@ import threading
 import time
 import uuid
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from lc_engine._util.json_file import read_json_object
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
 STALE_SECONDS = 60.0
+_LARGEST_PID = 1 << 31
+
+
+class _Holder(NamedTuple):
+    """The process that a lease names; `odd` says why it names none."""
+
+    host: str = ""
+    pid: int = 0
+    token: str = ""
+    odd: str = ""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs, or ran, on this machine."""
+        return self.host == socket.gethostname()
 
 
 class Leases:
@@ -33,9 +50,10 @@ class Leases:
 
     def __init__(self, stale_after: float = STALE_SECONDS) -> None:
         self._stale_after = stale_after
+        self._token = uuid.uuid4().hex
         self._held: set[Path] = set()
         # Modification time of other processes' leases, and when this process first saw it, by its
-        # own clock: clocks of two machines are not compared.
+        # own clock that nobody sets: clocks of two machines are not compared.
         self._seen: dict[Path, tuple[int, float]] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -73,49 +91,83 @@ class Leases:
         return True
 
     def release(self, path: Path) -> None:
-        """Release a lease."""
+        """Release a lease; one that another process has taken over stays."""
         with self._lock:
             self._held.discard(path)
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if _holder(path).token == self._token:
+                path.unlink()
+
+    def waiting_for(self, path: Path) -> str:
+        """Return who holds a lease that could not be taken, and for how long; "" if it is free."""
+        try:
+            holder = _holder(path)
+        except FileNotFoundError:
+            return ""
+        seen = self._seen.get(path)
+        silent = 0.0 if seen is None else time.monotonic() - seen[1]
+        left = f"{max(0.0, self._stale_after - silent):.0f} s"
+        if holder.odd:
+            return f"its lease {holder.odd}; it is taken over in {left} unless that changes"
+        if holder.is_here:
+            return f"process {holder.pid} of this machine works on it"
+        return (
+            f"process {holder.pid} of {holder.host} works on it; it is taken over after {left} "
+            "without a sign of life"
+        )
 
     def _create(self, path: Path) -> bool:
+        # A link, so that a lease never exists without its content, also where the disk is full.
+        written = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+        content = {"token": self._token, "host": socket.gethostname(), "pid": os.getpid()}
         try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            written.write_text(json.dumps(content), encoding="utf-8")
+            path.hardlink_to(written)
         except FileExistsError:
             return False
-        with os.fdopen(handle, "w") as file:
-            json.dump({"host": socket.gethostname(), "pid": os.getpid()}, file)
+        except FileNotFoundError:  # another process finished the run and cleaned up
+            return False
+        finally:
+            written.unlink(missing_ok=True)
         return True
 
     def _abandoned(self, path: Path) -> bool:
         try:
-            changed, text = path.stat().st_mtime_ns, path.read_text()
+            changed, holder = path.stat().st_mtime_ns, _holder(path)
         except FileNotFoundError:
             return True  # released just now
         now = time.monotonic()
         if self._seen.get(path, (None, 0.0))[0] != changed:
             self._seen[path] = (changed, now)
-        return _holder_is_dead(text) or now - self._seen[path][1] > self._stale_after
+        return _is_dead(holder) or now - self._seen[path][1] > self._stale_after
 
     def _beat(self) -> None:
         while not self._closed.wait(self._stale_after / 6):
             with self._lock:
                 held = list(self._held)
             for path in held:
-                with suppress(FileNotFoundError):
+                with suppress(OSError):  # a lease that is not renewed costs work, nothing else
                     os.utime(path)
 
 
-def _holder_is_dead(text: str) -> bool:
-    """Return whether a lease's process ran on this machine and has ended."""
+def _holder(path: Path) -> _Holder:
+    """Return whom a lease names, whatever is in the file."""
     try:
-        holder = json.loads(text)
-    except json.JSONDecodeError:
-        return False  # being written, or its writer was killed: the timeout decides
-    if holder["host"] != socket.gethostname() or os.name != "posix":
+        found = read_json_object(path)
+    except ValueError:
+        return _Holder(odd="is damaged" if path.stat().st_size else "is empty")
+    host, pid, token = found.get("host"), found.get("pid"), found.get("token", "")
+    if not isinstance(host, str) or type(pid) is not int or not 0 < pid < _LARGEST_PID:
+        return _Holder(odd="names no process")
+    return _Holder(host, pid, token if isinstance(token, str) else "")
+
+
+def _is_dead(holder: _Holder) -> bool:
+    """Return whether a lease's process ran on this machine and has ended."""
+    if holder.odd or not holder.is_here or os.name != "posix":
         return False
     try:
-        os.kill(holder["pid"], 0)
+        os.kill(holder.pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import bisect
 import json
+import logging
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +18,18 @@ from typing import TYPE_CHECKING, Any
 from lc_engine._util.atomic_write import write_once
 from lc_engine._util.differences import differences
 from lc_engine._util.extras import require
+from lc_engine._util.json_file import read_json_object
 from lc_engine.data.features import features_path, is_complete
 from lc_engine.data.run.leases import Leases
 from lc_engine.data.table import ScoreTable
 from lc_engine.data.table_files import PART_PATTERN, is_intact
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from lc_engine.data.features import FeatureFile
+
+_log = logging.getLogger(__name__)
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -66,6 +71,8 @@ class Ledger:
         rows: rows of the source.
         shard_rows: rows per shard; the last one may have fewer.
         recorded: further fields of the manifest, which follow from those and are not compared.
+        chosen: numbers of the manifest, or "shard_rows", for which a run that was begun may have
+            another value, which is taken: they say how the work is cut, and not what is scored.
 
     Raises:
         ValueError: the folder holds another run (the text names the fields that differ), score
@@ -79,6 +86,7 @@ class Ledger:
         rows: int,
         shard_rows: int = 65536,
         recorded: Mapping[str, Any] | None = None,
+        chosen: Sequence[str] = (),
     ) -> None:
         if rows < 0 or shard_rows < 1:
             raise ValueError(
@@ -89,6 +97,12 @@ class Ledger:
         # As read back from a file: JSON turns tuples into lists.
         self.manifest: dict[str, Any] = json.loads(json.dumps(described))
         self._recorded = {} if recorded is None else recorded
+        self._chosen = chosen
+        self._leases: Leases | None = None
+        # Of the files that need not be read again: their size and time of writing.
+        self._intact: dict[int, tuple[int, int]] = {}
+        self._open()
+        shard_rows = self.manifest["shard_rows"]
         # A source without rows still has one (empty) shard, so that a finished run has a table.
         total = max(1, -(-rows // shard_rows))
         self.shards = [
@@ -100,10 +114,6 @@ class Ledger:
             )
             for index in range(total)
         ]
-        self._leases: Leases | None = None
-        # Of the files that need not be read again: their size and time of writing.
-        self._intact: dict[int, tuple[int, int]] = {}
-        self._open()
 
     def _open(self) -> None:
         try:
@@ -121,10 +131,13 @@ class Ledger:
             whole = _joined(self.manifest, self._recorded)
             text = json.dumps(whole, indent=2, sort_keys=True) + "\n"
             write_once(path, lambda temporary: temporary.write_text(text))
-        try:
-            found = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not JSON ({error}); choose another folder") from None
+        remedy = "the run of the scores beside it is not known; choose another folder"
+        found = read_json_object(path, remedy)
+        for name in self._chosen:
+            if type(found.get(name)) is int and found[name] > 0:
+                self.manifest[name] = found[name]
+            elif name not in found:
+                self.manifest.pop(name, None)
         difference = differences(_without(found, self._recorded), self.manifest)
         if difference:
             raise ValueError(
@@ -164,34 +177,41 @@ class Ledger:
         """Return the number of rows in finished shards."""
         return sum(len(shard) for shard in self.shards if self.done(shard))
 
-    def work(self) -> Generator[Shard]:
-        """Yield this process's share of the unfinished shards, until all shards are done.
+    @contextmanager
+    def work(self) -> Iterator[Iterator[Shard]]:
+        """Give this process's share of the unfinished shards, until all shards are done.
 
-        Each is leased to this process until it is committed. Shards are consecutive as far as
-        other processes leave them, so that reading continues where it stopped; where the next one
-        is taken, this process jumps to the middle of the rest. At the end it waits for the shards
-        that others are working on, and takes over those of processes that died.
+        Each is leased to this process until it is committed, or until the context ends. Shards are
+        consecutive as far as other processes leave them, so that reading continues where it
+        stopped; where the next one is taken, this process jumps to the middle of the rest. At the
+        end it waits for the shards that others are working on, and takes over those of processes
+        that died.
         """
+        with Leases() as self._leases:
+            yield self._share(self._leases)
+
+    def _share(self, leases: Leases) -> Iterator[Shard]:
         left = {shard.index: shard for shard in self.pending()}
         last = -1
-        with Leases() as self._leases:
-            while left:
-                order, half = sorted(left), len(left) // 2
-                following = bisect.bisect_right(order, last)
-                for index in [*order[following : following + 1], *order[half:], *order[:half]]:
-                    shard = left[index]
-                    if not self._leases.take(shard.lease):
-                        continue
-                    del left[index]
-                    if self.done(shard):
-                        self._leases.release(shard.lease)
-                    else:
-                        last = index
-                        yield shard
-                    break
+        told: dict[int, str] = {}
+        while left:
+            order, half = sorted(left), len(left) // 2
+            following = bisect.bisect_right(order, last)
+            for index in [*order[following : following + 1], *order[half:], *order[:half]]:
+                shard = left[index]
+                if not leases.take(shard.lease):
+                    continue
+                del left[index]
+                if self.done(shard):
+                    leases.release(shard.lease)
                 else:
-                    time.sleep(_POLL_SECONDS)
-                    left = {i: shard for i, shard in left.items() if not self.done(shard)}
+                    last = index
+                    yield shard
+                break
+            else:
+                _tell(told, leases, left)
+                time.sleep(_POLL_SECONDS)
+                left = {i: shard for i, shard in left.items() if not self.done(shard)}
 
     def commit(self, shard: Shard, table: ScoreTable, features: FeatureFile | None = None) -> None:
         """Write a shard's scores atomically, and release its lease.
@@ -235,13 +255,22 @@ class Ledger:
         return table
 
 
+def _tell(told: dict[int, str], leases: Leases, left: Mapping[int, Shard]) -> None:
+    """Say for whom this process waits, once per shard and holder."""
+    for index, shard in left.items():
+        holder = leases.waiting_for(shard.lease)
+        who = holder.partition(";")[0]
+        if holder and told.get(index) != who:
+            told[index] = who
+            _log.warning("waiting for %s: %s", shard.path.name, holder)
+
+
 def manifest_of(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of the run in a folder; None if there is none that can be read."""
     try:
-        found = json.loads((folder / MANIFEST).read_text())
+        return read_json_object(folder / MANIFEST)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None  # of a file that is not JSON, `Ledger` says what to do
-    return found if isinstance(found, dict) else None
 
 
 def _joined(fields: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -123,7 +124,7 @@ def test_folders_that_cannot_be_used(tmp_path):
         Ledger(tmp_path / "file", MANIFEST, 10)
     run(tmp_path / "out")
     (tmp_path / "out" / "manifest.json").write_text("{")
-    with pytest.raises(ValueError, match="is not JSON"):
+    with pytest.raises(ValueError, match=r"manifest\.json is damaged.*choose another folder"):
         Ledger(tmp_path / "out", MANIFEST, 100, 30)
     (tmp_path / "out" / "manifest.json").unlink()
     with pytest.raises(ValueError, match=r"no manifest\.json"):
@@ -175,6 +176,81 @@ def test_one_process_cleans_up_while_another_writes(tmp_path, monkeypatch):
     monkeypatch.setattr(ScoreTable, "write", cleared)
     ledger.commit(ledger.shards[1], scored(ledger.shards[1]))
     assert len(ledger.table()) == 100
+
+
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, f'{{"rows": {"9" * 401}}}', "\xff"])
+def test_an_odd_manifest_is_named_with_a_remedy(tmp_path, content):
+    run(tmp_path)
+    (tmp_path / "manifest.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"manifest\.json .*choose another folder") as why:
+        Ledger(tmp_path, MANIFEST, 100, 30)
+    assert len(str(why.value)) < 500
+
+
+def test_a_run_keeps_the_cut_that_it_was_begun_with(tmp_path):
+    chosen = ["batch_rows", "shard_rows"]
+    first = Ledger(tmp_path, MANIFEST | {"batch_rows": 8}, 100, 30, chosen=chosen)
+    again = Ledger(tmp_path, MANIFEST | {"batch_rows": 16}, 100, 50, chosen=chosen)
+    assert again.shards == first.shards
+    assert again.manifest == first.manifest
+    assert Ledger(tmp_path, MANIFEST, 100, 50, chosen=chosen).manifest["batch_rows"] == 8
+    with pytest.raises(ValueError, match="shard_rows: 30 -> 50"):
+        Ledger(tmp_path, MANIFEST, 100, 50, chosen=["batch_rows"])
+    run(tmp_path / "older")
+    older = Ledger(tmp_path / "older", MANIFEST | {"batch_rows": 8}, 100, 30, chosen=chosen)
+    assert "batch_rows" not in older.manifest
+
+
+def test_a_shard_stays_leased_until_it_is_written(tmp_path):
+    """Else a process that waits for the last shard scores it again."""
+    first, second = (Ledger(tmp_path, MANIFEST, 60, 30) for _ in range(2))
+    with first.work() as shards:
+        scoring = list(shards_of(shards, 2))
+        assert [shard.lease.exists() for shard in scoring] == [True, True]
+        waiting = threading.Thread(target=lambda: found.extend(rest(second)))
+        found: list[int] = []
+        waiting.start()
+        first.commit(scoring[0], scored(scoring[0]))
+        time.sleep(0.5)
+        assert found == []
+        first.commit(scoring[1], scored(scoring[1]))
+        waiting.join()
+    assert found == []
+
+
+def shards_of(shards, count):
+    for _ in range(count):
+        yield next(shards)
+
+
+def rest(ledger):
+    """Score what is left, as a process does; return which shards."""
+    did = []
+    with ledger.work() as shards:
+        for shard in shards:
+            ledger.commit(shard, scored(shard))
+            did.append(shard.index)
+    return did
+
+
+def test_a_process_says_at_once_for_whom_it_waits(tmp_path, caplog):
+    ledger = Ledger(tmp_path, MANIFEST, 60, 30)
+    for shard, content in zip(ledger.shards, ("", '{"host": "gpu7", "pid": 12}'), strict=True):
+        shard.lease.write_text(content)
+    waiting = threading.Thread(target=lambda: rest(ledger))
+    waiting.start()
+    until = time.monotonic() + 5
+    while len(caplog.messages) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    for shard in ledger.shards:
+        ledger.commit(shard, scored(shard))
+    waiting.join()
+    assert sorted(caplog.messages) == [
+        "waiting for part-00000-of-00002.parquet: its lease is empty; it is taken over in 60 s "
+        "unless that changes",
+        "waiting for part-00001-of-00002.parquet: process 12 of gpu7 works on it; it is taken over "
+        "after 60 s without a sign of life",
+    ]
 
 
 CHILD = """
