@@ -7,6 +7,8 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from lc_engine._util.json_file import parse_json_object, read_json_object
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
@@ -56,10 +58,9 @@ def check_config(folder: Path) -> None:
     if not file.exists():
         return
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        versions = read_json_object(file).get("versions")
     except ValueError:
-        content = None
-    versions = content.get("versions") if isinstance(content, dict) else None
+        versions = None
     if not isinstance(versions, dict) or "lc_engine" not in versions:
         raise ValueError(
             f"--out {folder} holds a {CONFIG} that lc-engine did not write and would replace: "
@@ -82,11 +83,9 @@ def read_config(file: Path, known: Collection[str]) -> dict[str, Any]:
         raise ValueError(f"--config {file} is a folder: give the {CONFIG} in it")
     if not file.exists():
         raise FileNotFoundError(f"--config {file} does not exist")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"--config {file} is not JSON: {error}") from None
-    found = content.get("version") if isinstance(content, dict) else None
+    remedy = "give one that `lc-engine score` wrote"
+    content = parse_json_object(file.read_bytes(), f"--config {file}", remedy)
+    found = content.get("version")
     if found != _VERSION:
         raise ValueError(
             f"--config {file} has version {found}; this lc-engine reads version {_VERSION}, as "

@@ -58,5 +58,13 @@ def _log_to_stderr() -> Iterator[None]:
 
 
 def _complain(error: Exception, code: int) -> int:
-    print("lc-engine: " + " ".join(str(error).split()), file=sys.stderr)
+    from lc_engine.data.faults import out_of_memory
+
+    text = " ".join(str(error).split())
+    if out_of_memory(error):
+        text = (
+            f"memory ran out{f' ({text})' if text else ''}: give it a smaller --batch-size, fewer "
+            "--num-workers or a smaller model, or select --streamed; a stopped run continues"
+        )
+    print(f"lc-engine: {text or type(error).__name__}", file=sys.stderr)
     return code

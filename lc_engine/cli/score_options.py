@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lc_engine._util.extras import require
+from lc_engine._util.json_file import read_json_object
 from lc_engine.cli.choices import Dtype, Head, Logit, MaskingKind, Reasoning, Scope, Turns, Weights
 from lc_engine.cli.command import in_data, in_model, in_path, in_run
 from lc_engine.cli.config_file import check_config, read_config, write_config
@@ -475,7 +476,10 @@ def _measured(
     from lc_engine.path.learning_path import LearningPath
 
     if begun is not None and begun.exists():
-        path = LearningPath.from_dict(json.loads(begun.read_text(encoding="utf-8"))["path"])
-        if wanted.matches(path):
+        try:
+            path = LearningPath.from_dict(read_json_object(begun)["path"])
+        except (KeyError, TypeError, ValueError):  # not such a run, as the ledger will say
+            path = None
+        if path is not None and wanted.matches(path):
             return path
     return wanted.measure(scorer, source)

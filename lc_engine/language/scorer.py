@@ -10,7 +10,6 @@ the learning complexity of arXiv 2402.05356 v1, section 4 (language), and `loss`
 from __future__ import annotations
 
 import copy
-import json
 import threading
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lc_engine._util.json_file import read_json_object
 from lc_engine.data.batch import NON_FINITE, NON_FINITE_OUTPUT, OK, Batch
 from lc_engine.data.features import of_batch
 from lc_engine.data.protocols import RowScores
@@ -195,8 +195,7 @@ class CausalLMScorer:
         if self.template_time is not None or not manifest.exists():
             return self
         try:
-            found = json.loads(manifest.read_text(encoding="utf-8"))
-            recorded = found["head"]["template_time"]
+            recorded = read_json_object(manifest)["head"]["template_time"]
         except (ValueError, TypeError, KeyError):  # not such a run, as the ledger will say
             return self
         if recorded == self.began:

@@ -47,6 +47,28 @@ def features(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (MemoryError(), "memory ran out: give it a smaller --batch-size"),
+        (MemoryError("Unable to allocate 9 GiB"), "memory ran out (Unable to allocate 9 GiB): "),
+        (torch.OutOfMemoryError("CUDA out of memory."), "memory ran out (CUDA out of memory.)"),
+        (RuntimeError(), "RuntimeError"),
+    ],
+)
+def test_an_error_without_a_text_has_one_line_that_says_what_to_do(
+    monkeypatch, capsys, error, text
+):
+    def failing(*args, **options):
+        raise error
+
+    monkeypatch.setattr("lc_engine.cli.app.app", failing)
+    assert cli.run(["score"]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"lc-engine: {text}")
+    assert printed.count("\n") == 1
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     """20 real CIFAR-10 images in a folder per class, and a small ResNet's checkpoint."""

@@ -100,9 +100,15 @@ def test_another_file_is_refused_by_name(folder, capsys, changes, message):
 def test_what_is_no_config_at_all(folder, capsys):
     (folder / "text.json").write_text("model = 1")
     (folder / "list.json").write_text("[1]")
+    (folder / "empty.json").write_text("")
+    (folder / "digits.json").write_text(f'{{"version": {"1" * 401}}}')
+    (folder / "deep.json").write_text('{"a":' * 100_000)
     for name, message in (
-        ("text.json", "is not JSON"),
-        ("list.json", "has version None"),
+        ("text.json", "is damaged"),
+        ("list.json", "must hold a JSON object, got list"),
+        ("empty.json", "is empty: give one that `lc-engine score` wrote"),
+        ("digits.json", "an integer has 401 digits"),
+        ("deep.json", "is damaged"),
         ("none.json", "--config none.json does not exist"),
         ("first", "--config first is a folder: give the config.json in it"),
     ):
