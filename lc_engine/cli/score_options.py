@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # How the name of a model ends that is the checkpoint of a linear head.
 _HEADS = (".safetensors", ".pt", ".pth", ".bin")
+# How the names of models of images begin.
+_IMAGE_MODELS = ("timm/", "torchvision/")
 _FILES = ("out", "labels", "checkpoint", "ids", "chat_template")
 
 
@@ -188,22 +190,18 @@ class JobOptions:
             FileNotFoundError: a file that is not there.
             MissingExtraError: a package that an option needs is not installed.
         """
-        from lc_engine.data.locations import to_path
-
-        where = to_path(self.data)
-        if not where.exists():
-            raise FileNotFoundError(f"--data {self.data} does not exist")
         require("pyarrow", "table")
         from lc_engine.data.open import open_source
         from lc_engine.data.protocols import ContinuesRuns
         from lc_engine.path.deferred import MeasuredPath
         from lc_engine.scorer.scorer import Scorer
 
-        scorer = self._scorer()
+        data = self._data()
+        scorer = self._scorer(data)
         if begun is not None and isinstance(scorer, ContinuesRuns):
             scorer = scorer.continued(begun)
         source = open_source(
-            where,
+            data,
             labels=self.labels,
             transform=scorer.transform,
             num_workers=self.num_workers,
@@ -255,19 +253,39 @@ class JobOptions:
     def _is_head(self) -> bool:
         return self.model.endswith(_HEADS)
 
-    def _scorer(self) -> Scorer | CausalLMScorer:
-        from lc_engine.backbone.early_exits import Exits
-        from lc_engine.data.readers.jsonl import SUFFIXES
+    def _data(self) -> Any:
+        """Return where the data are: a path, or a data set that the Hub gave."""
+        from lc_engine.data.locations import to_path
+        from lc_engine.data.readers.hub import is_hub_name, load_hub
+
+        if is_hub_name(self.data):
+            return load_hub(self.data)
+        where = to_path(self.data)
+        if not where.exists():
+            raise FileNotFoundError(f"--data {self.data} does not exist")
+        return where
+
+    def _is_for_texts(self, data: Any) -> bool:
+        """Return whether the model is a language model: it says so itself, or its data do."""
+        from lc_engine.data.locations import is_remote
         from lc_engine.language.model import is_language_model
+        from lc_engine.language.source import holds_instructions
+
+        if is_language_model(self.model):
+            return True
+        # A linear head's file says that the rows are features, and some names that they are images.
+        if self._is_head or self.model.startswith(_IMAGE_MODELS) or ":" in self.model:
+            return False
+        return not is_remote(data) and holds_instructions(data)
+
+    def _scorer(self, data: Any) -> Scorer | CausalLMScorer:
+        from lc_engine.backbone.early_exits import Exits
         from lc_engine.models.load import ModelSpec
         from lc_engine.path.deferred import MeasuredPath
         from lc_engine.path.learning_path import LearningPath
         from lc_engine.scorer.scorer import Scorer
 
-        # A file of texts says what the model is, where its name does not; a linear head's file says
-        # that the lines are features.
-        texts = self.data.endswith((*SUFFIXES, ".json")) and not self._is_head
-        if is_language_model(self.model) or texts:
+        if self._is_for_texts(data):
             return self._language_scorer()
         for name, value in (
             ("chat-template", self.chat_template),

@@ -12,6 +12,7 @@ import torch
 from lc_engine.data.batch import Source
 from lc_engine.data.locations import is_remote, to_path
 from lc_engine.data.readers.arrays import ArraySource, NpySource
+from lc_engine.data.readers.hub import is_hub_name, load_hub
 from lc_engine.data.readers.jsonl import SUFFIXES as JSON_LINES
 from lc_engine.data.readers.torch_dataset import TorchDatasetSource
 
@@ -54,8 +55,8 @@ def open_source(
             a folder of images with one sub-folder per class;
             a `.npy` file of features (N, ...), with `labels`;
             a `.parquet` file or a folder of them, with a column of number lists or of images;
-            a folder written by `datasets.Dataset.save_to_disk`, or a `datasets.Dataset`, with an
-            Image column or a column of number lists;
+            a folder written by `datasets.Dataset.save_to_disk`, a `datasets.Dataset`, or the name
+            of one on the Hub, with an Image column or a column of number lists;
             a pair (features, labels) or a `TensorDataset` of tensors;
             a `.safetensors` file with a matrix and its labels; `.jsonl` (`.gz`, `.zst`) with a list
             of numbers and a label per line;
@@ -90,6 +91,8 @@ def open_source(
         return transform.open_source(data, form)
     if form is not None:
         raise ValueError("form is for the instruction sets that a language model scores")
+    if is_hub_name(data):
+        data = load_hub(data)
     if isinstance(data, str | os.PathLike) or is_remote(data):
         path = to_path(data)
         if labels is not None and path.suffix != ".npy":

@@ -33,6 +33,10 @@ class Pairs:
         """Return some of the rows."""
         return Pairs(self.chosen[rows], self.rejected[rows])
 
+    def __add__(self, later: Pairs) -> Pairs:
+        """Return the rows of both."""
+        return Pairs(self.chosen + later.chosen, self.rejected + later.rejected)
+
 
 def joined(chosen: Encoded, rejected: Encoded) -> Encoded:
     """Return the first conversation that has no tokens, else the chosen one; details of both."""

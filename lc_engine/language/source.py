@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
+from lc_engine._util.extras import require
 from lc_engine.data.batch import NO_LABEL, Batch, row_ranges
 from lc_engine.data.readers.delimited import DELIMITERS, DelimitedRecords
 from lc_engine.data.readers.hf_datasets import is_saved, load
+from lc_engine.data.readers.hub import is_hub_name, load_hub
 from lc_engine.data.readers.jsonl import SUFFIXES, JsonLines
 from lc_engine.data.readers.records import (
     DatasetRecords,
@@ -145,6 +147,30 @@ class InstructionSource:
             return error
 
 
+def holds_instructions(data: Path | Any) -> bool:
+    """Return whether data have the columns of a known format; only their schema is read.
+
+    Args:
+        data: a local file or folder, or a `datasets.Dataset`.
+    """
+    if not isinstance(data, Path):
+        names = data.column_names
+    elif data.name.lower().endswith((*SUFFIXES, *DELIMITERS, ".json")):
+        return True
+    elif data.suffix == ".parquet" or (data.is_dir() and any(data.glob("*.parquet"))):
+        first = min(data.glob("*.parquet")) if data.is_dir() else data
+        names = require("pyarrow.parquet", "table").read_schema(first).names
+    elif data.is_dir() and is_saved(data):
+        names = load(data).column_names
+    else:
+        return False
+    try:
+        detect(dict.fromkeys(names))
+    except ValueError:
+        return False
+    return True
+
+
 def open_records(data: Any) -> Records:
     """Open the rows of an instruction set.
 
@@ -152,12 +178,15 @@ def open_records(data: Any) -> Records:
         data: a `.jsonl` (also `.gz`, `.zst`), `.json` (one list), `.csv`, `.tsv` (whose lists are
             JSON text) or `.parquet` file, a folder of
             Parquet files, a folder written by `datasets.Dataset.save_to_disk`, a
-            `datasets.Dataset`, or a list of rows (the fields of each by name).
+            `datasets.Dataset`, the name of one on the Hub (see `load_hub`), or a list of rows (the
+            fields of each by name).
 
     Raises:
         FileNotFoundError: the path does not exist.
         ValueError: data of an unknown kind.
     """
+    if is_hub_name(data):
+        return DatasetRecords(load_hub(data))
     if isinstance(data, str | os.PathLike):
         return _open_path(Path(data))
     if isinstance(data, list):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import datasets
 import numpy as np
 import pytest
 
@@ -66,3 +67,62 @@ def test_what_does_not_fit_ends_with_2(folder, data, tmp_path, capsys):
     missing = str(tmp_path / "none")
     assert cli.run(["score", "--model", missing, "--data", str(data), *out]) == 2
     assert f"model {missing} cannot be loaded as a causal language" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "saved"])
+def test_a_plan_of_instruction_data(folder, tmp_path, capsys, kind):
+    rows = tiny.random_rows(np.random.default_rng(4), 12)
+    data = datasets.Dataset.from_list(rows)
+    path = tmp_path / f"rows.{kind}"
+    write = {"jsonl": data.to_json, "parquet": data.to_parquet, "saved": data.save_to_disk}[kind]
+    write(str(path))
+    capsys.readouterr()
+    arguments = ["plan", "--model", str(folder), "--data", str(path), "--path", "explicit:0.9"]
+    assert cli.run([*arguments, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["rows"] == 12
+    assert plan["seconds"] > 0
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "saved"])
+def test_data_of_texts_say_that_a_name_is_a_language_model(tmp_path, capsys, kind):
+    data = datasets.Dataset.from_dict({"instruction": ["?"], "output": ["!"]})
+    path = tmp_path / f"rows.{kind}"
+    write = {"csv": data.to_csv, "parquet": data.to_parquet, "saved": data.save_to_disk}[kind]
+    write(str(path))
+    arguments = ["score", "--data", str(path), "--out", str(tmp_path / "out"), "--model"]
+    assert cli.run([*arguments, str(tmp_path / "gone")]) == 2
+    assert "cannot be loaded as a causal language model" in capsys.readouterr().err
+
+
+def test_names_of_the_hub_go_to_datasets(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = tiny.random_rows(np.random.default_rng(4), 3)
+    train = datasets.Dataset.from_list(rows)
+    asked = []
+
+    def load_dataset(name, *, split, trust_remote_code):
+        asked.append((name, split, trust_remote_code))
+        if name == "owner/none":
+            raise ConnectionError("Couldn't reach 'owner/none' on the Hub")
+        if split is not None:
+            return train
+        return datasets.DatasetDict({"train": train, "test": train})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    arguments = ["score", "--model", str(folder), "--path", "explicit:0.9", "--data"]
+    assert cli.run([*arguments, "owner/talk:train"]) == 0
+    assert lc.ScoreTable.read("scores").status_counts() == {"ok": 3}
+    capsys.readouterr()
+    assert cli.run([*arguments, "owner/talk"]) == 2
+    assert "owner/talk has the splits train, test; name one" in capsys.readouterr().err
+    assert cli.run([*arguments, "owner/none"]) == 2
+    assert "owner/none is neither here nor could it be loaded" in capsys.readouterr().err
+    assert asked == [
+        ("owner/talk", "train", False),
+        ("owner/talk", None, False),
+        ("owner/none", None, False),
+    ]
+    (tmp_path / "owner").mkdir()
+    assert cli.run([*arguments, "owner/none"]) == 2
+    assert "--data owner/none does not exist" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import pytest
 
 import lc_engine as lc
 from helpers import tiny_language_model as tiny
+from lc_engine.data.wrap.subset import Subset
 
 PATH = lc.LearningPath.explicit([1.0, 0.6])
 PROMPT = [{"role": "user", "content": "hello?"}]
@@ -87,3 +88,11 @@ def test_a_run_of_pairs_continues_in_its_folder_and_is_written_back(scorer, tabl
     assert write_subset(data, keep, tmp_path / "kept.jsonl") == 2
     kept = [json.loads(line) for line in (tmp_path / "kept.jsonl").read_text().splitlines()]
     assert kept == [ROWS[i] for i in keep]
+
+
+def test_some_of_the_pairs_are_scored_as_in_the_whole(scorer, table):
+    source = scorer.transform.open_source(ROWS)
+    part = lc.score(scorer, Subset(source, np.array([0, 2, 3])))
+    np.testing.assert_allclose(
+        part.column("margin"), table.column("margin")[[0, 2, 3]], rtol=1e-4, atol=1e-7
+    )

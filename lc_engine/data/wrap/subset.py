@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from itertools import chain, islice
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,10 +114,10 @@ def _concatenated(batches: Sequence[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
     inputs = [batch.inputs for batch in batches if len(batch.inputs)] or [batches[0].inputs]
-    texts = isinstance(inputs[0], list)
+    tensors = isinstance(inputs[0], torch.Tensor)
     return Batch(
         ids=np.concatenate([batch.ids for batch in batches]),
-        inputs=list(chain.from_iterable(inputs)) if texts else torch.cat(inputs),
+        inputs=torch.cat(inputs) if tensors else reduce(add, inputs),
         labels=torch.cat([batch.labels for batch in batches]),
         status=[status for batch in batches for status in batch.status],
         detail=[detail for batch in batches for detail in batch.detail],
