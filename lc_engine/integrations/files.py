@@ -13,6 +13,10 @@ from lc_engine._util.atomic_write import atomic_write
 from lc_engine._util.extras import require
 from lc_engine.data.locations import check_outside
 from lc_engine.data.readers.delimited import DELIMITERS, delimited_rows
+from lc_engine.data.readers.json_text import parse_json
+from lc_engine.data.readers.jsonl import JsonLines
+from lc_engine.data.readers.parquet_footer import read_footer
+from lc_engine.data.readers.parsing import parsing
 from lc_engine.integrations.indices import check_kept
 
 if TYPE_CHECKING:
@@ -39,7 +43,7 @@ def write_subset(data: str | Path, keep: ArrayLike, out: str | Path) -> int:
 
     Raises:
         FileNotFoundError: there is nothing at `data`.
-        ValueError: an unknown kind, or another for `out`; row indices out of range.
+        ValueError: an unknown kind, or another for `out`; damaged data; row indices out of range.
     """
     data, out = Path(data), Path(out)
     if not data.exists():
@@ -73,8 +77,7 @@ def _copy_lines(data: Path, keep: ArrayLike, out: Path, *, compressed: bool) -> 
     def open_lines(path: Path, mode: str) -> Any:
         return gzip.open(path, mode) if compressed else path.open(mode)
 
-    with open_lines(data, "rb") as lines:
-        rows = sum(1 for line in lines if line.strip())
+    rows = len(JsonLines(data))  # as they were scored, and refused if the file is damaged
     kept = check_kept(keep, rows)
     mask = np.zeros(rows, dtype=bool)
     mask[kept] = True
@@ -94,24 +97,26 @@ def _copy_delimited(data: Path, keep: ArrayLike, out: Path) -> int:
 
 
 def _copy_list(data: Path, keep: ArrayLike, out: Path) -> int:
-    rows = json.loads(data.read_bytes())
+    rows = parse_json(data.read_bytes(), data)
     if not isinstance(rows, list):
         raise ValueError(f"data: {data} must hold a JSON list of rows, got {type(rows).__name__}")
     kept = check_kept(keep, len(rows))
-    text = json.dumps([rows[i] for i in kept], ensure_ascii=False, indent=2)
-    out.write_text(text + "\n", encoding="utf-8")
+    text = json.dumps([rows[i] for i in kept], ensure_ascii=False, indent=2) + "\n"
+    # A lone surrogate, which UTF-8 cannot hold, stays the escape that it was.
+    out.write_bytes(text.encode(errors="backslashreplace"))
     return len(kept)
 
 
 def _copy_parquet(data: Path, keep: ArrayLike, out: Path) -> int:
     pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
     paths = sorted(data.glob("*.parquet")) if data.is_dir() else [data]
-    kept = check_kept(keep, sum(parquet.read_metadata(path).num_rows for path in paths))
+    footers = [read_footer(path) for path in paths]
+    kept = check_kept(keep, sum(sum(footer.groups) for footer in footers))
     schema = parquet.read_schema(paths[0])
     start = 0
     with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
         for path in paths:
-            with parquet.ParquetFile(path) as file:
+            with parsing(path, "Parquet"), parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(_BATCH_ROWS):
                     rows = _within(kept, start, start + len(batch))
                     start += len(batch)
