@@ -112,3 +112,67 @@ def test_trl_s_sft_trainer_takes_the_file(tmp_path, file, scorer, direct, llama)
     result = trainer.train()
     assert result.global_step == 3
     assert np.isfinite(result.training_loss)
+
+
+def asked(text):
+    return [{"role": "user", "content": text}]
+
+
+def said(text):
+    return [{"role": "assistant", "content": text}]
+
+
+PAIRS = {
+    "texts": lambda q, good, bad: {"prompt": f"{q}\n", "chosen": good, "rejected": bad},
+    "turns": lambda q, good, bad: {"prompt": asked(q), "chosen": said(good), "rejected": said(bad)},
+    "whole": lambda q, good, bad: {
+        "chosen": asked(q) + said(good),
+        "rejected": asked(q) + said(bad),
+    },
+}
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_trl_s_dpo_trainer_takes_the_pairs(tmp_path, talk, scorer, llama, kind):
+    trl = pytest.importorskip("trl", reason="TRL is not installed: make test-integrations")
+    rows = [
+        PAIRS[kind](row["prompt"], row["completion"], other["completion"])
+        for row, other in zip(talk[:24], talk[24:48], strict=True)
+    ]
+    data, kept = tmp_path / "pairs.jsonl", tmp_path / "kept.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scores = lc.score(scorer, data)
+    keep = lc.select(scores, 8, "easy", score="margin", by=None)
+    assert write_subset(data, keep, kept) == 8
+    assert scores.column("margin")[keep].min() >= np.sort(scores.column("margin"))[-8]
+
+    tokenizer = copy.deepcopy(llama[1])
+    tokenizer.pad_token = "</s>"
+    trainer = trl.DPOTrainer(
+        copy.deepcopy(llama[0]),
+        copy.deepcopy(llama[0]),
+        args=trl.DPOConfig(
+            output_dir=str(tmp_path / "run"),
+            num_train_epochs=1,
+            per_device_train_batch_size=4,
+            max_length=256,
+            report_to=[],
+            use_cpu=True,
+            bf16=False,
+            save_strategy="no",
+            disable_tqdm=True,
+        ),
+        train_dataset=load(kept, tmp_path / "cache"),
+        processing_class=tokenizer,
+    )
+    # The tokens that were scored are those that TRL trains on, without the end of the turn.
+    pairs = next(scorer.transform.open_source(kept).batches(8)).inputs
+    for row, chosen, rejected in zip(
+        trainer.train_dataset, pairs.chosen, pairs.rejected, strict=True
+    ):
+        for name, tokens in (("chosen_ids", chosen), ("rejected_ids", rejected)):
+            ids = [*row["prompt_ids"], *row[name]]
+            assert ids[: len(tokens.ids)] == tokens.ids.tolist()
+    result = trainer.train()
+    assert result.global_step == 2
+    assert np.isfinite(result.training_loss)
