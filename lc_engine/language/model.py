@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import torch
 
 from lc_engine._util.extras import MissingExtraError, require
+from lc_engine.language.adapters import base_of, is_adapter, merge_adapter, missing_base
 from lc_engine.language.gguf_file import load_gguf
 from lc_engine.language.pretrained import load_folder, load_tokenizer
 from lc_engine.models.device import resolve_device
@@ -33,8 +34,9 @@ class LanguageModelSpec:
     """Which model to load: small to pickle, and the same model in every process.
 
     Attributes:
-        name: a folder that `save_pretrained` wrote, a `.gguf` file or a folder with one, or the
-            name of a repository, which `transformers` looks up.
+        name: a folder that `save_pretrained` wrote, a `.gguf` file or a folder with one, the name
+            of a repository, which `transformers` looks up, or a folder with a LoRA adapter, which
+            is merged into its base.
         dtype: of the weights; "auto" is `fast_dtype`.
         device: where it is loaded to; "auto" is CUDA where there is any, else the CPU.
 
@@ -56,50 +58,70 @@ class LanguageModelSpec:
         No code that comes with a model is ever run.
 
         Raises:
-            ValueError: not a causal language model that `transformers` can read; or a checkpoint
-                whose tensors are not those of its model, by name.
+            ValueError: not a causal language model that `transformers` can read; a checkpoint
+                whose tensors are not those of its model, by name; or an adapter that is not
+                understood, or lacks its base.
             MissingExtraError: transformers is not installed.
         """
         require("transformers", "language")
-        gguf = self._gguf_file()
         device = resolve_device(self.device)
         dtype = fast_dtype(device) if self.dtype == "auto" else getattr(torch, self.dtype)
+        if not is_adapter(self.name):
+            model, tokenizer = _loaded(self.name, dtype)
+            return model.to(device).eval(), tokenizer
+        base = base_of(self.name)
         try:
-            with _quiet():
-                if gguf is not None:
-                    model, tokenizer, report = load_gguf(gguf, dtype)
-                else:
-                    model, report = load_folder(self.name, dtype)
-                    tokenizer = load_tokenizer(self.name)
-        except (MemoryError, torch.OutOfMemoryError, MissingExtraError):
-            raise
-        except Exception as error:  # files that are damaged raise anything at all
-            raise ValueError(
-                f"model {self.name} cannot be loaded as a causal language model: {_reason(error)}"
-            ) from None
-        _refuse_made_up(self.name, report)
-        _refuse_packed(self.name, model)
+            model, tokenizer = _loaded(base, dtype)
+        except ValueError as error:
+            raise missing_base(self.name, base, error) from None
+        merge_adapter(model, self.name)
+        if base != self.name and (Path(self.name) / "tokenizer_config.json").is_file():
+            tokenizer = load_tokenizer(self.name)
         return model.to(device).eval(), tokenizer
-
-    def _gguf_file(self) -> Path | None:
-        """Return the GGUF file of the model, None where it has other files."""
-        path = Path(self.name)
-        files = [path] if path.suffix == ".gguf" else []
-        if path.is_dir() and not (path / "config.json").exists():
-            files = sorted(path.glob("*.gguf"))
-        if not files:
-            return None
-        if len(files) > 1:
-            raise ValueError(
-                f"model {self.name} holds {len(files)} GGUF files; name one: {files[0]}"
-            )
-        if not files[0].is_file():
-            raise ValueError(f"model {self.name} cannot be loaded: {files[0]} does not exist")
-        return files[0]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the name of the model; its weights have a digest of their own."""
         return {"name": Path(self.name).name}
+
+
+def _loaded(name: str, dtype: torch.dtype) -> tuple[nn.Module, Any]:
+    """Return a model without adapters, and its tokenizer.
+
+    Raises:
+        ValueError: see `LanguageModelSpec.load`.
+    """
+    gguf = _gguf_file(name)
+    try:
+        with _quiet():
+            if gguf is not None:
+                model, tokenizer, report = load_gguf(gguf, dtype)
+            else:
+                model, report = load_folder(name, dtype)
+                tokenizer = load_tokenizer(name)
+    except (MemoryError, torch.OutOfMemoryError, MissingExtraError):
+        raise
+    except Exception as error:  # files that are damaged raise anything at all
+        raise ValueError(
+            f"model {name} cannot be loaded as a causal language model: {_reason(error)}"
+        ) from None
+    _refuse_made_up(name, report)
+    _refuse_packed(name, model)
+    return model, tokenizer
+
+
+def _gguf_file(name: str) -> Path | None:
+    """Return the GGUF file of a model, None where it has other files."""
+    path = Path(name)
+    files = [path] if path.suffix == ".gguf" else []
+    if path.is_dir() and not (path / "config.json").exists():
+        files = sorted(path.glob("*.gguf"))
+    if not files:
+        return None
+    if len(files) > 1:
+        raise ValueError(f"model {name} holds {len(files)} GGUF files; name one: {files[0]}")
+    if not files[0].is_file():
+        raise ValueError(f"model {name} cannot be loaded: {files[0]} does not exist")
+    return files[0]
 
 
 def is_language_model(name: str) -> bool:
@@ -107,7 +129,9 @@ def is_language_model(name: str) -> bool:
     path = Path(name)
     if path.suffix == ".gguf":
         return True
-    return path.is_dir() and ((path / "config.json").exists() or any(path.glob("*.gguf")))
+    if not path.is_dir():
+        return False
+    return is_adapter(name) or (path / "config.json").exists() or any(path.glob("*.gguf"))
 
 
 def fast_dtype(device: str | torch.device) -> torch.dtype:

@@ -76,7 +76,10 @@ def load_folder(name: str, dtype: torch.dtype) -> tuple[nn.Module, dict[str, Any
         forget_quantization(config)
     else:
         _ask_for_floats(config, quantization.method)
-    return built(config, state, dtype)
+    model, report = built(config, state, dtype)
+    named: Any = model
+    named.name_or_path = named.config.name_or_path = name
+    return model, report
 
 
 def load_tokenizer(name: str) -> Any:
