@@ -48,6 +48,8 @@ class Encoder:
         turns: "all" assistant turns count, or only the "last".
         reasoning: whether the reasoning in an answer is to "score" where the template writes it, is
             only "context", or is to "drop" before the template sees it.
+        vocabulary: tokens that the model has an embedding of; a row with another is "unreadable".
+            None takes every token.
 
     Raises:
         ValueError: a tokenizer without offsets, or an invalid argument.
@@ -63,6 +65,7 @@ class Encoder:
         template_time: str | None = None,
         turns: Turns = "all",
         reasoning: Reasoning = "score",
+        vocabulary: int | None = None,
     ) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise ValueError(
@@ -79,6 +82,7 @@ class Encoder:
         self.window = window
         self.turns = turns
         self.reasoning = reasoning
+        self.vocabulary = vocabulary
         self.template = ChatTemplate(tokenizer, chat_template, template_kwargs, template_time)
         # None where the template asks for no date.
         self.template_time = self.template.clock.at if self.template.is_dated else None
@@ -227,7 +231,21 @@ class Encoder:
             notes = [f"truncated: {kept} of {total} response tokens are scored", *notes]
         # A causal model never sees what follows the last target.
         stop = int(np.flatnonzero(response[: self.window])[-1]) + 1
+        beyond = self._beyond(ids[:stop])
+        if beyond is not None:
+            return Encoded(None, UNREADABLE, beyond)
         return Encoded(Tokens(ids[:stop], response[:stop]), OK, "; ".join(notes))
+
+    def _beyond(self, ids: np.ndarray) -> str | None:
+        """Return which token has no embedding, None if all have one."""
+        if self.vocabulary is None or not (ids >= self.vocabulary).any():
+            return None
+        first = int(ids[ids >= self.vocabulary][0])
+        return (
+            f"token {first} ({self.tokenizer.convert_ids_to_tokens(first)!r}) is beyond the "
+            f"{self.vocabulary} tokens that the model has an embedding of: use the tokenizer that "
+            "the model was trained with, or the model after resize_token_embeddings and training"
+        )
 
 
 class _Text(NamedTuple):

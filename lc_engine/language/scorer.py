@@ -407,6 +407,7 @@ class _Ready:
             template_time=scorer.began,
             turns=scorer.turns,
             reasoning=scorer.reasoning,
+            vocabulary=self._vocabulary(),
         )
         self.family = family_of(self.model, head.name, scorer.path, scorer.masking)
         if self.family.head_mask is not None and not head.linear:
@@ -418,8 +419,19 @@ class _Ready:
         self.dtype: torch.dtype = head.module.weight.dtype
         start = getattr(tokenizer, "bos_token_id", None)
         self._start = getattr(tokenizer, "eos_token_id", None) if start is None else start
+        if scorer.ifd and self._start is not None and self._start >= self._vocabulary():
+            raise ValueError(
+                f"ifd: the start token {self._start} of the tokenizer is beyond the "
+                f"{self._vocabulary()} tokens that the model has an embedding of: use the "
+                "tokenizer that the model was trained with"
+            )
         # Masks do not count: they bypass the version counter, and are undone.
         self.version = ModelVersion(model, buffers=False)
+
+    def _vocabulary(self) -> int:
+        """Return the number of tokens that the model has an embedding of."""
+        whole: Any = self.model
+        return len(whole.get_input_embeddings().weight)
 
     def alone(self, row: Tokens) -> Tokens:
         """Return a row's response without its prompt, after one start token."""

@@ -32,6 +32,8 @@ _COMPUTING_LAYERS = frozenset(
 
 # Parameters of two and more dimensions that are no matrices, by a part of their name.
 _BESIDES = ("bias", "norm", "scale")
+# Of lazy modules that have not seen an input.
+_WITHOUT_SHAPE = (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer)
 _SLICE = re.compile(r"(.*)\[(\d+)\]")
 
 
@@ -148,6 +150,42 @@ def refuse_quantized(name: str, module: nn.Module) -> None:
         raise ValueError(
             f'module "{name}" is quantized ({type(module).__name__}): masks need floating-point '
             "weights; score the model before it is quantized"
+        )
+
+
+def refuse_packed(name: str, module: nn.Module) -> None:
+    """Refuse a module whose weights are packed, or stored in 8 bits beside their scales.
+
+    Raises:
+        ValueError: saying what to do.
+    """
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or "Embedding" in type(module).__name__:
+        return
+    for key, tensor in [*module._parameters.items(), *module._buffers.items()]:
+        if tensor is None or "weight" not in key or isinstance(tensor, _WITHOUT_SHAPE):
+            continue
+        if tensor.dim() < 2:
+            continue
+        if not tensor.is_floating_point() or tensor.element_size() < 2:
+            raise ValueError(
+                f'weight "{name}.{key}" is packed ({str(tensor.dtype).removeprefix("torch.")} in a '
+                f"{type(module).__name__}), and what it holds is not its magnitude: give the "
+                "folder or file of the model, which is then loaded in float, or load it with "
+                "dequantize=True in its quantization_config"
+            )
+
+
+def refuse_adapter(name: str, module: nn.Module) -> None:
+    """Refuse a module of `peft`, whose matrices would be masked apart from the weight they change.
+
+    Raises:
+        ValueError: saying what to do.
+    """
+    if any(base.__module__.partition(".")[0] == "peft" for base in type(module).__mro__):
+        raise ValueError(
+            f'module "{name}" is an adapter of peft ({type(module).__name__}), which would be '
+            "masked apart from the weights that it changes: pass model.merge_and_unload(), or "
+            "save the adapter and give its folder"
         )
 
 

@@ -19,6 +19,8 @@ from lc_engine.masking.maskable import (
     entry_of,
     is_in_head,
     matrices,
+    refuse_adapter,
+    refuse_packed,
     refuse_quantized,
     refuse_tied,
     weight_names,
@@ -117,15 +119,18 @@ class Masking:
             head: name of the classifier module ("" for the model itself), None if it has none.
 
         Raises:
-            ValueError: no weight to mask; a weight that is quantized, not of floating point,
-                computed at every forward, not initialised, or shared with a parameter that
-                is not masked; or weights on several devices.
+            ValueError: no weight to mask; a weight that is quantized, packed, an adapter's, not of
+                floating point, computed at every forward, not initialised, or shared with a
+                parameter that is not masked; or weights on several devices.
         """
         chosen: dict[str, Tensor] = {}
         names: dict[int, str] = {}
         owners: set[int] = set()
         for name, module in model.named_modules():
             refuse_quantized(name, module)
+            refuse_adapter(name, module)
+            if not callable(self.weights) and self._chooses(name, module, head):
+                refuse_packed(name, module)
             attributes = weight_names(module)
             if attributes and self._chooses(name, module, head):
                 owners.add(id(module))

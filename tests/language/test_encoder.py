@@ -312,3 +312,21 @@ def test_the_marks_of_a_template_restrict_what_counts():
     _, row = encode([turn("user", "hello"), turn("assistant", "in ")], template=only)
     assert row.status == "empty_response"
     assert "marks none of the response" in row.detail
+
+
+def test_a_token_without_an_embedding_is_said():
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_tokens(["<tool>"])
+    new = tokenizer.convert_tokens_to_ids("<tool>")
+    made = Encoder(tokenizer, window=256, vocabulary=new)
+
+    def talk(text):
+        return Conversation([turn("user", "a"), turn("assistant", text)])
+
+    good, bad = made.encode([talk("plain"), talk("with <tool> in it")])
+    assert good.status == "ok"
+    assert bad.status == "unreadable"
+    assert bad.detail.startswith(f"token {new} ('<tool>') is beyond the {new} tokens that the mod")
+    # What is cut off is not read.
+    cut = Encoder(tokenizer, window=good.tokens.ids.size + 3, vocabulary=new)
+    assert cut.encode([talk("plain and more <tool>")])[0].status == "ok"

@@ -297,3 +297,27 @@ def test_features_hold_the_states_before_a_head_that_does_more_than_a_linear_map
 
 def test_a_run_without_the_whole_model_keeps_no_features(rows, tmp_path):
     assert not lc.score(scorer_of(whole_model=False), rows, tmp_path).has_features
+
+
+def test_tokens_beyond_the_embedding_cost_their_rows_only(rows):
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_tokens(["<tool>"])
+    # The tiny model has 5 rows of its embedding to spare.
+    tokenizer.add_tokens([f"<{i}>" for i in range(8)])
+    scorer = lc.Scorer.for_causal_lm(tiny.model(), tokenizer)
+    beyond = {"instruction": "a", "output": "b <7>"}
+    within = {"instruction": "a", "output": "b <tool>"}
+    table = lc.score(scorer, [*rows[:3], beyond, within])
+    assert list(table.column("status")) == ["ok", "ok", "ok", "unreadable", "ok"]
+    assert "beyond the 270 tokens that the model has an embedding of" in table.column("detail")[3]
+    alone = lc.score(scorer, rows[:3])
+    np.testing.assert_allclose(table.column("lc")[:3], alone.column("lc"), rtol=1e-5)
+
+
+def test_a_start_token_beyond_the_embedding_is_refused_before_a_row_is_read():
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_tokens([f"<{i}>" for i in range(20)])
+    tokenizer.bos_token = "<19>"
+    scorer = lc.Scorer.for_causal_lm(tiny.model(), tokenizer, ifd=True)
+    with pytest.raises(ValueError, match=r"ifd: the start token .* is beyond the 270 tokens"):
+        scorer.describe()
