@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lc_engine._util.atomic_write import atomic_write
-from lc_engine._util.extras import require
 from lc_engine.data.locations import check_outside
-from lc_engine.data.readers.delimited import DELIMITERS, delimited_rows
-from lc_engine.data.readers.json_text import parse_json
-from lc_engine.data.readers.jsonl import JsonLines
-from lc_engine.data.readers.parquet_footer import read_footer
-from lc_engine.data.readers.parsing import parsing
+from lc_engine.data.readers.delimited import DELIMITERS
+from lc_engine.data.writers.delimited import copy_delimited, count_rows
+from lc_engine.data.writers.json_rows import copy_lines, copy_list, count_lines, read_list
+from lc_engine.data.writers.parquet import copy_parquet, row_counts, within
 from lc_engine.integrations.indices import check_kept
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
 _KINDS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".tsv", ".parquet")
-_BATCH_ROWS = 8192
 
 
 def write_subset(data: str | Path, keep: ArrayLike, out: str | Path) -> int:
@@ -43,7 +38,7 @@ def write_subset(data: str | Path, keep: ArrayLike, out: str | Path) -> int:
 
     Raises:
         FileNotFoundError: there is nothing at `data`.
-        ValueError: an unknown kind, or another for `out`; damaged data; row indices out of range.
+        ValueError: an unknown kind, or another for `out`; row indices out of range.
     """
     data, out = Path(data), Path(out)
     if not data.exists():
@@ -59,73 +54,29 @@ def write_subset(data: str | Path, keep: ArrayLike, out: str | Path) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(out) as temporary:
         if kind == ".parquet":
-            written = _copy_parquet(data, keep, temporary)
-        elif kind == ".json":
-            written = _copy_list(data, keep, temporary)
+            return _copy_parquet(data, keep, temporary)
+        if kind == ".json":
+            kept = check_kept(keep, len(read_list(data)))
+            copy_list(data, kept, temporary)
         elif kind in DELIMITERS:
-            written = _copy_delimited(data, keep, temporary)
+            kept = check_kept(keep, count_rows(data))
+            copy_delimited(data, kept, temporary)
         else:
-            written = _copy_lines(data, keep, temporary, compressed=kind == ".jsonl.gz")
-    return written
-
-
-def _kind(path: Path) -> str | None:
-    return next((kind for kind in _KINDS if path.name.lower().endswith(kind)), None)
-
-
-def _copy_lines(data: Path, keep: ArrayLike, out: Path, *, compressed: bool) -> int:
-    def open_lines(path: Path, mode: str) -> Any:
-        return gzip.open(path, mode) if compressed else path.open(mode)
-
-    rows = len(JsonLines(data))  # as they were scored, and refused if the file is damaged
-    kept = check_kept(keep, rows)
-    mask = np.zeros(rows, dtype=bool)
-    mask[kept] = True
-    with open_lines(data, "rb") as lines, open_lines(out, "wb") as target:
-        non_empty = (line for line in lines if line.strip())
-        for line, keep_line in zip(non_empty, mask, strict=True):
-            if keep_line:
-                target.write(line if line.endswith(b"\n") else line + b"\n")
-    return len(kept)
-
-
-def _copy_delimited(data: Path, keep: ArrayLike, out: Path) -> int:
-    header, rows = delimited_rows(data)
-    kept = check_kept(keep, len(rows))
-    out.write_bytes(b"".join([header, *(rows[i] for i in kept)]))
-    return len(kept)
-
-
-def _copy_list(data: Path, keep: ArrayLike, out: Path) -> int:
-    rows = parse_json(data.read_bytes(), data)
-    if not isinstance(rows, list):
-        raise ValueError(f"data: {data} must hold a JSON list of rows, got {type(rows).__name__}")
-    kept = check_kept(keep, len(rows))
-    text = json.dumps([rows[i] for i in kept], ensure_ascii=False, indent=2) + "\n"
-    # A lone surrogate, which UTF-8 cannot hold, stays the escape that it was.
-    out.write_bytes(text.encode(errors="backslashreplace"))
+            kept = check_kept(keep, count_lines(data))
+            copy_lines(data, kept, temporary)
     return len(kept)
 
 
 def _copy_parquet(data: Path, keep: ArrayLike, out: Path) -> int:
-    pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
     paths = sorted(data.glob("*.parquet")) if data.is_dir() else [data]
-    footers = [read_footer(path) for path in paths]
-    kept = check_kept(keep, sum(sum(footer.groups) for footer in footers))
-    schema = parquet.read_schema(paths[0])
-    start = 0
-    with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
-        for path in paths:
-            with parsing(path, "Parquet"), parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(_BATCH_ROWS):
-                    rows = _within(kept, start, start + len(batch))
-                    start += len(batch)
-                    if len(rows):
-                        writer.write_table(pa.Table.from_batches([batch]).take(rows).cast(schema))
+    ends = np.cumsum(row_counts(paths)).tolist()
+    kept = check_kept(keep, ends[-1])
+    starts = [0, *ends[:-1]]
+    copy_parquet(
+        [(path, within(kept, *span)) for path, *span in zip(paths, starts, ends, strict=True)], out
+    )
     return len(kept)
 
 
-def _within(kept: NDArray[np.int64], start: int, stop: int) -> NDArray[np.int64]:
-    """Return the indices in [start, stop), relative to `start`."""
-    first, last = np.searchsorted(kept, [start, stop])
-    return kept[first:last] - start
+def _kind(path: Path) -> str | None:
+    return next((kind for kind in _KINDS if path.name.lower().endswith(kind)), None)

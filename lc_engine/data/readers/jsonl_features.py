@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -89,8 +88,7 @@ class JsonLinesSource(BlockSource):
                     f"{record.where}: {self.feature!r} must be a list of {self.width} numbers"
                 )
             else:
-                with np.errstate(over="ignore"):  # beyond float32: infinite, so not finite
-                    features[i] = values
+                features[i] = values
         return Block(features, labels, unreadable, unlabelled)
 
     def digest(self) -> str:
@@ -112,16 +110,7 @@ def _numbers(value: Any) -> np.ndarray | None:
     """Return a list of numbers as an array with NaN for null, or None for anything else."""
     if not isinstance(value, list) or not value:
         return None
-    if not all(type(number) in (int, float, type(None)) for number in value):
+    known = (int, float, type(None))
+    if not all(isinstance(number, known) and number is not True for number in value):
         return None
-    try:
-        return np.array(value, dtype=np.float64)
-    except OverflowError:  # an integer beyond float64, which is infinite as 1e400 is
-        return np.array([math.nan if n is None else _float(n) for n in value])
-
-
-def _float(number: float) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return math.inf if number > 0 else -math.inf
+    return np.array(value, dtype=np.float64)

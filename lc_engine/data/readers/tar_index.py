@@ -45,6 +45,28 @@ class TarIndex(NamedTuple):
     first_others: list[str]
 
 
+class SampleField(NamedTuple):
+    """The sample that a member belongs to, and which field of it the member is."""
+
+    key: str
+    field: str
+
+
+def is_skipped(member: tarfile.TarInfo) -> bool:
+    """Return whether a member is hidden or describes the archive."""
+    name = member.name.rpartition("/")[2]
+    return name.startswith(".") or _META.match(member.name) is not None
+
+
+def sample_of(member: tarfile.TarInfo) -> SampleField | None:
+    """Return the sample of a member; None of one that belongs to none, or is a folder."""
+    if member.isdir() or is_skipped(member):
+        return None
+    folder, _, name = member.name.rpartition("/")
+    stem, dot, extension = name.partition(".")
+    return SampleField(f"{folder}/{stem}".lstrip("/"), extension.lower()) if dot else None
+
+
 def index_tar(path: Path, image_field: str | None) -> TarIndex:
     """Return the samples of a tar: adjacent members whose names agree up to their first dot.
 
@@ -67,17 +89,15 @@ def index_tar(path: Path, image_field: str | None) -> TarIndex:
                 if member.isdir():
                     continue
                 _check_safe(path, member)
-                folder, _, name = member.name.rpartition("/")
-                if name.startswith(".") or _META.match(member.name):
+                if is_skipped(member):
                     continue
-                stem, dot, extension = name.partition(".")
-                if not dot:
+                sample = sample_of(member)
+                if sample is None:
                     others += 1
                     if others <= NAMED:
                         first_others.append(id_of_name(member.name))
                     continue
-                key = f"{folder}/{stem}".lstrip("/")
-                samples.add(key, extension.lower(), member)
+                samples.add(sample.key, sample.field, member)
             file.seek(opened.offset)
             if any(file.read(tarfile.BLOCKSIZE)):  # tarfile takes a bad header for the end
                 raise ValueError(f"{path} is damaged at byte {opened.offset:,}")

@@ -96,6 +96,15 @@ class WebDatasetSource(RowSource):
         file = bisect.bisect_right(self._starts, row) - 1
         return file, row - self._starts[file]
 
+    def samples_of(self, rows: np.ndarray) -> Iterator[tuple[Path, set[str]]]:
+        """Yield each file that has any of the rows (M,), ascending, and the ids of its samples."""
+        for file, path in enumerate(self.paths):
+            start, stop = self._starts[file : file + 2]
+            first, last = np.searchsorted(rows, [start, stop])
+            if last > first:
+                keys = self._indices[file].keys[rows[first:last] - start]
+                yield path, {key.decode() for key in keys.tolist()}
+
     def _ids(self, rows: range) -> np.ndarray:
         names = [
             f"{id_of_name(self.paths[file].name)}/{self._indices[file].keys[sample].decode()}"

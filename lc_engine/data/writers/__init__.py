@@ -1,0 +1,1 @@
+"""Some rows of a data set, written in its own form; one file per kind."""
