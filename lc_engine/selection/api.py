@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from lc_engine.data.table import ScoreTable
-from lc_engine.selection import strategies
-from lc_engine.selection.arguments import check_gamma, check_gamma_applies, check_seed
+from lc_engine.selection.arguments import check_seed
 from lc_engine.selection.auto_gamma import choice
 from lc_engine.selection.auto_strategy.choice import choose
+from lc_engine.selection.decide import decide, own_features
 from lc_engine.selection.problem import prepare
-from lc_engine.selection.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -22,7 +18,6 @@ if TYPE_CHECKING:
     from lc_engine.selection.auto_strategy.choice import StrategyChoice
     from lc_engine.selection.budget import Bound
     from lc_engine.selection.columns import ScoresLike
-    from lc_engine.selection.eligible import EligibleRows
 
 
 def select(
@@ -74,34 +69,20 @@ def select(
     Raises:
         ValueError: naming the invalid argument, column or row.
     """
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}; got {strategy!r}")
-    keywords = strategies.keywords(strategy)
-    check_gamma_applies(gamma, strategy, "gamma" in keywords)
-    _check_options(strategy, options)
-    check_seed(seed)
-    problem = prepare(scores, keep, by=by, floor=floor, cap=cap, noise_guard=noise_guard)
-    arguments = dict(options)
-    if "score" in keywords:
-        arguments["score"] = score
-    if "features" in keywords:
-        features = _kept_features(problem.rows, features)
-        if features is None:
-            raise ValueError(
-                f"strategy {strategy} needs features=, one row per row of scores, and these scores "
-                "were made without"
-            )
-        arguments["features"] = problem.rows.align(features)
-    if "gamma" in keywords:
-        if gamma == "auto":
-            found = choice.choose(problem, score=score, features=features, seed=seed)
-            found.log()
-            gamma = found.gamma
-        elif gamma in (0, 1):
-            choice.log_one_pool(gamma)
-        arguments["gamma"] = check_gamma(gamma)
-    kept = STRATEGIES[strategy](problem, np.random.default_rng(seed), **arguments)
-    return np.sort(problem.rows.ids[kept])
+    return decide(
+        scores,
+        keep,
+        strategy,
+        gamma=gamma,
+        by=by,
+        seed=seed,
+        score=score,
+        features=features,
+        floor=floor,
+        cap=cap,
+        noise_guard=noise_guard,
+        options=options,
+    ).ids
 
 
 def choose_strategy(
@@ -136,7 +117,8 @@ def choose_strategy(
         ValueError: naming the invalid argument, column or row.
     """
     problem = prepare(scores, keep, by=by, floor=floor, cap=cap, noise_guard=noise_guard)
-    features = _kept_features(problem.rows, features)
+    if features is None:
+        features = own_features(problem.rows.scores)
     return choose(problem, score=score, features=features, seed=check_seed(seed))
 
 
@@ -171,23 +153,3 @@ def choose_gamma(
     """
     problem = prepare(scores, keep, by=by, floor=floor, cap=cap, noise_guard=noise_guard)
     return choice.choose(problem, score=score, features=features, seed=check_seed(seed))
-
-
-def _kept_features(
-    rows: EligibleRows, given: ArrayLike | Features | None
-) -> ArrayLike | Features | None:
-    """Return the features that were given, or those that a run kept beside its scores."""
-    own = rows.scores
-    if given is None and isinstance(own, ScoreTable) and own.has_features:
-        return own.features()
-    return given
-
-
-def _check_options(strategy: str, options: dict[str, Any]) -> None:
-    known = strategies.options(strategy)
-    for name in options:
-        if name not in known:
-            raise ValueError(
-                f"strategy {strategy} takes no option {name!r}; "
-                f"it takes {', '.join(known) or 'none'}"
-            )

@@ -169,3 +169,56 @@ def bound_per_group(name: str, bound: Bound, names: NDArray[Any]) -> NDArray[np.
             raise ValueError(f"{name} of group {group!r} must be an int of at least 0")
         result[known[group]] = number
     return result
+
+
+def with_shares(
+    shares: Mapping[Any, float],
+    budget: int,
+    sizes: NDArray[np.int64],
+    names: NDArray[Any],
+    floor: Bound,
+    cap: Bound,
+) -> tuple[dict[Any, int], dict[Any, int] | None]:
+    """Return floors and caps by which some groups get a share of the budget exactly.
+
+    Args:
+        shares: {group: share in [0, 1]}; groups go by the text of their name.
+        budget: rows to keep in all.
+        sizes: (G,) rows of each group.
+        names: (G,) the groups' names.
+        floor: least number per group, which holds for the other groups.
+        cap: greatest number per group, likewise.
+
+    Raises:
+        ValueError: an unknown group, a share out of range, a sum above 1, or more rows than a group
+            has.
+    """
+    known = {str(name): index for index, name in enumerate(names.tolist())}
+    least, most = bound_per_group("floor", floor, names), bound_per_group("cap", cap, names)
+    low = np.minimum(sizes, 1) if least is None else least
+    high = sizes.copy() if most is None else most
+    for group, share in shares.items():
+        if str(group) not in known:
+            raise ValueError(
+                f"share names group {group!r}, which no row has; groups: {sorted(known)[:20]}"
+            )
+        if not 0 <= share <= 1:
+            raise ValueError(f"share of {group} must lie in [0, 1], got {share}")
+        index = known[str(group)]
+        rows = round(share * budget)
+        if rows > sizes[index]:
+            raise ValueError(
+                f"share: {share:g} of {budget} rows are {rows} of {group}, which has "
+                f"{sizes[index]}: give a smaller share or budget"
+            )
+        low[index] = high[index] = rows
+    if sum(shares.values()) > 1 + 1e-9:
+        raise ValueError(f"share: the shares sum to {sum(shares.values()):g}, which is above 1")
+    if sum(shares.values()) > 1 - 1e-9 and len(shares) < len(known):
+        others = [index for name, index in known.items() if name not in map(str, shares)]
+        low[others] = 0
+    listed = names.tolist()
+    return (
+        dict(zip(listed, low.tolist(), strict=True)),
+        dict(zip(listed, high.tolist(), strict=True)),
+    )

@@ -114,7 +114,7 @@ def is_hard_when_high(scores: Scores, name: str) -> bool:
     if name in _NOT_SCORES:
         raise ValueError(f'score must be a column of numbers that ranks rows, got "{name}"')
     check_has_column(scores, name)
-    stored = {} if isinstance(scores, Mapping) else scores.metadata.get("direction", {})
+    stored = getattr(scores, "metadata", {}).get("direction", {})
     direction = stored.get(name, DIRECTION.get(name))
     if direction is None:
         _log.warning('column "%s" has no known direction: a high value is taken to be hard', name)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lc_engine.selection.budget import allocate
+from lc_engine.selection.budget import allocate, bound_per_group, resolve_keep, with_shares
 from lc_engine.selection.eligible import read_eligible_rows
+from lc_engine.selection.exceptions import NO_EXCEPTIONS, Exceptions
 from lc_engine.selection.noise_guard import drop_suspected_noise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -40,10 +41,41 @@ class Problem(NamedTuple):
                 yield members, count
 
 
+class LeftOut(NamedTuple):
+    """Rows that a problem is without.
+
+    Attributes:
+        eligible: all rows that might be kept, the following among them.
+        always: rows that are kept in any case.
+        never: rows that are not kept in any case.
+        suspected: (s,) numbers in the table of rows that the noise guard set aside, ascending.
+    """
+
+    eligible: EligibleRows
+    always: EligibleRows
+    never: EligibleRows
+    suspected: NDArray[np.intp]
+
+
 def prepare(
     scores: ScoresLike, keep: float, *, by: str | None, floor: Bound, cap: Bound, noise_guard: float
 ) -> Problem:
-    """Return the eligible rows, without suspected noise, and the budget of each group.
+    """Return the rows to choose among and the budget of each group; see `divide`."""
+    return divide(scores, keep, by=by, floor=floor, cap=cap, noise_guard=noise_guard)[0]
+
+
+def divide(
+    scores: ScoresLike,
+    keep: float,
+    *,
+    by: str | None,
+    floor: Bound,
+    cap: Bound,
+    noise_guard: float,
+    shares: Mapping[Any, float] | None = None,
+    exceptions: Exceptions = NO_EXCEPTIONS,
+) -> tuple[Problem, LeftOut]:
+    """Return the rows to choose among, the budget of each group, and the rows left out.
 
     Args:
         scores: as in `select`.
@@ -52,10 +84,29 @@ def prepare(
         floor: least number kept per group.
         cap: greatest number kept per group.
         noise_guard: largest share of each group to drop first, in [0, 1).
+        shares: {group: share of the budget}; the other groups share the rest.
+        exceptions: rows that are kept, and count towards the budget, or left out.
 
     Raises:
         ValueError: naming the invalid argument, column or row.
     """
-    rows = read_eligible_rows(scores, by)
-    counts = allocate(rows.group_sizes, rows.group_names, keep, floor=floor, cap=cap)
-    return Problem(drop_suspected_noise(rows, counts, noise_guard), counts)
+    eligible = read_eligible_rows(scores, by)
+    always, never = exceptions.marks(eligible.ids)
+    rows = eligible.take(~never) if never.any() else eligible
+    named = np.bincount(eligible.groups[always], minlength=len(eligible.group_names))
+    sizes, names = rows.group_sizes, eligible.group_names
+    if shares:
+        budget = resolve_keep(keep, int(sizes.sum()))
+        floor, cap = with_shares(shares, budget, sizes, names, floor, cap)
+    if named.any():
+        least = bound_per_group("floor", floor, names)
+        low = np.minimum(sizes, 1 if least is None else least)
+        floor = dict(zip(names.tolist(), np.maximum(low, named).tolist(), strict=True))
+    counts = allocate(sizes, names, keep, floor=floor, cap=cap) - named
+    free = rows.take(~always[~never]) if always.any() else rows
+    cleared = drop_suspected_noise(free, counts, noise_guard)
+    suspected = np.empty(0, np.intp)
+    if len(cleared) < len(free):
+        suspected = np.setdiff1d(free.indices, cleared.indices)
+    left = LeftOut(eligible, eligible.take(always), eligible.take(never), suspected)
+    return Problem(cleared, counts), left

@@ -1,0 +1,207 @@
+"""decide: which rows are kept, by which strategy and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from lc_engine.selection import strategies
+from lc_engine.selection.arguments import check_gamma, check_gamma_applies, check_seed
+from lc_engine.selection.auto_gamma import choice
+from lc_engine.selection.auto_strategy.choice import choose
+from lc_engine.selection.exceptions import NO_EXCEPTIONS, Exceptions
+from lc_engine.selection.problem import divide
+from lc_engine.selection.strategies import STRATEGIES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from lc_engine.data.features import Features
+    from lc_engine.selection.budget import Bound
+    from lc_engine.selection.columns import ScoresLike
+    from lc_engine.selection.problem import LeftOut, Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Rows to keep, and how they were chosen.
+
+    Attributes:
+        ids: (n,) of the rows kept, ascending.
+        rows: (n,) their row numbers in the score table, ascending.
+        left: the rows that were not chosen among.
+        strategy: its name.
+        gamma: of FlexRand, else None.
+        noise_guard: share of each group that was set aside first.
+        reason: why this strategy and this γ, a sentence.
+        trial: what was tried, each with the mean gain over random in points and its standard error.
+    """
+
+    ids: NDArray[Any]
+    rows: NDArray[np.intp]
+    left: LeftOut
+    strategy: str
+    gamma: float | None
+    noise_guard: float
+    reason: str
+    trial: list[dict[str, Any]]
+
+    def group_of(self) -> NDArray[np.intp]:
+        """Return the group (N,) of each row of the table, −1 for one that cannot be kept."""
+        eligible = self.left.eligible
+        found = np.full(eligible.total, -1, np.intp)
+        found[eligible.indices] = eligible.groups
+        return found
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Return name, rows to choose from and rows kept of each group."""
+        eligible = self.left.eligible
+        kept = np.bincount(self.group_of()[self.rows], minlength=len(eligible.group_names))
+        columns = (eligible.group_names, eligible.group_sizes, kept)
+        return [
+            {"group": name, "rows": rows, "kept": count}
+            for name, rows, count in zip(*(column.tolist() for column in columns), strict=True)
+        ]
+
+
+def decide(
+    scores: ScoresLike,
+    keep: float,
+    strategy: str | None = None,
+    *,
+    gamma: float | Literal["auto"] = "auto",
+    by: str | None = "label",
+    seed: int = 0,
+    score: str = "loss",
+    features: ArrayLike | Features | None = None,
+    floor: Bound = None,
+    cap: Bound = None,
+    shares: Mapping[Any, float] | None = None,
+    noise_guard: float = 0.0,
+    exceptions: Exceptions = NO_EXCEPTIONS,
+    options: Mapping[str, Any] | None = None,
+) -> Selection:
+    """Return the rows to keep, with the strategy and the reasons.
+
+    Args:
+        scores: as in `select`, like the arguments that are not named here.
+        keep: a fraction or a count of the rows that may be kept.
+        strategy: a name in `STRATEGIES`; None tries them out on the features; see
+            `choose_strategy`.
+        gamma: as in `select`.
+        by: as in `select`.
+        seed: as in `select`.
+        score: as in `select`.
+        features: as in `select`.
+        floor: as in `select`.
+        cap: as in `select`.
+        shares: {value of `by`: share of the budget}; the other groups share the rest.
+        noise_guard: as in `select`.
+        exceptions: rows that are kept or left out whatever their score.
+        options: of the strategy.
+
+    Raises:
+        ValueError: naming the invalid argument, column or row.
+    """
+    if strategy is not None and strategy not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}; got {strategy!r}")
+    if strategy is not None:
+        check_gamma_applies(gamma, strategy, "gamma" in strategies.keywords(strategy))
+        _check_options(strategy, options or {})
+    check_seed(seed)
+
+    def divided(guard: float) -> tuple[Problem, LeftOut]:
+        return divide(
+            scores,
+            keep,
+            by=by,
+            floor=floor,
+            cap=cap,
+            noise_guard=guard,
+            shares=shares,
+            exceptions=exceptions,
+        )
+
+    problem, left = divided(noise_guard)
+    reason, trial = "as asked", list[dict[str, Any]]()
+    if strategy is None:
+        if features is None:
+            features = own_features(problem.rows.scores)
+        found = choose(problem, score=score, features=features, seed=seed)
+        found.log()
+        strategy, reason = found.candidate.strategy, found.reason
+        trial = [_tried(name, gain) for name, gain in found.gains.items()]
+        gamma = "auto" if found.candidate.gamma is None else found.candidate.gamma
+        if found.candidate.noise_guard > noise_guard:
+            noise_guard = found.candidate.noise_guard
+            problem, left = divided(noise_guard)
+    elif gamma == "auto" and "gamma" in strategies.keywords(strategy):
+        split = choice.choose(problem, score=score, features=features, seed=seed)
+        split.log()
+        gamma, reason = split.gamma, f"as asked; gamma {split.reason}"
+        trial = [_tried(f"flexrand {g:g}", gain) for g, gain in split.gains.items()]
+    elif gamma in (0, 1):
+        choice.log_one_pool(float(gamma))
+    arguments = _arguments(problem, strategy, gamma, score, features, options or {})
+    rows, always = problem.rows, left.always
+    kept = STRATEGIES[strategy](problem, np.random.default_rng(seed), **arguments)
+    return Selection(
+        ids=np.sort(np.concatenate([rows.ids[kept], always.ids])),
+        rows=np.sort(np.concatenate([rows.indices[kept], always.indices])),
+        left=left,
+        strategy=strategy,
+        gamma=arguments.get("gamma"),
+        noise_guard=noise_guard,
+        reason=reason,
+        trial=trial,
+    )
+
+
+def _tried(name: str, gain: tuple[float, float]) -> dict[str, Any]:
+    return {"candidate": name, "gain": gain[0], "error": gain[1]}
+
+
+def _arguments(
+    problem: Problem,
+    strategy: str,
+    gamma: float | Literal["auto"],
+    score: str,
+    features: ArrayLike | Features | None,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what a strategy is called with besides the problem and the random numbers."""
+    keywords = strategies.keywords(strategy)
+    arguments = dict(options)
+    if "score" in keywords:
+        arguments["score"] = score
+    if "gamma" in keywords:
+        arguments["gamma"] = check_gamma(gamma)
+    if "features" in keywords:
+        if features is None:
+            features = own_features(problem.rows.scores)
+        if features is None:
+            raise ValueError(
+                f"strategy {strategy} needs features=, one row per row of scores, and these scores "
+                "were made without"
+            )
+        arguments["features"] = problem.rows.align(features)
+    return arguments
+
+
+def own_features(scores: Any) -> Features | None:
+    """Return the features that a run kept beside its scores; None of anything else."""
+    return scores.features() if getattr(scores, "has_features", False) else None
+
+
+def _check_options(strategy: str, options: Mapping[str, Any]) -> None:
+    known = strategies.options(strategy)
+    for name in options:
+        if name not in known:
+            raise ValueError(
+                f"strategy {strategy} takes no option {name!r}; "
+                f"it takes {', '.join(known) or 'none'}"
+            )
