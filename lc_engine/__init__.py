@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lc_engine.data.table import ScoreTable
     from lc_engine.masking import Masking
     from lc_engine.path.learning_path import LearningPath
+    from lc_engine.pruning.prune import prune
     from lc_engine.reporting.page import report
     from lc_engine.scorer.scorer import Scorer
     from lc_engine.scoring.extend import extend
@@ -40,6 +41,7 @@ _HOMES = {
     "extend": "lc_engine.scoring.extend",
     "ops": "lc_engine.ops",
     "presets": "lc_engine.presets",
+    "prune": "lc_engine.pruning.prune",
     "quadrants": "lc_engine.selection.quadrants",
     "report": "lc_engine.reporting.page",
     "score": "lc_engine.scoring.score",
@@ -58,6 +60,7 @@ __all__ = [
     "extend",
     "ops",
     "presets",
+    "prune",
     "quadrants",
     "report",
     "score",

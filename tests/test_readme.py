@@ -58,6 +58,15 @@ def test_the_command_lines_do_the_same(python_ran, folder, monkeypatch, capsys):
     np.testing.assert_array_equal(np.load(folder / "subset.npy"), python_ran["keep"])
 
 
+def test_the_first_command_prunes_the_photos(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    words = next(words for words in commands("README.md") if words[:2] == ["lc-engine", "prune"])
+    assert run(words[1:]) == 0, capsys.readouterr().err
+    kept = [path for path in (folder / "pruned" / "data").rglob("*") if path.is_file()]
+    assert len(kept) == 2
+    assert all(path.samefile(folder / "photos" / path.parent.name / path.name) for path in kept)
+
+
 def test_the_plan_of_an_operator_scores_real_features():
     (program,) = programs("docs/how-it-works.md")
     x, y = load_digits(return_X_y=True)

@@ -66,7 +66,7 @@ def smollm2() -> Path:
 
 
 def conversations() -> list[dict[str, str]]:
-    """Return the distinct questions and answers of chatterbot-corpus: prompt and response.
+    """Return the distinct questions and answers of chatterbot-corpus: prompt and completion.
 
     `tech_support`, ten questions asked a hundred times, is left out.
     """
@@ -78,7 +78,7 @@ def conversations() -> list[dict[str, str]]:
         for talk in yaml.safe_load(packages.read(*_TALK, name))["conversations"]:
             said = [str(text).strip() for text in talk]
             rows.update({(said[0], answer): name for answer in said[1:2] if answer and said[0]})
-    return [{"prompt": prompt, "response": answer} for prompt, answer in rows]
+    return [{"prompt": prompt, "completion": answer} for prompt, answer in rows]
 
 
 def function_calls(*, documented: bool = False) -> list[dict[str, str]]:
@@ -97,7 +97,7 @@ def function_calls(*, documented: bool = False) -> list[dict[str, str]]:
             calls = [_call(answer) for answer in answers.get(row["id"], [])]
             if not turns or not calls:
                 continue
-            made = {"prompt": turns[-1]["content"], "response": json.dumps(calls)}
+            made = {"prompt": turns[-1]["content"], "completion": json.dumps(calls)}
             if documented:
                 made["system"] = "You may call these functions:\n" + json.dumps(row["function"])
             rows.append(made)

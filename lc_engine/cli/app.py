@@ -11,6 +11,7 @@ from lc_engine.cli.bench import BenchCommand, bench
 from lc_engine.cli.command import command
 from lc_engine.cli.demo import DemoCommand, demo
 from lc_engine.cli.plan import PlanCommand, plan
+from lc_engine.cli.prune import PruneCommand, prune
 from lc_engine.cli.report import ReportCommand, report
 from lc_engine.cli.score import ScoreCommand, score
 from lc_engine.cli.select import SelectCommand, select
@@ -46,6 +47,7 @@ def _common(
         sys.path.insert(0, "")
 
 
+app.command()(command(PruneCommand, prune))
 app.command()(command(ScoreCommand, score))
 app.command()(command(PlanCommand, plan))
 app.command()(command(SelectCommand, select))

@@ -14,11 +14,14 @@ from lc_engine._util.json_file import read_json_object
 from lc_engine.cli.choices import Dtype, Head, Logit, MaskingKind, Reasoning, Scope, Turns, Weights
 from lc_engine.cli.command import in_data, in_model, in_path, in_run
 from lc_engine.cli.config_file import check_config, read_config, write_config
+from lc_engine.cli.data_location import locate
+from lc_engine.cli.id_files import read_ids
 
 if TYPE_CHECKING:
     import numpy as np
 
     from lc_engine.data.batch import Source
+    from lc_engine.data.protocols import RowScorer
     from lc_engine.data.table import ScoreTable
     from lc_engine.language.scorer import CausalLMScorer
     from lc_engine.masking import Masking
@@ -196,7 +199,7 @@ class JobOptions:
         from lc_engine.path.deferred import MeasuredPath
         from lc_engine.scorer.scorer import Scorer
 
-        data = self._data()
+        data = locate(self.data)
         scorer = self._scorer(data)
         if begun is not None and isinstance(scorer, ContinuesRuns):
             scorer = scorer.continued(begun)
@@ -234,15 +237,7 @@ class JobOptions:
 
     def read_ids(self) -> list[str] | np.ndarray | None:
         """Return the ids of the file that names them."""
-        from lc_engine.data.ids import read_id_lines
-
-        if self.ids is None:
-            return None
-        if self.ids.suffix != ".npy":
-            return read_id_lines(self.ids)
-        from lc_engine.data.readers.arrays import open_npy
-
-        return open_npy(self.ids)
+        return None if self.ids is None else read_ids(self.ids)
 
     @property
     def resolved_head(self) -> Head:
@@ -252,18 +247,6 @@ class JobOptions:
     @property
     def _is_head(self) -> bool:
         return self.model.endswith(_HEADS)
-
-    def _data(self) -> Any:
-        """Return where the data are: a path, or a data set that the Hub gave."""
-        from lc_engine.data.locations import to_path
-        from lc_engine.data.readers.hub import is_hub_name, load_hub
-
-        if is_hub_name(self.data):
-            return load_hub(self.data)
-        where = to_path(self.data)
-        if not where.exists():
-            raise FileNotFoundError(f"--data {self.data} does not exist")
-        return where
 
     def _is_for_texts(self, data: Any) -> bool:
         """Return whether the model is a language model: it says so itself, or its data do."""
@@ -428,7 +411,7 @@ class ScoreOptions(JobOptions):
             batch_size=self.batch_size,
             shard_rows=self.shard_rows,
             return_path=self.save_path,
-            features=self.features,
+            features=self.wants_features(scorer),
             progress=progress or False,
         )
         # Not before: until the ledger has accepted the folder, it may be another run's.
@@ -442,6 +425,10 @@ class ScoreOptions(JobOptions):
         }
         write_config(self.out, self.to_dict(), resolved)
         return table, unreadable_files(source)
+
+    def wants_features(self, scorer: RowScorer) -> bool | None:
+        """Return whether features are kept; None leaves it to `score`."""
+        return self.features
 
     def absolute(self) -> ScoreOptions:
         """Return the same job with paths that hold in any folder."""

@@ -29,11 +29,20 @@ def select(command: SelectCommand) -> None:
 
     with Progress() as progress:
         progress.begin(f"choosing rows by {command.strategy}")
-        kept, rows = command.run()
-    keep, out = command.keep, str(command.out)
+        kept, counts = command.run()
+    rows = counts.pop("ok")
+    where = str(command.write if command.out is None else command.out)
+    bad = {status: count for status, count in counts.items() if count}
     if command.as_json:
-        typer.echo(json.dumps({"out": out, "kept": kept, "rows": rows, "keep": keep}))
+        summary = {"out": where, "kept": kept, "rows": rows, "keep": command.keep, "unscored": bad}
+        typer.echo(json.dumps(summary))
     else:
+        without = ""
+        if bad:
+            shown = ", ".join(f"{count:,} {status}" for status, count in bad.items())
+            done = "kept too" if command.unscored == "keep" and command.write else "left out"
+            without = f"; {sum(bad.values()):,} rows without a score are {done} ({shown})"
         typer.echo(
-            f"kept {kept:,} of {rows:,} scored rows (--keep {keep}) by {command.strategy}: {out}"
+            f"kept {kept:,} of {rows:,} scored rows ({command.budget}) by {command.strategy}: "
+            f"{where}{without}"
         )

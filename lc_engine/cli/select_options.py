@@ -4,85 +4,49 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lc_engine.cli.choices import Strategy
+from lc_engine.cli.choosing_options import ChoosingOptions
 from lc_engine.cli.command import in_data, in_run, in_selection
+from lc_engine.cli.data_location import locate
 
 if TYPE_CHECKING:
     import numpy as np
 
     from lc_engine.data.table import ScoreTable
-
-
-def _keep(text: str) -> float:
-    return int(text) if text.strip().isdigit() else _number(text)
-
-
-def _gamma(text: str) -> float | Literal["auto"]:
-    return "auto" if text == "auto" else _number(text)
-
-
-def _by(text: str) -> str | None:
-    return None if text == "none" else text
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a number") from None
+    from lc_engine.pruning.choice import Choice
+    from lc_engine.pruning.rows import Stored
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectOptions:
+class SelectOptions(ChoosingOptions):
     """Which rows of a score table are kept, and where they are written."""
 
     scores: Annotated[Path, typer.Argument(help="Folder that `lc-engine score` wrote.")]
     out: Annotated[
-        Path, in_data(help="subset.npy or .txt for ids, .parquet for rows of the score table.")
-    ]
-    features: Annotated[
-        Path | None, in_data(help="A .npy of features, one row per row of the scores.")
+        Path | None, in_data(help="subset.npy or .txt for ids, .parquet for rows of the scores.")
     ] = None
-    keep: Annotated[
-        float,
-        in_selection(
-            help="0.1 is 10 %, 5000 is 5,000 rows; 1.0 is everything, 1 is one row.",
-            parser=_keep,
-            metavar="FRACTION|ROWS",
-        ),
-    ]
-    strategy: Annotated[Strategy, in_selection(help="How rows are chosen.")] = "flexrand"
-    gamma: Annotated[
-        float | Literal["auto"],
-        in_selection(
-            help="FlexRand's split between easy and hard, in [0, 1].",
-            parser=_gamma,
-            metavar="NUMBER|auto",
-        ),
-    ] = "auto"
-    by: Annotated[
+    write: Annotated[
+        Path | None, in_data(help="New folder for the kept rows, in the form of the data.")
+    ] = None
+    data: Annotated[
         str | None,
-        in_selection(
-            help="Column whose values share the budget.", parser=_by, metavar="COLUMN|none"
+        in_data(
+            help="The data that were scored, for --write and for columns of theirs.",
+            show_default="those that the scores' config.json names",
         ),
-    ] = "label"
-    score: Annotated[
-        str,
-        in_selection(
-            help="Column of numbers that tells easy from hard: loss, lc, ifd, margin, …",
-            metavar="COLUMN",
+    ] = None
+    features: Annotated[
+        Path | None,
+        in_data(
+            help="A .npy of features, one row per row of the scores.",
+            show_default="those beside the scores, for strategies that need them",
         ),
-    ] = "loss"
-    floor: Annotated[int | None, in_selection(min=0, help="Least rows of each group.")] = None
-    cap: Annotated[int | None, in_selection(min=0, help="Most rows of each group.")] = None
-    noise_guard: Annotated[
-        float, in_selection(help="Share of each group to set aside first: likely wrong labels.")
-    ] = 0.0
-    seed: Annotated[int, in_selection(min=0, help="Seed of every draw.")] = 0
+    ] = None
+    strategy: Annotated[Strategy, in_selection(help="How rows are chosen.")] = "flexrand"
     streamed: Annotated[
         bool,
         in_run(
@@ -91,52 +55,82 @@ class SelectOptions:
         ),
     ] = False
 
-    def run(self) -> tuple[int, int]:
+    def run(self) -> tuple[int, dict[str, int]]:
         """Write the subset.
 
         Returns:
-            Rows kept, and rows that there were to choose from.
+            Rows kept, and the number of rows of each status, "ok" being those to choose from.
 
         Raises:
             ValueError: an argument or a file that does not fit.
             FileNotFoundError: a file that is not there.
         """
-        if self.out.suffix not in _WRITERS:
+        choice = self.choice(self.strategy)
+        if self.out is None and self.write is None:
+            raise ValueError("name --out for ids, or --write for the kept rows themselves")
+        if self.out is not None and self.out.suffix not in _WRITERS:
             raise ValueError(f"--out {self.out} must end with {', '.join(_WRITERS)}")
         from lc_engine.data.table import ScoreTable
 
         self._check_out()
         table = ScoreTable.read(self.scores)
-        kept = self._streamed(table) if self.streamed else self._in_memory(table)
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        _WRITERS[self.out.suffix](self.out, table, kept)
-        return len(kept), table.status_counts()["ok"]
+        kept = self._streamed(table) if self.streamed else self._in_memory(table, choice)
+        if self.out is not None:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            _WRITERS[self.out.suffix](self.out, table, kept)
+        return len(kept), table.status_counts()
 
     def _check_out(self) -> None:
         """Refuse to replace what the subset is chosen from."""
         from lc_engine.data.table_files import PART_PATTERN
 
+        if self.out is None:
+            return
         read = {path.resolve() for path in (self.scores, self.features) if path is not None}
         in_scores = self.out.parent.resolve() == self.scores.resolve()
         if self.out.resolve() in read or (in_scores and self.out.match(PART_PATTERN)):
             raise ValueError(f"--out {self.out} belongs to what is read here: name another file")
 
-    def _in_memory(self, table: ScoreTable) -> np.ndarray:
-        from lc_engine.selection import select
+    def _in_memory(self, table: ScoreTable, choice: Choice) -> np.ndarray:
+        import numpy as np
 
-        return select(
-            table,
-            self.keep,
-            self.strategy,
-            gamma=self.gamma,
-            by=self.by,
-            seed=self.seed,
-            features=None if self.features is None else _load_features(self.features),
-            score=self.score,
-            floor=self.floor,
-            cap=self.cap,
-            noise_guard=self.noise_guard,
-        )
+        stored, where = None, None
+        known = self.by is None or self.by in table.column_names
+        if self.write is not None or self.keep_bytes is not None or not known:
+            stored, where = self._stored(table)
+        columns = choice.columns(table, stored)
+        features = None if self.features is None else _load_features(self.features)
+        classes = getattr(stored, "classes", None)
+        found = choice.decide(columns, stored, classes, features)
+        if self.write is None or stored is None:
+            return found.ids
+        from lc_engine.pruning.rows import write_new_folder
+
+        rows = found.rows
+        if self.unscored == "keep":
+            bad = np.flatnonzero(np.asarray(table.column("status")) != "ok")
+            rows = np.union1d(rows, bad)
+        write_new_folder(stored, where, rows.astype(np.int64), self.write)
+        return found.ids
+
+    def _stored(self, table: ScoreTable) -> tuple[Stored, Any]:
+        """Open the data that were scored."""
+        from lc_engine.data.locations import check_outside
+        from lc_engine.pruning.rows import check_is_scored, open_stored
+        from lc_engine.reporting.run import Run
+
+        run = Run.of(table.metadata, self.scores)
+        data = self.data or run.options.get("data")
+        if data is None:
+            raise ValueError("--data: name the data that were scored; no config.json does")
+        where = locate(data)
+        if self.write is not None:
+            check_outside(self.write, data)
+        names = ("labels", "feature_column", "label_column")
+        opening = {name: run.options.get(name) for name in names}
+        stored = open_stored(where, texts=run.is_language, **({} if run.is_language else opening))
+        check_is_scored(stored, table.metadata.get("data_digest"), len(table))
+        return stored, where
 
     def _streamed(self, table: ScoreTable) -> np.ndarray:
         from lc_engine.selection.streamed import select_streamed
@@ -144,10 +138,17 @@ class SelectOptions:
         for name, given in (
             ("features", self.features is not None),
             ("noise-guard", self.noise_guard > 0),
-            ("out ….parquet", self.out.suffix == ".parquet"),
+            ("out ….parquet", self.out is not None and self.out.suffix == ".parquet"),
+            ("write", self.write is not None),
+            ("keep-tokens", self.keep_tokens is not None),
+            ("keep-bytes", self.keep_bytes is not None),
+            ("share", self.share is not None),
+            ("always-keep", self.always_keep is not None),
+            ("never-keep", self.never_keep is not None),
         ):
             if given:
                 raise ValueError(f"--{name} needs all rows in memory: leave out --streamed")
+        assert self.keep is not None
         return select_streamed(
             table,
             self.keep,

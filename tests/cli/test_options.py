@@ -19,6 +19,7 @@ from lc_engine.cli.bench import BenchCommand
 from lc_engine.cli.command import command
 from lc_engine.cli.demo import DemoCommand
 from lc_engine.cli.plan import PlanCommand
+from lc_engine.cli.prune import PruneCommand
 from lc_engine.cli.report import ReportCommand
 from lc_engine.cli.score import ScoreCommand
 from lc_engine.cli.score_options import JobOptions
@@ -31,6 +32,7 @@ from lc_engine.scorer.head_config import HeadKind
 from lc_engine.selection import STRATEGIES
 
 COMMANDS = {
+    "prune": PruneCommand,
     "score": ScoreCommand,
     "plan": PlanCommand,
     "select": SelectCommand,

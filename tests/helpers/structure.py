@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 # From the top down. A room may import from its own floor and from those below.
 FLOORS = (
     ("cli",),
-    ("bench", "demo"),
+    ("bench", "demo", "pruning"),
     ("integrations", "reporting", "scoring"),
     ("presets",),
     ("scorer",),

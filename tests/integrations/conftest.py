@@ -14,8 +14,7 @@ def talk() -> list[dict[str, str]]:
     """120 real questions and answers: prompt and completion."""
     from lc_engine.bench.language_data import conversations
 
-    rows = conversations()[::7][:120]
-    return [{"prompt": row["prompt"], "completion": row["response"]} for row in rows]
+    return conversations()[::7][:120]
 
 
 @pytest.fixture(scope="session")

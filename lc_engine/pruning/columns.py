@@ -1,0 +1,139 @@
+"""Columns of the data beside those of the scores, to share a budget over or to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lc_engine._util.extras import require
+from lc_engine.data.locations import for_arrow
+from lc_engine.data.readers.jsonl_features import JsonLinesSource
+from lc_engine.data.readers.parquet import ParquetSource
+from lc_engine.data.readers.parquet_images import ParquetImageSource
+from lc_engine.data.readers.records import DatasetRecords, ParquetRecords, Records
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from lc_engine.data.features import Features
+    from lc_engine.data.table import ScoreTable
+    from lc_engine.pruning.rows import Stored
+
+# What a row without a value is shown as.
+MISSING = "(none)"
+
+
+class Columns(Mapping[str, "ArrayLike"]):
+    """The columns of a score table, and others beside them; each is read when it is asked for.
+
+    Args:
+        table: the scores.
+        others: further columns by name, (N,) each.
+
+    Raises:
+        ValueError: a name that the score table has already.
+    """
+
+    def __init__(self, table: ScoreTable, others: Mapping[str, NDArray[Any]]) -> None:
+        both = [name for name in others if name in table.column_names]
+        if both:
+            raise ValueError(f"carry: the score table has a column {both[0]!r} already")
+        self.table, self.others = table, dict(others)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the score table says of its run."""
+        return self.table.metadata
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the run kept features; see `ScoreTable.has_features`."""
+        return self.table.has_features
+
+    def features(self) -> Features:
+        """Open the features of the run; see `ScoreTable.features`."""
+        return self.table.features()
+
+    def __getitem__(self, name: str) -> ArrayLike:
+        """Return a column."""
+        if name in self.others:
+            return self.others[name]
+        if name not in self.table.column_names:
+            raise KeyError(name)
+        return self.table.column(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """Return the names."""
+        return iter([*self.table.column_names, *self.others])
+
+    def __len__(self) -> int:
+        """Return the number of columns."""
+        return len(self.table.column_names) + len(self.others)
+
+
+def carried(stored: Stored, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return columns of the data as texts (N,); a row without a value has `MISSING`.
+
+    Raises:
+        ValueError: data without columns, or a column that no row has or that is not of plain
+            values.
+    """
+    if not names:
+        return {}
+    if isinstance(stored, JsonLinesSource):
+        stored = stored.records
+    if isinstance(stored, ParquetSource | ParquetImageSource):
+        return _of_parquet(stored.files.paths, names)
+    if isinstance(stored, ParquetRecords):
+        return _of_parquet(stored.paths, names)
+    raw = stored.dataset if isinstance(stored, DatasetRecords) else getattr(stored, "raw", None)
+    if raw is not None:
+        _check_known(names, raw.column_names)
+        chosen = raw.select_columns(list(names)).with_format("arrow")[:]
+        return {name: _texts(name, chosen.column(name).to_pylist()) for name in names}
+    if isinstance(stored, Records):
+        found: dict[str, list[Any]] = {name: [] for name in names}
+        seen: set[str] = set()
+        for record in stored.read(0, len(stored)):
+            fields = record.fields if isinstance(record.fields, dict) else {}
+            seen.update(fields)
+            for name in names:
+                found[name].append(fields.get(name))
+        _check_known(names, sorted(seen))
+        return {name: _texts(name, values) for name, values in found.items()}
+    raise ValueError(
+        f"carry: a {type(stored).__name__} has no columns besides the label: take JSON, Parquet or "
+        "a data set of datasets"
+    )
+
+
+def _of_parquet(paths: Sequence[Any], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    parquet = require("pyarrow.parquet", "table")
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    for path in paths:
+        with for_arrow(path) as where, parquet.ParquetFile(where) as file:
+            _check_known(names, file.schema_arrow.names)
+            table = file.read(columns=list(names))
+        for name in names:
+            found[name] += table.column(name).to_pylist()
+    return {name: _texts(name, values) for name, values in found.items()}
+
+
+def _check_known(names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"carry: the data have no column {name!r}; they have {list(known)}")
+
+
+def _texts(name: str, values: list[Any]) -> NDArray[Any]:
+    for row, value in enumerate(values):
+        if not isinstance(value, str | int | float | None):
+            raise ValueError(
+                f"carry: column {name!r} holds a {type(value).__name__} in row {row}: only texts "
+                "and numbers can be carried"
+            )
+    return np.array([MISSING if value is None else str(value) for value in values], np.str_)
