@@ -281,6 +281,11 @@ def _checked_parameter(name: str, module: nn.Module, attribute: str) -> nn.Param
             f'weight "{name}" is a {type(parameter).__name__} of {parameter.dtype}: masks need '
             "plain floating-point weights; score the model before it is quantized or sharded"
         )
+    if parameter.itemsize == 1:
+        raise ValueError(
+            f'weight "{name}" of {type(module).__name__} is {parameter.dtype}, whose scales are '
+            "kept elsewhere: load the model dequantized, in bfloat16"
+        )
     if parameter.is_inference():
         raise ValueError(
             f'weight "{name}" was made under torch.inference_mode() and cannot be masked in '
@@ -300,9 +305,4 @@ def _check_experts(name: str, module: nn.Module, parameter: Tensor) -> None:
             f'weight "{name}" holds experts of {type(module).__name__} as '
             f"{tuple(parameter.shape)}: only parameters (experts, rows, columns) are known; leave "
             "it out with Masking(weights=function)"
-        )
-    if parameter.itemsize == 1:
-        raise ValueError(
-            f'weight "{name}" of {type(module).__name__} is {parameter.dtype}, whose scales are '
-            "kept elsewhere: load the model dequantized, in bfloat16"
         )

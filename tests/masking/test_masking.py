@@ -11,7 +11,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from lc_engine import ops
 from lc_engine.masking import Masking
@@ -378,6 +378,47 @@ def test_layers_that_compute_their_weight_are_refused_by_name(name):
     with pytest.raises(ValueError, match=rf'"0.weight" is .* at every forward \({name}\)'):
         Masking().find(model, "2")
     assert list(Masking(weights="head").find(model, "2")) == ["2.weight"]
+
+
+class Halved(nn.Module):
+    def forward(self, weight):
+        return weight / 2
+
+
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.Conv1d, nn.Linear, nn.MultiheadAttention])
+@pytest.mark.parametrize(
+    "compute",
+    [
+        nn.utils.weight_norm,
+        nn.utils.spectral_norm,
+        parametrizations.weight_norm,
+        parametrizations.spectral_norm,
+        parametrizations.orthogonal,
+        lambda layer, name: parametrize.register_parametrization(layer, name, Halved()),
+        lambda layer, name: prune.random_unstructured(layer, name, amount=0.5),
+    ],
+)
+def test_weights_computed_at_every_forward_are_refused_by_name(kind, compute):
+    attention = kind is nn.MultiheadAttention
+    layer = kind(8, 2) if attention else kind(8, 4, *([3] if kind is not nn.Linear else []))
+    name = "in_proj_weight" if attention else "weight"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of the older weight_norm
+        compute(layer, name)
+    model = nn.Sequential(layer, nn.Linear(4, 2))
+    message = rf'"0.{name}" is computed at every forward.*make it permanent first'
+    with pytest.raises(ValueError, match=message):
+        Masking().find(model, "1")
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_weights_whose_scales_are_elsewhere_are_refused_by_name(dtype):
+    from transformers.integrations.finegrained_fp8 import FP8Linear
+
+    model = nn.Sequential(FP8Linear(256, 128, block_size=(128, 128)), nn.Linear(128, 2))
+    model[0].weight = nn.Parameter(torch.ones(128, 256).to(dtype), requires_grad=False)
+    with pytest.raises(ValueError, match=r'"0.weight" of FP8Linear is torch.float8.*dequantized'):
+        Masking().find(model, "1")
 
 
 @pytest.mark.parametrize("name", ["resnetv2_50x1_bit", "nf_resnet50", "vit_small_r26_s32_224"])
