@@ -13,11 +13,11 @@ import numpy as np
 
 from lc_engine._util.atomic_write import atomic_write_text
 from lc_engine.integrations.files import write_subset
+from lc_engine.language.dataset_info import INFO
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-INFO = "dataset_info.json"
 # The keys of an entry that say what its rows look like. Every other key says where the rows are or
 # which of them to take (num_samples draws rows twice, a split takes a part), or is not known to
 # hold for a subset.

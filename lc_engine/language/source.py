@@ -22,6 +22,7 @@ from lc_engine.data.readers.records import (
     Records,
     RowError,
 )
+from lc_engine.language.dataset_info import RenamedRecords, renaming_entry
 from lc_engine.language.formats import Format, check_format, conversations, detect
 from lc_engine.language.pairs import Pairs, joined
 from lc_engine.language.tokens import Encoded
@@ -179,7 +180,8 @@ def open_records(data: Any) -> Records:
             JSON text) or `.parquet` file, a folder of
             Parquet files, a folder written by `datasets.Dataset.save_to_disk`, a
             `datasets.Dataset`, the name of one on the Hub (see `load_hub`), or a list of rows (the
-            fields of each by name).
+            fields of each by name). Where a `dataset_info.json` of LLaMA-Factory is beside a file
+            and gives its columns or tags names of their own, those are taken.
 
     Raises:
         FileNotFoundError: the path does not exist.
@@ -188,7 +190,9 @@ def open_records(data: Any) -> Records:
     if is_hub_name(data):
         return DatasetRecords(load_hub(data))
     if isinstance(data, str | os.PathLike):
-        return _open_path(Path(data))
+        entry = renaming_entry(Path(data))
+        records = _open_path(Path(data))
+        return records if entry is None else RenamedRecords(records, entry)
     if isinstance(data, list):
         return ListRecords(data)
     if type(data).__module__.partition(".")[0] == "datasets" and hasattr(data, "with_format"):
