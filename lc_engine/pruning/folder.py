@@ -60,6 +60,8 @@ def at_work_in(folder: Path) -> Iterator[None]:
             raise ValueError(f"out: another process is at work in {folder}: wait for its end")
         for left_over in folder.glob(f"{_STAGED}*"):
             shutil.rmtree(left_over, ignore_errors=True)
+        for left_over in folder.glob("*.????????????.tmp"):
+            left_over.unlink(missing_ok=True)
         if not finished:
             atomic_write_text(folder / UNFINISHED, _NOTE)
         yield

@@ -495,3 +495,21 @@ def test_csv_of_suspicious_rows_has_a_header_where_nothing_is_listed():
     from lc_engine.pruning.suspicious import to_csv
 
     assert list(csv.reader(io.StringIO(to_csv({"row": [], "reason": []})))) == [["row", "reason"]]
+
+
+def test_a_full_disk_leaves_the_earlier_results(features, tmp_path, capsys):
+    resource = pytest.importorskip("resource")
+    out = tmp_path / "pruned"
+    head = [f"--model={features / 'head.safetensors'}", f"--labels={features / 'y.npy'}"]
+    assert prune(head, features / "x.npy", out, "--keep=12") == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
+    try:
+        assert prune(head, features / "x.npy", out, "--keep=50") == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "too large" in capsys.readouterr().err
+    # Of the scores' folder the configuration is written again, and names the same run.
+    after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert after == before
