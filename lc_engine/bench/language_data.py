@@ -76,9 +76,10 @@ def smollm2_gguf(folder: Path) -> Path:
 
 
 def conversations() -> list[dict[str, str]]:
-    """Return the distinct questions and answers of chatterbot-corpus: prompt and completion.
+    """Return the distinct questions and answers of chatterbot-corpus: prompt and response.
 
-    `tech_support`, ten questions asked a hundred times, is left out.
+    The chat template writes them; a `completion` would be joined as it is. `tech_support`, ten
+    questions asked a hundred times, is left out.
     """
     yaml = require("yaml", "language")
     rows = {}
@@ -88,7 +89,7 @@ def conversations() -> list[dict[str, str]]:
         for talk in yaml.safe_load(packages.read(*_TALK, name))["conversations"]:
             said = [str(text).strip() for text in talk]
             rows.update({(said[0], answer): name for answer in said[1:2] if answer and said[0]})
-    return [{"prompt": prompt, "completion": answer} for prompt, answer in rows]
+    return [{"prompt": prompt, "response": answer} for prompt, answer in rows]
 
 
 def function_calls(*, documented: bool = False) -> list[dict[str, str]]:
@@ -107,7 +108,7 @@ def function_calls(*, documented: bool = False) -> list[dict[str, str]]:
             calls = [_call(answer) for answer in answers.get(row["id"], [])]
             if not turns or not calls:
                 continue
-            made = {"prompt": turns[-1]["content"], "completion": json.dumps(calls)}
+            made = {"prompt": turns[-1]["content"], "response": json.dumps(calls)}
             if documented:
                 made["system"] = "You may call these functions:\n" + json.dumps(row["function"])
             rows.append(made)

@@ -101,7 +101,8 @@ class JobOptions:
     form: Annotated[
         str | None,
         in_data(
-            help="Format of instructions: alpaca, sharegpt, messages, prompt_completion.",
+            help="Format of instructions: alpaca, sharegpt, messages, prompt_completion, "
+            "preference.",
             show_default="detected by the fields",
         ),
     ] = None

@@ -93,8 +93,8 @@ class Encoder:
 
         Args:
             data: see `open_records`.
-            form: "alpaca", "sharegpt", "messages" or "prompt_completion"; None detects it from
-                the fields.
+            form: "alpaca", "sharegpt", "messages", "prompt_completion" or "preference"; None
+                detects it from the fields.
 
         Raises:
             FileNotFoundError: the path does not exist.

@@ -14,7 +14,8 @@ def talk() -> list[dict[str, str]]:
     """120 real questions and answers: prompt and completion."""
     from lc_engine.bench.language_data import conversations
 
-    return conversations()[::7][:120]
+    rows = conversations()[::7][:120]
+    return [{"prompt": row["prompt"], "completion": row["response"]} for row in rows]
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,9 @@ def loaded():
 def test_the_data_are_complete():
     talk, calls, documented = conversations(), function_calls(), function_calls(documented=True)
     assert len(talk) == 888
-    assert len({(row["prompt"], row["completion"]) for row in talk}) == 888
+    assert len({(row["prompt"], row["response"]) for row in talk}) == 888
     assert len(calls) == len(documented) > 2000
-    assert all(row["prompt"].strip() and row["completion"].strip() for row in talk + calls)
+    assert all(row["prompt"].strip() and row["response"].strip() for row in talk + calls)
     assert documented[0]["system"].startswith("You may call these functions:")
 
 
@@ -46,9 +46,7 @@ def test_swapped_answers_are_hard(loaded):
     """A request with its own call must be easier than with the call of another request."""
     scorer = lc.Scorer.for_causal_lm(*loaded, path=lc.LearningPath.explicit([1.0]))
     rows = [row for row in function_calls() if len(row["prompt"]) < 80][:8]
-    answers = [row["completion"] for row in rows]
-    swapped = [
-        {"prompt": row["prompt"], "completion": answers[i - 3]} for i, row in enumerate(rows)
-    ]
+    answers = [row["response"] for row in rows]
+    swapped = [{"prompt": row["prompt"], "response": answers[i - 3]} for i, row in enumerate(rows)]
     right, wrong = (lc.score(scorer, kind).column("loss").mean() for kind in (rows, swapped))
     assert right < 0.8 * wrong
