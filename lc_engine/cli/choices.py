@@ -15,7 +15,9 @@ Scope = Literal["global", "layer"]
 Weights = Literal["body", "head", "all"]
 Turns = Literal["all", "last"]
 Reasoning = Literal["score", "context", "drop"]
+Objective = Literal["balanced", "as-is"]
 Strategy = Literal[
+    "auto",
     "flexrand",
     "easy",
     "easy_diverse",

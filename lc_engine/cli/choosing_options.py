@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lc_engine.cli.choices import Strategy
+from lc_engine.cli.choices import Objective, Strategy
 from lc_engine.cli.command import in_selection
 from lc_engine.cli.id_files import read_ids
 
@@ -71,6 +71,12 @@ class ChoosingOptions:
             metavar="BYTES",
         ),
     ] = None
+    strategy: Annotated[
+        Strategy,
+        in_selection(
+            help="How rows are chosen; auto tries strategies out, where there are features."
+        ),
+    ] = "auto"
     gamma: Annotated[
         float | Literal["auto"],
         in_selection(
@@ -105,6 +111,22 @@ class ChoosingOptions:
     noise_guard: Annotated[
         float, in_selection(help="Share of each group to set aside first: likely wrong labels.")
     ] = 0.0
+    balance: Annotated[
+        float | None,
+        in_selection(
+            min=0.0,
+            max=1.0,
+            help="Groups share the budget as rows^NUMBER: 1 as the data are, 0 equally.",
+            metavar="NUMBER",
+            show_default="1; by a trial with --strategy auto",
+        ),
+    ] = None
+    objective: Annotated[
+        Objective,
+        in_selection(
+            help="What trials maximize: the mean of the classes' accuracies, or that of the rows."
+        ),
+    ] = "balanced"
     always_keep: Annotated[
         Path | None,
         in_selection(help="Ids that are kept in any case: .npy, or text with one per line."),
@@ -116,7 +138,7 @@ class ChoosingOptions:
     ] = "drop"
     seed: Annotated[int, in_selection(min=0, help="Seed of every draw.")] = 0
 
-    def choice(self, strategy: Strategy | None, carry: str | None = None) -> Choice:
+    def choice(self, carry: str | None = None) -> Choice:
         """Return the arguments of the selection.
 
         Raises:
@@ -129,7 +151,7 @@ class ChoosingOptions:
             keep=self.keep,
             keep_tokens=self.keep_tokens,
             keep_bytes=self.keep_bytes,
-            strategy=strategy,
+            strategy=self.strategy,
             gamma=self.gamma,
             by=self.by,
             carry=tuple(name.strip() for name in (carry or "").split(",") if name.strip()),
@@ -139,6 +161,8 @@ class ChoosingOptions:
             cap=self.cap,
             shares=dict(map(_share, self.share or ())),
             noise_guard=self.noise_guard,
+            balance=self.balance,
+            objective=self.objective,
             always=() if self.always_keep is None else read_ids(self.always_keep),
             never=() if self.never_keep is None else read_ids(self.never_keep),
             unscored=self.unscored,

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from lc_engine.cli.choices import Strategy
 from lc_engine.cli.choosing_options import ChoosingOptions
-from lc_engine.cli.command import in_data, in_model, in_path, in_run, in_selection
+from lc_engine.cli.command import in_data, in_model, in_path, in_run
 from lc_engine.cli.data_location import locate
 from lc_engine.cli.exit_codes import BAD_ROWS, INTERRUPTED
 from lc_engine.cli.score_options import JobOptions, ScoreOptions
@@ -34,12 +33,6 @@ class PruneCommand(ChoosingOptions, JobOptions):
     out: Annotated[
         Path, in_run(help="Folder for the data and the reasons; a stopped run continues in it.")
     ] = Path("pruned")
-    strategy: Annotated[
-        Strategy | None,
-        in_selection(
-            help="How rows are chosen.", show_default="the best in a trial on the features"
-        ),
-    ] = None
     path: Annotated[
         str | None, in_path(help="Capacities; the whole model alone selects as well as more.")
     ] = _WHOLE
@@ -72,7 +65,7 @@ class PruneCommand(ChoosingOptions, JobOptions):
         from lc_engine.pruning.rows import open_stored
         from lc_engine.reporting.run import Run
 
-        choice = self.choice(self.strategy, self.carry)
+        choice = self.choice(self.carry)
         check_outside(self.out, self.data)
         where = locate(self.data)
         with at_work_in(self.out):

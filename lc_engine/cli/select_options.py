@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lc_engine.cli.choices import Strategy
 from lc_engine.cli.choosing_options import ChoosingOptions
-from lc_engine.cli.command import in_data, in_run, in_selection
+from lc_engine.cli.command import in_data, in_run
 from lc_engine.cli.data_location import locate
 
 if TYPE_CHECKING:
@@ -46,7 +45,6 @@ class SelectOptions(ChoosingOptions):
             show_default="those beside the scores, for strategies that need them",
         ),
     ] = None
-    strategy: Annotated[Strategy, in_selection(help="How rows are chosen.")] = "flexrand"
     streamed: Annotated[
         bool,
         in_run(
@@ -65,7 +63,7 @@ class SelectOptions(ChoosingOptions):
             ValueError: an argument or a file that does not fit.
             FileNotFoundError: a file that is not there.
         """
-        choice = self.choice(self.strategy)
+        choice = self.choice()
         if self.out is None and self.write is None:
             raise ValueError("name --out for ids, or --write for the kept rows themselves")
         if self.out is not None and self.out.suffix not in _WRITERS:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lc_engine.data.features import Features
     from lc_engine.data.table import ScoreTable
     from lc_engine.pruning.rows import Stored
+    from lc_engine.selection.auto_gamma.cross_validation import Objective
     from lc_engine.selection.budget import Bound
     from lc_engine.selection.decide import Selection
 
@@ -38,7 +39,7 @@ class Choice:
         keep: a fraction of the scored rows, or a count; None where a size is given.
         keep_tokens: most response tokens, by the column `token_count` of the scores.
         keep_bytes: most bytes, of image files or of lines of JSON.
-        strategy: a name; None tries them out on the features.
+        strategy: a name; "auto" tries them out on the features.
         gamma: of FlexRand.
         by: the column whose values share the budget: of the scores or of the data.
         carry: columns of the data that `rows.parquet` gets.
@@ -48,6 +49,8 @@ class Choice:
         cap: greatest number kept per group.
         shares: {value of `by`: share of the budget}.
         noise_guard: share of each group to set aside first.
+        balance: as in `select`.
+        objective: as in `select`.
         always: ids to keep, counted towards the budget.
         never: ids to leave out.
         unscored: whether rows without a score are kept, beside the budget, or dropped.
@@ -56,7 +59,7 @@ class Choice:
     keep: float | None = None
     keep_tokens: int | None = None
     keep_bytes: int | None = None
-    strategy: str | None = None
+    strategy: str = "auto"
     gamma: float | Literal["auto"] = "auto"
     by: str | None = "label"
     carry: Sequence[str] = ()
@@ -66,6 +69,8 @@ class Choice:
     cap: Bound = None
     shares: Mapping[str, float] = field(default_factory=dict)
     noise_guard: float = 0.0
+    balance: float | None = None
+    objective: Objective = "balanced"
     always: ArrayLike = ()
     never: ArrayLike = ()
     unscored: Literal["drop", "keep"] = "drop"
@@ -127,7 +132,13 @@ class Choice:
         first = self._decide(columns, _first_count(sizes[scored], limit), classes, features)
         gamma: float | Literal["auto"] = "auto" if first.gamma is None else first.gamma
         guard = max(self.noise_guard, first.noise_guard)
-        settled = replace(self, strategy=first.strategy, gamma=gamma, noise_guard=guard)
+        settled = replace(
+            self,
+            strategy=first.strategy,
+            gamma=gamma,
+            noise_guard=guard,
+            balance=first.balance,
+        )
 
         def choose(rows: int) -> Selection:
             return settled._decide(columns, rows, classes, features)
@@ -155,6 +166,8 @@ class Choice:
             cap=self.cap,
             shares=_by_label(self.shares, classes) if self.by == "label" else self.shares,
             noise_guard=self.noise_guard,
+            balance=self.balance,
+            objective=self.objective,
             exceptions=Exceptions(np.asarray(self.always), np.asarray(self.never)),
         )
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lc_engine.data.protocols import Progress, RowScorer
     from lc_engine.data.table import ScoreTable
     from lc_engine.pruning.rows import Stored
+    from lc_engine.selection.auto_gamma.cross_validation import Objective
     from lc_engine.selection.budget import Bound
     from lc_engine.selection.decide import Selection
 
@@ -66,7 +67,7 @@ def prune(
     *,
     keep_tokens: int | None = None,
     keep_bytes: int | None = None,
-    strategy: str | None = None,
+    strategy: str = "auto",
     gamma: float | Literal["auto"] = "auto",
     by: str | None = "label",
     carry: Sequence[str] = (),
@@ -76,6 +77,8 @@ def prune(
     cap: Bound = None,
     shares: Mapping[str, float] | None = None,
     noise_guard: float = 0.0,
+    balance: float | None = None,
+    objective: Objective = "balanced",
     always_keep: ArrayLike = (),
     never_keep: ArrayLike = (),
     unscored: Literal["drop", "keep"] = "drop",
@@ -102,8 +105,7 @@ def prune(
         keep_tokens: instead of `keep`, the most response tokens to keep, of a language model's
             scores.
         keep_bytes: likewise the most bytes, of an image folder or JSON Lines.
-        strategy: a name of `select`; None tries them out on the features, as `choose_strategy`
-            does.
+        strategy: as in `select`: "auto" tries them out on the features.
         gamma: as in `select`.
         by: the column whose values share the budget: of the scores, or of the data.
         carry: columns of the data for `rows.parquet`.
@@ -113,6 +115,8 @@ def prune(
         cap: as in `select`.
         shares: {value of `by`: share of the budget}; the other groups share the rest.
         noise_guard: as in `select`.
+        balance: as in `select`.
+        objective: as in `select`.
         always_keep: ids to keep in any case; they count towards the budget.
         never_keep: ids to leave out.
         unscored: "keep" writes the rows without a score too, beside the budget.
@@ -146,6 +150,8 @@ def prune(
         cap=cap,
         shares=dict(shares or {}),
         noise_guard=noise_guard,
+        balance=balance,
+        objective=objective,
         always=always_keep,
         never=never_keep,
         unscored=unscored,
@@ -247,6 +253,7 @@ def _description(
         "strategy": found.strategy,
         "gamma": found.gamma,
         "noise_guard": found.noise_guard,
+        "balance": found.balance,
         "reason": found.reason,
         "trial": found.trial,
         "seed": choice.seed,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from lc_engine.data.features import Features
     from lc_engine.selection.auto_gamma.choice import GammaChoice
+    from lc_engine.selection.auto_gamma.cross_validation import Objective
     from lc_engine.selection.auto_strategy.choice import StrategyChoice
     from lc_engine.selection.budget import Bound
     from lc_engine.selection.columns import ScoresLike
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 def select(
     scores: ScoresLike,
     keep: float,
-    strategy: str = "flexrand",
+    strategy: str = "auto",
     *,
     gamma: float | Literal["auto"] = "auto",
     by: str | None = "label",
@@ -33,6 +34,8 @@ def select(
     floor: Bound = None,
     cap: Bound = None,
     noise_guard: float = 0.0,
+    balance: float | None = None,
+    objective: Objective = "balanced",
     **options: Any,
 ) -> NDArray[Any]:
     """Return the ids of the rows to keep: exactly round(keep · N) of the N rows of status "ok".
@@ -46,21 +49,28 @@ def select(
             optionally "status").
         keep: a float in (0, 1] is a fraction, an int of at least 1 a count: 1 is one row, 1.0
             all rows.
-        strategy: a name in `STRATEGIES`.
-        gamma: FlexRand's split γ in [0, 1], or "auto" (see `choose_gamma`; the choice, its reason
-            and its cost are logged).
-        by: the column whose values share the budget in proportion to their number of rows (largest
-            remainders, at least one row each if the budget allows), or None for one group.
+        strategy: a name in `STRATEGIES`, or "auto": with features the one that a trial finds best
+            (see `choose_strategy`), without them FlexRand. The choice, its reason and its cost
+            are logged.
+        gamma: FlexRand's split γ in [0, 1], or "auto" (see `choose_gamma`). A number with
+            strategy="auto" stands for FlexRand.
+        by: the column whose values share the budget (largest remainders, at least one row each if
+            the budget allows), or None for one group.
         seed: of every draw, at least 0.
         score: the column of numbers that ranks rows; its direction is in the table's metadata.
         features: (rows of `scores`, D), for the strategies that read features and for
-            gamma="auto". None takes those that a run kept beside its scores, for the strategies
-            that need them; gamma="auto" then goes by the rule.
+            gamma="auto". None takes those that a run kept beside its scores, for strategy="auto"
+            and for strategies that need them; FlexRand's gamma="auto" then goes by the rule.
         floor: least number kept per group (or all its rows, if they are fewer): an int for all
             groups, or {value of `by`: int}.
         cap: greatest number kept per group, likewise.
         noise_guard: share of each group, hard under every sub-model, to drop before selecting
             (see `lc_engine.selection.noise_guard`); 0 keeps every row eligible.
+        balance: α in [0, 1]; groups share the budget in proportion to n^α of their n rows: 1 as the
+            data are, 0 equally. None is 1, and with strategy="auto" what a trial finds best, if
+            there are features and neither floor nor cap.
+        objective: what the trials of strategy="auto" maximize: "balanced" the mean of the classes'
+            accuracies, "as-is" the accuracy of the rows as they are.
         **options: of the strategy: `clusters` (easy_diverse), `bins` and `cutoff` (stratified).
 
     Returns:
@@ -81,6 +91,8 @@ def select(
         floor=floor,
         cap=cap,
         noise_guard=noise_guard,
+        balance=balance,
+        objective=objective,
         options=options,
     ).ids
 

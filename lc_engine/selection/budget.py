@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     Bound = int | Mapping[Any, int] | None
 
+_UNIT = 1024  # of weights n^α as integers
+
 
 def resolve_keep(keep: float, total: int) -> int:
     """Return the number of rows to keep.
@@ -43,7 +45,13 @@ def resolve_keep(keep: float, total: int) -> int:
 
 
 def allocate(
-    sizes: NDArray[np.int64], names: NDArray[Any], keep: float, *, floor: Bound, cap: Bound
+    sizes: NDArray[np.int64],
+    names: NDArray[Any],
+    keep: float,
+    *,
+    floor: Bound,
+    cap: Bound,
+    balance: float = 1.0,
 ) -> NDArray[np.int64]:
     """Return the number of rows to keep of each group: (G,).
 
@@ -53,15 +61,25 @@ def allocate(
         keep: a float in (0, 1] is a fraction, an int a count.
         floor: least number kept per group.
         cap: greatest number kept per group.
+        balance: α; groups share the budget in proportion to n^α of their n rows: 1 as the data are,
+            0 equally.
 
     Raises:
-        ValueError: an invalid `keep`, `floor` or `cap`, or bounds that the budget cannot meet.
+        ValueError: an invalid `keep`, `floor`, `cap` or `balance`, or bounds that the budget cannot
+            meet.
     """
+    if not 0.0 <= balance <= 1.0:
+        raise ValueError(f"balance must lie in [0, 1], got {balance}")
+    weights = None
+    if balance < 1.0:
+        weights = np.rint(_UNIT * sizes.astype(np.float64) ** balance).astype(np.int64)
+        weights[sizes == 0] = 0
     return apportion(
         sizes,
         resolve_keep(keep, int(sizes.sum())),
         floor=bound_per_group("floor", floor, names),
         cap=bound_per_group("cap", cap, names),
+        weights=weights,
     )
 
 
@@ -71,8 +89,9 @@ def apportion(
     *,
     floor: NDArray[np.int64] | None = None,
     cap: NDArray[np.int64] | None = None,
+    weights: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """Return a budget's shares for groups in proportion to their sizes, by largest remainders.
+    """Return a budget's shares for groups in proportion to their weights, by largest remainders.
 
     Args:
         sizes: (G,) rows of each group.
@@ -80,6 +99,8 @@ def apportion(
         floor: (G,) least number of rows per group; by default 1 for every non-empty group if the
             budget is at least their number, else 0.
         cap: (G,) greatest number per group; by default the group's size.
+        weights: (G,) what the shares are in proportion to, 0 where a group is empty; by default
+            the sizes.
 
     Returns:
         (G,) int64 with sum exactly `budget`.
@@ -88,6 +109,7 @@ def apportion(
         ValueError: floors and caps that the budget cannot meet.
     """
     sizes = np.asarray(sizes, dtype=np.int64)
+    weights = sizes if weights is None else weights
     high = sizes if cap is None else np.minimum(sizes, cap)
     if floor is None:
         low = np.minimum(high, int(budget >= np.count_nonzero(sizes)))
@@ -100,25 +122,25 @@ def apportion(
         raise ValueError(
             f"keep asks for {budget} rows, but floor and cap allow {low.sum()} to {high.sum()}"
         )
-    # Proportional shares λ·size, clipped to [low, high], sum to the budget at one λ in [0, 1].
+    # Proportional shares λ·weight, clipped to [low, high], sum to the budget at one λ in [0, 1].
     below, above = 0.0, float(max(1, high.max(initial=1)))
     for _ in range(128):
         scale = (below + above) / 2
-        if np.clip(scale * sizes, low, high).sum() < budget:
+        if np.clip(scale * weights, low, high).sum() < budget:
             below = scale
         else:
             above = scale
-    share = np.clip(above * sizes, low, high)
+    share = np.clip(above * weights, low, high)
     free = (share > low) & (share < high)
     counts = np.where(free, 0, np.rint(share)).astype(np.int64)
     left = budget - int(counts.sum())
     if free.any():
         # In integers: the quotas of the free groups, rounded down, and their remainders.
-        quota = left * sizes[free]
-        counts[free] = np.clip(quota // sizes[free].sum(), low[free], high[free])
+        quota = left * weights[free]
+        counts[free] = np.clip(quota // weights[free].sum(), low[free], high[free])
     remainder = np.zeros(len(sizes))
     if free.any():
-        remainder[free] = (quota % sizes[free].sum()) / sizes[free].sum()
+        remainder[free] = (quota % weights[free].sum()) / weights[free].sum()
     return _distribute_remainder(counts, budget, low, high, remainder)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from lc_engine.selection import strategies
 from lc_engine.selection.arguments import check_gamma, check_gamma_applies, check_seed
 from lc_engine.selection.auto_gamma import choice
+from lc_engine.selection.auto_strategy.balance import BALANCES, choose_balance
 from lc_engine.selection.auto_strategy.choice import choose
 from lc_engine.selection.exceptions import NO_EXCEPTIONS, Exceptions
 from lc_engine.selection.problem import divide
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from lc_engine.data.features import Features
+    from lc_engine.selection.auto_gamma.cross_validation import Objective
     from lc_engine.selection.budget import Bound
     from lc_engine.selection.columns import ScoresLike
     from lc_engine.selection.problem import LeftOut, Problem
@@ -37,6 +39,7 @@ class Selection:
         strategy: its name.
         gamma: of FlexRand, else None.
         noise_guard: share of each group that was set aside first.
+        balance: α; groups shared the budget as n^α of their n rows.
         reason: why this strategy and this γ, a sentence.
         trial: what was tried, each with the mean gain over random in points and its standard error.
     """
@@ -47,8 +50,18 @@ class Selection:
     strategy: str
     gamma: float | None
     noise_guard: float
+    balance: float
     reason: str
     trial: list[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """The strategy as it acts: FlexRand with a single pool does not read the score."""
+        if self.gamma is None:
+            return self.strategy
+        if self.gamma in (0.0, 1.0):
+            return f"random (flexrand with gamma {self.gamma:g})"
+        return f"{self.strategy} with gamma {self.gamma:g}"
 
     def group_of(self) -> NDArray[np.intp]:
         """Return the group (N,) of each row of the table, −1 for one that cannot be kept."""
@@ -71,7 +84,7 @@ class Selection:
 def decide(
     scores: ScoresLike,
     keep: float,
-    strategy: str | None = None,
+    strategy: str = "auto",
     *,
     gamma: float | Literal["auto"] = "auto",
     by: str | None = "label",
@@ -80,6 +93,8 @@ def decide(
     features: ArrayLike | Features | None = None,
     floor: Bound = None,
     cap: Bound = None,
+    balance: float | None = None,
+    objective: Objective = "balanced",
     shares: Mapping[Any, float] | None = None,
     noise_guard: float = 0.0,
     exceptions: Exceptions = NO_EXCEPTIONS,
@@ -99,6 +114,8 @@ def decide(
         features: as in `select`.
         floor: as in `select`.
         cap: as in `select`.
+        balance: as in `select`.
+        objective: as in `select`.
         shares: {value of `by`: share of the budget}; the other groups share the rest.
         noise_guard: as in `select`.
         exceptions: rows that are kept or left out whatever their score.
@@ -107,14 +124,14 @@ def decide(
     Raises:
         ValueError: naming the invalid argument, column or row.
     """
-    if strategy is not None and strategy not in STRATEGIES:
-        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}; got {strategy!r}")
-    if strategy is not None:
+    if strategy == "auto" and gamma != "auto":
+        strategy = "flexrand"
+    _check_options(strategy, options or {})
+    if strategy != "auto":
         check_gamma_applies(gamma, strategy, "gamma" in strategies.keywords(strategy))
-        _check_options(strategy, options or {})
     check_seed(seed)
 
-    def divided(guard: float) -> tuple[Problem, LeftOut]:
+    def divided(guard: float, share_out: float) -> tuple[Problem, LeftOut]:
         return divide(
             scores,
             keep,
@@ -122,23 +139,31 @@ def decide(
             floor=floor,
             cap=cap,
             noise_guard=guard,
+            balance=share_out,
             shares=shares,
             exceptions=exceptions,
         )
 
-    problem, left = divided(noise_guard)
+    bounded = floor is not None or cap is not None or bool(shares)
+    alpha = 1.0 if balance is None else balance
+    problem, left = divided(noise_guard, alpha)
     reason, trial = "as asked", list[dict[str, Any]]()
-    if strategy is None:
+    if strategy == "auto":
         if features is None:
             features = own_features(problem.rows.scores)
-        found = choose(problem, score=score, features=features, seed=seed)
+        if balance is None and features is not None and by is not None and not bounded:
+            problems = {a: divided(noise_guard, a)[0] for a in BALANCES}
+            shared = choose_balance(problems, features, seed, objective)
+            shared.log()
+            alpha, problem = shared.balance, problems[shared.balance]
+            trial = [_tried(f"budget as rows^{a:g}", gain) for a, gain in shared.gains.items()]
+        found = choose(problem, score=score, features=features, seed=seed, objective=objective)
         found.log()
         strategy, reason = found.candidate.strategy, found.reason
-        trial = [_tried(name, gain) for name, gain in found.gains.items()]
+        trial += [_tried(name, gain) for name, gain in found.gains.items()]
         gamma = "auto" if found.candidate.gamma is None else found.candidate.gamma
-        if found.candidate.noise_guard > noise_guard:
-            noise_guard = found.candidate.noise_guard
-            problem, left = divided(noise_guard)
+        noise_guard = max(noise_guard, found.candidate.noise_guard)
+        problem, left = divided(noise_guard, alpha)
     elif gamma == "auto" and "gamma" in strategies.keywords(strategy):
         split = choice.choose(problem, score=score, features=features, seed=seed)
         split.log()
@@ -156,6 +181,7 @@ def decide(
         strategy=strategy,
         gamma=arguments.get("gamma"),
         noise_guard=noise_guard,
+        balance=alpha,
         reason=reason,
         trial=trial,
     )
@@ -198,7 +224,11 @@ def own_features(scores: Any) -> Features | None:
 
 
 def _check_options(strategy: str, options: Mapping[str, Any]) -> None:
-    known = strategies.options(strategy)
+    if strategy != "auto" and strategy not in STRATEGIES:
+        raise ValueError(
+            f"strategy must be auto or one of {', '.join(STRATEGIES)}; got {strategy!r}"
+        )
+    known = [] if strategy == "auto" else strategies.options(strategy)
     for name in options:
         if name not in known:
             raise ValueError(

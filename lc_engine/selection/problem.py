@@ -72,6 +72,7 @@ def divide(
     floor: Bound,
     cap: Bound,
     noise_guard: float,
+    balance: float = 1.0,
     shares: Mapping[Any, float] | None = None,
     exceptions: Exceptions = NO_EXCEPTIONS,
 ) -> tuple[Problem, LeftOut]:
@@ -84,6 +85,7 @@ def divide(
         floor: least number kept per group.
         cap: greatest number kept per group.
         noise_guard: largest share of each group to drop first, in [0, 1).
+        balance: α of `allocate`.
         shares: {group: share of the budget}; the other groups share the rest.
         exceptions: rows that are kept, and count towards the budget, or left out.
 
@@ -102,7 +104,7 @@ def divide(
         least = bound_per_group("floor", floor, names)
         low = np.minimum(sizes, 1 if least is None else least)
         floor = dict(zip(names.tolist(), np.maximum(low, named).tolist(), strict=True))
-    counts = allocate(sizes, names, keep, floor=floor, cap=cap) - named
+    counts = allocate(sizes, names, keep, floor=floor, cap=cap, balance=balance) - named
     free = rows.take(~always[~never]) if always.any() else rows
     cleared = drop_suspected_noise(free, counts, noise_guard)
     suspected = np.empty(0, np.intp)

@@ -18,13 +18,10 @@ from lc_engine.selection.problem import prepare
 def test_wrong_labels_favor_a_strategy_that_avoids_them(caplog: pytest.LogCaptureFixture) -> None:
     scores, features, wrong = flipped_blobs(0, 1200, 4)
     with caplog.at_level(logging.INFO, "lc_engine.selection"):
-        choice = choose_strategy(scores, 24, features=features)
-        choice.log()
-    strategy, gamma, guard = choice.candidate
-    more = {} if gamma is None else {"gamma": gamma}
-    kept = select(scores, 24, strategy, features=features, noise_guard=guard, **more)
+        kept = select(scores, 24, features=features)
     share = dict(zip(scores["id"].tolist(), wrong, strict=True))
     assert sum(share[i] for i in kept.tolist()) == 0
+    choice = choose_strategy(scores, 24, features=features)
     assert choice.candidate != RANDOM
     mean, error = choice.gains[str(choice.candidate)]
     assert mean > error > 0
@@ -38,6 +35,17 @@ def test_the_table_holds_every_candidate_that_the_columns_allow() -> None:
     assert set(without) == {str(candidate) for candidate in ALL if not candidate.noise_guard}
     scores |= {"lc": np.exp(-scores["loss"]), "lc_std": np.zeros(600)}
     assert set(choose_strategy(scores, 12, features=features).gains) == set(map(str, ALL))
+
+
+def test_what_was_chosen_is_what_is_kept() -> None:
+    scores, features, _ = flipped_blobs(2, 800, 4)
+    scores |= {"lc": np.exp(-scores["loss"]), "lc_std": np.zeros(800)}
+    for keep in (12, 60, 400):
+        strategy, gamma, guard = choose_strategy(scores, keep, features=features, seed=3).candidate
+        more = {} if gamma is None else {"gamma": gamma}
+        named = select(scores, keep, strategy, features=features, seed=3, noise_guard=guard, **more)
+        kept = select(scores, keep, features=features, seed=3, balance=1.0)
+        np.testing.assert_array_equal(kept, named)
 
 
 def test_a_guarded_candidate_keeps_what_select_keeps_behind_the_guard() -> None:
@@ -55,6 +63,7 @@ def test_a_guarded_candidate_keeps_what_select_keeps_behind_the_guard() -> None:
 @pytest.mark.parametrize("keep", [12, 2000])
 def test_without_features_it_is_flexrand_by_its_rule(keep: int) -> None:
     scores, _, _ = flipped_blobs(0, 3000, 4)
+    np.testing.assert_array_equal(select(scores, keep), select(scores, keep, "flexrand"))
     choice = choose_strategy(scores, keep)
     assert "by rule" in choice.reason
     assert choice.candidate == (Candidate("flexrand", 0.1) if keep == 12 else RANDOM)
@@ -66,6 +75,13 @@ def test_without_labels_it_says_that_a_trial_needs_them() -> None:
     choice = choose_strategy(scores, 200, features=features)
     assert choice.candidate == RANDOM
     assert "a trial needs rows of two classes" in choice.reason
+
+
+def test_a_given_gamma_stands_for_flexrand() -> None:
+    scores, features, _ = flipped_blobs(0, 300, 3)
+    np.testing.assert_array_equal(
+        select(scores, 30, gamma=0.2, features=features), select(scores, 30, "flexrand", gamma=0.2)
+    )
 
 
 def test_a_score_of_pure_noise_is_not_chosen_over_features() -> None:
@@ -82,3 +98,12 @@ def test_the_choice_does_not_depend_on_row_order() -> None:
     a = choose_strategy(scores, 15, features=features, seed=4)
     b = choose_strategy(mixed, 15, features=moved, seed=4)
     assert (a.candidate, a.gains) == (b.candidate, b.gains)
+    np.testing.assert_array_equal(
+        select(scores, 15, features=features, seed=4), select(mixed, 15, features=moved, seed=4)
+    )
+
+
+def test_an_option_of_one_strategy_does_not_go_with_auto() -> None:
+    scores, _, _ = flipped_blobs(0, 100, 3)
+    with pytest.raises(ValueError, match="strategy auto takes no option 'clusters'"):
+        select(scores, 10, clusters=4)

@@ -157,9 +157,14 @@ def test_auto_logs_its_choice(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="lc_engine.selection"):
         few = select(scores, 20, seed=1)
         many = select(scores, 0.5, seed=1)
-    assert "chose gamma 0.1" in caplog.messages[0]
-    assert "chose random per group" in caplog.messages[1]
+    assert "chose flexrand 0.1" in caplog.messages[0]
+    assert "chose random" in caplog.messages[1]
     assert caplog.records[1].levelname == "WARNING", "random is not what was asked for"
+    with caplog.at_level(logging.INFO, logger="lc_engine.selection"):
+        select(scores, 20, "flexrand", seed=1)
+        select(scores, 0.5, "flexrand", seed=1)
+    assert "chose gamma 0.1" in caplog.messages[-2]
+    assert "chose random per group" in caplog.messages[-1]
     np.testing.assert_array_equal(few, select(scores, 20, gamma=0.1, seed=1))
     np.testing.assert_array_equal(many, select(scores, 0.5, gamma=0.0, seed=1))
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from lc_engine.data.features import Features
+    from lc_engine.selection.auto_gamma.cross_validation import Objective
     from lc_engine.selection.problem import Problem
 
 _log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ def choose(
     score: str = "loss",
     features: ArrayLike | Features | None = None,
     seed: int = 0,
+    objective: Objective = "balanced",
 ) -> StrategyChoice:
     """Return the strategy for a budget, with its reason, evidence and cost.
 
@@ -73,12 +75,17 @@ def choose(
         features: (rows of the score table, D), of which a bounded sample is read; None: the rule
             of gamma="auto" decides between FlexRand and random.
         seed: of the trial's subsets.
+        objective: see `CrossValidation`.
 
     Raises:
         ValueError: features of another shape or not finite, or no label column beside features.
     """
     started = time.perf_counter()
-    choice = _by_rule(problem) if features is None else _by_trial(problem, score, features, seed)
+    choice = (
+        _by_rule(problem)
+        if features is None
+        else _by_trial(problem, score, features, seed, objective)
+    )
     return replace(choice, seconds=time.perf_counter() - started)
 
 
@@ -89,14 +96,14 @@ def _by_rule(problem: Problem) -> StrategyChoice:
 
 
 def _by_trial(
-    problem: Problem, score: str, features: ArrayLike | Features, seed: int
+    problem: Problem, score: str, features: ArrayLike | Features, seed: int, objective: Objective
 ) -> StrategyChoice:
     rows = len(problem.rows)
     if rows < MIN_TRIAL_ROWS:
         choice = _by_rule(problem)
         return replace(choice, reason=f"{rows} rows are too few for a trial; {choice.reason}")
     hardness = problem.rows.hardness(score)
-    trial = CrossValidation(problem, hardness, features, np.random.default_rng(seed))
+    trial = CrossValidation(problem, hardness, features, np.random.default_rng(seed), objective)
     if trial.classes < 2:
         choice = _by_rule(problem)
         return replace(choice, reason=f"a trial needs rows of two classes; {choice.reason}")

@@ -55,7 +55,7 @@ def select_streamed(
     Args:
         scores: a table, or the file or folder that holds one.
         keep: a float in (0, 1] is a fraction, an int of at least 1 a count.
-        strategy: one of `STREAMED`.
+        strategy: one of `STREAMED`, or "auto", which is FlexRand where no features are read.
         gamma: FlexRand's split γ in [0, 1], or "auto" for the rule of `choose_gamma`.
         by: the column whose values share the budget, or None for one group.
         seed: of every draw, at least 0.
@@ -69,6 +69,8 @@ def select_streamed(
     Raises:
         ValueError: naming the invalid argument, column or row.
     """
+    if strategy == "auto":  # without features, as there
+        strategy = "flexrand"
     if strategy not in STREAMED:
         raise ValueError(f"strategy {strategy!r} cannot be streamed; {', '.join(STREAMED)} can")
     check_gamma_applies(gamma, strategy, strategy == "flexrand")
