@@ -68,13 +68,14 @@ def lfm2() -> Lfm2ForCausalLM:
         return Lfm2ForCausalLM(config).eval()
 
 
-def write(path: Path, model, kind: str) -> Path:
+def write(path: Path, model, kind: str, **more: np.ndarray) -> Path:
     """Write a model of `llama` or `lfm2`; its matrices are quantized, the rest is float32.
 
     Args:
         path: the file.
         model: made by a function of this module, or by `tiny.model`.
         kind: "F32", "F16" or one of `QUANTIZED`.
+        **more: further float32 tensors by name, without ".weight".
     """
     config = model.config
     architecture = {"llama": "llama", "lfm2": "lfm2"}[config.model_type]
@@ -110,6 +111,8 @@ def write(path: Path, model, kind: str) -> Path:
         else:
             form = gguf.GGMLQuantizationType[kind]
             writer.add_tensor(name, gguf.quantize(array, form), raw_dtype=form)
+    for name, array in more.items():
+        writer.add_tensor(f"{name}.weight", array)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -50,6 +50,21 @@ def test_a_forward_is_that_of_the_model_that_was_written(tmp_path):
     torch.testing.assert_close(model(ids).logits, made(ids).logits)
 
 
+def test_the_factors_of_rotary_frequencies_are_used(tmp_path):
+    rope = {"rope_type": "llama3", "rope_theta": 10000.0, "original_max_position_embeddings": 64}
+    scaling = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    made = tiny.model(rope_parameters=rope | scaling)
+    plain = 10000.0 ** -(torch.arange(0, 8, 2) / 8)
+    factors = (plain / made.model.rotary_emb.inv_freq).numpy()
+    assert factors.max() > 2
+    model, _ = loaded(tiny_gguf.write(tmp_path / "a.gguf", made, "F32", rope_freqs=factors))
+    ids = torch.arange(100)[None]
+    torch.testing.assert_close(model(ids).logits, made(ids).logits, atol=1e-4, rtol=1e-4)
+    odd = tiny_gguf.write(tmp_path / "b.gguf", made, "F32", rope_factors_long=factors)
+    with pytest.raises(ValueError, match=r"by rope_factors_long\.weight, which is not understood"):
+        loaded(odd)
+
+
 class Kernel:
     """What `transformers` asks of a kernel that multiplies packed weights."""
 

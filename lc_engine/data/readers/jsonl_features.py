@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 # Rows that are searched for one that has the fields.
 _SEARCHED_ROWS = 100
+
+# Of float64, as an integer: a comparison of integers of any length is exact.
+_LARGEST = int(sys.float_info.max)
 
 
 class JsonLinesSource(BlockSource):
@@ -88,7 +93,8 @@ class JsonLinesSource(BlockSource):
                     f"{record.where}: {self.feature!r} must be a list of {self.width} numbers"
                 )
             else:
-                features[i] = values
+                with np.errstate(over="ignore"):  # infinite in float32, so the row is non_finite
+                    features[i] = values
         return Block(features, labels, unreadable, unlabelled)
 
     def digest(self) -> str:
@@ -113,4 +119,14 @@ def _numbers(value: Any) -> np.ndarray | None:
     known = (int, float, type(None))
     if not all(isinstance(number, known) and number is not True for number in value):
         return None
-    return np.array(value, dtype=np.float64)
+    try:
+        return np.array(value, dtype=np.float64)
+    except OverflowError:  # JSON has integers of any length, float64 ends at 309 digits
+        return np.array([_bounded(number) for number in value], dtype=np.float64)
+
+
+def _bounded(number: float | None) -> float | None:
+    """Return a number, infinite where float64 does not hold it, as `json` reads 1e999."""
+    if number is None or abs(number) <= _LARGEST:
+        return number
+    return math.inf if number > 0 else -math.inf

@@ -74,3 +74,16 @@ def test_fields_are_named_or_found(tmp_path):
     assert_same(read_rows(source, 1), [(0, np.float32([2]), 3, "ok", "")])
     with pytest.raises(ValueError, match="'c': none of the first"):
         open_source(path, feature_column="c")
+
+
+def test_a_number_of_401_digits_costs_its_row_only(tmp_path):
+    big = "9" * 401
+    (tmp_path / "a.jsonl").write_text(
+        '{"x": [1, 2], "label": 1}\n'
+        f'{{"x": [{big}, -{big}], "label": 1}}\n'
+        f'{{"x": [1, 2], "label": {big}}}\n'
+        f'{{"x": [1{"0" * 308}, null], "label": 0}}\n'
+    )
+    (batch,) = open_source(tmp_path / "a.jsonl").batches(4)
+    assert list(batch.status) == ["ok", "non_finite", "bad_label", "non_finite"]
+    assert "must fit 64 bits" in batch.detail[2]
