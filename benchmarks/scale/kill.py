@@ -78,7 +78,7 @@ def kill_once(folder: Path, out: Path, moment: float) -> str:
 
 
 def parts(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in out.iterdir() if path.name != "config.json"}
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.name != "_config.json"}
 
 
 def main() -> None:

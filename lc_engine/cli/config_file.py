@@ -1,4 +1,4 @@
-"""The file `config.json` that a run writes beside its scores, and that `--config` reads."""
+"""The file `_config.json` that a run writes beside its scores, and that `--config` reads."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def write_config(folder: Path, options: Mapping[str, Any], resolved: Mapping[str
         resolved: what they came to with this model and these data, as JSON values.
     """
     from lc_engine._util.atomic_write import atomic_write_text
+    from lc_engine.data.run.side_files import side_file
 
     versions = {name: version(name) for name in ("lc_engine", "torch", "numpy")}
     content = dict(resolved) | {
@@ -45,7 +46,9 @@ def write_config(folder: Path, options: Mapping[str, Any], resolved: Mapping[str
         "options": dict(options),
         "versions": versions | {"python": platform.python_version()},
     }
-    atomic_write_text(folder / CONFIG, json.dumps(content, indent=2, sort_keys=True) + "\n")
+    atomic_write_text(
+        side_file(folder, CONFIG), json.dumps(content, indent=2, sort_keys=True) + "\n"
+    )
 
 
 def check_config(folder: Path) -> None:
@@ -54,7 +57,9 @@ def check_config(folder: Path) -> None:
     Raises:
         ValueError: `write_config` did not write the file.
     """
-    file = folder / CONFIG
+    from lc_engine.data.run.side_files import side_file
+
+    file = side_file(folder, CONFIG)
     if not file.exists():
         return
     try:
@@ -80,7 +85,7 @@ def read_config(file: Path, known: Collection[str]) -> dict[str, Any]:
         FileNotFoundError: there is no file.
     """
     if file.is_dir():
-        raise ValueError(f"--config {file} is a folder: give the {CONFIG} in it")
+        raise ValueError(f"--config {file} is a folder: give the _{CONFIG} in it")
     if not file.exists():
         raise FileNotFoundError(f"--config {file} does not exist")
     remedy = "give one that `lc-engine score` wrote"

@@ -20,7 +20,7 @@ class ReportCommand:
         str | None,
         in_data(
             help="The data that were scored, for images and texts.",
-            show_default="those that the scores' config.json names",
+            show_default="those that the scores' _config.json names",
         ),
     ] = None
     subset: Annotated[

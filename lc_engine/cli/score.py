@@ -48,7 +48,7 @@ def score(command: ScoreCommand) -> None:
     explicit:1,.5,.2. With ~5 behind it 5 points stand for all of them, with ~fit8 the 8 that do so
     on a sample of the data; calibrated:8 puts 8 where the model's confidence falls.
 
-    Writes part files, manifest.json and config.json in the folder --out. Ends with 0 if every row
+    Writes part files, _manifest.json and _config.json in the folder --out. Ends with 0 if every row
     has a score, 3 if some have none (see the column "status") or a file of the data was left out, 2
     if arguments or files do not fit.
     """

@@ -362,7 +362,7 @@ class JobOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOptions(JobOptions):
-    """A job, and the folder of its scores: what `config.json` holds and a Ray worker is sent."""
+    """A job, and the folder of its scores: what `_config.json` holds and a Ray worker is sent."""
 
     out: Annotated[Path, in_run(help="Folder for the scores; a stopped run continues in it.")] = (
         Path("scores")
@@ -399,11 +399,12 @@ class ScoreOptions(JobOptions):
         from lc_engine.data.locations import check_outside
         from lc_engine.data.readers.unreadable_files import unreadable_files
         from lc_engine.data.run.ledger import MANIFEST
+        from lc_engine.data.run.side_files import side_file
         from lc_engine.scoring.score import score
 
         check_config(self.out)
         check_outside(self.out, self.data)
-        scorer, source = self.opened(self.out / MANIFEST)
+        scorer, source = self.opened(side_file(self.out, MANIFEST))
         table = score(
             scorer,
             source,
@@ -468,7 +469,7 @@ ConfigFile = Annotated[
     Path | None,
     in_run(
         "--config",
-        help="config.json of an earlier run, for all options that are not given here.",
+        help="_config.json of an earlier run, for all options that are not given here.",
         callback=_use_config,
         is_eager=True,
     ),

@@ -35,7 +35,7 @@ class SelectOptions(ChoosingOptions):
         str | None,
         in_data(
             help="The data that were scored, for --write and for columns of theirs.",
-            show_default="those that the scores' config.json names",
+            show_default="those that the scores' _config.json names",
         ),
     ] = None
     features: Annotated[
@@ -120,7 +120,7 @@ class SelectOptions(ChoosingOptions):
         run = Run.of(table.metadata, self.scores)
         data = self.data or run.options.get("data")
         if data is None:
-            raise ValueError("--data: name the data that were scored; no config.json does")
+            raise ValueError("--data: name the data that were scored; no _config.json does")
         where = locate(data)
         if self.write is not None:
             check_outside(self.write, data)

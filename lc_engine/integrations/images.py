@@ -25,7 +25,7 @@ class ImageScorer:
 
     Args:
         model: of `ModelSpec`, like `checkpoint` and `image_size`.
-        prototypes: the `prototypes.npz` that `lc_engine.score` wrote to its `out` folder, for
+        prototypes: the `_prototypes.npz` that `lc_engine.score` wrote to its `out` folder, for
             labels that the model was not trained on; None scores with the model's own classifier.
         path: such as "gauss:8:0.7:1.0"; None is the default of `Scorer`.
         checkpoint: a local state dict.

@@ -5,7 +5,7 @@
 
 - _target_: lc_engine.integrations.nemo_curator.LCImageScoreStage
   model: efficientnet-lite0
-  prototypes: scores/prototypes.npz
+  prototypes: scores/_prototypes.npz
 """
 
 from __future__ import annotations

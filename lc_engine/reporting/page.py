@@ -83,7 +83,7 @@ def report(
     Args:
         scores: the table, or the file or folder of one.
         data: the data that were scored, for images or texts of rows; None takes those that the
-            run's `config.json` names, if they are still there.
+            run's `_config.json` names, if they are still there.
         subset: rows kept, to be shown in all parts of the page: ids, a file that
             `lc-engine select` wrote, a list of files or a mapping of names to either; at most 4.
         out: the HTML file; the CSV is written beside it, as `<stem>.suspicious.csv`.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lc_engine.data.run.ledger import MANIFEST
+from lc_engine.data.run.side_files import side_file
 from lc_engine.data.table_files import PART_PATTERN
 
 if TYPE_CHECKING:
@@ -38,10 +39,10 @@ class Run:
         """Read what lies beside the scores; `folder` is None for a table in memory."""
         if folder is None or not folder.is_dir():
             return cls(metadata)
-        manifest = folder / MANIFEST
+        manifest = side_file(folder, MANIFEST)
         parts = [part.stat().st_mtime for part in folder.glob(PART_PATTERN)]
         seconds = max(parts) - manifest.stat().st_mtime if parts and manifest.exists() else None
-        return cls(metadata, _json(manifest), _json(folder / _CONFIG), seconds)
+        return cls(metadata, _json(manifest), _json(side_file(folder, _CONFIG)), seconds)
 
     @property
     def options(self) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from zipfile import BadZipFile
 
 from lc_engine._util.atomic_write import write_once
+from lc_engine.data.run.side_files import side_file
 from lc_engine.heads.memory_bank import MemoryBank
 from lc_engine.heads.origin import check_origin
 from lc_engine.heads.prototype import Prototypes
@@ -91,7 +92,7 @@ def _kept(
     """
     if folder is None:
         return make()
-    path = folder / name
+    path = side_file(folder, name)
     if not path.exists():
         value = make()
         write_once(path, lambda temporary: save(value, temporary))

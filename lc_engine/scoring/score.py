@@ -113,8 +113,9 @@ def score(
         check_outside(Path(out), data)
         if isinstance(scorer, ContinuesRuns):
             from lc_engine.data.run.ledger import MANIFEST
+            from lc_engine.data.run.side_files import side_file
 
-            scorer = scorer.continued(Path(out) / MANIFEST)
+            scorer = scorer.continued(side_file(Path(out), MANIFEST))
     with reporting(progress) as report:
         transform = getattr(scorer, "transform", None)
         source = open_source(data, transform=transform, num_workers=num_workers, **opening)

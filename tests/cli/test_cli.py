@@ -142,7 +142,7 @@ def test_a_feature_set_is_scored_and_the_configuration_kept(features, capsys):
     np.testing.assert_array_equal(table.column("id"), np.arange(ROWS))
     assert table.column("path_log_probs").shape == (ROWS, 4)
 
-    config = json.loads((features / "out" / "config.json").read_text())
+    config = json.loads((features / "out" / "_config.json").read_text())
     assert config["head"] == "linear"  # resolved: the model is a linear head
     assert config["masking"]["weights"] == "head"
     assert config["num_workers"] >= 1
@@ -202,7 +202,7 @@ def test_a_file_that_is_left_out_is_told_and_the_exit_code_says_so(features, cap
     captured = capsys.readouterr()
     assert "file left out" in captured.out
     assert "b.parquet cannot be read as Parquet" in captured.out
-    manifest = json.loads((features / "out" / "manifest.json").read_text())
+    manifest = json.loads((features / "out" / "_manifest.json").read_text())
     assert list(manifest["data"]["refused"]) == ["b.parquet"]
     assert score_features(features, "--json", data="set", labels=None) == 3
     summary = json.loads(capsys.readouterr().out)

@@ -32,14 +32,14 @@ def folder(tmp_path, monkeypatch):
 
 def change(folder, **changes):
     """Write another config file."""
-    config = json.loads((folder / "first" / "config.json").read_text()) | changes
+    config = json.loads((folder / "first" / "_config.json").read_text()) | changes
     (folder / "other.json").write_text(json.dumps(config))
     return "--config=other.json"
 
 
 def test_a_run_is_repeated_from_any_folder(folder, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-    config = folder / "first" / "config.json"
+    config = folder / "first" / "_config.json"
     assert cli.run(["score", "--config", str(config), "--out", str(folder / "second")]) == 0
     first, second = (ScoreTable.read(folder / name) for name in ("first", "second"))
     assert first.column("id").tolist() == [f"row {i}" for i in range(ROWS)]
@@ -47,7 +47,7 @@ def test_a_run_is_repeated_from_any_folder(folder, tmp_path_factory, monkeypatch
     for name in first.column_names:
         np.testing.assert_array_equal(second.column(name), first.column(name))
     written = [
-        json.loads((folder / name / "config.json").read_text()) for name in ("first", "second")
+        json.loads((folder / name / "_config.json").read_text()) for name in ("first", "second")
     ]
     assert written[0].pop("options") | {"out": str(folder / "second")} == written[1].pop("options")
     assert written[0] == written[1]
@@ -56,26 +56,26 @@ def test_a_run_is_repeated_from_any_folder(folder, tmp_path_factory, monkeypatch
 def test_without_another_option_it_is_the_same_run(folder, capsys):
     before = {file.name: file.stat().st_mtime_ns for file in (folder / "first").glob("part-*")}
     capsys.readouterr()
-    assert cli.run(["score", "--config=first/config.json", "--json"]) == 0
+    assert cli.run(["score", "--config=first/_config.json", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["out"] == str(folder / "first")
     assert before == {f.name: f.stat().st_mtime_ns for f in (folder / "first").glob("part-*")}
 
 
 def test_options_of_the_command_line_win(folder):
-    arguments = ("--config=first/config.json", "--out=second", "--path=gauss:2", "--no-save-path")
+    arguments = ("--config=first/_config.json", "--out=second", "--path=gauss:2", "--no-save-path")
     assert cli.run(["score", *arguments]) == 0
     table = ScoreTable.read("second")
     assert table.metadata["path"]["name"] == "gauss"
     assert "path_log_probs" not in table.column_names
     # The order does not matter.
-    assert cli.run(["score", "--path=gauss:3", "--config=first/config.json", "--out=third"]) == 0
+    assert cli.run(["score", "--path=gauss:3", "--config=first/_config.json", "--out=third"]) == 0
     assert len(ScoreTable.read("third").metadata["path"]["capacities"]) == 3
 
 
 def test_plan_takes_it_too(folder, capsys, monkeypatch):
     monkeypatch.setattr("lc_engine.scoring.estimate._PROBE_SECONDS", 0.0)
     capsys.readouterr()
-    assert cli.run(["plan", "--config=first/config.json", "--json"]) == 0
+    assert cli.run(["plan", "--config=first/_config.json", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == ROWS
 
 
@@ -110,14 +110,14 @@ def test_what_is_no_config_at_all(folder, capsys):
         ("digits.json", "an integer has 401 digits"),
         ("deep.json", "is damaged"),
         ("none.json", "--config none.json does not exist"),
-        ("first", "--config first is a folder: give the config.json in it"),
+        ("first", "--config first is a folder: give the _config.json in it"),
     ):
         assert cli.run(["score", f"--config={name}"]) == 2
         assert message in capsys.readouterr().err
 
 
 def test_a_value_of_another_kind_is_a_usage_error(folder, capsys):
-    config = json.loads((folder / "first" / "config.json").read_text())
+    config = json.loads((folder / "first" / "_config.json").read_text())
     options = config["options"] | {"head": "warp"}
     assert cli.run(["score", change(folder, options=options)]) == 2
     assert "--head" in capsys.readouterr().err
@@ -125,5 +125,5 @@ def test_a_value_of_another_kind_is_a_usage_error(folder, capsys):
 
 def test_ids_of_a_npy_file(folder):
     np.save("ids.npy", np.arange(100, 100 + ROWS))
-    assert cli.run(["score", "--config=first/config.json", "--ids=ids.npy", "--out=second"]) == 0
+    assert cli.run(["score", "--config=first/_config.json", "--ids=ids.npy", "--out=second"]) == 0
     assert ScoreTable.read("second").column("id").tolist() == list(range(100, 100 + ROWS))

@@ -165,7 +165,7 @@ def test_its_pipeline_scores_images_by_the_class_means_of_a_run(tmp_path):
 
     rows = [(np.asarray(image), label) for image, label in pairs]
     rows[5], rows[9] = (None, rows[5][1]), (rows[9][0], None)
-    prototypes = str(tmp_path / "scores" / "prototypes.npz")
+    prototypes = str(tmp_path / "scores" / "_prototypes.npz")
     stage = image_stage(prototypes=prototypes, label="digit", images_per_batch=16)
     pipeline = Pipeline(name="digits", stages=[stage])
     tasks = pipeline.run(RayDataExecutor(), initial_tasks=batches(rows, 40))

@@ -78,7 +78,8 @@ def test_a_run_that_is_killed_and_continued_the_next_day_equals_the_undisturbed_
     for part in sorted(undisturbed.glob("part-*")):
         assert (continued / part.name).read_bytes() == part.read_bytes()
     manifests = [
-        json.loads((out / "manifest.json").read_text()) for out in (undisturbed, continued, another)
+        json.loads((out / "_manifest.json").read_text())
+        for out in (undisturbed, continued, another)
     ]
     assert manifests[0] == manifests[1] != manifests[2]
     # The date does reach the scores.

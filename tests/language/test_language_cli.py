@@ -46,7 +46,7 @@ def test_options_reach_the_scorer(folder, data, tmp_path):
     assert table.metadata["dtype"] == "float32"
     assert table.metadata["head"] | {"window": 90, "turns": "last"} == table.metadata["head"]
     assert np.isfinite(table.column("ifd")).all()
-    source = json.loads((out / "config.json").read_text())["source"]
+    source = json.loads((out / "_config.json").read_text())["source"]
     assert (source["form"], source["form_is"]) == ("alpaca", "named")
 
 

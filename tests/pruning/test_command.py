@@ -491,6 +491,15 @@ def test_prune_is_a_function_too(model, tmp_path):
     assert (tmp_path / "no" / "UNFINISHED").exists()
 
 
+def test_a_score_folder_opens_with_pandas(model, photos, tmp_path):
+    prune(model, photos, tmp_path / "pruned", "--keep=9")
+    frame = pd.read_parquet(tmp_path / "pruned" / "scores")
+    assert len(frame) == 31
+    assert (
+        frame["id"].tolist() == lc.ScoreTable.read(tmp_path / "pruned/scores").column("id").tolist()
+    )
+
+
 def test_csv_of_suspicious_rows_has_a_header_where_nothing_is_listed():
     from lc_engine.pruning.suspicious import to_csv
 

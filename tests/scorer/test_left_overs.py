@@ -11,7 +11,7 @@ import lc_engine as lc
 from lc_engine.heads.memory_bank import MemoryBank
 from lc_engine.heads.prototype import Prototypes
 
-LEARNT = {"prototype": "prototypes.npz", "knn": "bank.npz", "dtype": "dtype.json"}
+LEARNT = {"prototype": "_prototypes.npz", "knn": "_bank.npz", "dtype": "_dtype.json"}
 
 
 def model(seed):

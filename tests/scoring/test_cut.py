@@ -88,7 +88,7 @@ def test_a_slow_language_model_commits_before_its_window_of_rows_is_full(tmp_pat
     whole = lc.score(language, rows)
     table = lc.score(language, rows, tmp_path / "out", progress=lambda *one: seen.append(one[1]))
     assert len(list((tmp_path / "out").glob("part-*"))) == 5
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())
     assert (manifest["batch_rows"], manifest["shard_rows"]) == (8, 8)
     np.testing.assert_allclose(table.column("lc"), whole.column("lc"), rtol=1e-5)
     assert seen == sorted(seen)

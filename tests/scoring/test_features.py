@@ -185,3 +185,22 @@ def test_strategies_that_read_features_take_those_of_the_scores(data, tmp_path):
     own = lc.select(table, 8, "herding", features=np.asarray(table.features(), np.float32))
     assert lc.select(table, 8, "herding").tolist() == own.tolist()
     assert lc.select(tmp_path, 8, "herding").tolist() == own.tolist()
+
+
+def test_a_folder_that_an_earlier_version_began_keeps_its_names(data, tmp_path):
+    lc.score(scorer(), Memory(*data), tmp_path, shard_rows=12)
+    for name in ("manifest.json", "prototypes.npz"):
+        (tmp_path / f"_{name}").rename(tmp_path / name)
+    (tmp_path / "part-00001-of-00003.parquet").unlink()
+    before = {path.name for path in tmp_path.iterdir()}
+    seen = []
+    lc.score(
+        scorer(),
+        Memory(*data),
+        tmp_path,
+        shard_rows=12,
+        progress=lambda phase, done, rows: seen.append(phase),
+    )
+    assert set(seen) == {"scores"}
+    after = {path.name for path in tmp_path.iterdir()}
+    assert after == before | {"part-00001-of-00003.parquet"}

@@ -70,6 +70,6 @@ def test_a_disk_that_takes_no_more_ends_the_run_which_then_continues(tmp_path):
         _, errors = process.communicate()
     assert process.returncode == 1
     assert b"OSError: [Errno 27]" in errors
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["_manifest.json"]
     run(tmp_path, tmp_path / "out", shard_rows=400)
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")

@@ -100,7 +100,7 @@ def test_the_manifest_has_the_account_and_a_run_without_it_continues(tmp_path):
         nn.Sequential(nn.Linear(12, 40), nn.Linear(40, 3)), path=lc.LearningPath.gauss(3)
     )
     table = lc.score(scorer, data, out)
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = json.loads((out / "_manifest.json").read_text())
     account = scorer.mask_account
     assert manifest["maskable_share"] == 1.0
     assert manifest["path"]["capacities"] == list(scorer.path.capacities)
@@ -123,11 +123,11 @@ def test_the_manifest_has_the_account_and_a_run_without_it_continues(tmp_path):
 
 def strip(out):
     """Make a manifest what it was before there was an account."""
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = json.loads((out / "_manifest.json").read_text())
     del manifest["maskable_share"]
     for name in ("reached", "reached_of_body", "first_equal"):
         del manifest["path"][name]
-    (out / "manifest.json").write_text(json.dumps(manifest))
+    (out / "_manifest.json").write_text(json.dumps(manifest))
 
 
 def test_the_command_line_says_what_the_masks_reach(tmp_path, capsys):

@@ -51,7 +51,7 @@ def test_parts_are_the_same_in_every_process(root, tmp_path):
     subprocess.run([sys.executable, "-c", AGAIN, *arguments], check=True, timeout=100)
     for path in (tmp_path / "here").glob("*.parquet"):
         assert path.read_bytes() == (tmp_path / "there" / path.name).read_bytes()
-    manifest = json.loads((tmp_path / "here" / "manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads((tmp_path / "here" / "_manifest.json").read_text(encoding="utf-8"))
     assert r"gone\udce9" in json.dumps(manifest).replace(r"\\", "\\")
 
 

@@ -21,6 +21,7 @@ from lc_engine._util.extras import require
 from lc_engine._util.json_file import read_json_object
 from lc_engine.data.features import features_path, is_complete
 from lc_engine.data.run.leases import Leases
+from lc_engine.data.run.side_files import side_file
 from lc_engine.data.table import ScoreTable
 from lc_engine.data.table_files import PART_PATTERN, is_intact
 
@@ -120,11 +121,11 @@ class Ledger:
             self.out_dir.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             raise ValueError(f"out: {self.out_dir} is a file, not a folder") from None
-        path = self.out_dir / MANIFEST
+        path = side_file(self.out_dir, MANIFEST)
         if not path.exists():
             if any(self.out_dir.glob(PART_PATTERN)):
                 raise ValueError(
-                    f"{self.out_dir} holds scores but no {MANIFEST}, so their run is not known; "
+                    f"{self.out_dir} holds scores but no _{MANIFEST}, so their run is not known; "
                     "choose another folder"
                 )
             # Of two processes that start at once, the second must compare with the first's.
@@ -268,7 +269,7 @@ def _tell(told: dict[int, str], leases: Leases, left: Mapping[int, Shard]) -> No
 def manifest_of(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of the run in a folder; None if there is none that can be read."""
     try:
-        return read_json_object(folder / MANIFEST)
+        return read_json_object(side_file(folder, MANIFEST))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None  # of a file that is not JSON, `Ledger` says what to do
 

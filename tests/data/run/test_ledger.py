@@ -56,11 +56,11 @@ def test_a_run_divides_all_rows_into_named_shards(tmp_path, rows, total):
     ledger, did = run(tmp_path / "deep" / "out", rows)
     assert did == list(range(total))
     assert sorted(contents(tmp_path / "deep" / "out")) == [
-        "manifest.json",
+        "_manifest.json",
         *(f"part-{i:05d}-of-{total:05d}.parquet" for i in range(total)),
     ]
     np.testing.assert_array_equal(ledger.table().column("id"), np.arange(rows))
-    assert json.loads((ledger.out_dir / "manifest.json").read_text())["rows"] == rows
+    assert json.loads((ledger.out_dir / "_manifest.json").read_text())["rows"] == rows
 
 
 def test_a_stopped_run_continues_and_ends_as_an_undisturbed_one(tmp_path):
@@ -123,10 +123,10 @@ def test_folders_that_cannot_be_used(tmp_path):
     with pytest.raises(ValueError, match="is a file"):
         Ledger(tmp_path / "file", MANIFEST, 10)
     run(tmp_path / "out")
-    (tmp_path / "out" / "manifest.json").write_text("{")
+    (tmp_path / "out" / "_manifest.json").write_text("{")
     with pytest.raises(ValueError, match=r"manifest\.json is damaged.*choose another folder"):
         Ledger(tmp_path / "out", MANIFEST, 100, 30)
-    (tmp_path / "out" / "manifest.json").unlink()
+    (tmp_path / "out" / "_manifest.json").unlink()
     with pytest.raises(ValueError, match=r"no manifest\.json"):
         Ledger(tmp_path / "out", MANIFEST, 100, 30)
     for rows, shard_rows in ((-1, 3), (5, 0)):
@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_no_part(tmp_path, monkeypatch):
         patch.setattr(pq, "write_table", half_written)
         with pytest.raises(OSError, match="No space"):
             ledger.commit(ledger.shards[0], scored(ledger.shards[0]))
-    assert sorted(contents(tmp_path)) == ["manifest.json"]
+    assert sorted(contents(tmp_path)) == ["_manifest.json"]
     assert run(tmp_path)[1] == [0, 1, 2, 3]
 
 
@@ -181,7 +181,7 @@ def test_one_process_cleans_up_while_another_writes(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, f'{{"rows": {"9" * 401}}}', "\xff"])
 def test_an_odd_manifest_is_named_with_a_remedy(tmp_path, content):
     run(tmp_path)
-    (tmp_path / "manifest.json").write_bytes(content.encode("latin-1"))
+    (tmp_path / "_manifest.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError, match=r"manifest\.json .*choose another folder") as why:
         Ledger(tmp_path, MANIFEST, 100, 30)
     assert len(str(why.value)) < 500
