@@ -125,7 +125,8 @@ def said(text):
 PAIRS = {
     "texts": lambda q, good, bad: {"prompt": f"{q}\n", "chosen": good, "rejected": bad},
     "turns": lambda q, good, bad: {"prompt": asked(q), "chosen": said(good), "rejected": said(bad)},
-    "whole": lambda q, good, bad: {
+    "whole texts": lambda q, good, bad: {"chosen": f"{q}\n{good}", "rejected": f"{q}\n{bad}"},
+    "whole turns": lambda q, good, bad: {
         "chosen": asked(q) + said(good),
         "rejected": asked(q) + said(bad),
     },

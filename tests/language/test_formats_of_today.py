@@ -331,6 +331,23 @@ def test_plain_preference_texts_are_joined_without_a_template():
         assert [m["content"] for m in rejected.messages] == ["Human: ? Assistant:", " no"]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "prompt"),
+    [
+        ("q: ab c", "q: ab d", "q: ab"),
+        ("q: ab ", "q: ab c", "q: ab"),
+        ("q: ab  c", "q: ab  ", "q: ab "),
+    ],
+)
+def test_whole_texts_are_split_where_trl_splits_them(chosen, rejected, prompt):
+    """The results of TRL 1.16's `extract_prompt`."""
+    found = conversations({"chosen": chosen, "rejected": rejected}, "preference")
+    assert [one.messages[0]["content"] for one in found] == [prompt] * 2
+    assert [one.messages[1]["content"] for one in found] == [
+        text.removeprefix(prompt) for text in (chosen, rejected)
+    ]
+
+
 def test_answers_before_the_last_question_of_a_pair_do_not_count():
     before = [turn("user", "hi"), turn("assistant", "hello"), ASKED]
     chosen, _ = conversations(

@@ -121,8 +121,8 @@ def _split_texts(row: Mapping[str, Any], *answers: str) -> tuple[Turns, list[Any
     """
     shortest = min(map(len, answers)) - 1
     shared = next((i for i in range(shortest) if answers[0][i] != answers[1][i]), shortest)
-    if shared > 0 and answers[0][shared - 1] == " ":
-        shared -= 1
+    if shared > 0 and answers[0][shared - 1] == " " and answers[0][shared] != answers[1][shared]:
+        shared -= 1  # the space before a word is part of its token
     if shared <= 0:
         raise RowError(
             MISSING_FIELD,
