@@ -5,6 +5,7 @@ import json
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -100,6 +101,38 @@ def test_invalid_files_are_named(tmp_path):
             write_subset(tmp_path / data, [0], tmp_path / out)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         write_subset(tmp_path / "none.jsonl", [0], tmp_path / "out.jsonl")
+
+
+def test_lone_surrogates_stay_the_escapes_that_they_were(tmp_path):
+    content = rb'[{"a": "\ud800 \u00e9"}, {"\udfff": 1}, {"a": 2}]'
+    (tmp_path / "data.json").write_bytes(content)
+    assert write_subset(tmp_path / "data.json", [0, 1], tmp_path / "out.json") == 2
+    written = (tmp_path / "out.json").read_bytes()
+    assert rb"\ud800 " in written
+    assert "é".encode() in written
+    assert json.loads(written) == json.loads(content)[:2]
+    (tmp_path / "data.jsonl").write_bytes(content[1:23] + b"\n")
+    assert write_subset(tmp_path / "data.jsonl", [0], tmp_path / "out.jsonl") == 1
+    assert (tmp_path / "out.jsonl").read_bytes() == content[1:23] + b"\n"
+
+
+def test_damaged_data_are_named_and_leave_no_file(tmp_path):
+    pq.write_table(pa.table({"a": list(range(1000))}), tmp_path / "whole.parquet")
+    parquet = (tmp_path / "whole.parquet").read_bytes()
+    (tmp_path / "whole.parquet").unlink()
+    for name, content, match in (
+        ("x.jsonl", '{"a": 1}\n'.encode("utf-16"), "is UTF-16, but JSON Lines are UTF-8"),
+        ("x.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9)[:-6], "cannot be decompressed"),
+        ("x.json", b'[{"a": 1}, {"a"', "cut short"),
+        ("x.json", b"[" * 100_000, "nested too deeply"),
+        ("x.parquet", parquet[:-9], "cannot be read as Parquet"),
+        ("x.parquet", b"PAR1" + bytes(9) + parquet[13:], "cannot be read as Parquet"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=match) as caught:
+            write_subset(tmp_path / name, [0], tmp_path / f"out-{name}")
+        assert str(tmp_path / name) in str(caught.value)
+        assert not list(tmp_path.glob("*out*"))
 
 
 def table(rows: int, ids=None) -> lc.ScoreTable:

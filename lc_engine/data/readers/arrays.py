@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lc_engine.data.faults import Fault, fault_of, patiently
+from lc_engine.data.faults import patiently
 from lc_engine.data.identity import FileStates
 from lc_engine.data.labels import int64_labels
 from lc_engine.data.readers.blocks import Block, BlockSource
+from lc_engine.data.readers.parsing import parsing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,17 +119,8 @@ def open_npy(path: Path) -> np.memmap[Any, Any]:
         FileNotFoundError: the file does not exist.
         ValueError: not a `.npy` file in C order, or one that holds pickled objects.
     """
-    try:
-        array = patiently(lambda: np.load(path, mmap_mode="r", allow_pickle=False), path)
-    except (ValueError, EOFError, OSError) as error:
-        if fault_of(error) is not Fault.ROW:
-            raise
-        hint = (
-            "it holds pickled Python objects, which could run code; save it again as numbers"
-            if "object" in str(error).lower() or "pickle" in str(error).lower()
-            else str(error)
-        )
-        raise ValueError(f"{path} cannot be read as a .npy array: {hint}") from None
+    with parsing(path, "a .npy array"):
+        array = patiently(lambda: _map_npy(path), path)
     if not isinstance(array, np.memmap):
         raise ValueError(f"{path} is an archive of arrays (.npz); pass a .npy file")
     if not array.flags.c_contiguous:
@@ -136,7 +128,24 @@ def open_npy(path: Path) -> np.memmap[Any, Any]:
             f"{path} is in Fortran order, so its rows cannot be streamed; "
             "save np.ascontiguousarray of it"
         )
+    size, wanted = path.stat().st_size, array.offset + array.nbytes
+    if size != wanted:
+        raise ValueError(
+            f"{path} has {size:,} bytes, but its header says {wanted:,}: it holds more than one "
+            "array, or its header is damaged; save it again"
+        )
     return array
+
+
+def _map_npy(path: Path) -> Any:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        if "object" in str(error).lower() or "pickle" in str(error).lower():
+            raise ValueError(
+                "it holds pickled Python objects, which could run code; save it again as numbers"
+            ) from None
+        raise
 
 
 def read_rows(

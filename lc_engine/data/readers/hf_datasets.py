@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine._util.extras import require
-from lc_engine.data.faults import Fault, fault_of, patiently
+from lc_engine._util.json_file import read_json_object
+from lc_engine.data.faults import patiently
 from lc_engine.data.identity import FileStates
+from lc_engine.data.readers.arrow_slices import arrow_slices
 from lc_engine.data.readers.blocks import Block, BlockSource
 from lc_engine.data.readers.columns import (
     choose_feature_column,
@@ -21,7 +23,9 @@ from lc_engine.data.readers.columns import (
     feature_width,
     rebatched,
 )
-from lc_engine.data.readers.images import decode_image
+from lc_engine.data.readers.images import decode_image, encoded_image
+from lc_engine.data.readers.parsing import parsing
+from lc_engine.data.readers.records import RowError, row_values
 from lc_engine.data.readers.rows import RowSource, describe_transform
 
 if TYPE_CHECKING:
@@ -30,9 +34,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from lc_engine.data.readers.rows import Load, Transform
-
-# Rows taken from the Arrow files at a time.
-_CHUNK_ROWS = 1024
 
 
 def is_saved(path: Path) -> bool:
@@ -47,16 +48,15 @@ def load(path: Path) -> Any:
         ValueError: the folder holds several splits, or cannot be read.
     """
     if (path / "dataset_dict.json").exists():
-        splits = json.loads((path / "dataset_dict.json").read_text())["splits"]
+        splits = read_json_object(path / "dataset_dict.json").get("splits")
+        if not isinstance(splits, list) or not splits:
+            raise ValueError(f"{path / 'dataset_dict.json'} must name splits, got {splits!r:.80}")
         raise ValueError(
-            f"{path} holds the splits {', '.join(splits)}; pass one of them: {path / splits[0]}"
+            f"{path} holds the splits {', '.join(map(str, splits))}; pass one of them: "
+            f"{path / str(splits[0])}"
         )
-    try:
+    with parsing(path, "a saved data set"):
         return patiently(lambda: require("datasets", "hf").load_from_disk(str(path)), path)
-    except (OSError, ValueError, KeyError) as error:
-        if fault_of(error) is not Fault.ROW:
-            raise
-        raise ValueError(f"{path} cannot be loaded as a saved data set: {error}") from None
 
 
 def open_dataset(
@@ -126,10 +126,9 @@ class HFImageSource(RowSource):
         return np.arange(rows.start, rows.stop, dtype=np.int64)
 
     def _loads(self, rows: range) -> Iterator[Load]:
-        for table in _slices(self.raw, rows):
-            images, labels = (table.column(name).to_pylist() for name in self.columns)
-            for image, label in zip(images, labels, strict=True):
-                yield functools.partial(_image_and_label, image, label)
+        for table in arrow_slices(self.raw, rows):
+            for row in row_values(table.select(self.columns)):
+                yield functools.partial(_image_and_label, row, *self.columns)
 
     def digest(self) -> str:
         """Hash what identifies the data set; see `_digest`."""
@@ -168,7 +167,7 @@ class HFFeatureSource(BlockSource):
         return next((width for width in widths if width), 1)
 
     def _tables(self, start: int) -> Iterator[pa.Table]:
-        for table in _slices(self.raw, range(start, len(self))):
+        for table in arrow_slices(self.raw, range(start, len(self))):
             yield columns_table(table.column(self.columns[0]), table.column(self.columns[1]))
 
     def _reader(self, start: int) -> Callable[[range], Block]:
@@ -190,21 +189,12 @@ class HFFeatureSource(BlockSource):
         }
 
 
-def _slices(raw: Any, rows: range) -> Iterator[pa.Table]:
-    for start in range(rows.start, rows.stop, _CHUNK_ROWS):
-        yield raw[start : min(start + _CHUNK_ROWS, rows.stop)]
-
-
-def _image_and_label(image: Any, label: Any) -> tuple[Callable[[], Any], Any]:
-    def decode() -> Any:
-        if image is None:
-            raise ValueError("the image is missing (null)")
-        content, path = image["bytes"], image["path"]
-        if content is None:
-            content = patiently(Path(path).read_bytes, path, listed=False)
-        return decode_image(content)
-
-    return decode, label
+def _image_and_label(
+    row: dict[str, Any] | RowError, image: str, label: str
+) -> tuple[Callable[[], Any], Any]:
+    if isinstance(row, RowError):
+        raise row
+    return lambda: decode_image(encoded_image(row[image])), row[label]
 
 
 def _states(raw: Any) -> FileStates:
@@ -228,7 +218,7 @@ def _digest(raw: Any, columns: tuple[str, str], states: FileStates) -> str:
     else:
         cuts = [range(len(raw))]
     for cut in cuts:
-        for table in _slices(rows, cut):
+        for table in arrow_slices(rows, cut):
             digest.update(_as_bytes(table))
     return digest.hexdigest()
 

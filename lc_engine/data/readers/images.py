@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +19,38 @@ from lc_engine.data.readers.rows import RowSource, describe_transform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from lc_engine.data.readers.rows import Load, Transform
 
 _log = logging.getLogger(__name__)
 # Other files of an image folder that its description names.
 _NAMED = 10
+
+
+def encoded_image(value: Any) -> bytes:
+    """Return the bytes of an image column's value: bytes, or the struct that `datasets` writes.
+
+    A struct without bytes is read through its path; a relative path is one of the working
+    directory, as in `datasets`.
+
+    Raises:
+        ValueError: there is neither, or a URL as the path.
+        OSError: the file cannot be read.
+    """
+    content, path = value, None
+    if isinstance(value, dict):
+        content, path = value.get("bytes"), value.get("path")
+    if content is not None:
+        return bytes(content)
+    if path is None:
+        raise ValueError("the image is missing (null)")
+    if "://" in path:
+        raise ValueError(f"the image has no bytes, and its path {path} is a URL: download it first")
+    try:
+        return patiently(Path(path).read_bytes, path, listed=False)
+    except FileNotFoundError:
+        where = "" if Path(path).is_absolute() else f" in the working directory, {Path.cwd()}"
+        raise ValueError(f"the image has no bytes, and there is no file {path}{where}") from None
 
 
 def decode_image(content: bytes) -> Any:

@@ -15,6 +15,7 @@ import numpy as np
 from lc_engine._util.extras import require
 from lc_engine.data.faults import Fault, fault_of, patiently, resumed
 from lc_engine.data.identity import FileStates
+from lc_engine.data.readers.json_text import HEAD_BYTES, check_first_line, check_line_encoding
 from lc_engine.data.readers.records import Record, Records, RowError
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class JsonLines(Records):
         path: one of `SUFFIXES`. A compressed file is read from its start for every range.
 
     Raises:
-        ValueError: a file that cannot be decompressed.
+        ValueError: a file that cannot be decompressed, without rows, in another encoding than
+            UTF-8, or with one value over several lines.
         MissingExtraError: a `.zst` without pyarrow.
     """
 
@@ -50,13 +52,21 @@ class JsonLines(Records):
 
     def _index(self) -> tuple[np.ndarray, np.ndarray]:
         """Return where the lines that are not blank begin, and their numbers."""
-        offsets, lines, position = [], [], 0
+        offsets: list[int] = []
+        lines: list[int] = []
+        position = 0
         with closing(self._open()) as opened:
             for number, line in enumerate(opened, 1):
+                if number == 1:
+                    check_line_encoding(line[:HEAD_BYTES], self.path)
                 if line.strip():
+                    if not lines:
+                        check_first_line(line, self.path)
                     offsets.append(position)
                     lines.append(number)
                 position += len(line)
+        if not lines:
+            raise ValueError(f"{self.path} holds no rows: it is empty or blank")
         return np.array(offsets, dtype=np.int64), np.array(lines, dtype=np.int64)
 
     def _open(self) -> Any:

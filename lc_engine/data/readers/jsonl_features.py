@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
 
 # Rows that are searched for one that has the fields.
 _SEARCHED_ROWS = 100
-
-# Of float64, as an integer: a comparison of integers of any length is exact.
-_LARGEST = int(sys.float_info.max)
 
 
 class JsonLinesSource(BlockSource):
@@ -93,7 +89,7 @@ class JsonLinesSource(BlockSource):
                     f"{record.where}: {self.feature!r} must be a list of {self.width} numbers"
                 )
             else:
-                with np.errstate(over="ignore"):  # infinite in float32, so the row is non_finite
+                with np.errstate(over="ignore"):  # beyond float32: infinite, so not finite
                     features[i] = values
         return Block(features, labels, unreadable, unlabelled)
 
@@ -116,17 +112,16 @@ def _numbers(value: Any) -> np.ndarray | None:
     """Return a list of numbers as an array with NaN for null, or None for anything else."""
     if not isinstance(value, list) or not value:
         return None
-    known = (int, float, type(None))
-    if not all(isinstance(number, known) and number is not True for number in value):
+    if not all(type(number) in (int, float, type(None)) for number in value):
         return None
     try:
         return np.array(value, dtype=np.float64)
-    except OverflowError:  # JSON has integers of any length, float64 ends at 309 digits
-        return np.array([_bounded(number) for number in value], dtype=np.float64)
+    except OverflowError:  # an integer beyond float64, which is infinite as 1e400 is
+        return np.array([math.nan if n is None else _float(n) for n in value])
 
 
-def _bounded(number: float | None) -> float | None:
-    """Return a number, infinite where float64 does not hold it, as `json` reads 1e999."""
-    if number is None or abs(number) <= _LARGEST:
-        return number
-    return math.inf if number > 0 else -math.inf
+def _float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf

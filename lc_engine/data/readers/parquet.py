@@ -18,6 +18,7 @@ from lc_engine.data.readers.columns import (
     feature_width,
     rebatched,
 )
+from lc_engine.data.readers.parquet_footer import check_rows, read_footer
 from lc_engine.data.readers.unreadable_files import open_readable
 
 if TYPE_CHECKING:
@@ -53,18 +54,16 @@ class ParquetFiles:
         found = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         if not found:
             raise ValueError(f"{path} holds no *.parquet files")
-        footers, self.unreadable, self.states = open_readable(found, _footer)
+        footers, self.unreadable, self.states = open_readable(found, read_footer)
         self.paths = list(footers)
-        schemas = {file: footer.schema.to_arrow_schema() for file, footer in footers.items()}
+        schemas = {file: footer.schema for file, footer in footers.items()}
         self._schemas: dict[Path, pa.Schema] = schemas
         self.schema: pa.Schema = schemas[self.paths[0]]
         self._chunk_rows = chunk_rows
         self._groups = [
-            (file, group)
-            for file, footer in footers.items()
-            for group in range(footer.num_row_groups)
+            (file, group) for file, footer in footers.items() for group in range(len(footer.groups))
         ]
-        sizes = [footers[file].row_group(group).num_rows for file, group in self._groups]
+        sizes = [footers[file].groups[group] for file, group in self._groups]
         # First row of each group over all files, then the number of rows.
         self._starts: list[int] = list(accumulate(sizes, initial=0))
 
@@ -105,9 +104,11 @@ class ParquetFiles:
         left = self._starts[group + 1] - self._starts[group]
         try:
             for piece in resumed(functools.partial(self._pieces, path, index), path):
+                check_rows(min(0, left - len(piece)))
                 left -= len(piece)
                 yield columns_table(piece.column(self.columns[0]), piece.column(self.columns[1]))
-        except (pa.ArrowException, OSError) as error:
+            check_rows(left)
+        except (pa.ArrowException, OSError, ValueError) as error:
             if fault_of(error) is not Fault.ROW:
                 raise
             reason = f"row group {index} of {path.name}: {' '.join(str(error).split())}"
@@ -212,14 +213,3 @@ def groups_of(starts: list[int], rows: range) -> tuple[int, int]:
     return max(0, bisect.bisect_right(starts, rows.start) - 1), bisect.bisect_left(
         starts, rows.stop
     )
-
-
-def _footer(path: Path) -> Any:
-    pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
-    try:
-        with for_arrow(path) as file:
-            return parquet.read_metadata(file)
-    except (pa.ArrowException, OSError) as error:
-        if fault_of(error) is not Fault.ROW:
-            raise
-        raise ValueError(f"{path} cannot be read as Parquet: {error}") from None

@@ -15,8 +15,9 @@ from lc_engine.data.readers.columns import (
     is_feature_type,
     is_image_type,
 )
-from lc_engine.data.readers.images import decode_image
+from lc_engine.data.readers.images import decode_image, encoded_image
 from lc_engine.data.readers.parquet import ParquetFiles, ParquetSource
+from lc_engine.data.readers.records import RowError, row_values
 from lc_engine.data.readers.rows import RowSource, describe_transform
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class ParquetImageSource(RowSource):
 
     def _read(self, start: int) -> Iterator[Load]:
         for table in self.files.tables(start):
-            for row in table.to_pylist():
+            for row in row_values(table):
                 yield functools.partial(_image_and_label, row)
 
     def check_unchanged(self, rows: range) -> None:
@@ -121,15 +122,13 @@ class ParquetImageSource(RowSource):
         }
 
 
-def _image_and_label(row: dict[str, Any]) -> tuple[Callable[[], Any], Any]:
+def _image_and_label(row: dict[str, Any] | RowError) -> tuple[Callable[[], Any], Any]:
+    if isinstance(row, RowError):
+        raise row
+
     def decode() -> Any:
         if row["damage"] is not None:
             raise ValueError(row["damage"])
-        content = row["features"]
-        if isinstance(content, dict):
-            content = content["bytes"]
-        if content is None:
-            raise ValueError("the image is missing (null)")
-        return decode_image(content)
+        return decode_image(encoded_image(row["features"]))
 
     return decode, row["labels"]

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from itertools import accumulate, islice
+from itertools import accumulate, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +16,9 @@ from lc_engine.data.batch import UNREADABLE
 from lc_engine.data.faults import Fault, fault_of, patiently, resumed
 from lc_engine.data.identity import FileStates
 from lc_engine.data.readers.arrow_rows import RowDecoder
+from lc_engine.data.readers.arrow_slices import arrow_slices
+from lc_engine.data.readers.json_text import parse_json
+from lc_engine.data.readers.parquet_footer import check_rows, read_footer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -92,15 +95,11 @@ class ListRecords(Records):
             ValueError: not JSON, or not a list.
         """
         states = FileStates.of([path], listed=False)
-        try:
-            rows = json.loads(patiently(path.read_bytes, path))
-        except ValueError as error:
-            raise ValueError(
-                f"{path} is not one JSON value ({error}): a file with an object per line must be "
-                "named .jsonl"
-            ) from None
+        rows = parse_json(patiently(path.read_bytes, path), path)
         if not isinstance(rows, list):
             raise ValueError(f"{path} must hold a JSON list of rows, got a {type(rows).__name__}")
+        if not rows:
+            raise ValueError(f"{path} holds no rows")
         return cls(rows, states)
 
     def __len__(self) -> int:
@@ -137,20 +136,12 @@ class ParquetRecords(Records):
     """
 
     def __init__(self, path: Path) -> None:
-        pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
         self.paths = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         self.states = FileStates.of(self.paths)
         groups = []
         for file in self.paths:
-            try:
-                footer = patiently(functools.partial(parquet.read_metadata, file), file)
-            except (pa.ArrowException, OSError) as error:
-                if fault_of(error) is not Fault.ROW:
-                    raise
-                raise ValueError(f"{file} cannot be read as Parquet: {error}") from None
-            groups += [
-                (file, i, footer.row_group(i).num_rows) for i in range(footer.num_row_groups)
-            ]
+            footer = patiently(functools.partial(read_footer, file), file)
+            groups += [(file, i, rows) for i, rows in enumerate(footer.groups)]
         self._groups = groups
         self._starts: list[int] = list(accumulate((rows for _, _, rows in groups), initial=0))
 
@@ -173,10 +164,12 @@ class ParquetRecords(Records):
         end = number + rows
         try:
             for chunk in resumed(functools.partial(_chunks, path, index), path):
-                for fields in RowDecoder(chunk.schema).rows(chunk.to_pylist()):
+                check_rows(min(0, end - number - len(chunk)))
+                for fields in _stored_rows(chunk):
                     yield Record(fields, f"row {number}")
                     number += 1
-        except (pa.ArrowException, OSError) as error:
+            check_rows(end - number)
+        except (pa.ArrowException, OSError, ValueError) as error:
             if fault_of(error) is not Fault.ROW:
                 raise
             reason = f"row group {index} of {path.name}: {' '.join(str(error).split())}"
@@ -199,6 +192,31 @@ def _chunks(path: Path, group: int, skipped: int) -> Iterator[pa.RecordBatch]:
         yield from islice(opened.iter_batches(_CHUNK_ROWS, row_groups=[group]), skipped, None)
 
 
+def row_values(rows: pa.RecordBatch | pa.Table) -> Iterator[dict[str, Any] | RowError]:
+    """Yield the fields of each row; a row with a text that is not UTF-8 is unreadable."""
+    try:
+        yield from rows.to_pylist()
+    except UnicodeDecodeError:  # raised before the first is yielded
+        for i in range(len(rows)):
+            try:
+                yield rows.slice(i, 1).to_pylist()[0]
+            except UnicodeDecodeError as error:
+                yield RowError(UNREADABLE, f"a text is not UTF-8: {error}")
+
+
+def _stored_rows(rows: pa.RecordBatch | pa.Table) -> Iterator[dict[str, Any] | RowError]:
+    """Yield the fields of each row as stored; one that cannot be decoded is unreadable."""
+    decoder = RowDecoder(rows.schema)
+    for row in row_values(rows):
+        fields = row
+        if isinstance(row, dict):
+            try:
+                fields = next(decoder.rows([row]))
+            except (ValueError, RecursionError) as error:
+                fields = RowError(UNREADABLE, f"a column of JSON texts holds another: {error}")
+        yield fields
+
+
 class DatasetRecords(Records):
     """The rows of a `datasets.Dataset`.
 
@@ -216,11 +234,10 @@ class DatasetRecords(Records):
 
     def read(self, start: int, stop: int) -> Iterator[Record]:
         """Read rows [start, stop); see `Records.read`."""
-        for first in range(start, stop, _CHUNK_ROWS):
-            chunk = self.dataset[first : min(first + _CHUNK_ROWS, stop)]
-            rows = RowDecoder(chunk.schema).rows(chunk.to_pylist())
-            for number, fields in enumerate(rows, first):
-                yield Record(fields, f"row {number}")
+        numbers = count(start)
+        for chunk in arrow_slices(self.dataset, range(start, stop)):
+            for fields in _stored_rows(chunk):
+                yield Record(fields, f"row {next(numbers)}")
 
     def digest(self) -> str:
         """Hash the rows: the fingerprint of `datasets` is random after some operations."""

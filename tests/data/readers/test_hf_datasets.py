@@ -127,7 +127,7 @@ def test_folders_that_cannot_be_used(tmp_path):
         open_source(tmp_path / "splits")
     assert len(open_source(tmp_path / "splits" / "train")) == 1
     (tmp_path / "splits" / "train" / "dataset_info.json").unlink()
-    with pytest.raises(ValueError, match="cannot be loaded"):
+    with pytest.raises(ValueError, match="cannot be read as a saved data set"):
         open_source(tmp_path / "splits" / "train")
     with pytest.raises(ValueError, match="'y' does not exist; the columns are x"):
         open_source(dataset, label_column="y")

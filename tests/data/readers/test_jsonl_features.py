@@ -87,3 +87,27 @@ def test_a_number_of_401_digits_costs_its_row_only(tmp_path):
     (batch,) = open_source(tmp_path / "a.jsonl").batches(4)
     assert list(batch.status) == ["ok", "non_finite", "bad_label", "non_finite"]
     assert "must fit 64 bits" in batch.detail[2]
+
+
+def test_numbers_beyond_floats_and_nan_are_the_status_of_their_row(tmp_path):
+    big = "9" * 401
+    lines = [
+        FIELDS[0],
+        f'{{"emb": [1, {big}, 2], "label": 1}}',
+        f'{{"emb": [1, -{big}, 2], "label": 1}}',
+        '{"emb": [1, 1e400, 2], "label": 1}',
+        '{"emb": [1, 1e39, 2], "label": 1}',
+        '{"emb": [1, NaN, 2], "label": 1}',
+        f'{{"emb": [1, 2, 3], "label": {big}}}',
+        '{"emb": [1, 2, 3], "label": NaN}',
+        '{"emb": [1, 2, 3], "label": ' + "9" * 5000 + "}",
+        '{"emb": [1, false, 2], "label": 1}',
+        "[" * 100_000,
+        FIELDS[1],
+    ]
+    rows = read_rows(write(tmp_path / "x.jsonl", lines), 5)
+    want = ["ok", *["non_finite"] * 5, "bad_label", "bad_label", *["unreadable"] * 3, "ok"]
+    assert [row[3] for row in rows] == want
+    assert "of 1333 bits" in rows[6][4]
+    assert "must be an integer, got nan" in rows[7][4]
+    assert "nested too deeply" in rows[10][4]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -70,3 +71,37 @@ def test_features_go_before_images_unless_these_are_asked_for(tmp_path):
     assert asked.describe()["feature_column"] == "image"
     with pytest.raises(ValueError, match="'no' does not exist; the columns are image"):
         open_source(tmp_path, feature_column="no")
+
+
+def test_an_image_without_bytes_is_read_through_its_path_as_datasets_does(tmp_path, monkeypatch):
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    pixels = images(3)
+    (tmp_path / "cwd" / "a.png").write_bytes(encode(pixels[0]))
+    (tmp_path / "b.png").write_bytes(encode(pixels[1]))
+    structs = [
+        {"bytes": None, "path": "a.png"},
+        {"bytes": None, "path": str(tmp_path / "b.png")},
+        {"bytes": encode(pixels[2]), "path": "a.png"},
+        {"bytes": None, "path": "b.png"},
+        {"bytes": None, "path": None},
+        {"bytes": None, "path": "https://example.org/a.png"},
+        {"bytes": None, "path": ".."},
+    ]
+    for i, one in enumerate(structs[:3]):
+        theirs = np.asarray(datasets.Image().decode_example(one))
+        np.testing.assert_array_equal(theirs, pixels[i])
+    with pytest.raises(FileNotFoundError):
+        datasets.Image().decode_example(structs[3])
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    table = pa.table({"image": pa.array(structs, kind), "label": list(range(7))})
+    pq.write_table(table, tmp_path / "x.parquet")
+    saved = datasets.Dataset(table).cast_column("image", datasets.Image(decode=False))
+    for data in (tmp_path / "x.parquet", saved.cast_column("image", datasets.Image())):
+        rows = read_rows(open_source(data, transform=to_tensor), 4)
+        assert [row[3] for row in rows] == [*["ok"] * 3, *["unreadable"] * 4]
+        for row, want in zip(rows, pixels, strict=False):
+            np.testing.assert_array_equal(row[1], want.transpose(2, 0, 1) / np.float32(255))
+        assert f"no file b.png in the working directory, {tmp_path / 'cwd'}" in rows[3][4]
+        assert "missing (null)" in rows[4][4]
+        assert "is a URL: download it first" in rows[5][4]
