@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from transformers import AddedToken
+from tokenizers import Tokenizer, decoders, models, normalizers
+from transformers import AddedToken, LlamaTokenizerFast, PreTrainedTokenizerFast
 
 from helpers import tiny_language_model as tiny
+from lc_engine._util import wheels as packages
 from lc_engine.language.conversation import Conversation
 from lc_engine.language.encoder import Encoder
 
@@ -73,6 +75,90 @@ def test_the_ids_are_those_of_the_whole_text(said):
     made, row = encode(talk)
     ids = made.tokenizer.apply_chat_template(talk, return_dict=True)["input_ids"]
     assert row.tokens.ids.tolist() == ids[: len(row.tokens.ids)]
+
+
+def sentencepiece_like():
+    """A BPE with SentencePiece's white space: a token of a word begins with its space, as "▁"."""
+    words = [
+        "▁Lima",
+        "▁in",
+        "▁Peru",
+        "L",
+        "i",
+        "m",
+        "a",
+        "▁",
+        ".",
+        "[",
+        "]",
+        "I",
+        "N",
+        "S",
+        "T",
+        "/",
+    ]
+    letters = sorted({letter for word in words for letter in word} | set("PeruQ?nthc"))
+    merges, known = [], set(letters)
+    for word in ("▁Lima", "▁in", "▁Peru"):
+        for end in range(2, len(word) + 1):
+            if word[:end] not in known:
+                merges.append((word[: end - 1], word[end - 1]))
+                known.add(word[:end])
+    names = ["<s>", "</s>", "<unk>", *sorted(known)]
+    backend = Tokenizer(
+        models.BPE({name: i for i, name in enumerate(names)}, merges, unk_token="<unk>")
+    )
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+INST = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+    "{% else %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+)
+
+
+def test_the_first_word_of_an_answer_counts_with_the_space_that_the_template_writes():
+    tokenizer = sentencepiece_like()
+    tokenizer.chat_template = INST
+    talk = [
+        turn("user", "Peru?"),
+        turn("assistant", "Lima"),
+        turn("user", "in"),
+        turn("assistant", "Lima."),
+    ]
+    (row,) = Encoder(tokenizer, window=256).encode([Conversation(talk)])
+    ids = tokenizer.apply_chat_template(talk, return_dict=True)["input_ids"]
+    assert row.tokens.ids.tolist() == ids[:-1]
+    counted = tokenizer.convert_ids_to_tokens(row.tokens.ids[row.tokens.response].tolist())
+    assert counted == ["▁Lima", "▁Lima", "."]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model", ["tokenizer.model.v1", "mistral_instruct_tokenizer_240323.model.v3"]
+)
+def test_mistrals_own_tokenizers_give_their_own_ids(model, tmp_path):
+    pytest.importorskip("sentencepiece")
+    data = packages.read("mistral-common", "1.13.1", f"mistral_common/data/{model}")
+    (tmp_path / "tokenizer.model").write_bytes(data)
+    tokenizer = LlamaTokenizerFast.from_pretrained(tmp_path)
+    tokenizer.chat_template = INST
+    said = ["It is Lima.", "Sí: ¡señor!\n\n- one\n", "def f(x):\n    return x", "👋🏽 ok", "No"]
+    talk = [
+        turn(role, text) for text in said for role, text in (("user", "What?"), ("assistant", text))
+    ]
+    (row,) = Encoder(tokenizer, window=4096).encode([Conversation(talk)])
+    ids = tokenizer.apply_chat_template(talk, return_dict=True)["input_ids"]
+    assert row.tokens.ids.tolist() == ids[:-1]
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], row.tokens.response, [0]]).astype(int)))
+    runs = [row.tokens.ids[a:b].tolist() for a, b in edges.reshape(-1, 2)]
+    assert [tokenizer.decode(run).strip() for run in runs] == [text.strip() for text in said]
 
 
 def test_an_added_token_counts_only_if_all_of_it_is_of_the_response():

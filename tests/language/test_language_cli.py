@@ -50,6 +50,42 @@ def test_options_reach_the_scorer(folder, data, tmp_path):
     assert (source["form"], source["form_is"]) == ("alpaca", "named")
 
 
+def test_a_template_and_its_variables_reach_the_scorer(folder, tmp_path):
+    data, template = tmp_path / "talk.jsonl", tmp_path / "template.jinja"
+    said = {"role": "assistant", "content": "<think>\nhe\n</think>\n\nhello"}
+    rows = [{"messages": [{"role": "user", "content": "hi"}, said]}] * 3
+    data.write_text("\n".join(map(json.dumps, rows)))
+    template.write_text("{{ tone }}" + tiny.TEMPLATE)
+    arguments = ["score", "--model", str(folder), "--data", str(data), "--path", "explicit:1.0"]
+    given = ["--chat-template", str(template), "--template-kwargs", '{"tone": "dry"}']
+    counts = {}
+    for reasoning in ("score", "context", "drop"):
+        out = tmp_path / reasoning
+        assert cli.run([*arguments, *given, "--reasoning", reasoning, "--out", str(out)]) == 0
+        table = lc.ScoreTable.read(out)
+        counts[reasoning] = int(table.column("token_count")[0])
+        head = table.metadata["head"]
+        assert (head["template_kwargs"], head["reasoning"]) == ({"tone": "dry"}, reasoning)
+    assert counts["score"] > counts["context"] == counts["drop"]
+    config = json.loads((tmp_path / "score" / "config.json").read_text())
+    assert config["options"]["chat_template"] == str(template)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--template-kwargs", "{tone}"), "--template-kwargs is not JSON"),
+        (("--template-kwargs", "[1]"), "--template-kwargs must be a JSON object, got [1]"),
+        (("--template-kwargs", '{"tokenize": 1}'), "tokenize cannot be given"),
+        (("--chat-template", "nowhere.jinja"), "--chat-template nowhere.jinja: "),
+    ],
+)
+def test_a_template_that_cannot_be_taken_ends_with_2(folder, data, tmp_path, capsys, options, says):
+    arguments = ["score", "--model", str(folder), "--data", str(data), "--out", str(tmp_path / "o")]
+    assert cli.run([*arguments, *options]) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_bad_row_is_named_and_ends_with_3(folder, data, tmp_path, capsys):
     data.write_text(data.read_text() + '\n{"instruction": \n')
     out = tmp_path / "out"
