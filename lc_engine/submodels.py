@@ -73,7 +73,7 @@ class Family:
 
 def describe_ties(masks: Masks) -> dict[str, Any]:
     """Return which rule broke the ties of masks, as JSON values; nothing where none was needed."""
-    return {"ties": TIE_RULE} if masks.has_levels else {}
+    return {"ties": TIE_RULE} if masks.breaks_ties else {}
 
 
 class Submodels:
@@ -162,7 +162,11 @@ class Submodels:
         # What a forward writes to a buffer must not reach the next sub-model.
         self._state.put_back_buffers()
         ops.apply_thresholds(
-            self._pristine, self._target, self.thresholds[k].tolist(), self.masks.saliency
+            self._pristine,
+            self._target,
+            self.thresholds[k].tolist(),
+            self.masks.saliency,
+            dropped=self.masks.dropped_at(k),
         )
         for live, target in zip(self._live, self._target, strict=True):
             if target is not live:

@@ -67,9 +67,7 @@ class MaskedFamily(BackboneFamily):
         masked = [*self.weights.values()]
         if not isinstance(head, nn.Linear) or len(masked) > 1 or masked[0] is not head.weight:
             return None
-        saliency = self._masks.saliency
-        scores = saliency[0] if isinstance(saliency, list) else saliency
-        return HeadMask(self._masks.thresholds[:, 0], scores)
+        return HeadMask(*self._masks.of(0, masked[0]))
 
     @cached_property
     def account(self) -> MaskAccount:

@@ -38,7 +38,7 @@ class MaskedWeights:
         factors: Mapping[str, Tensor],
     ) -> None:
         self._pristine = [weight.detach().contiguous() for weight in weights.values()]
-        self._thresholds, self._saliency = masks.thresholds, masks.saliency
+        self._masks = masks
         self._live = [matrix_at(copy, name) for name in weights]
         self._factors = [factors.get(name) for name in weights]
         # One buffer for all groups, at the address that a CUDA graph captured.
@@ -48,16 +48,18 @@ class MaskedWeights:
     def write(self, k: int) -> None:
         """Write the weights of sub-model k, or the unmasked weights (`WHOLE`)."""
         whole = [-torch.inf] * len(self._live)
-        thresholds = whole if k == WHOLE else self._thresholds[k].tolist()
+        saliency = self._masks.saliency
+        thresholds = whole if k == WHOLE else self._masks.thresholds[k].tolist()
+        dropped = None if k == WHOLE else self._masks.dropped_at(k)
         for group in self._groups():
             pristine = [self._pristine[i] for i in group]
-            saliency = self._saliency
             staged = self._staged(pristine)
             ops.apply_thresholds(
                 pristine,
                 staged,
                 [thresholds[i] for i in group],
                 [saliency[i] for i in group] if isinstance(saliency, list) else saliency,
+                dropped=None if dropped is None else [dropped[i] for i in group],
             )
             for i, weight in zip(group, staged, strict=True):
                 factor, live = self._factors[i], self._live[i]
@@ -76,7 +78,7 @@ class MaskedWeights:
 
     def _groups(self) -> list[list[int]]:
         """Return the indices of the weights, in groups that are masked by one call each."""
-        if isinstance(self._saliency, tuple):
+        if isinstance(self._masks.saliency, tuple):
             return [list(range(len(self._live)))]  # a random key counts the tensors of its call
         groups: list[list[int]] = [[]]
         room = tuning.STAGE_BYTES

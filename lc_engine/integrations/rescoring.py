@@ -115,12 +115,13 @@ class RescoringSampler(Sampler[int]):
         weight = self._head.weight.detach().to(device)
         bias = None if self._head.bias is None else self._head.bias.detach().to(device)
         masks = Masking(weights="head").masks({"weight": weight}, self._path)
+        thresholds, saliency = masks.of(0, weight)
         plan = ops.LinearPlan(
             weight,
             bias,
-            masks.thresholds[:, 0],
+            thresholds,
             path_weights=torch.tensor(self._path.weights),
-            saliency=masks.saliency[0] if isinstance(masks.saliency, list) else None,
+            saliency=saliency,
         )
         self.scores = plan(self._features, self._labels)
         columns = {

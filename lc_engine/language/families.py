@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from lc_engine.masking import MaskAccount, Masking, Masks
-    from lc_engine.ops.saliency import Saliency
+    from lc_engine.masking import MaskAccount, Masking
     from lc_engine.path.learning_path import LearningPath
 
 # Positions are drawn in multiples of this, so that rows of similar length share the draw.
@@ -120,9 +119,8 @@ class MaskedFamily(LanguageFamily):
             weights[name] = model.get_parameter(name)
             masks = masking.masks(weights, path)
             if self.body is not None:
-                self.body.masks = _of_body(masks)
-            saliency = _head_saliency(masks, weights, name)
-            self._head_mask = HeadMask(masks.thresholds[:, -1].contiguous(), saliency)
+                self.body.masks = masks.without_last()
+            self._head_mask = HeadMask(*masks.of(len(weights) - 1, weights[name]))
         else:
             assert self.body is not None
             masks = self.body.masks
@@ -284,24 +282,3 @@ class _Outside:
         if name == self._head_name:
             return False
         return self._choice(name, module) if callable(self._choice) else True
-
-
-def _of_body(masks: Masks) -> Masks:
-    """Return the masks without those of the head, which is the last tensor."""
-    every = masks.saliency
-    return masks._replace(
-        thresholds=masks.thresholds[:, :-1].contiguous(),
-        saliency=every[:-1] if isinstance(every, list) else every,
-    )
-
-
-def _head_saliency(masks: Masks, weights: dict[str, Tensor], name: str) -> Saliency:
-    """Return the saliency that the head's thresholds are compared with, for `ops.token_nll`."""
-    every = masks.saliency
-    if every is None:
-        return None
-    if isinstance(every, tuple):
-        # The head is the last tensor of the masking, and draws from that stream.
-        head = weights[name]
-        return philox.uniform(tuple(head.shape), every[1], len(weights) - 1, head.device)
-    return every[-1]

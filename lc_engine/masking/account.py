@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from lc_engine.masking.masking import Masking, Masks
+    from lc_engine.masking.masking import Masking
+    from lc_engine.masking.masks import Masks
     from lc_engine.path.learning_path import LearningPath
 
 # Capacities that an account warns of: what is reached differs by more from what was asked for.

@@ -8,7 +8,7 @@ weight; the masks of a path are nested by construction.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from lc_engine.masking.maskable import (
     refuse_tied,
     weight_names,
 )
+from lc_engine.masking.masks import Masks
 from lc_engine.ops import contract, levels, philox
 
 if TYPE_CHECKING:
@@ -44,27 +45,6 @@ Which = Literal["body", "head", "all"]
 # Most weights whose random masks are counted and not estimated: beyond, the share that is kept
 # differs from the one asked for by less than 0.004 (four standard deviations).
 _COUNTED: Final = 1 << 18
-
-
-class Masks(NamedTuple):
-    """The masks of K sub-models: sub-model k keeps the weights with s ≥ t_k.
-
-    Attributes:
-        thresholds: (K, T) float64 t_k of each tensor, on the host.
-        saliency: s as the operators take it: None for |w|, ("random", seed), or T tensors beside
-            the weights.
-        kept: K numbers of weights that are kept and are not zero; of random masks over more than
-            2**18 weights the expected ones; empty for dropout, which masks none.
-        first_equal: for each of the K the first sub-model that is the same network: one with the
-            same masks, but for weights that are zero anyway.
-        has_levels: whether the saliency is that of `ops.levels`, as saliencies tie.
-    """
-
-    thresholds: Tensor
-    saliency: list[Tensor] | tuple[Literal["random"], int] | None
-    kept: tuple[int, ...]
-    first_equal: tuple[int, ...]
-    has_levels: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,14 +184,14 @@ class Masking:
         pools = self._pools([_host(name, score) for name, score in self._scores(weights)])
         counts = [_counts(pool, path) for pool in pools]
         found = [levels.quantiles(_joined(pool), n) for pool, n in zip(pools, counts, strict=True)]
-        return _table([(one.bounds, pool) for one, pool in zip(found, pools, strict=True)])
+        return _table(found, pools)
 
     def masks(self, weights: Mapping[str, Tensor], path: LearningPath) -> Masks:
         """Return the masks of a path as the operators take them, exact where saliencies tie.
 
         Sub-model k keeps `path.keep_counts` weights, and a random mask those with u ≥ 1 − r. Where
-        weights that tie with a threshold would add more than 0.1 % of all weights, the masks are
-        those of `ops.levels`, which keep neither more nor fewer.
+        weights that tie with a threshold would add more than 0.1 % of all weights, ties are broken
+        by `ops.levels`, and neither more nor fewer are kept.
 
         Args:
             weights: T tensors by name, as `find` returns them.
@@ -230,23 +210,45 @@ class Masking:
         if not any(one.exceeds(n) for one, n in zip(found, counts, strict=True)):
             for one, pool, own in zip(found, pools, self._pools(tensors), strict=True):
                 kept += one.kept - self._zeros_kept(pool, own, one.bounds)
-            bounds = [one.bounds for one in found]
-            table = _table(list(zip(bounds, pools, strict=True)))
-            return Masks(table, self._given(weights), *_counted(kept))
-        saliency: list[Tensor] = []
-        rows = []
+            return Masks(_table(found, pools), self._given(weights), *_counted(kept))
+        tied: list[levels.Tied] = []
         for one, pool, n in zip(found, pools, counts, strict=True):
-            streams = range(len(saliency), len(saliency) + len(pool))
-            own = [tensors[i] for i in streams]
-            made = levels.levels(pool, own, streams, one.bounds, n)
-            saliency += made
-            whole = np.where(np.array(n) > 0, np.arange(1.0, len(n) + 1), np.inf)
-            rows.append((whole, pool))
-            of_zeros = [
-                level[weight == 0].cpu().numpy() for level, weight in zip(made, own, strict=True)
-            ]
-            kept += np.array(n) - _at_least(np.concatenate(of_zeros), whole)
-        return Masks(_table(rows), saliency, *_counted(kept), has_levels=True)
+            streams = range(len(tied), len(tied) + len(pool))
+            tied += levels.break_ties(pool, [tensors[i] for i in streams], streams, one, n)
+        kept = self._kept_exactly(found, pools, tensors, tied)
+        size = sum(weight.numel() for weight in tensors)
+        if sum(ties.entries for ties in tied) <= levels.LISTED * size:
+            dropped = tuple(
+                tuple(ties.dropped(k).to(w.device) for ties, w in zip(tied, tensors, strict=True))
+                for k in range(len(path))
+            )
+            table = _table(found, pools)
+            return Masks(table, self._given(weights), *_counted(kept), dropped, breaks_ties=True)
+        saliency: list[Tensor] = []
+        for one, pool in zip(found, pools, strict=True):
+            part = slice(len(saliency), len(saliency) + len(pool))
+            saliency += levels.levels(pool, tensors[part], tied[part], one.bounds)
+        whole = torch.arange(1.0, len(path) + 1, dtype=torch.float64)
+        table = whole[:, None].repeat(1, len(tensors))
+        return Masks(table, saliency, *_counted(kept), breaks_ties=True)
+
+    def _kept_exactly(
+        self,
+        found: list[levels.Quantiles],
+        pools: list[list[np.ndarray]],
+        weights: list[Tensor],
+        tied: list[levels.Tied],
+    ) -> np.ndarray:
+        """Return how many weights that are not zero each sub-model keeps, once ties are broken."""
+        kept = np.zeros(len(found[0].bounds), dtype=np.int64)
+        for one, pool, own in zip(found, pools, self._pools(weights), strict=True):
+            kept += one.kept - self._zeros_kept(pool, own, one.bounds)
+        for ties, weight in zip(tied, weights, strict=True):
+            index = torch.from_numpy(ties.where).to(weight.device)
+            alive = (weight.detach().reshape(-1)[index] != 0).cpu().numpy()
+            for k in range(len(kept)):
+                kept[k] -= int((alive & (ties.kept <= k) & (k < ties.reached)).sum())
+        return kept
 
     def _random_masks(self, weights: Mapping[str, Tensor], path: LearningPath) -> Masks:
         """Return random masks, or the rates of dropout."""
@@ -367,9 +369,9 @@ def _counts(pool: list[np.ndarray], path: LearningPath) -> list[int]:
     return path.keep_counts(sum(score.size for score in pool))
 
 
-def _table(rows: list[tuple[np.ndarray, list[np.ndarray]]]) -> Tensor:
+def _table(found: list[levels.Quantiles], pools: list[list[np.ndarray]]) -> Tensor:
     """Return thresholds (K, T) from those of each pool (K,), which its tensors share."""
-    columns = [bounds for bounds, pool in rows for _ in pool]
+    columns = [one.bounds for one, pool in zip(found, pools, strict=True) for _ in pool]
     return torch.from_numpy(np.stack(columns, axis=1))
 
 

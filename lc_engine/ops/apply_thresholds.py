@@ -27,6 +27,7 @@ def apply_thresholds(
     threshold: float | Sequence[float],
     saliency: SaliencyList = None,
     *,
+    dropped: Sequence[Tensor] | None = None,
     backend: Backend = "auto",
 ) -> None:
     """Write masked weights over others, in place.
@@ -37,6 +38,8 @@ def apply_thresholds(
         threshold: t, one for all tensors (global scope) or one per tensor (layer scope).
         saliency: None for |w|; a list of tensors like `pristine`; or ("random", seed), where
             tensor i draws from Philox stream i.
+        dropped: per tensor the int64 row-major indices of weights that tie with the threshold and
+            are dropped all the same, on its device.
         backend: "auto" takes the C++ core on a CPU, Triton on a GPU.
 
     Raises:
@@ -63,9 +66,14 @@ def apply_thresholds(
             raise ValueError(f"saliency must hold {len(pristine)} tensors, got {len(scores)}")
         for i, (source, score) in enumerate(zip(pristine, scores, strict=True)):
             checks.check_tensor(f"saliency[{i}]", score, tuple(source.shape), like=source)
+    if dropped is not None and len(dropped) != len(pristine):
+        raise ValueError(f"dropped must hold {len(pristine)} tensors, got {len(dropped)}")
     torch.ops.lc_engine.apply_thresholds(
         list(pristine), list(live), thresholds, scores or [], seed, backend
     )
+    for target, index in zip(live, dropped or (), strict=dropped is not None):
+        if len(index):
+            target.view(-1).index_fill_(0, index, 0)
 
 
 def _reference(

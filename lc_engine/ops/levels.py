@@ -1,8 +1,10 @@
-"""The level of a weight: in how many nested sub-models it lives, exact where saliencies tie.
+"""Ties at a threshold: which of the weights that tie each of K nested sub-models keeps.
 
 A threshold keeps all weights that tie with it, or none. The order here is total: by saliency, then
 zeros last, then by the Philox number of the weight's index, so that no row or column is preferred.
-A weight of level l lives in the sub-models 0 … l − 1, so sub-model k keeps level ≥ k + 1.
+Two forms keep exactly as many weights as were asked for. Where few tie, s ≥ t_k and a list of the
+weights that sub-model k drops all the same. Else levels, the number of sub-models that a weight
+lives in: sub-model k keeps level ≥ k + 1.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ if TYPE_CHECKING:
 TIE_RULE: Final = "zeros last, then Philox of the index"
 # Key of the numbers that order ties: the same for every masking, whatever its seed.
 _SEED: Final = 0x71E5
-# Weights kept beyond the count, as a share of all, that are let pass: levels take 4 bytes a weight,
-# and large tensors of bfloat16 always have a few ties.
+# Weights kept beyond the count, as a share of all, that are let pass.
 TOLERANCE: Final = 1e-3
+# Entries of lists per weight above which levels are used, which take 4 bytes a weight where an
+# entry takes 8: lists are then as cheap as it gets, and levels a second tensor to read.
+LISTED: Final = 1 / 32
 
 
 class Quantiles(NamedTuple):
@@ -69,82 +73,129 @@ def quantiles(scores: np.ndarray, counts: Sequence[int]) -> Quantiles:
     return Quantiles(bounds, kept, scores.size)
 
 
-def levels(
+class Tied(NamedTuple):
+    """The weights of a tensor whose saliency is a threshold that keeps too many.
+
+    Attributes:
+        where: (n,) int64 row-major indices.
+        kept: (n,) int32 in how many sub-models each lives.
+        reached: (n,) int32 how many of the thresholds its saliency reaches.
+    """
+
+    where: np.ndarray
+    kept: np.ndarray
+    reached: np.ndarray
+
+    @property
+    def entries(self) -> int:
+        """How many entries the lists of `dropped` have over all sub-models."""
+        return int((self.reached - self.kept).sum())
+
+    def dropped(self, k: int) -> Tensor:
+        """Return the indices, ascending int64, that sub-model k drops though they reach t_k."""
+        lost = self.where[(self.kept <= k) & (k < self.reached)]
+        return torch.from_numpy(np.sort(lost))
+
+
+def break_ties(
     scores: Sequence[np.ndarray],
     weights: Sequence[Tensor],
     streams: Sequence[int],
-    bounds: np.ndarray,
+    found: Quantiles,
     counts: Sequence[int],
+) -> list[Tied]:
+    """Return the ties of tensors that share their thresholds, broken.
+
+    Args:
+        scores: T flat saliencies on the host.
+        weights: T weights of the same sizes.
+        streams: T numbers of the tensors in the model.
+        found: `quantiles` of all scores together.
+        counts: (K,) weights to keep, descending.
+    """
+    parts: list[list[Tied]] = [[] for _ in scores]
+    wanted = np.array(counts, dtype=np.int64)
+    for bound in np.unique(found.bounds[found.kept > wanted]):
+        same = np.flatnonzero(found.bounds == bound)
+        ties = [np.flatnonzero(score == score.dtype.type(bound)) for score in scores]
+        sizes = [len(at) for at in ties]
+        rooms = wanted[same] - (found.kept[same[0]] - sum(sizes))
+        kept = np.int32(same[0]) + _places(_keys(weights, streams, ties), rooms)
+        for part, at, own in zip(parts, ties, np.split(kept, np.cumsum(sizes)[:-1]), strict=True):
+            part.append(Tied(at, own, np.full(len(at), same[0] + len(same), dtype=np.int32)))
+    return [_joined(part) for part in parts]
+
+
+def levels(
+    scores: Sequence[np.ndarray],
+    weights: Sequence[Tensor],
+    tied: Sequence[Tied],
+    bounds: np.ndarray,
 ) -> list[Tensor]:
     """Return the level of each weight of tensors that share their thresholds.
 
     Args:
         scores: T flat saliencies on the host.
         weights: T weights of the same sizes.
-        streams: T numbers of the tensors in the model.
+        tied: T results of `break_ties`.
         bounds: (K,) of `quantiles` of all scores together.
-        counts: (K,) weights to keep, descending.
 
     Returns:
-        T float32 tensors like the weights, on their devices. Level ≥ k + 1 holds for exactly
-        counts[k] weights.
+        T float32 tensors like the weights, on their devices. Level ≥ k + 1 holds for exactly as
+        many weights as sub-model k is to keep.
     """
-    kept = sum(n > 0 for n in counts)
-    if kept == 0:
-        return [torch.zeros(w.shape, dtype=torch.float32, device=w.device) for w in weights]
-    finest = torch.from_numpy(bounds[:kept])
-    below, tied = [], []
-    histogram = np.zeros(kept + 1, dtype=np.int64)
-    for score in map(torch.from_numpy, scores):
-        edges = finest.to(score.dtype)
-        # The number of thresholds that are smaller than the score.
-        level = torch.bucketize(score, edges, out_int32=True)
-        histogram += torch.bincount(level, minlength=kept + 1).numpy()
-        tied.append(torch.nonzero(score == edges[level.clamp(max=kept - 1)])[:, 0])
-        below.append(level)
-    group = np.concatenate([level[at].numpy() for level, at in zip(below, tied, strict=True)])
-    extra = _kept_of_tied(
-        group, _kept_first(group, weights, streams, tied), histogram, bounds[:kept], counts
-    )
-    found, start = [], 0
-    for weight, level, at in zip(weights, below, tied, strict=True):
-        level[at] += torch.from_numpy(extra[start : start + len(at)])
-        start += len(at)
+    found = []
+    for score, weight, ties in zip(scores, weights, tied, strict=True):
+        values = torch.from_numpy(score)
+        level = torch.bucketize(
+            values, torch.from_numpy(bounds).to(values.dtype), right=True, out_int32=True
+        )
+        level[torch.from_numpy(ties.where)] = torch.from_numpy(ties.kept)
         found.append(level.to(torch.float32).reshape(weight.shape).to(weight.device))
     return found
 
 
-def _kept_first(
-    group: np.ndarray, weights: Sequence[Tensor], streams: Sequence[int], tied: Sequence[Tensor]
-) -> np.ndarray:
-    """Return the indices that sort tied weights by group and, inside it, the kept ones first."""
-    zero = [
-        (weight.detach().reshape(-1)[at.to(weight.device)] == 0).cpu().numpy()
-        for weight, at in zip(weights, tied, strict=True)
-    ]
-    drawn = [
-        philox.at(at.numpy().astype(np.uint64), _SEED, stream)
-        for stream, at in zip(streams, tied, strict=True)
-    ]
-    return np.lexsort((-np.concatenate(drawn), np.concatenate(zero), group))
+def _joined(parts: Sequence[Tied]) -> Tied:
+    if len(parts) == 1:
+        return parts[0]
+    kinds = (np.int64, np.int32, np.int32)
+    columns = zip(*parts, strict=True) if parts else ((), (), ())
+    return Tied(
+        *(
+            np.concatenate([np.empty(0, kind), *one])
+            for kind, one in zip(kinds, columns, strict=True)
+        )
+    )
 
 
-def _kept_of_tied(
-    group: np.ndarray,
-    order: np.ndarray,
-    histogram: np.ndarray,
-    bounds: np.ndarray,
-    counts: Sequence[int],
+def _keys(
+    weights: Sequence[Tensor], streams: Sequence[int], tied: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Return, per tied weight, how many of the sub-models whose threshold it equals keep it."""
-    extra = np.zeros(len(group), dtype=np.int32)
-    larger = histogram.sum() - np.cumsum(histogram)
-    grouped = group[order]
-    for first in np.unique(group):
-        begin, end = np.searchsorted(grouped, [first, first + 1])
-        same = np.flatnonzero(bounds == bounds[first])
-        rooms = np.array(counts)[same] - larger[first]
-        rank = np.arange(end - begin)
-        smaller = np.searchsorted(rooms[::-1], rank, side="right")
-        extra[order[begin:end]] = len(same) - smaller
-    return extra
+    """Return the int32 keys of tied weights, of one tensor after the other: large ones stay."""
+    keys = []
+    for weight, stream, at in zip(weights, streams, tied, strict=True):
+        drawn = philox.at(at.astype(np.uint64), _SEED, stream)
+        alive = weight.detach().reshape(-1)[torch.from_numpy(at).to(weight.device)] != 0
+        # 24 bits of a number, above them whether the weight is not zero: exact.
+        keys.append((drawn * 2.0**24).astype(np.int32) + alive.cpu().numpy() * np.int32(1 << 24))
+    return np.concatenate(keys)
+
+
+def _places(keys: np.ndarray, rooms: np.ndarray) -> np.ndarray:
+    """Return in how many of the rooms each key has a place.
+
+    A room of size n has the n largest keys, of equal ones the first.
+
+    Args:
+        keys: (N,) integers.
+        rooms: sizes, 0 to N.
+    """
+    ranks = sorted({len(keys) - n for n in rooms if n > 0})
+    ordered = np.partition(keys, ranks) if ranks else keys
+    places = np.zeros(len(keys), dtype=np.int32)
+    for room in rooms[rooms > 0]:
+        smallest = ordered[len(keys) - room]
+        larger = keys > smallest
+        places += larger
+        places[np.flatnonzero(keys == smallest)[: room - np.count_nonzero(larger)]] += 1
+    return places

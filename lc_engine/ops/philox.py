@@ -20,6 +20,8 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 _ROUNDS = 10
+# Numbers drawn at a time: their words stay in cache.
+_CHUNK = 1 << 13
 
 
 def uniform(
@@ -54,6 +56,14 @@ def at(index: np.ndarray, seed: int, stream: int = 0) -> np.ndarray:
     Returns:
         (N,) float32.
     """
+    found = np.empty(len(index), dtype=np.float32)
+    for start in range(0, len(index), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        found[part] = _drawn(index[part], seed, stream)
+    return found
+
+
+def _drawn(index: np.ndarray, seed: int, stream: int) -> np.ndarray:
     c0, c1 = index & _LOW, index >> _32
     c2 = np.full_like(index, stream & 0xFFFFFFFF)
     c3 = np.zeros_like(index)

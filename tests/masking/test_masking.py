@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 from lc_engine import ops
 from lc_engine.masking import Masking
-from lc_engine.ops import contract
+from lc_engine.ops import contract, levels
 from lc_engine.path.learning_path import LearningPath
 from lc_engine.submodels import Submodels
 
@@ -98,9 +99,10 @@ def masked(weights, masks, backend="reference") -> list[list[torch.Tensor]]:
     if saliency is None:
         saliency = [weight.abs() for weight in weights.values()]
     kept = []
-    for bounds in masks.thresholds.tolist():
+    for k, bounds in enumerate(masks.thresholds.tolist()):
         live = [torch.empty_like(one) for one in ones]
-        ops.apply_thresholds(ones, live, bounds, saliency, backend=backend)
+        dropped = masks.dropped_at(k)
+        ops.apply_thresholds(ones, live, bounds, saliency, dropped=dropped, backend=backend)
         kept.append([one == 1 for one in live])
     return kept
 
@@ -125,15 +127,27 @@ def drawn_tensors(data, shapes, dtype):
 @pytest.mark.parametrize("kind", ["magnitude", "given"])
 @pytest.mark.parametrize("scope", ["global", "layer"])
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), shapes=SHAPES, capacities=CAPACITIES)
+@given(data=st.data(), shapes=SHAPES, capacities=CAPACITIES, listed=st.sampled_from([0, 100]))
 def test_each_submodel_keeps_its_count_also_where_weights_tie(
-    scope, kind, dtype, data, shapes, capacities
+    scope, kind, dtype, data, shapes, capacities, listed
 ):
     weights = drawn_tensors(data, shapes, dtype)
     saliency = drawn_tensors(data, shapes, dtype) if kind == "given" else None
     masking = Masking(kind, scope=scope, saliency=saliency)
     path = LearningPath.explicit(sorted(capacities, reverse=True))
-    kept = masked(weights, masking.masks(weights, path))
+    with mock.patch.object(levels, "LISTED", listed):  # as levels, or as lists
+        masks = masking.masks(weights, path)
+    kept = masked(weights, masks)
+    alive = [
+        sum(int((keeps & (w != 0)).sum()) for keeps, w in zip(row, weights.values(), strict=True))
+        for row in kept
+    ]
+    assert list(masks.kept) == alive
+    for i, weight in enumerate(weights.values()):  # the same for an operator that takes no lists
+        bounds, found = masks.of(i, weight)
+        found = weight.abs() if found is None else found
+        for k, bound in enumerate(bounds):
+            assert torch.equal(found.float() >= bound.float(), kept[k][i])
 
     scores = [t.float() for t in (saliency or {n: w.abs() for n, w in weights.items()}).values()]
     zeros = [w == 0 for w in weights.values()]
@@ -166,6 +180,11 @@ def test_backends_agree_on_tied_weights(dtype, scope):
         for name, shape in {"a": (37, 65), "b": (8, 3, 3, 3)}.items()
     }
     masks = Masking(scope=scope).masks(weights, LearningPath.explicit([0.9, 0.7, 0.5, 0.1]))
+    for one, other in zip(masked(weights, masks), masked(weights, masks, "native"), strict=True):
+        assert all(map(torch.equal, one, other))
+    with mock.patch.object(levels, "LISTED", 100):
+        masks = Masking(scope=scope).masks(weights, LearningPath.explicit([0.9, 0.7, 0.5, 0.1]))
+    assert masks.dropped
     for one, other in zip(masked(weights, masks), masked(weights, masks, "native"), strict=True):
         assert all(map(torch.equal, one, other))
 
@@ -472,8 +491,34 @@ def test_a_few_ties_cost_no_levels():
     path = LearningPath.explicit([1.0, 0.5])
     with torch.no_grad():
         weights["a.weight"][1998:2002] = 2001.0  # the 2,000th largest and its neighbours
-        assert Masking().masks(weights, path).saliency is None
+        masks = Masking().masks(weights, path)
+        assert (masks.saliency, masks.dropped, masks.breaks_ties) == (None, (), False)
         weights["a.weight"][1990:2002] = 2001.0
     masks = Masking().masks(weights, path)
-    assert masks.saliency is not None
-    assert int((masks.saliency[0] >= masks.thresholds[1, 0]).sum()) == 2000
+    assert masks.saliency is None
+    assert [len(one) for one in masks.dropped_at(0)] == [0]
+    assert [len(one) for one in masks.dropped_at(1)] == [10]
+    ((kept,),) = masked(weights, masks)[1:]
+    assert int(kept.sum()) == 2000
+    assert kept[2002:].all()
+    assert not kept[:1990].any()
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_lists_and_levels_are_the_same_masks(scope, dtype):
+    generator = torch.Generator().manual_seed(1)
+    weights = {
+        name: torch.randn(shape, generator=generator).bfloat16().to(dtype)
+        for name, shape in {"a": (300, 200), "b": (64, 32, 3, 3)}.items()
+    }
+    path = LearningPath.gauss(8, 0.3, 1.0)
+    masks = Masking(scope=scope).masks(weights, path)
+    assert masks.breaks_ties
+    assert masks.saliency is None  # a dtype of few values has few ties at each of them
+    with mock.patch.object(levels, "LISTED", 0):
+        others = Masking(scope=scope).masks(weights, path)
+    assert not others.dropped
+    assert masks.kept == others.kept
+    for one, other in zip(masked(weights, masks), masked(weights, others), strict=True):
+        assert all(map(torch.equal, one, other))
