@@ -430,16 +430,6 @@ def test_weights_computed_at_every_forward_are_refused_by_name(kind, compute):
         Masking().find(model, "1")
 
 
-@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
-def test_weights_whose_scales_are_elsewhere_are_refused_by_name(dtype):
-    from transformers.integrations.finegrained_fp8 import FP8Linear
-
-    model = nn.Sequential(FP8Linear(256, 128, block_size=(128, 128)), nn.Linear(128, 2))
-    model[0].weight = nn.Parameter(torch.ones(128, 256).to(dtype), requires_grad=False)
-    with pytest.raises(ValueError, match=r'"0.weight" of FP8Linear is torch.float8.*dequantized'):
-        Masking().find(model, "1")
-
-
 @pytest.mark.parametrize("name", ["resnetv2_50x1_bit", "nf_resnet50", "vit_small_r26_s32_224"])
 def test_models_of_standardized_layers_are_refused(name):
     model = timm.create_model(name).to("meta")

@@ -11,6 +11,8 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 
 from lc_engine._util.extras import require
+from lc_engine.data.readers.json_text import parse_json
+from lc_engine.data.readers.jsonl import JsonLines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,9 +22,12 @@ if TYPE_CHECKING:
 
 
 def count_lines(path: Path) -> int:
-    """Return the number of lines that are not blank."""
-    with _reading(path) as lines:
-        return sum(1 for line in lines if line.strip())
+    """Return the number of lines that are not blank.
+
+    Raises:
+        ValueError: a damaged file, as where it is scored.
+    """
+    return len(JsonLines(path))
 
 
 def copy_lines(path: Path, kept: NDArray[np.int64], out: Path) -> None:
@@ -49,17 +54,18 @@ def copy_lines(path: Path, kept: NDArray[np.int64], out: Path) -> None:
 def copy_list(path: Path, kept: NDArray[np.int64], out: Path) -> None:
     """Write some items of a JSON list, in its order, as an indented list in UTF-8."""
     rows = read_list(path)
-    text = json.dumps([rows[row] for row in kept.tolist()], ensure_ascii=False, indent=2)
-    out.write_text(text + "\n", encoding="utf-8")
+    text = json.dumps([rows[row] for row in kept.tolist()], ensure_ascii=False, indent=2) + "\n"
+    # A lone surrogate, which UTF-8 cannot hold, stays the escape that it was.
+    out.write_bytes(text.encode(errors="backslashreplace"))
 
 
 def read_list(path: Path) -> list[Any]:
     """Read a JSON list.
 
     Raises:
-        ValueError: the file holds something else.
+        ValueError: the file holds something else, or is damaged.
     """
-    rows = json.loads(path.read_bytes())
+    rows = parse_json(path.read_bytes(), path)
     if not isinstance(rows, list):
         raise ValueError(f"data: {path} must hold a JSON list of rows, got {type(rows).__name__}")
     return rows

@@ -9,6 +9,8 @@ import numpy as np
 
 from lc_engine._util.extras import require
 from lc_engine.data.locations import for_arrow
+from lc_engine.data.readers.parquet_footer import read_footer
+from lc_engine.data.readers.parsing import parsing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,13 +26,12 @@ _CHUNK_BYTES = 1 << 25
 
 
 def row_counts(paths: Sequence[Path]) -> list[int]:
-    """Return the number of rows of each file."""
-    parquet = require("pyarrow.parquet", "table")
-    counts = []
-    for path in paths:
-        with for_arrow(path) as where:
-            counts.append(int(parquet.read_metadata(where).num_rows))
-    return counts
+    """Return the number of rows of each file.
+
+    Raises:
+        ValueError: a damaged file.
+    """
+    return [sum(read_footer(path).groups) for path in paths]
 
 
 def copy_parquet(parts: Sequence[tuple[Path, NDArray[np.int64]]], out: Path) -> None:
@@ -44,7 +45,12 @@ def copy_parquet(parts: Sequence[tuple[Path, NDArray[np.int64]]], out: Path) -> 
         ValueError: a row that cannot be decoded.
     """
     parquet = require("pyarrow.parquet", "table")
-    with for_arrow(parts[0][0]) as where, parquet.ParquetFile(where) as first:
+    where_first = parts[0][0]
+    with (
+        parsing(where_first, "Parquet"),
+        for_arrow(where_first) as where,
+        parquet.ParquetFile(where) as first,
+    ):
         schema, codecs = first.schema_arrow, _codecs(first)
     with parquet.ParquetWriter(out, schema, compression=codecs) as writer:
         held: list[Any] = []
@@ -80,7 +86,7 @@ def _write(writer: Any, held: list[pa.Table]) -> None:
 
 def _kept_rows(path: Path, kept: NDArray[np.int64]) -> Iterator[pa.Table]:
     pa, parquet = require("pyarrow", "table"), require("pyarrow.parquet", "table")
-    with for_arrow(path) as where, parquet.ParquetFile(where) as file:
+    with parsing(path, "Parquet"), for_arrow(path) as where, parquet.ParquetFile(where) as file:
         start = 0
         for index in range(file.metadata.num_row_groups):
             group = file.metadata.row_group(index)
@@ -100,9 +106,7 @@ def _kept_rows(path: Path, kept: NDArray[np.int64]) -> Iterator[pa.Table]:
                     if done > rows[-1]:
                         break
             except pa.ArrowException as error:
-                raise ValueError(
-                    f"{path}: row group {index} cannot be copied: {' '.join(str(error).split())}"
-                ) from None
+                raise ValueError(f"row group {index}: {error}") from None
 
 
 def within(kept: NDArray[np.int64], start: int, stop: int) -> NDArray[np.int64]:
