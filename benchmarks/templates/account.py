@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from benchmarks.templates.swapping import Field
 
 # What may open or close a text that has been written: <think>, [THINK], <|channel>thought.
-_OPENING: Final = re.compile(r"(<[^<>\n]*>\w*|\[[A-Z_]+\])\s*$")
+_OPENING: Final = re.compile(r"((<[^<>\n]*>\w*|\[[A-Z_]+\])\s*)+$")
 _BEGUN: Final = re.compile(r"<[^<>\s]*$")
 _BROKEN: Final = re.compile(r"[^<>\s]*>")
 
@@ -134,15 +134,14 @@ class _Rendered:
             return may
         first, last = int(where[0]), int(where[-1]) + 1
         message = self._messages[i]
-        has_reasoning = "<think>" in message["content"] or message.get("reasoning_content")
+        has_reasoning = "think>" in message["content"] or message.get("reasoning_content")
         if has_reasoning or message.get("tool_calls"):
             plain = [*self._messages]
             plain[i] = {"role": "assistant", "content": "~"}
             other = self._other(plain)
             if other is None:
                 before = self._other(self._messages[:i], prompt=True) or ""
-                after = self._other(self._messages[: i + 1]) or self.text
-                start, stop = _common(self.text, before), _common(self.text, after)
+                start, stop = _common(self.text, before), self._end_of_turn(i)
             else:
                 start = _common(self.text, other)
                 stop = len(self.text) - _common(self.text[::-1], other[::-1])
@@ -162,12 +161,12 @@ class _Rendered:
         other = self._other(changed(self._messages, i, field, swapped))
         if other is None or len(other) != len(self.text):
             raise RejectedError("other letters of an answer change the length of the rendering")
-        differs = [a != b for a, b in zip(self.text, other, strict=True)]
-        where = self._within_turn(i, np.flatnonzero(differs))
+        value = field_text(self._messages[i], field)
+        # A later turn may repeat a text, such as the name of a call beside its result.
+        where = _differing(self.text, other)[: len(_differing(value, swapped(value)))]
         if not len(where):
             return own
         own[where] = True
-        value = field_text(self._messages[i], field)
         quoted = json.dumps(value, ensure_ascii=False)
         for before, after in itertools.pairwise(where):
             between = self.text[before : after + 1]
@@ -180,9 +179,13 @@ class _Rendered:
         """Add what is written of a text before its first and after its last swapped character."""
         where = np.flatnonzero(own)
         start, stop = int(where[0]), int(where[-1]) + 1
-        kept = [a == b for a, b in zip(value.rstrip(), swapped(value.rstrip()), strict=True)]
-        tail = value.rstrip()[len(kept) - kept[::-1].index(False) :] if False in kept else ""
-        if tail and self.text.startswith(tail, stop):  # a closing bracket, for example
+        swaps = _differing(value, swapped(value))
+        head, tail = value[: swaps[0]].lstrip(), value[swaps[-1] + 1 :].rstrip()
+        # Brackets, for example; a tag may be the template's.
+        if head and "<" not in head and self.text.endswith(head, 0, start):
+            start -= len(head)
+            own[start : start + len(head)] = True
+        if tail and self.text.startswith(tail, stop):
             own[stop : stop + len(tail)] = True
             stop += len(tail)
         lead, trail = (
@@ -197,19 +200,27 @@ class _Rendered:
         fewer = 0 if bare is None else len(self.text) - len(bare)
         return fewer if 0 <= fewer <= len(value) - len(strip(value)) else 0
 
-    def _within_turn(self, i: int, where: np.ndarray) -> np.ndarray:
-        """Leave out what a later turn repeats of a call, such as its name beside the result."""
-        if not self._messages[i].get("tool_calls") or i + 1 == len(self._messages):
-            return where
-        until = self._other(self._messages[: i + 1])
-        within = where if until is None else where[where < _common(self.text, until)]
-        return within if len(within) else where
+    def _end_of_turn(self, i: int) -> int:
+        """Return how far the text begins as the conversation up to message i does.
+
+        What a template leaves out of an earlier turn, it may write in the last one.
+        """
+        message = self._messages[i]
+        calls = {name: message[name] for name in ("role", "tool_calls") if name in message}
+        forms = (message, message | {"reasoning_content": ""}, calls | {"content": ""})
+        ends = [self._other([*self._messages[:i], form]) for form in forms]
+        return max((_common(self.text, end) for end in ends if end is not None), default=0)
 
     def _other(self, messages: list[dict[str, Any]], *, prompt: bool = False) -> str | None:
         try:
             return self._render.text(messages, self._tools, prompt=prompt)
         except RejectedError:
             return None
+
+
+def _differing(a: str, b: str) -> np.ndarray:
+    """Return where two texts of one length differ, ascending."""
+    return np.flatnonzero([x != y for x, y in zip(a, b, strict=True)])
 
 
 def _has_text_arguments(row: dict[str, Any]) -> bool:

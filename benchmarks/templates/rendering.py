@@ -80,16 +80,20 @@ def contents_as_parts(message: Message) -> Message:
 
 def arguments_as_text(message: Message) -> Message:
     """Return a message whose calls have their arguments as JSON text."""
-    return _with_arguments(message, lambda given: given if _is_text(given) else json.dumps(given))
+
+    def change(given: Any) -> str:
+        return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+
+    return _with_arguments(message, change)
 
 
 def arguments_as_objects(message: Message) -> Message:
     """Return a message whose calls have their arguments as objects."""
-    return _with_arguments(message, lambda given: json.loads(given) if _is_text(given) else given)
 
+    def change(given: Any) -> Any:
+        return json.loads(given) if isinstance(given, str) else given
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    return _with_arguments(message, change)
 
 
 def _with_arguments(message: Message, change: Callable[[Any], Any]) -> Message:

@@ -95,3 +95,13 @@ def test_two_runs_of_a_day_are_equal_at_any_hour(at, run):
     for name in NUMBERS:
         np.testing.assert_array_equal(*(table.column(name) for table in tables))
     assert tables[0].metadata == tables[1].metadata
+
+
+@pytest.mark.parametrize("template", [tiny.TEMPLATE, DATED], ids=["undated", "dated"])
+def test_a_run_is_described_by_its_day_only_if_the_template_asks_for_it(at, template):
+    found = []
+    for days in (0, 1):
+        at(EVENING + timedelta(days=days))
+        scorer = lc.Scorer.for_causal_lm(tiny.model(), tiny.tokenizer(), chat_template=template)
+        found.append(scorer.describe())
+    assert (found[0] == found[1]) == (template == tiny.TEMPLATE)
