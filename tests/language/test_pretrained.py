@@ -4,12 +4,14 @@ import json
 import pickle
 import shutil
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GptOssConfig, GptOssForCausalLM
+from transformers import GptOssConfig, GptOssForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from helpers import tiny_language_model as tiny
+from lc_engine.language import pretrained
 from lc_engine.language.model import LanguageModelSpec
 from lc_engine.masking.masking import Masking
 
@@ -240,3 +242,45 @@ def test_a_damaged_tokenizer_is_refused(copy):
     (copy / "tokenizer.json").write_text('{"version": ')
     with pytest.raises(ValueError, match=r"cannot be loaded .*tokenizer\.json"):
         loaded(copy)
+
+
+def test_experts_in_float8_are_merged_as_the_scaled_ones(tmp_path):
+    config = Qwen3MoeConfig(
+        vocab_size=270,
+        hidden_size=64,
+        intermediate_size=48,
+        moe_intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_experts=3,
+        num_experts_per_tok=2,
+        max_position_embeddings=128,
+    )
+    Qwen3MoeForCausalLM(config).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    want = quantize(tmp_path, "block", torch.float8_e4m3fn, "_scale_inv")
+    configure(tmp_path, quantization_config=FP8 | {"weight_block_size": [BLOCK, BLOCK]})
+    model = loaded(tmp_path)
+    prefix = "model.layers.0.mlp.experts"
+    for expert in range(3):
+        parts = [want[f"{prefix}.{expert}.{part}_proj.weight"] for part in ("gate", "up", "down")]
+        gate_up = model.get_parameter(f"{prefix}.gate_up_proj")[expert]
+        assert torch.equal(gate_up, torch.cat(parts[:2]))
+        assert torch.equal(model.get_parameter(f"{prefix}.down_proj")[expert], parts[2])
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+def test_only_the_weights_of_a_repository_are_fetched(tmp_path, monkeypatch, suffix):
+    asked = []
+
+    def fetch(name, allow_patterns, ignore_patterns):
+        asked.append((name, allow_patterns[0], ignore_patterns))
+        if allow_patterns[0] == f"*.{suffix}":
+            (tmp_path / f"a.{suffix}").touch()
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    assert pretrained._folder("somebody/model") == tmp_path
+    wanted = ["*.safetensors", "*.bin"][: 1 if suffix == "safetensors" else 2]
+    assert asked == [("somebody/model", pattern, ["*/*"]) for pattern in wanted]
