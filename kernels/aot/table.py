@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import triton
 
+from lc_engine._util.atomic_write import atomic_write
 from lc_engine.kernels.aot.compile import Report
 from lc_engine.kernels.aot.keys import key
 
@@ -31,7 +32,7 @@ def read_table(path: Path) -> tuple[str, dict[str, Report]]:
 
 def write_table(path: Path, reports: Iterable[Report]) -> None:
     """Write a table that `read_table` reads."""
-    with path.open("w", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
         file.write(f"# triton {triton.__version__}\n")
         names = [field.name for field in fields(Report)]
         table = csv.DictWriter(file, names, lineterminator="\n")

@@ -123,6 +123,7 @@ def prune(command: PruneCommand) -> None:
     stopped run; another --keep in the same folder scores nothing again. Ends like `score`.
     """
     from lc_engine.scoring.progress import Progress
+    from lc_engine.selection.method import Method
 
     began = time.perf_counter()
     try:
@@ -140,9 +141,10 @@ def prune(command: PruneCommand) -> None:
         if unscored:
             counts = ", ".join(f"{n:,} {name}" for name, n in rows["unscored"].items() if n)
             without = f"; {unscored:,} without a score {rows['unscored_rows_are']} ({counts})"
+        by = Method(found.selection["strategy"], found.selection["gamma"])
         typer.echo(
             f"kept {rows['kept']:,} of {rows['in']:,} rows ({command.budget}) by "
-            f"{found.selection['strategy']} in {time.perf_counter() - began:.1f} s{without}\n"
+            f"{by} in {time.perf_counter() - began:.1f} s{without}\n"
             f"why: {found.selection['reason']}\n"
             f"data: {found.data}"
         )

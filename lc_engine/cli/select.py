@@ -29,13 +29,14 @@ def select(command: SelectCommand) -> None:
 
     with Progress() as progress:
         progress.begin(f"choosing rows by {command.strategy}")
-        kept, counts = command.run()
+        kept, method, counts = command.run()
     rows = counts.pop("ok")
     where = str(command.write if command.out is None else command.out)
     bad = {status: count for status, count in counts.items() if count}
     if command.as_json:
         summary = {"out": where, "kept": kept, "rows": rows, "keep": command.keep, "unscored": bad}
-        typer.echo(json.dumps(summary))
+        by = {"strategy": method.strategy, "gamma": method.gamma, "method": method.name}
+        typer.echo(json.dumps(summary | by))
     else:
         without = ""
         if bad:
@@ -43,6 +44,6 @@ def select(command: SelectCommand) -> None:
             done = "kept too" if command.unscored == "keep" and command.write else "left out"
             without = f"; {sum(bad.values()):,} rows without a score are {done} ({shown})"
         typer.echo(
-            f"kept {kept:,} of {rows:,} scored rows ({command.budget}) by {command.strategy}: "
+            f"kept {kept:,} of {rows:,} scored rows ({command.budget}) by {method}: "
             f"{where}{without}"
         )

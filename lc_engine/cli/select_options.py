@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lc_engine.data.table import ScoreTable
     from lc_engine.pruning.choice import Choice
     from lc_engine.pruning.rows import Stored
+    from lc_engine.selection.method import Method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +54,12 @@ class SelectOptions(ChoosingOptions):
         ),
     ] = False
 
-    def run(self) -> tuple[int, dict[str, int]]:
+    def run(self) -> tuple[int, Method, dict[str, int]]:
         """Write the subset.
 
         Returns:
-            Rows kept, and the number of rows of each status, "ok" being those to choose from.
+            Rows kept, how they were chosen, and the number of rows of each status, "ok" being
+            those to choose from.
 
         Raises:
             ValueError: an argument or a file that does not fit.
@@ -72,11 +74,11 @@ class SelectOptions(ChoosingOptions):
 
         self._check_out()
         table = ScoreTable.read(self.scores)
-        kept = self._streamed(table) if self.streamed else self._in_memory(table, choice)
+        kept, method = self._streamed(table) if self.streamed else self._in_memory(table, choice)
         if self.out is not None:
             self.out.parent.mkdir(parents=True, exist_ok=True)
             _WRITERS[self.out.suffix](self.out, table, kept)
-        return len(kept), table.status_counts()
+        return len(kept), method, table.status_counts()
 
     def _check_out(self) -> None:
         """Refuse to replace what the subset is chosen from."""
@@ -89,7 +91,7 @@ class SelectOptions(ChoosingOptions):
         if self.out.resolve() in read or (in_scores and self.out.match(PART_PATTERN)):
             raise ValueError(f"--out {self.out} belongs to what is read here: name another file")
 
-    def _in_memory(self, table: ScoreTable, choice: Choice) -> np.ndarray:
+    def _in_memory(self, table: ScoreTable, choice: Choice) -> tuple[np.ndarray, Method]:
         import numpy as np
 
         stored, where = None, None
@@ -101,7 +103,7 @@ class SelectOptions(ChoosingOptions):
         classes = getattr(stored, "classes", None)
         found = choice.decide(columns, stored, classes, features)
         if self.write is None or stored is None:
-            return found.ids
+            return found.ids, found.method
         from lc_engine.pruning.rows import write_new_folder
 
         rows = found.rows
@@ -109,7 +111,7 @@ class SelectOptions(ChoosingOptions):
             bad = np.flatnonzero(np.asarray(table.column("status")) != "ok")
             rows = np.union1d(rows, bad)
         write_new_folder(stored, where, rows.astype(np.int64), self.write)
-        return found.ids
+        return found.ids, found.method
 
     def _stored(self, table: ScoreTable) -> tuple[Stored, Any]:
         """Open the data that were scored."""
@@ -130,8 +132,8 @@ class SelectOptions(ChoosingOptions):
         check_is_scored(stored, table.metadata.get("data_digest"), len(table))
         return stored, where
 
-    def _streamed(self, table: ScoreTable) -> np.ndarray:
-        from lc_engine.selection.streamed import select_streamed
+    def _streamed(self, table: ScoreTable) -> tuple[np.ndarray, Method]:
+        from lc_engine.selection.streamed.select import make_streamed_selection
 
         for name, given in (
             ("features", self.features is not None),
@@ -147,7 +149,7 @@ class SelectOptions(ChoosingOptions):
             if given:
                 raise ValueError(f"--{name} needs all rows in memory: leave out --streamed")
         assert self.keep is not None
-        return select_streamed(
+        return make_streamed_selection(
             table,
             self.keep,
             self.strategy,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import Subset
 
-from lc_engine._util.atomic_write import atomic_write_text
+from lc_engine._util.atomic_write import atomic_write, atomic_write_text
 from lc_engine._util.extras import require
 from lc_engine.data.ids import to_id_lines
 from lc_engine.data.open import open_source
@@ -197,7 +197,8 @@ def _draw(table: ScoreTable, files: Files) -> None:
         classes=[str(digit) for digit in range(10)],
         title=f"Confidence of EfficientNet-Lite0's sub-models in {len(table):,} handwritten digits",
     )
-    figure.savefig(files.figure)
+    with atomic_write(files.figure) as temporary:
+        figure.savefig(temporary, format=files.figure.suffix[1:])
 
 
 def _open(root: Path, name: str) -> Any:

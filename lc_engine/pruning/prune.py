@@ -252,6 +252,7 @@ def _description(
         },
         "strategy": found.strategy,
         "gamma": found.gamma,
+        "method": found.method.name,
         "noise_guard": found.noise_guard,
         "balance": found.balance,
         "reason": found.reason,

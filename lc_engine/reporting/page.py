@@ -313,7 +313,8 @@ class _Page:
         writer.writerow(("rank", "id", "label", "loss", "lc", "lc_std", "reason"))
         for rank, row in enumerate(self.suspicious(), 1):
             scores = (f"{value:.6g}" for value in (row.loss, row.lc, row.lc_std))
-            writer.writerow((rank, row.id, row.label or "", *scores, row.reason))
+            texts = (_inert(text) for text in (row.id, row.label or ""))
+            writer.writerow((rank, *texts, *scores, row.reason))
         return stream.getvalue()
 
     def galleries(self) -> list[Gallery]:
@@ -471,3 +472,13 @@ def _packed(text: str) -> str:
 
 def _sha256(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _inert(text: Any) -> Any:
+    """Return a cell that no spreadsheet runs as a formula: an apostrophe before = + - @ or a tab.
+
+    Ids and labels are names of files and classes, which others chose.
+    """
+    if not isinstance(text, str):
+        return text
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

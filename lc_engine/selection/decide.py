@@ -13,6 +13,7 @@ from lc_engine.selection.auto_gamma import choice
 from lc_engine.selection.auto_strategy.balance import BALANCES, choose_balance
 from lc_engine.selection.auto_strategy.choice import choose
 from lc_engine.selection.exceptions import NO_EXCEPTIONS, Exceptions
+from lc_engine.selection.method import Method
 from lc_engine.selection.problem import divide
 from lc_engine.selection.strategies import STRATEGIES
 
@@ -55,13 +56,9 @@ class Selection:
     trial: list[dict[str, Any]]
 
     @property
-    def name(self) -> str:
-        """The strategy as it acts: FlexRand with a single pool does not read the score."""
-        if self.gamma is None:
-            return self.strategy
-        if self.gamma in (0.0, 1.0):
-            return f"random (flexrand with gamma {self.gamma:g})"
-        return f"{self.strategy} with gamma {self.gamma:g}"
+    def method(self) -> Method:
+        """The strategy with its γ."""
+        return Method(self.strategy, self.gamma)
 
     def group_of(self) -> NDArray[np.intp]:
         """Return the group (N,) of each row of the table, −1 for one that cannot be kept."""

@@ -524,7 +524,9 @@ def test_select_keeps_a_fraction_or_a_number(features, capsys, keep, kept):
     more = ("--keep", keep, "--out", str(out), "--strategy", "hard", "--by", "none", "--json")
     assert select(features, *more) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert summary == {"out": str(out), "kept": kept, "rows": 296, "keep": float(keep)}
+    by = {"strategy": "hard", "gamma": None, "method": "hard"}
+    summary.pop("unscored")
+    assert summary == {"out": str(out), "kept": kept, "rows": 296, "keep": float(keep)} | by
     ids = np.load(out)
     table = ScoreTable.read(features / "out")
     loss = table.column("loss")
@@ -612,14 +614,14 @@ def slowly(function, seconds=0.2):
 
 
 def test_whatever_takes_long_prints_lines_when_piped(features, capsys, monkeypatch):
-    from lc_engine import selection
     from lc_engine.models.load import ModelSpec
+    from lc_engine.pruning import choice
     from lc_engine.scoring.progress import Progress
 
     monkeypatch.setitem(Progress.__init__.__kwdefaults__, "every", 0.02)
     monkeypatch.setattr(ModelSpec, "load", slowly(ModelSpec.load))
     assert score_features(features) == 0
     assert "opening model and data: 0:00:00 so far\n" in capsys.readouterr().err
-    monkeypatch.setattr(selection, "select", slowly(selection.select))
+    monkeypatch.setattr(choice, "decide", slowly(choice.decide))
     assert select(features, "--keep=0.1", "--out", str(features / "s.npy")) == 0
     assert "choosing rows by flexrand: 0:00:00 so far\n" in capsys.readouterr().err

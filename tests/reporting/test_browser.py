@@ -12,6 +12,7 @@ import pytest
 import lc_engine as lc
 from helpers.browser import needs_chromium, opened
 from helpers.pages_of_scores import HOSTILE, folder_of_images, scored
+from lc_engine.data.ids import read_id_lines
 
 pytestmark = [needs_chromium, pytest.mark.slow]
 
@@ -104,6 +105,34 @@ def test_it_opens_without_an_error_and_pointing_and_clicking_show_the_row(browse
     assert [name for name, _ in lines] == ids[isolated(table, 3)].tolist()
     want = np.exp(table.column("path_log_probs"))[isolated(table, 3)]
     np.testing.assert_allclose([y for _, y in lines], want, atol=6e-4)
+    assert errors(browser) == []
+
+
+def test_save_ids_gives_a_file_that_select_reads(browser, tmp_path):
+    table = scored(0, rows=40, bad=10**6)
+    show(browser, lc.report(table, out=tmp_path / "report.html"))
+    browser.execute_script(
+        "window.saved = [];"
+        "URL.createObjectURL = (b) => { b.text().then((t) => window.saved.push(t)); return '#'; };"
+        "HTMLAnchorElement.prototype.click = function () { window.saved.push(this.download); };"
+    )
+    rows = isolated(table, 3)
+    for row in rows:
+        at = float(table.column("lc")[row]), float(table.column("lc_std")[row])
+        x, y = browser.execute_script(PIXEL_OF, *at)
+        mouse(browser, "mouseMoved", x - 3, y - 3)
+        mouse(browser, "mouseMoved", x, y)
+        until(browser, CARD + " === arguments[0]", table.column("id")[row])
+        for kind in ("mousePressed", "mouseReleased"):
+            mouse(browser, kind, x, y, button="left", clickCount=1)
+        pins = 'return document.getElementById("pins").textContent.includes(arguments[0])'
+        until(browser, pins, table.column("id")[row])
+    browser.execute_script('document.getElementById("save-pins").click()')
+    until(browser, "return window.saved.length === arguments[0]", 2)
+    name, text = browser.execute_script("return window.saved")
+    assert name == "ids.txt"
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert read_id_lines(tmp_path / name) == table.column("id")[rows].tolist()
     assert errors(browser) == []
 
 

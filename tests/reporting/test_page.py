@@ -11,6 +11,7 @@ import re
 
 import numpy as np
 import PIL.Image
+import pyarrow as pa
 import pytest
 import torch
 
@@ -81,6 +82,24 @@ def test_suspicious_rows_are_those_of_highest_loss_in_page_and_csv(seed, tmp_pat
     for line, row in zip(lines, order, strict=True):
         assert f"{100 * best[row]:.1f} %" in line["reason"]
         assert line["reason"].startswith("below 50 % under every sub-model") == (best[row] < 0.5)
+
+
+def test_no_cell_of_the_csv_is_a_formula(tmp_path):
+    table = scored(0, rows=60)
+    ids = table.column("id").astype(object)
+    names = ["=1+1", "+1", "-1+2", "@SUM(A1)", "\t=1", "plain", "a=b"]
+    ids[: len(names)] = names
+    at = table.table.column_names.index("id")
+    table = lc.ScoreTable(table.table.set_column(at, "id", pa.array(ids.tolist())))
+    lc.report(table, out=tmp_path / "report.html")
+    with (tmp_path / "report.suspicious.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    found = {line["id"] for line in lines}
+    ok = {n for n, s in zip(ids, table.column("status"), strict=True) if s == "ok"} & set(names)
+    assert {f"'{name}" if name[0] in "=+-@\t" else name for name in ok} <= found
+    cells = [cell for line in lines for name, cell in line.items() if name in ("id", "label")]
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t")) for cell in cells)
+    assert float(lines[0]["loss"]) > 0
 
 
 def test_selections_are_counted_by_class_by_score_and_against_each_other(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,3 +74,40 @@ def test_the_invalid_option_is_named(
     assert run(tmp_path, *options) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "subset.npy").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--streamed"]])
+@pytest.mark.parametrize(
+    ("gamma", "method", "said"),
+    [
+        ("0", "random", "by random (flexrand with gamma 0): "),
+        ("1", "random", "by random (flexrand with gamma 1): "),
+        ("0.5", "flexrand", "by flexrand with gamma 0.5: "),
+        ("auto", None, "flexrand with gamma "),
+    ],
+)
+def test_a_selection_that_ignores_the_score_says_random(
+    table: ScoreTable,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    gamma: str,
+    method: str | None,
+    said: str,
+) -> None:
+    more = [*more, "--strategy", "flexrand", "--gamma", gamma]
+    assert run(tmp_path, *more) == 0
+    line = capsys.readouterr().out
+    assert said in line
+    assert run(tmp_path, *more, "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["strategy"] == "flexrand"
+    assert summary["method"] == ("random" if summary["gamma"] in (0, 1) else "flexrand")
+    assert method is None or summary["method"] == method
+    assert ("by random (" in line) == (summary["method"] == "random")
+
+
+def test_another_strategy_has_no_gamma(table, tmp_path, capsys):
+    assert run(tmp_path, "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["strategy"], summary["method"], summary["gamma"]) == ("hard", "hard", None)

@@ -12,7 +12,9 @@ import lc_engine as lc
 from helpers.selection_tables import as_table, random_columns
 from lc_engine.data.table import ScoreTable
 from lc_engine.selection import select
+from lc_engine.selection.id_hash import hash_ids
 from lc_engine.selection.streamed import select_streamed, unique_ids
+from lc_engine.selection.streamed.chunks import Chunk
 
 
 def test_a_path_and_a_data_frame_are_taken_as_a_table_is(tmp_path):
@@ -86,3 +88,42 @@ def test_a_draw_that_does_not_read_the_score_says_so(caplog, gamma, streamed):
     with caplog.at_level(logging.WARNING):
         choose(as_table(random_columns(0, 60)), 0.5, gamma=gamma)
     assert ("drawn at random, whatever their score" in caplog.text) == (gamma != 0.5)
+
+
+def chunk(*ids, hashes=None):
+    ids = np.array(ids)
+    hashes = hash_ids(ids) if hashes is None else np.array(hashes, np.uint64)
+    return Chunk(ids, np.zeros(len(ids), np.intp), np.zeros(len(ids), np.uint32), hashes)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "twice"),
+    [
+        ([chunk(3, 1), chunk(2, 0)], None),
+        ([chunk(3, 1), chunk(1, 0)], 1),
+        ([chunk(3, 1), chunk(2, 1 << 60)], None),  # beyond what is marked
+        ([chunk(3, 1), chunk(1 << 60, 3)], 3),
+        ([chunk(-1, 5), chunk(5, 2)], 5),
+        ([chunk(9, 8, 7, 8)], 8),
+        ([chunk(70, 60, hashes=[4, 4]), chunk(50, 40, hashes=[4, 5])], None),  # one hash, other ids
+        ([chunk(70, 60, hashes=[4, 4]), chunk(50, 60, hashes=[4, 4])], 60),
+    ],
+)
+def test_ids_are_compared_wherever_they_lie(chunks, twice):
+    unique = unique_ids.UniqueIds(sum(len(part.ids) for part in chunks))
+    for part in chunks:
+        unique.add(part)
+    if twice is None:
+        unique.check(chunks)
+    else:
+        with pytest.raises(ValueError, match=f"holds {twice} more than once"):
+            unique.check(chunks)
+
+
+def test_repeated_hashes_are_found_among_many():
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 1 << 64, 5000, dtype=np.uint64)
+    assert len(unique_ids._repeated(hashes)) == 0
+    pairs = rng.choice(5000, (40, 2), replace=False)
+    hashes[pairs[:, 0]] = hashes[pairs[:, 1]]
+    assert set(unique_ids._repeated(hashes)) == set(hashes[pairs[:, 0]])

@@ -15,6 +15,7 @@ from lc_engine.selection.arguments import (
 from lc_engine.selection.auto_gamma.choice import by_rule, log_one_pool
 from lc_engine.selection.budget import allocate
 from lc_engine.selection.columns import NOTHING_TO_KEEP
+from lc_engine.selection.method import Method
 from lc_engine.selection.strategies.flexrand import easy_counts, easy_pool_sizes, per_pool
 from lc_engine.selection.streamed.bottom_k import BottomK
 from lc_engine.selection.streamed.chunks import Chunk, Chunks
@@ -69,6 +70,32 @@ def select_streamed(
     Raises:
         ValueError: naming the invalid argument, column or row.
     """
+    return make_streamed_selection(
+        scores,
+        keep,
+        strategy,
+        gamma=gamma,
+        by=by,
+        seed=seed,
+        score=score,
+        floor=floor,
+        cap=cap,
+    )[0]
+
+
+def make_streamed_selection(
+    scores: ScoreTable | str | Path,
+    keep: float,
+    strategy: str,
+    *,
+    gamma: float | Literal["auto"],
+    by: str | None,
+    seed: int,
+    score: str,
+    floor: Bound,
+    cap: Bound,
+) -> tuple[NDArray[Any], Method]:
+    """Return what `select_streamed` does, which has the arguments, and its method."""
     if strategy == "auto":  # without features, as there
         strategy = "flexrand"
     if strategy not in STREAMED:
@@ -87,7 +114,8 @@ def select_streamed(
     order = chunks.sort_groups()
     sizes = np.array([histogram.counts[i].sum(dtype=np.int64) for i in order])
     counts = allocate(sizes, np.array(chunks.group_names), keep, floor=floor, cap=cap)
-    pool, wanted = _pools(strategy, sizes, counts, gamma, seed)
+    used = _used_gamma(gamma, counts) if strategy == "flexrand" else None
+    pool, wanted = _pools(strategy, sizes, counts, used, seed)
     borders = Borders(histogram, order, pool)
     del histogram
     while borders.unresolved > _MAX_UNRESOLVED:
@@ -97,29 +125,33 @@ def select_streamed(
         sample = BottomK(per_pool(pool, sizes), per_pool(wanted, counts), slack, seed)
         kept = _sample(chunks, borders, sample)
         if kept is not None:
-            return np.sort(kept)
+            return np.sort(kept), Method(strategy, used)
         slack *= 2  # once in 10⁸ times
+
+
+def _used_gamma(gamma: float | Literal["auto"], counts: NDArray[np.int64]) -> float:
+    """Return the γ that was given, or that the rule gives; log where it is one of random."""
+    if gamma == "auto":
+        choice = by_rule(counts)
+        choice.log()
+        return choice.gamma
+    if gamma in (0, 1):
+        log_one_pool(gamma)
+    return check_gamma(gamma)
 
 
 def _pools(
     strategy: str,
     sizes: NDArray[np.int64],
     counts: NDArray[np.int64],
-    gamma: float | Literal["auto"],
+    gamma: float | None,
     seed: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows (G,) in the first pool of each group, and how many (G,) of them are kept."""
     if strategy in ("easy", "hard"):
         return counts, counts
-    if strategy == "random":
+    if gamma is None:
         return np.zeros_like(sizes), np.zeros_like(sizes)
-    if gamma == "auto":
-        choice = by_rule(counts)
-        choice.log()
-        gamma = choice.gamma
-    elif gamma in (0, 1):
-        log_one_pool(gamma)
-    gamma = check_gamma(gamma)
     rng = np.random.default_rng(seed).spawn(1)[0]
     return easy_pool_sizes(sizes, gamma), easy_counts(sizes, counts, gamma, rng)
 
