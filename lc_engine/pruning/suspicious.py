@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from lc_engine._util.csv_cells import inert
 from lc_engine.selection.grouped import rank_within_groups
 
 if TYPE_CHECKING:
@@ -146,5 +147,5 @@ def to_csv(columns: dict[str, Sequence[Any]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
+    writer.writerows(map(inert, row) for row in zip(*columns.values(), strict=True))
     return stream.getvalue()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine._util.atomic_write import atomic_write_text
+from lc_engine._util.csv_cells import inert
 from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
 from lc_engine.data.table import ScoreTable
@@ -313,7 +314,7 @@ class _Page:
         writer.writerow(("rank", "id", "label", "loss", "lc", "lc_std", "reason"))
         for rank, row in enumerate(self.suspicious(), 1):
             scores = (f"{value:.6g}" for value in (row.loss, row.lc, row.lc_std))
-            texts = (_inert(text) for text in (row.id, row.label or ""))
+            texts = (inert(text) for text in (row.id, row.label or ""))
             writer.writerow((rank, *texts, *scores, row.reason))
         return stream.getvalue()
 
@@ -472,13 +473,3 @@ def _packed(text: str) -> str:
 
 def _sha256(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _inert(text: Any) -> Any:
-    """Return a cell that no spreadsheet runs as a formula: an apostrophe before = + - @ or a tab.
-
-    Ids and labels are names of files and classes, which others chose.
-    """
-    if not isinstance(text, str):
-        return text
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
