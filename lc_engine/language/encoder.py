@@ -86,7 +86,8 @@ class Encoder:
         self.template = ChatTemplate(tokenizer, chat_template, template_kwargs, template_time)
         # None where the template asks for no date.
         self.template_time = self.template.clock.at if self.template.is_dated else None
-        self._added = np.array(sorted(tokenizer.added_tokens_decoder), dtype=np.int64)
+        self._is_added = np.zeros(1 + max(tokenizer.get_vocab().values()), dtype=bool)
+        self._is_added[list(tokenizer.added_tokens_decoder)] = True
 
     def open_source(self, data: Any, form: str | None = None) -> InstructionSource:
         """Open an instruction set.
@@ -199,7 +200,7 @@ class Encoder:
         tokens = np.array(ids, dtype=np.int64)
         edges = np.array(offsets, dtype=np.int64).reshape(-1, 2)
         starts, stops = edges[:, 0], edges[:, 1]
-        is_added = np.isin(tokens, self._added)
+        is_added = self._is_added[tokens]
         response = np.zeros(len(tokens), dtype=bool)
         for first, last in text.spans:
             overlaps = (starts < last) & (stops > first) & (starts < stops)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 from lc_engine._util.digests import config_digest
@@ -40,8 +41,8 @@ class ChatTemplate:
         at: the moment that the template takes for now; see `Clock`.
 
     Raises:
-        ValueError: the tokenizer has several templates and none is the default; a variable that
-            is an argument of `apply_chat_template`; not a moment.
+        ValueError: not a template of Jinja; the tokenizer has several and none is the default; a
+            variable that is no JSON value or is an argument of `apply_chat_template`; not a moment.
     """
 
     def __init__(
@@ -59,10 +60,15 @@ class ChatTemplate:
         parameters = inspect.signature(tokenizer.apply_chat_template).parameters
         self._reserved = frozenset(parameters) - {"documents", "kwargs"}
         self._check(self.variables)
+        try:
+            json.dumps(self.variables)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"template_kwargs must be JSON values: {error}") from None
         tokens = [token for source in self.texts.values() for token in _tokens(source)]
         self.has_marks = ("name", "generation") in tokens
         # What the template may look for in a text, and of it what is no plain word.
-        self.strings = frozenset(_unquoted(value) for kind, value in tokens if kind == "string")
+        texts = {_unquoted(value) for kind, value in tokens if kind == "string"}
+        self.strings = frozenset(text for text in texts if text.strip())
         self.tags = frozenset(text for text in self.strings if not text.isalnum())
         formats = _asked_times(tokens)
         self.is_dated = formats != [] and _GIVEN_DATE not in self.variables

@@ -87,10 +87,13 @@ class Traced(NamedTuple):
             a_stop, b_stop = int(here[right]), int(there[right])
         gap, bare = self.text[a:a_stop], self.bare[b:b_stop]
         before, after = trail.rstrip(), lead.lstrip()
-        if not (bare.startswith(before) and bare[len(before) :].endswith(after)):
-            return 0, 0
-        middle = bare[len(before) : len(bare) - len(after)]
         trailing, leading = trail[len(before) :], lead[: len(lead) - len(after)]
+        # Of a text that the template changes at this end, nothing is known there.
+        if not bare.startswith(before):
+            before = trailing = ""
+        if not bare[len(before) :].endswith(after):
+            after = leading = ""
+        middle = bare[len(before) : len(bare) - len(after)]
         extra = len(gap) - len(bare)
         least, most = max(0, extra - len(leading)), min(len(trailing), extra)
         for x in range(most, least - 1, -1) if left_first else range(least, most + 1):

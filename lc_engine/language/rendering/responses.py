@@ -11,14 +11,14 @@ from lc_engine.language.rendering.affixes import before_tag, common_prefix, comm
 from lc_engine.language.rendering.edges import Traced
 from lc_engine.language.rendering.forms import escapes_arguments, forms
 from lc_engine.language.rendering.pieces import pieces_of, replaced, without_reasoning
-from lc_engine.language.rendering.shadow import Shadow
+from lc_engine.language.rendering.tracing import origins
 from lc_engine.language.rendering.wrappers import ANSWER, find_end, wrapper_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from lc_engine.language.rendering.chat_template import ChatTemplate
-    from lc_engine.language.rendering.shadow import Trace
+    from lc_engine.language.rendering.shadow import Shadow, Trace
     from lc_engine.language.rendering.wrappers import Wrapper
 
 # A tag just before a text, and the longest that is looked for.
@@ -126,16 +126,9 @@ class _Job:
         everything = pieces_of(messages)
         answers = [piece for piece in everything if piece.turn in self.counted]
         words, tags = self.template.strings, self.template.tags
-        for pieces, kept in ((everything, tags), (answers, tags), (answers, words)):
-            shadow = Shadow(pieces, kept)
-            try:
-                other = self.render(replaced(messages, pieces, shadow.texts))
-            except Exception:  # the template misses what it looks for in a text
-                continue
-            trace = shadow.trace(text, other)
-            if trace is not None:
-                return Traced(text, shadow, trace, *self._bare(messages, shadow, trace))
-        return None
+        ways = [(everything, tags), (answers, tags), (answers, words)]
+        found = origins(self.render, messages, text, ways)
+        return None if found is None else Traced(text, *found, *self._bare(messages, *found))
 
     def _bare(
         self, messages: list[dict[str, Any]], shadow: Shadow, trace: Trace
@@ -160,7 +153,7 @@ class _Job:
             return []
         # Apart where something else of the row lies between, such as reasoning that does not count.
         every = trace.of(shadow, {turn})
-        other = ~np.isin(trace.source, trace.source[own])
+        other = ~shadow.marked(trace, own)[trace.source]
         runs = np.split(own, np.flatnonzero(np.diff(np.cumsum(other)[own])) + 1)
         spans = [(traced.start(run[0], self.reasoning), traced.stop(run[-1])) for run in runs]
         if not self._is_plain(turn, every, traced, spans):
@@ -199,7 +192,7 @@ class _Job:
     def _missing(self, traced: Traced) -> tuple[list[str], bool]:
         """Return a note on texts that the template does not write, and whether it writes calls."""
         shadow = traced.shadow
-        written = np.isin(shadow.slots, traced.trace.source)
+        written = shadow.marked(traced.trace)[shadow.slots]
         found: dict[tuple[int, str], list[int]] = {}
         for number, piece in enumerate(shadow.pieces):
             if piece.is_call and piece.path[-1] == "id":  # for the trainer's tools, not the model
@@ -286,7 +279,7 @@ def _written(message: Mapping[str, Any], turn: int, traced: Traced) -> Mapping[s
     for number, piece in enumerate(shadow.pieces):
         if piece.turn != turn or piece.is_call:
             continue
-        reasoning, rest = shadow.said(number, traced.trace)
+        reasoning, rest = shadow.is_written(number, traced.trace)
         if piece.path == ("reasoning_content",):
             if not reasoning:
                 del made["reasoning_content"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Key = tuple[Path, int]
 
 _FIRST: Final = 0xF0000
-_SLOTS: Final = 0x110000 - _FIRST
+_PRIVATE: Final = np.arange(_FIRST, 0x110000, dtype=np.uint32)
 # Templates strip white space, and JSON and HTML escape these: they stay as they are.
 _STAYING: Final = np.array(
     [chr(c).isspace() or c < 0x20 or chr(c) in "\"'\\<>&\x7f" for c in range(0x3001)] + [False]
@@ -65,9 +65,12 @@ class Shadow:
     Args:
         pieces: the texts, none of them blank.
         kept: words that the template may look for, which stay as they are.
+        rendered: what the template writes of them, of which no character is taken to stand in.
     """
 
-    def __init__(self, pieces: Sequence[Piece], kept: Collection[str] = ()) -> None:
+    def __init__(
+        self, pieces: Sequence[Piece], kept: Collection[str] = (), rendered: str = ""
+    ) -> None:
         self.pieces = pieces
         # (P + 1,) where each piece begins among the characters of all.
         self.starts = np.cumsum([0, *(len(piece.text) for piece in pieces)])
@@ -76,12 +79,20 @@ class Shadow:
         chosen = ~_STAYING[np.minimum(self._characters, 0x3001)]
         for found in _occurrences(whole, kept):
             chosen[found] = False
-        # (S,) the characters that have a stand-in, rising.
-        self.slots = self._rationed(np.flatnonzero(self._whole_ones(chosen)))
+        free = _free(rendered + whole)
+        # (S,) the characters that have a stand-in, and the stand-ins, both rising.
+        self.slots = _rationed(np.flatnonzero(self._whole_ones(chosen)), self.starts, len(free))
+        self._stand_ins = free[: len(self.slots)]
         shadow = self._characters.copy()
-        shadow[self.slots] = _FIRST + np.arange(len(self.slots), dtype=np.uint32)
+        shadow[self.slots] = self._stand_ins
         made = shadow.tobytes().decode("utf-32-le", "surrogatepass")
         self.texts = [made[a:b] for a, b in zip(self.starts[:-1], self.starts[1:], strict=True)]
+
+    def marked(self, trace: Trace, numbers: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Return which of the characters of all pieces (C,) are in a trace, or in part of it."""
+        found = np.zeros(len(self._characters), dtype=bool)
+        found[trace.source[numbers]] = True
+        return found
 
     def owner(self, source: np.ndarray) -> np.ndarray:
         """Return of which piece characters (M,) are."""
@@ -100,13 +111,19 @@ class Shadow:
         """Return whether a character is of reasoning."""
         return self.index(source) < self.piece(source).reasoning
 
-    def said(self, number: int, trace: Trace) -> tuple[bool, bool]:
-        """Return whether any of a piece's reasoning is written, and any of the rest of it."""
+    def is_written(self, number: int, trace: Trace) -> tuple[bool, bool]:
+        """Return whether the reasoning of a piece is written, and whether the rest of it is.
+
+        What has no stand-in counts as written.
+        """
         begin, stop = int(self.starts[number]), int(self.starts[number + 1])
-        middle = begin + self.pieces[number].reasoning
-        of_reasoning = (trace.source >= begin) & (trace.source < middle)
-        of_rest = (trace.source >= middle) & (trace.source < stop)
-        return bool(of_reasoning.any()), bool(of_rest.any())
+        bounds = (begin, begin + self.pieces[number].reasoning, stop)
+        asked, found = (
+            np.diff(np.searchsorted(sources, bounds))
+            for sources in (self.slots, np.sort(trace.source))
+        )
+        reasoning, rest = (found > 0) | (asked == 0)
+        return bool(reasoning), bool(rest)
 
     def index(self, source: int) -> int:
         """Return which character of its piece one is."""
@@ -123,19 +140,30 @@ class Shadow:
             return None
         real, other = _codes(rendered), _codes(shadow)
         at = np.flatnonzero(real != other)
-        slots = other[at].astype(np.int64) - _FIRST
-        if len(at) and not 0 <= slots.min() <= slots.max() < len(self.slots):
+        found = self._among(other[at])
+        if not found.all():
             return None
-        source = self.slots[slots]
+        source = self._sources(other[at])
         if (self._characters[source] != real[at]).any():
             return None
         return Trace(at, source)
 
     def order(self, shadow: str) -> Trace:
         """Return the origins of a text of stand-ins, without the rendered text to compare."""
-        codes = _codes(shadow).astype(np.int64) - _FIRST
-        at = np.flatnonzero((codes >= 0) & (codes < len(self.slots)))
-        return Trace(at, self.slots[codes[at]])
+        codes = _codes(shadow)
+        at = np.flatnonzero(self._among(codes))
+        return Trace(at, self._sources(codes[at]))
+
+    def _among(self, codes: np.ndarray) -> np.ndarray:
+        """Return which characters (M,) are stand-ins."""
+        if not len(self._stand_ins):
+            return np.zeros(len(codes), dtype=bool)
+        places = np.searchsorted(self._stand_ins, codes)
+        return np.asarray(self._stand_ins[np.minimum(places, len(self.slots) - 1)] == codes)
+
+    def _sources(self, stand_ins: np.ndarray) -> np.ndarray:
+        """Return which characters of all pieces stand-ins (M,) stand for."""
+        return self.slots[np.searchsorted(self._stand_ins, stand_ins)]
 
     def _whole_ones(self, chosen: np.ndarray) -> np.ndarray:
         """Choose all but white space of a piece of which nothing is chosen."""
@@ -145,18 +173,26 @@ class Shadow:
             chosen[begin:stop] = ~_BLANK[np.minimum(self._characters[begin:stop], 0x3001)]
         return chosen
 
-    def _rationed(self, chosen: np.ndarray) -> np.ndarray:
-        """Return the characters that get a stand-in: each, or of long texts each n-th.
 
-        The first and the last of each piece are among them.
-        """
-        if len(chosen) <= _SLOTS:
-            return chosen
-        ends = np.searchsorted(chosen, self.starts)
-        edges = np.concatenate([ends[:-1], ends[1:] - 1])
-        step = -(-len(chosen) // max(1, _SLOTS - len(edges)))
-        few: np.ndarray = np.union1d(np.arange(0, len(chosen), step), edges)
-        return np.asarray(chosen[few[:_SLOTS]])
+def _rationed(chosen: np.ndarray, starts: np.ndarray, most: int) -> np.ndarray:
+    """Return which characters get a stand-in: each chosen one, or of long texts each n-th.
+
+    The first and the last of each piece are among them.
+    """
+    if len(chosen) <= most:
+        return chosen
+    ends = np.searchsorted(chosen, starts)
+    edges = np.concatenate([ends[:-1], ends[1:] - 1])
+    step = -(-len(chosen) // max(1, most - len(edges)))
+    few: np.ndarray = np.union1d(np.arange(0, len(chosen), step), edges)
+    return np.asarray(chosen[few[:most]])
+
+
+def _free(text: str) -> np.ndarray:
+    """Return the characters of the planes for private use that a text does not hold, rising."""
+    codes = _codes(text)
+    taken = codes[codes >= _FIRST]
+    return np.setdiff1d(_PRIVATE, taken) if len(taken) else _PRIVATE
 
 
 def _codes(text: str) -> np.ndarray:
@@ -166,9 +202,10 @@ def _codes(text: str) -> np.ndarray:
 
 def _occurrences(text: str, words: Collection[str]) -> list[slice]:
     """Return where words are in a text; one may overlap another."""
+    letters = set(text)
     return [
         slice(*found.span())
         for word in words
-        if word in text
+        if word[0] in letters and word in text
         for found in re.finditer(re.escape(word), text)
     ]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lc_engine.language.rendering.affixes import before_tag, common_prefix, common_suffix
 from lc_engine.language.rendering.forms import in_parts
-from lc_engine.language.rendering.pieces import pieces_of, reasoning_length, replaced
-from lc_engine.language.rendering.shadow import Shadow
+from lc_engine.language.rendering.pieces import pieces_of, reasoning_length
+from lc_engine.language.rendering.tracing import origins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,17 +75,20 @@ def wrapper_of(
     if isinstance(turn.get("content"), list):
         question, answer = in_parts(question), in_parts(answer)
     alone, plain = [question, dict(turn)], [question, answer]
-    pieces = pieces_of(alone)
-    shadow = Shadow(pieces, template.tags)
+
+    def render(messages: list[dict[str, Any]]) -> str:
+        return template.render(messages, tools, variables)
+
     try:
-        text = template.render(alone, tools, variables)
-        other = template.render(replaced(alone, pieces, shadow.texts), tools, variables)
-        as_last = template.render(plain, tools, variables)
+        text, as_last = render(alone), render(plain)
     except Exception:  # a template is a program, and may raise anything
         return None
-    trace = shadow.trace(text, other)
-    if trace is None:
+    pieces = pieces_of(alone)
+    ways = [(pieces, template.tags), (pieces, template.strings)]
+    found = origins(render, alone, text, ways)
+    if found is None:
         return None
+    shadow, trace = found
     asked, own = trace.of(shadow, {0}), trace.of(shadow, {1}, reasoning=reasoning)
     if not len(asked) or not len(own):
         return None
@@ -96,7 +99,7 @@ def wrapper_of(
     end = as_last.rpartition(ANSWER)[2]
     if not end.strip():  # a last turn may stay open
         try:
-            as_first = template.render([*plain, question], tools, variables)
+            as_first = render([*plain, question])
         except Exception:  # a template is a program, and may raise anything
             as_first = as_last
         end = _overlap(rest, as_first.rpartition(ANSWER)[2])

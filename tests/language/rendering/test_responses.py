@@ -250,6 +250,16 @@ def test_contents_in_parts_for_a_template_that_asks_for_them():
 def test_a_text_with_the_characters_that_stand_in_is_located():
     odd = "\U000f0000 a \U000f0001\U0010fffd\ue000"
     assert answers(tiny.TEMPLATE, [user(odd), assistant(odd)]) == [odd]
+    assert answers(tiny.TEMPLATE, [user(odd), assistant("\n\U000f0001")]) == ["\n\U000f0001"]
+
+
+def test_words_that_the_template_replaces_at_the_ends_of_a_text_count():
+    template = (
+        "{% for m in messages %}<s>{{ m.role }} {{ m.content | replace('<', '&lt;') | "
+        "replace('im', 'IM') }}</s>{% endfor %}"
+    )
+    talk = [user("?"), assistant("im a <"), user("<"), assistant("<b> is bold\n")]
+    assert answers(template, talk) == ["IM a &lt;", "&lt;b> is bold\n"]
 
 
 def test_a_text_of_which_nothing_can_be_replaced_is_located():
