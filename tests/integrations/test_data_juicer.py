@@ -39,8 +39,8 @@ def folder(tmp_path_factory, talk, llama):
 
 @pytest.fixture(scope="module")
 def direct(talk, llama):
-    rows = [dict(row) for row in talk]
-    rows[7]["completion"] = ""
+    rows = [{"prompt": row["prompt"], "response": row["completion"]} for row in talk]
+    rows[7]["response"] = ""
     scorer = CausalLMScorer(*llama, path=lc.LearningPath.parse(PATH))
     return lc.score(scorer, rows)
 
@@ -127,6 +127,19 @@ def talk_rows(talk, *bad):
     for i in bad:
         rows[i]["response"] = ""
     return rows
+
+
+def test_earlier_rounds_are_read_as_of_alpaca(folder, talk, llama):
+    history = [[talk[5]["prompt"], talk[5]["completion"]]]
+    stats, _ = run(folder / "model", [row | {"history": history} for row in talk_rows(talk)])
+    rows = [
+        {"instruction": row["prompt"], "output": row["completion"], "history": history}
+        for row in talk[:5]
+    ]
+    wanted = lc.score(CausalLMScorer(*llama, path=lc.LearningPath.parse(PATH)), rows)
+    np.testing.assert_allclose([one["loss"] for one in stats], wanted.column("loss"), rtol=1e-5)
+    plain, _ = run(folder / "model", talk_rows(talk))
+    assert all(a["loss"] != b["loss"] for a, b in zip(stats, plain, strict=True))
 
 
 def test_a_second_filter_has_scores_of_its_own_model(folder, talk, llama, tmp_path):
