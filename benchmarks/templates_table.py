@@ -41,8 +41,8 @@ _OUTCOMES: Final = {
     "unwritten": "template writes no answer",
     "rejected": "template rejects",
 }
-_BEGIN: Final = "<!-- {}: written by `python -m benchmarks.templates_table --write` -->"
-_END: Final = "<!-- end of {} -->"
+BEGIN: Final = "<!-- {}: written by `python -m benchmarks.templates_table --write` -->"
+END: Final = "<!-- end of {} -->"
 
 
 def main() -> None:
@@ -61,15 +61,15 @@ def main() -> None:
         named = {name: text for name, text in templates.items() if asked.only in name}
         found = _judged(templates, named, kinds)
         _print_others(found)
-        tables["kinds"] = _table_of_kinds(found, len(named))
-        tables["reasons"] = _table_of_reasons(found)
+        tables["kinds"] = table_of_kinds(found, len(named))
+        tables["reasons"] = table_of_reasons(found)
     if asked.sets or asked.write:
         tables["sets"] = _table_of_sets(templates)
     for text in tables.values():
         print(text)
     print(f"{time.monotonic() - started:.0f} s")
     if asked.write:
-        _write(asked.write, tables)
+        write(asked.write, tables)
 
 
 def _judged(
@@ -95,7 +95,7 @@ def _print_others(found: dict[Key, Verdict]) -> None:
             print(*key, *verdict, sep="\t")
 
 
-def _table_of_kinds(found: dict[Key, Verdict], templates: int) -> str:
+def table_of_kinds(found: dict[Key, Verdict], templates: int) -> str:
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for (_, _, kind), verdict in found.items():
         counts[kind][verdict.outcome] += 1
@@ -117,7 +117,7 @@ def _table_of_kinds(found: dict[Key, Verdict], templates: int) -> str:
     return "\n".join(lines)
 
 
-def _table_of_reasons(found: dict[Key, Verdict]) -> str:
+def table_of_reasons(found: dict[Key, Verdict]) -> str:
     reasons: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
     for (_, name, _), verdict in found.items():
         if verdict.outcome != "right":
@@ -153,10 +153,10 @@ def _table_of_sets(templates: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _write(page: Path, tables: dict[str, str]) -> None:
+def write(page: Path, tables: dict[str, str]) -> None:
     text = page.read_text("utf-8")
     for name, table in tables.items():
-        begin, end = _BEGIN.format(name), _END.format(name)
+        begin, end = BEGIN.format(name), END.format(name)
         before, _, rest = text.partition(begin)
         _, _, after = rest.partition(end)
         if not rest or not after:
