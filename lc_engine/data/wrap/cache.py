@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 from typing import TYPE_CHECKING, Any
 
 from lc_engine.data.batch import row_ranges
 from lc_engine.data.identity import check_unchanged
+from lc_engine.data.wrap.subset import concatenated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +63,8 @@ class CachedSource:
         stop = len(self) if stop is None else stop
         row_ranges(len(self), batch_size, start, stop)  # checks the arguments
         cached = min(stop, max(start, self.cached_rows))
+        if cached < stop:  # whole batches: a row's neighbours must not depend on what is cached
+            cached -= (cached - start) % batch_size
         yield from self._from_memory(batch_size, start, cached)
         if cached == stop:
             return
@@ -80,7 +84,11 @@ class CachedSource:
         return True
 
     def _from_memory(self, batch_size: int, start: int, stop: int) -> Iterator[Batch]:
-        for first, batch in zip(self._starts, self._cached, strict=False):
-            low, high = max(start - first, 0), min(stop - first, len(batch))
-            for piece in range(low, high, batch_size):
-                yield batch.rows(piece, min(piece + batch_size, high))
+        for cut in row_ranges(len(self), batch_size, start, stop):
+            first = bisect.bisect_right(self._starts, cut.start) - 1
+            pieces = []
+            for index in range(first, bisect.bisect_left(self._starts, cut.stop)):
+                begin, batch = self._starts[index], self._cached[index]
+                low, high = max(cut.start - begin, 0), min(cut.stop - begin, len(batch))
+                pieces.append(batch.rows(low, high))
+            yield concatenated(pieces)

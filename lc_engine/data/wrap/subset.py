@@ -80,7 +80,7 @@ class Subset:
         if rows[-1] - rows[0] == len(rows) - 1:
             return self.source.batches(batch_size, int(rows[0]), int(rows[-1]) + 1)
         runs = [_runs(self._rows[cut.start : cut.stop]) for cut in cuts]
-        return map(_concatenated, self._read(runs, batch_size))
+        return map(concatenated, self._read(runs, batch_size))
 
     def _read(self, cuts: list[list[range]], batch_size: int) -> Iterator[list[Batch]]:
         """Read the runs of each batch."""
@@ -110,7 +110,8 @@ def _runs(rows: NDArray[np.intp]) -> list[range]:
     return [range(int(part[0]), int(part[-1]) + 1) for part in parts]
 
 
-def _concatenated(batches: Sequence[Batch]) -> Batch:
+def concatenated(batches: Sequence[Batch]) -> Batch:
+    """Return consecutive batches, one at least, as one."""
     if len(batches) == 1:
         return batches[0]
     inputs = [batch.inputs for batch in batches if len(batch.inputs)] or [batches[0].inputs]
