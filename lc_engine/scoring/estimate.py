@@ -8,10 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lc_engine.data.protocols import HasMaskAccount
-from lc_engine.data.wrap.subset import Subset
+from lc_engine.data.protocols import HasMaskAccount, SettlesDtype
+from lc_engine.data.readers.rows import RowSource
+from lc_engine.data.table import ScoreTable
+from lc_engine.data.wrap.subset import Subset, whole_of
+from lc_engine.scoring.cut import cut_of
 from lc_engine.scoring.progress import duration, peak_bytes
-from lc_engine.scoring.score import default_batch, score
+from lc_engine.scoring.score import CACHE_BYTES, SHARD_ROWS, default_batch, score
 
 if TYPE_CHECKING:
     from lc_engine.data.batch import Source
@@ -104,6 +107,10 @@ def plan(
     if not len(source):
         raise ValueError("data: there are no rows to plan for")
     default = default_batch(source) if batch_size is None else batch_size
+    began = time.perf_counter()
+    if isinstance(scorer, SettlesDtype):  # once, not in every probe
+        scorer = scorer.settled(source)
+    settling = time.perf_counter() - began
     probe = _Probe(scorer, source, return_path)
     account = scorer.mask_account if isinstance(scorer, HasMaskAccount) else None
     rows = min(_FIRST_ROWS, len(source))
@@ -131,14 +138,21 @@ def plan(
         rows=len(source),
         probed_rows=rows,
         batch_size=best,
-        start_seconds=max(0.0, tried[best].seconds - probed),
+        start_seconds=settling + max(0.0, tried[best].seconds - probed),
         learning_seconds=learning,
         scoring_seconds=scoring,
-        peak_bytes=peak_bytes(),
-        disk_bytes=probe.disk_bytes(),
+        peak_bytes=peak_bytes() + probe.further_bytes(best),
+        disk_bytes=probe.disk_bytes(_parts(scorer, source, best)),
         feature_bytes=_feature_bytes(scorer, source),
         masks=account,
     )
+
+
+def _parts(scorer: RowScorer, source: Source, batch_rows: int) -> int:
+    """Return how many files a run has."""
+    most = getattr(whole_of(source), "shard_rows", SHARD_ROWS)
+    cut = cut_of(scorer, source, batch_rows, most, batch_is_given=True)
+    return -(-len(source) // cut.part_rows)
 
 
 def _feature_bytes(scorer: RowScorer, source: Source) -> int:
@@ -176,6 +190,7 @@ class _Probe:
 
     def __init__(self, scorer: RowScorer, source: Source, return_path: bool) -> None:
         self._scorer, self._source, self._return_path = scorer, source, return_path
+        self._learns = False
 
     def run(self, rows: int, batch_size: int) -> _Times:
         """Score some rows."""
@@ -184,6 +199,7 @@ class _Probe:
         def note(phase: str, done: int, total: int) -> None:
             nonlocal learnt
             if phase != "scores":
+                self._learns = True
                 learnt = time.perf_counter()
 
         self._table = score(
@@ -195,9 +211,33 @@ class _Probe:
         )
         return _Times(rows, learnt - began, time.perf_counter() - learnt)
 
-    def disk_bytes(self) -> int:
-        """Return the size of the table, extrapolated from that of the last probe."""
+    def further_bytes(self, batch_rows: int) -> int:
+        """Return the memory that decoded rows of the job take beside those of the last probe.
+
+        A row that is decoded is kept for the second reading, as many as fit; others are decoded
+        while those before go through the model.
+        """
+        if not isinstance(whole_of(self._source), RowSource):
+            return 0
+        rows, probed = len(self._source), len(self._table)
+        first = next(Subset.first(self._source, min(_FIRST_ROWS, rows)).batches(_FIRST_ROWS))
+        if not len(first.inputs):
+            return 0
+        row_bytes = first.inputs.nbytes // len(first.inputs)
+        kept = CACHE_BYTES // row_bytes if self._learns else 0
+        ahead = 3 * batch_rows  # two batches being decoded, one in the model
+        held = [min(rows, kept) + min(rows, ahead) for rows in (rows, probed)]
+        return row_bytes * (held[0] - held[1])
+
+    def disk_bytes(self, parts: int) -> int:
+        """Return the size of so many files, extrapolated from the tables of two numbers of rows."""
+        table, rows = self._table.table, len(self._table)
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "probe.parquet"
-            self._table.write(path)
-            return round(path.stat().st_size / len(self._table) * len(self._source))
+            sizes = []
+            for count in (rows // 2, rows):
+                path = Path(folder) / f"{count}.parquet"
+                ScoreTable(table.slice(0, count)).write(path)
+                sizes.append(path.stat().st_size)
+        per_row = (sizes[1] - sizes[0]) / (rows - rows // 2)
+        per_file = sizes[1] - per_row * rows
+        return round(per_row * len(self._source) + per_file * parts)

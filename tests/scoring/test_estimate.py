@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,57 @@ def test_time_of_all_rows_is_the_slope_between_two_probes():
     assert planning._extrapolated((10, 1.5), (20, 2.0), 1000) == pytest.approx(50)
     assert planning._extrapolated((10, 2.0), (10, 2.0), 100) == pytest.approx(20)
     assert planning._extrapolated((10, 2.5), (20, 2.0), 100) == pytest.approx(10)
+
+
+def test_the_trial_of_auto_is_counted_once(monkeypatch):
+    tried = []
+
+    def slowly(self, source):
+        tried.append(len(source))
+        time.sleep(0.2)
+        return "float32"
+
+    monkeypatch.setattr(lc.Scorer, "_faster_dtype", slowly)
+    monkeypatch.setattr(planning, "_PROBE_SECONDS", 0.0)
+    source = open_source((torch.randn(4000, 12), torch.arange(4000) % CLASSES))
+    model = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, CLASSES))
+    found = plan(lc.Scorer(model, dtype="auto"), source)
+    assert len(tried) == 1
+    assert found.start_seconds > 0.2
+
+
+class Pictures(torch.utils.data.Dataset):
+    def __len__(self):
+        return 900
+
+    def __getitem__(self, row):
+        return torch.zeros(3, 10, 10), row % 2
+
+
+@pytest.mark.parametrize(
+    ("head", "budget", "kept"),
+    [("prototype", 1 << 30, 900), ("prototype", 1200 * 500, 500), ("linear", 1 << 30, 0)],
+)
+def test_decoded_images_are_part_of_the_memory(monkeypatch, head, budget, kept):
+    monkeypatch.setattr(planning, "_PROBE_SECONDS", 0.0)
+    monkeypatch.setattr(planning, "CACHE_BYTES", budget)
+    monkeypatch.setattr(planning, "peak_bytes", lambda: 0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(300, 4), nn.Linear(4, 2))
+    path = lc.LearningPath.linear(2, 0.5, 1.0)
+    found = plan(lc.Scorer(model, head=head, path=path), open_source(Pictures()), batch_size=16)
+    probe = 8 * (2 if kept else 1)
+    assert found.peak_bytes == 1200 * (kept + 48 - probe)
+
+
+def test_the_disk_is_that_of_rows_and_files(tmp_path, monkeypatch):
+    write_features(tmp_path)
+    source = open_source(tmp_path / "x.npy", labels=tmp_path / "y.npy")
+    monkeypatch.setattr(planning, "_PROBE_SECONDS", 1e9)
+    monkeypatch.setattr(planning, "_parts", lambda *_: 10)
+    found = plan(scorer(), source)
+    run(tmp_path, tmp_path / "out", shard_rows=100)
+    real = sum(path.stat().st_size for path in (tmp_path / "out").glob("part-*"))
+    assert found.disk_bytes == pytest.approx(real, rel=0.1)
 
 
 def test_words_and_numbers():

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 STALE_SECONDS = 60.0
 _LARGEST_PID = 1 << 31
+# Tokens of the leases of this process that are in use: a lease with another one was left behind by
+# an earlier run in it, whose disk failed.
+_IN_USE: set[str] = set()
 
 
 class _Holder(NamedTuple):
@@ -60,6 +63,7 @@ class Leases:
         self._heartbeat = threading.Thread(target=self._beat, name="lc-leases", daemon=True)
 
     def __enter__(self) -> Leases:
+        _IN_USE.add(self._token)
         self._heartbeat.start()
         return self
 
@@ -71,6 +75,7 @@ class Leases:
     ) -> None:
         self._closed.set()
         self._heartbeat.join()
+        _IN_USE.discard(self._token)
         for path in list(self._held):
             self.release(path)
 
@@ -163,9 +168,11 @@ def _holder(path: Path) -> _Holder:
 
 
 def _is_dead(holder: _Holder) -> bool:
-    """Return whether a lease's process ran on this machine and has ended."""
+    """Return whether a lease's process ran on this machine and has ended, or has left it behind."""
     if holder.odd or not holder.is_here or os.name != "posix":
         return False
+    if holder.pid == os.getpid():
+        return holder.token not in _IN_USE
     try:
         os.kill(holder.pid, 0)
     except ProcessLookupError:

@@ -107,6 +107,25 @@ def test_a_lease_that_another_process_took_over_is_not_given_back(tmp_path):
     assert not path.exists()
 
 
+def test_a_lease_that_this_process_could_not_give_back_is_free_to_it(tmp_path, monkeypatch):
+    """As in a notebook, whose disk failed a moment ago."""
+    path = tmp_path / "a.lease"
+
+    def failing(self, **options):
+        raise OSError(5, "Input/output error")
+
+    first = Leases()
+    first.__enter__()
+    assert first.take(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", failing)
+        with pytest.raises(OSError, match="Input"):
+            first.__exit__(None, None, None)
+    assert path.exists()
+    with Leases() as second:
+        assert second.take(path)
+
+
 def test_no_lease_is_left_where_it_cannot_be_written(tmp_path, monkeypatch):
     def full(self, *args, **options):
         self.touch()
