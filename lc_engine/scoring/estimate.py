@@ -223,7 +223,7 @@ class _Probe:
         first = next(Subset.first(self._source, min(_FIRST_ROWS, rows)).batches(_FIRST_ROWS))
         if not len(first.inputs):
             return 0
-        row_bytes = first.inputs.nbytes // len(first.inputs)
+        row_bytes = int(first.inputs.nbytes) // len(first.inputs)
         kept = CACHE_BYTES // row_bytes if self._learns else 0
         ahead = 3 * batch_rows  # two batches being decoded, one in the model
         held = [min(rows, kept) + min(rows, ahead) for rows in (rows, probed)]

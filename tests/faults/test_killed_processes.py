@@ -78,7 +78,7 @@ def test_a_process_that_is_killed(tmp_path, tally, many, job):
     rng = random.Random(0)
     want = scores(undisturbed)
     out = tmp_path / "out"
-    for attempt in range(30 if many else 3):
+    for attempt in range(30 if many else 2):
         number = SIGNALS[attempt % len(SIGNALS)]
         process = start(out)
         outcome = kill_at(process, rng.uniform(0.3, 1.0) * seconds, number)
