@@ -114,7 +114,9 @@ class _Job:
         traced = self._traced(messages, text)
         if traced is None:
             spans, missing = self._by_prefixes(messages, text)
-            return Located(messages, text, spans, notes + missing), not _has_calls(messages)
+            said = "".join(text[a:b] for a, b in spans)
+            complete = all(name in said for name in self._called(messages))
+            return Located(messages, text, spans, notes + missing), complete
         spans = [
             span for turn in sorted(self.counted) for span in self._spans(turn, messages, traced)
         ]
@@ -217,6 +219,17 @@ class _Job:
         )
         return [f"the template does not write {', '.join(absent)}"] if absent else [], complete
 
+    def _called(self, messages: list[dict[str, Any]]) -> list[str]:
+        """Return the names of the functions that the counted turns call."""
+        return [
+            piece.text
+            for piece in pieces_of(messages)
+            if piece.turn in self.counted
+            and piece.is_call
+            and piece.path[-1] == "name"
+            and "arguments" not in piece.path
+        ]
+
     def _by_prefixes(
         self, messages: list[dict[str, Any]], text: str
     ) -> tuple[list[tuple[int, int]], list[str]]:
@@ -246,10 +259,6 @@ class _Job:
         start = before_tag(whole, common_prefix(whole, other), 0)
         stop = before_tag(whole, len(whole) - common_suffix(whole[start:], other), start)
         return (start, stop) if start < stop <= common_prefix(whole, text) else None
-
-
-def _has_calls(messages: Sequence[Mapping[str, Any]]) -> bool:
-    return any(message.get("tool_calls") for message in messages)
 
 
 def _wrapped(

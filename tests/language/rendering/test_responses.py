@@ -166,6 +166,12 @@ ITEMS = TO_JSON.replace(
             '<call>{"name": "hours", "arguments": {"day": "b"}}</call>',
             "objects",
         ),
+        (
+            TO_JSON.replace("c.function | tojson", "c.function | tojson(ensure_ascii=True)"),
+            {"day": "É"},
+            '<call>{"name": "hours", "arguments": {"day": "\\u00c9"}}</call>',
+            "",
+        ),
         (AS_TEXT, '{"day":  "b"}', '<call>hours {"day":  "b"}</call>', ""),
         (AS_TEXT, {"day": "b"}, '<call>hours {"day": "b"}</call>', "JSON text"),
         (ITEMS, '{"day": "b", "n": 3}', "<call>hours day=b n=3</call>", "objects"),
