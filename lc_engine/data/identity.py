@@ -21,15 +21,39 @@ if TYPE_CHECKING:
 class FileState(NamedTuple):
     """What changes when a file does; the time of change also where a tool restores that of writing.
 
+    A new name of the file (a hard link, as `prune` makes) and new rights set the time of change
+    too, and leave the content. So it does not count where they explain it: the file is still the
+    same one, and has or had several names, or its rights are others. The inode counts only then,
+    since some file systems in user space number a file anew at any time.
+
     Attributes:
         size: bytes.
         written: time of writing, in ns.
         changed: time of any change, in ns.
+        inode: hash of device and inode.
+        names: number of hard links.
+        rights: hash of mode, owner and group.
     """
 
     size: int
     written: int
     changed: int
+    inode: int
+    names: int
+    rights: int
+
+    def difference(self, now: FileState) -> str | None:
+        """Return in words why the file may hold something else now; None if it does not."""
+        if self.size != now.size:
+            return f"size {self.size:,} -> {now.size:,} bytes"
+        if self.written != now.written:
+            return "written again"
+        if self.changed == now.changed:
+            return None
+        if self.inode != now.inode:
+            return "replaced by another file"
+        renamed = self.names != now.names or self.names > 1
+        return None if renamed or self.rights != now.rights else "its time of change"
 
 
 class FileStates:
@@ -75,7 +99,8 @@ class FileStates:
     def digest(self) -> str:
         """Hash the names, sizes and times of writing."""
         digest = hashlib.sha256()
-        for name, (size, written, _) in zip(self._names, self._states.tolist(), strict=True):
+        times = self._states[:, :2].tolist()
+        for name, (size, written) in zip(self._names, times, strict=True):
             digest.update(f"{name}\0{size}\0{written}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
@@ -89,9 +114,10 @@ class FileStates:
         for index in range(len(self._names)) if files is None else files:
             path = self._locate(index)
             was, now = FileState(*self._states[index].tolist()), _read(path, True)[0]
-            if now != was:
+            difference = was.difference(now)
+            if difference is not None:
                 raise DataChangedError(
-                    f"{path} has changed since the run opened it ({_difference(was, now)}): no "
+                    f"{path} has changed since the run opened it ({difference}): no "
                     "part with changed rows was written; put the earlier file back, with its time "
                     "of writing, and the same command continues, or score the data as they are "
                     "now into another folder"
@@ -154,11 +180,14 @@ def _read(path: Path, listed: bool) -> tuple[FileState, bool]:
 
 
 def _state(found: os.stat_result) -> FileState:
-    changed = getattr(found, "st_ctime_ns", 0)  # object stores have none
-    return FileState(found.st_size, found.st_mtime_ns, changed)
+    def get(name: str) -> int:
+        return int(getattr(found, name, 0))  # object stores have few of them
 
-
-def _difference(was: FileState, now: FileState) -> str:
-    if was.size != now.size:
-        return f"size {was.size:,} -> {now.size:,} bytes"
-    return "written again" if was.written != now.written else "its time of change"
+    return FileState(
+        found.st_size,
+        found.st_mtime_ns,
+        get("st_ctime_ns"),
+        hash((get("st_dev"), get("st_ino"))),  # an inode may take 64 bits
+        get("st_nlink"),
+        hash((get("st_mode"), get("st_uid"), get("st_gid"))),
+    )

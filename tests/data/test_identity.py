@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 
 import pytest
 
 from helpers.kinds_of_data import FEATURES, IMAGES, PLACES, ROWS, opened, write
 from lc_engine.data.faults import DataChangedError, ReadError
-from lc_engine.data.identity import FileStates, check_unchanged
+from lc_engine.data.identity import FileState, FileStates, check_unchanged
 from lc_engine.data.open import open_source
 from lc_engine.data.wrap.cache import CachedSource
 from lc_engine.data.wrap.subset import Subset
@@ -45,6 +46,54 @@ def test_also_where_size_and_time_of_writing_are_what_they_were(tmp_path, kind):
     assert file.stat().st_mtime_ns == before.st_mtime_ns
     with pytest.raises(DataChangedError, match="time of change"):
         check_unchanged(source)
+
+
+@pytest.mark.parametrize("names", [1, 2])
+@pytest.mark.parametrize("kind", ["npy", "folder"])
+def test_a_file_in_its_place_is_noticed_whatever_its_times(tmp_path, kind, names):
+    write(kind, tmp_path)
+    file = a_file(kind, tmp_path)
+    if names == 2:
+        os.link(file, tmp_path / "second name")
+    source, before = opened(kind, tmp_path), file.stat()
+    other = tmp_path / "other"
+    other.write_bytes(bytes(reversed(file.read_bytes())))
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(file)
+    after = file.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    with pytest.raises(DataChangedError, match="replaced by another file"):
+        check_unchanged(source)
+
+
+@pytest.mark.parametrize("kind", ["npy", "folder"])
+def test_other_names_and_rights_of_a_file_leave_its_content(tmp_path, kind):
+    write(kind, tmp_path)
+    file = a_file(kind, tmp_path)
+    file.chmod(0o600)
+    source = opened(kind, tmp_path)
+
+    def unchanged_after(change):
+        before = file.stat().st_ctime_ns
+        time.sleep(0.02)  # above the resolution of the clock of file systems
+        change()
+        assert file.stat().st_ctime_ns > before
+        check_unchanged(source)
+
+    unchanged_after(lambda: os.link(file, tmp_path / "second"))
+    linked = opened(kind, tmp_path)
+    # As another pruning into the same folder does: the number of names is what it was.
+    unchanged_after(lambda: os.link(file, tmp_path / "third"))
+    unchanged_after((tmp_path / "second").unlink)
+    check_unchanged(linked)
+    unchanged_after(lambda: file.chmod(0o640))
+
+
+def test_a_new_number_of_the_same_file_is_no_change():
+    """As mounts in user space give one, such as those of buckets."""
+    before = FileState(size=3, written=4, changed=5, inode=6, names=1, rights=7)
+    assert before.difference(before._replace(inode=8)) is None
+    assert before.difference(before._replace(inode=8, changed=9)) == "replaced by another file"
 
 
 def test_only_the_files_of_the_rows_are_compared(tmp_path):

@@ -13,6 +13,7 @@ from helpers.feature_run import contents
 from helpers.kinds_of_data import FEATURES, IMAGES, PLACES, opened, write
 from lc_engine.data.faults import DataChangedError
 from lc_engine.data.table import ScoreTable
+from lc_engine.data.writers.image_files import link_files
 
 
 def scorer(kind):
@@ -95,3 +96,22 @@ def test_a_truncated_file_is_named_rather_than_what_reading_it_led_to(tmp_path):
 
     with pytest.raises(DataChangedError, match=r"x\.npy has changed .*size 416 -> "):
         run("npy", tmp_path, tmp_path / "out", shard_rows=4, progress=cut)
+
+
+def test_pruning_by_links_disturbs_no_run_on_the_same_folder(tmp_path):
+    write("folder", tmp_path / "data")
+    images = tmp_path / "data" / PLACES["folder"]
+    names = [str(file.relative_to(images)) for file in sorted(images.rglob("*.bmp"))]
+    pruned = tmp_path / "pruned"
+
+    def link(phase, done, rows):
+        if phase == "scores" and 0 < done < rows:
+            shutil.rmtree(pruned, ignore_errors=True)
+            assert link_files(images, names, pruned) == 0, "all by links"
+            linked.append(done)
+
+    linked = []
+    run("folder", tmp_path / "data", tmp_path / "out", shard_rows=4, progress=link)
+    assert len(linked) > 1
+    run("folder", tmp_path / "data", tmp_path / "undisturbed", shard_rows=4)
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
