@@ -110,7 +110,9 @@ def suspicious_csv(table: ScoreTable, rows: pa.Table, classes: Sequence[str] | N
     values = measure.hardness[chosen].tolist()
     found: dict[str, Sequence[Any]] = {
         name: taken.column(name).to_pylist()
-        for name in ("row", "id", "label", "group", "rank", "lc", "loss", "kept")
+        for name in dict.fromkeys(
+            ("row", "id", "label", "group", "rank", "lc", "loss", measure.name, "kept")
+        )
     }
     found["suggested"] = ["" if name is None else name for name in suggested]
     found["reason"] = [

@@ -95,7 +95,10 @@ def nearest_classes(
     sums, counts = np.zeros((len(names), features.shape[1])), np.bincount(index).astype(np.float64)
     for start in range(0, len(where), _CHUNK):
         piece = np.asarray(features[where[start : start + _CHUNK]], np.float64)
-        np.add.at(sums, index[start : start + _CHUNK], np.nan_to_num(piece))
+        classes = index[start : start + _CHUNK]
+        order = np.argsort(classes, kind="stable")
+        present, first = np.unique(classes[order], return_index=True)
+        sums[present] += np.add.reduceat(np.nan_to_num(piece[order]), first)
     own = np.searchsorted(names, labels[rows])
     nearest, ratio = np.empty(len(rows), np.int64), np.empty(len(rows))
     means = sums / counts[:, None]

@@ -215,6 +215,8 @@ def with_shares(
         ValueError: an unknown group, a share out of range, a sum above 1, or more rows than a group
             has.
     """
+    if sum(shares.values()) > 1 + 1e-9:
+        raise ValueError(f"share: the shares sum to {sum(shares.values()):g}, which is above 1")
     known = {str(name): index for index, name in enumerate(names.tolist())}
     least, most = bound_per_group("floor", floor, names), bound_per_group("cap", cap, names)
     low = np.minimum(sizes, 1) if least is None else least
@@ -224,8 +226,8 @@ def with_shares(
             raise ValueError(
                 f"share names group {group!r}, which no row has; groups: {sorted(known)[:20]}"
             )
-        if not 0 <= share <= 1:
-            raise ValueError(f"share of {group} must lie in [0, 1], got {share}")
+        if share < 0:
+            raise ValueError(f"share of {group} must be at least 0, got {share}")
         index = known[str(group)]
         rows = round(share * budget)
         if rows > sizes[index]:
@@ -234,8 +236,6 @@ def with_shares(
                 f"{sizes[index]}: give a smaller share or budget"
             )
         low[index] = high[index] = rows
-    if sum(shares.values()) > 1 + 1e-9:
-        raise ValueError(f"share: the shares sum to {sum(shares.values()):g}, which is above 1")
     if sum(shares.values()) > 1 - 1e-9 and len(shares) < len(known):
         others = [index for name, index in known.items() if name not in map(str, shares)]
         low[others] = 0

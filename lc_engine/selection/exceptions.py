@@ -34,7 +34,9 @@ class Exceptions:
         always, never = (_marks(name, getattr(self, name), ids) for name in ("always", "never"))
         both = always & never
         if both.any():
-            raise ValueError(f"id {ids[both][0]!r} is to be kept always and never: take one")
+            raise ValueError(
+                f"id {ids[both].tolist()[0]!r} is to be kept always and never: take one"
+            )
         return always, never
 
 

@@ -360,6 +360,10 @@ def test_conversations_keep_their_lines_and_their_order(language_model, tmp_path
         assert text == "".join(lines[row] for row in kept)
         found = [json.loads(line) for line in text.splitlines()]
     assert found == [rows[row] for row in kept]
+    listed = pd.read_csv(out / "suspicious.csv")
+    assert len(listed) == 20
+    assert listed["ifd"].notna().all()
+    assert listed.loc[listed["rank"] == 0, "reason"].str.startswith("ifd ").all()
     by_source = {group["group"]: group["kept"] for group in selection(out)["groups"]}
     assert by_source == {"code": 3, "math": 5}
     assert pd.read_parquet(out / "rows.parquet")["source"].tolist() == [
@@ -414,7 +418,7 @@ def test_shares_and_named_rows_are_obeyed(language_model, tmp_path):
         (["--keep=2", "--keep-tokens=5"], "not keep and keep_tokens"),
         (["--keep=2", "--share=math"], "must be VALUE=SHARE"),
         (["--keep=2", "--by=topic"], "have no column 'topic'"),
-        (["--keep=10", "--by=source", "--share=code=2"], "must lie in"),
+        (["--keep=10", "--by=source", "--share=code=2"], "sum to 2"),
         (["--keep=12", "--by=source", "--share=code=0.9"], "which has 10"),
         (["--keep-tokens=1"], "is less than the chosen rows take"),
     ],

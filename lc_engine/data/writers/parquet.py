@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine._util.extras import require
+from lc_engine.data.faults import Fault, fault_of
 from lc_engine.data.locations import for_arrow
 from lc_engine.data.readers.parquet_footer import read_footer
 from lc_engine.data.readers.parsing import parsing
@@ -105,7 +106,9 @@ def _kept_rows(path: Path, kept: NDArray[np.int64]) -> Iterator[pa.Table]:
                         yield pa.Table.from_batches([batch]).take(here)
                     if done > rows[-1]:
                         break
-            except pa.ArrowException as error:
+            except (pa.ArrowException, OSError) as error:
+                if fault_of(error) is not Fault.ROW:
+                    raise
                 raise ValueError(f"row group {index}: {error}") from None
 
 
