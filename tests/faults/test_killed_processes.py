@@ -66,7 +66,8 @@ def kill_at(process, seconds, number):
 
 def scores(folder):
     """Return all that a run leaves, but for the options, which name the folder."""
-    return {name: found for name, found in contents(folder).items() if name != "config.json"}
+    found = contents(folder)
+    return {name: found[name] for name in found if not name.endswith("config.json")}
 
 
 def parts(folder):
