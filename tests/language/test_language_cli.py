@@ -67,7 +67,7 @@ def test_a_template_and_its_variables_reach_the_scorer(folder, tmp_path):
         head = table.metadata["head"]
         assert (head["template_kwargs"], head["reasoning"]) == ({"tone": "dry"}, reasoning)
     assert counts["score"] > counts["context"] == counts["drop"]
-    config = json.loads((tmp_path / "score" / "config.json").read_text())
+    config = json.loads((tmp_path / "score" / "_config.json").read_text())
     assert config["options"]["chat_template"] == str(template)
 
 

@@ -143,7 +143,8 @@ def test_a_parquet_file_is_decoded_once_over_all_shards(tmp_path, monkeypatch):
     assert source.width == WIDTH
     decoded.clear()
     lc.score(scorer(), source, tmp_path / "out", shard_rows=10)
-    assert decoded == [0, 1, 2, 3]
+    # The first time for the few rows that the cost of a row, and so the cut, is judged by.
+    assert decoded == [0, *range(4)]
 
 
 @pytest.mark.parametrize("named", [False, True])
