@@ -18,10 +18,14 @@ _IN_PARTS: Final = "contents are given to the template as lists of parts, which 
 
 
 class Form(NamedTuple):
-    """Messages in one form, and what about it a reader should know ("" if nothing)."""
+    """Messages in one form, and what about it a reader should know ("" if nothing).
+
+    Parts are for templates that write no text: others may write the list itself.
+    """
 
     messages: list[dict[str, Any]]
     note: str
+    has_parts: bool = False
 
 
 def forms(messages: Sequence[Mapping[str, Any]]) -> Iterator[Form]:
@@ -41,7 +45,7 @@ def forms(messages: Sequence[Mapping[str, Any]]) -> Iterator[Form]:
                 seen.append(made)
                 yield Form(made, note)
     for made in seen:
-        yield Form([in_parts(message) for message in made], _IN_PARTS)
+        yield Form([in_parts(message) for message in made], _IN_PARTS, has_parts=True)
 
 
 def in_parts(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,6 +72,8 @@ def locate(
     error: Exception | None = None
     second: Located | None = None
     for form in forms(messages):
+        if form.has_parts and second is not None and second.spans:
+            break
         try:
             text = job.render(form.messages)
         except Exception as raised:  # a template is a program, and may raise anything

@@ -253,6 +253,20 @@ def test_contents_in_parts_for_a_template_that_asks_for_them():
     assert "lists of parts" in found.notes[0]
 
 
+@pytest.mark.parametrize("counted", [[3], [1, 3]])
+def test_contents_are_no_parts_only_because_a_template_writes_no_calls(counted):
+    talk = [
+        user("?"),
+        assistant("", tool_calls=[call({"shop": 7})]),
+        {"role": "tool", "content": "closed"},
+        assistant("hours: closed"),
+    ]
+    for template in (tiny.TEMPLATE, "{% for m in messages %}{{ m.content | trim }}{% endfor %}"):
+        found = located(template, talk, counted)
+        assert [found.text[a:b] for a, b in found.spans] == ["hours: closed"]
+        assert "type" not in found.text
+
+
 def test_a_text_with_the_characters_that_stand_in_is_located():
     odd = "\U000f0000 a \U000f0001\U0010fffd\ue000"
     assert answers(tiny.TEMPLATE, [user(odd), assistant(odd)]) == [odd]
