@@ -106,8 +106,8 @@ def carried(stored: Stored, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         _check_known(names, sorted(seen))
         return {name: _texts(name, values) for name, values in found.items()}
     raise ValueError(
-        f"carry: a {type(stored).__name__} has no columns besides the label: take JSON, Parquet or "
-        "a data set of datasets"
+        f"there is no column {names[0]!r}: the scores have none, and a {type(stored).__name__} has "
+        "no columns besides the label; JSON, Parquet and data sets of datasets have"
     )
 
 
