@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lc_engine.cli.bench import BenchCommand, bench
-from lc_engine.cli.command import command
+from lc_engine.cli.command import Command, command
 from lc_engine.cli.demo import DemoCommand, demo
 from lc_engine.cli.plan import PlanCommand, plan
 from lc_engine.cli.prune import PruneCommand, prune
@@ -47,10 +47,10 @@ def _common(
         sys.path.insert(0, "")
 
 
-app.command()(command(PruneCommand, prune))
-app.command()(command(ScoreCommand, score))
-app.command()(command(PlanCommand, plan))
-app.command()(command(SelectCommand, select))
-app.command()(command(ReportCommand, report))
-app.command()(command(DemoCommand, demo))
-app.command()(command(BenchCommand, bench))
+app.command(cls=Command)(command(PruneCommand, prune))
+app.command(cls=Command)(command(ScoreCommand, score))
+app.command(cls=Command)(command(PlanCommand, plan))
+app.command(cls=Command)(command(SelectCommand, select))
+app.command(cls=Command)(command(ReportCommand, report))
+app.command(cls=Command)(command(DemoCommand, demo))
+app.command(cls=Command)(command(BenchCommand, bench))

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import json
 import platform
+from contextlib import contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+from lc_engine._util.digests import config_digest
 from lc_engine._util.json_file import parse_json_object, read_json_object
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 CONFIG = "config.json"
 # Of the file's layout: a file of another one is refused.
 _VERSION = 1
-_KEYS = {
-    "options",
-    "version",
-    "versions",
-    "head",
-    "path",
-    "masking",
-    "device",
-    "num_workers",
-    "source",
-}
+# What is read. All else is for the reader of the file, and refused where it was edited.
+_READ = ("options", "version", "digests")
+_RESOLVED = {"versions", "head", "path", "masking", "device", "num_workers", "source"}
 
 
 def write_config(folder: Path, options: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
@@ -41,10 +35,11 @@ def write_config(folder: Path, options: Mapping[str, Any], resolved: Mapping[str
     from lc_engine.data.run.side_files import side_file
 
     versions = {name: version(name) for name in ("lc_engine", "torch", "numpy")}
-    content = dict(resolved) | {
+    found = dict(resolved) | {"versions": versions | {"python": platform.python_version()}}
+    content = found | {
         "version": _VERSION,
         "options": dict(options),
-        "versions": versions | {"python": platform.python_version()},
+        "digests": {name: _digest(value) for name, value in found.items()},
     }
     atomic_write_text(
         side_file(folder, CONFIG), json.dumps(content, indent=2, sort_keys=True) + "\n"
@@ -73,15 +68,16 @@ def check_config(folder: Path) -> None:
         )
 
 
-def read_config(file: Path, known: Collection[str]) -> dict[str, Any]:
+def read_config(file: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options in a file that `write_config` wrote.
 
     Args:
-        file: written by `write_config`.
-        known: names that an option may have.
+        file: written by `write_config`; its options may have been edited.
+        kinds: name of each option that there may be -> `Annotated[type, typer.Option(...)]`.
 
     Raises:
-        ValueError: a folder, another file, one of another version, or with another key or option.
+        ValueError: a folder, another file, one of another version, or with another key or option;
+            an option with a value that it cannot have; a value beside the options that was edited.
         FileNotFoundError: there is no file.
     """
     if file.is_dir():
@@ -99,12 +95,69 @@ def read_config(file: Path, known: Collection[str]) -> dict[str, Any]:
     options: Any = content.get("options")
     if not isinstance(options, dict):
         raise ValueError(f"--config {file} has no options")
-    outside = sorted(set(content) - _KEYS)
+    outside = sorted(set(content) - _RESOLVED - set(_READ))
     if outside:
         raise ValueError(
             f'--config {file} has unknown keys: {", ".join(outside)}; options stand under "options"'
         )
-    unknown = sorted(set(options) - set(known))
+    unknown = sorted(set(options) - set(kinds))
     if unknown:
         raise ValueError(f"--config {file} has unknown options: {', '.join(unknown)}")
+    _check_resolved(file, content)
+    for name, value in options.items():
+        wanted = _wanted(kinds[name], value)
+        if wanted:
+            raise ValueError(f"--config {file}: option {name} must be {wanted}, got {value!r:.80}")
     return options
+
+
+@contextmanager
+def with_config(file: Path | None) -> Iterator[None]:
+    """Let errors of a command that reads a config file name it: the value may be the file's."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        if file is not None:
+            error.add_note(f"with the options of --config {file}")
+        raise
+
+
+def _digest(value: Any) -> str:
+    return config_digest({"value": value})
+
+
+def _check_resolved(file: Path, content: Mapping[str, Any]) -> None:
+    """Refuse values beside the options that are not as `write_config` wrote them."""
+    digests = content.get("digests")
+    known = digests if isinstance(digests, dict) else {}
+    edited = [
+        name
+        for name, value in sorted(content.items())
+        if name not in _READ and known.get(name) != _digest(value)
+    ]
+    if edited:
+        raise ValueError(
+            f"--config {file}: {', '.join(edited)} is not as lc-engine wrote it, and is not read: "
+            'change "options", and delete what stands beside them'
+        )
+
+
+def _wanted(kind: Any, value: Any) -> str | None:
+    """Return what an option must be, where a JSON value is not that."""
+    (annotated, *_), (option, *_) = get_args(kind), kind.__metadata__
+    union = annotated if get_origin(annotated) is not Literal else None
+    members = [one for one in get_args(union) if one is not type(None)] or [annotated]
+    if value is None:
+        return None if type(None) in get_args(union) else "given"
+    (member,) = members
+    if get_origin(member) is Literal:
+        choices = get_args(member)
+        return None if value in choices else f"one of {', '.join(map(str, choices))}"
+    names = {bool: "true or false", int: "an integer", float: "a number"}
+    types = {bool: (bool,), int: (int,), float: (int, float)}.get(member, (str,))
+    # Of bool too, which Python takes for an integer.
+    if type(value) not in types:
+        return names.get(member, "a text")
+    if option.min is not None and not value >= option.min:
+        return f"at least {option.min}"
+    return None

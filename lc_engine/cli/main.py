@@ -66,5 +66,6 @@ def _complain(error: Exception, code: int) -> int:
             f"memory ran out{f' ({text})' if text else ''}: give it a smaller --batch-size, fewer "
             "--num-workers or a smaller model, or select --streamed; a stopped run continues"
         )
-    print(f"lc-engine: {text or type(error).__name__}", file=sys.stderr)
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    print(f"lc-engine: {text or type(error).__name__}{notes}", file=sys.stderr)
     return code

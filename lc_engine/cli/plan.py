@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from lc_engine.cli.command import in_run
+from lc_engine.cli.config_file import with_config
 from lc_engine.cli.score_options import ConfigFile, JobOptions
 
 
@@ -32,7 +33,7 @@ def plan(command: PlanCommand) -> None:
     from lc_engine.scoring.estimate import plan
     from lc_engine.scoring.progress import Progress
 
-    with Progress() as progress:
+    with with_config(command.config), Progress() as progress:
         scorer, source = command.opened()
         progress.begin("scoring a few rows")
         found = plan(scorer, source, batch_size=command.batch_size, return_path=command.save_path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lc_engine.cli.command import in_run
+from lc_engine.cli.config_file import with_config
 from lc_engine.cli.exit_codes import BAD_ROWS, INTERRUPTED
 from lc_engine.cli.score_options import ConfigFile, ScoreOptions
 
@@ -58,7 +59,7 @@ def score(command: ScoreCommand) -> None:
         raise typer.BadParameter("--address and --gpus-per-worker go with --ray")
     began = time.perf_counter()
     try:
-        with Progress() as progress:
+        with with_config(command.config), Progress() as progress:
             table, refused = _scored(command, progress)
     except KeyboardInterrupt:
         typer.echo(f"stopped; the same command continues in {command.out}", err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -101,8 +101,7 @@ class JobOptions:
     form: Annotated[
         str | None,
         in_data(
-            help="Format of instructions: alpaca, sharegpt, messages, prompt_completion, "
-            "preference.",
+            help="Of instructions: alpaca, sharegpt, messages, prompt_completion, preference.",
             show_default="detected by the fields",
         ),
     ] = None
@@ -446,7 +445,7 @@ class ScoreOptions(JobOptions):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as JSON values, with paths that hold in any folder."""
-        known = _names()
+        known = {field.name for field in fields(ScoreOptions)}
         return {
             name: str(value) if isinstance(value, Path) else value
             for name, value in asdict(self.absolute()).items()
@@ -454,14 +453,11 @@ class ScoreOptions(JobOptions):
         }
 
 
-def _names() -> set[str]:
-    return {field.name for field in fields(ScoreOptions)}
-
-
 def _use_config(context: typer.Context, file: Path | None) -> Path | None:
     """Let a file's options take the place of the defaults."""
     if file is not None:
-        context.default_map = read_config(file, _names())
+        kinds = get_type_hints(ScoreOptions, include_extras=True)
+        context.default_map = read_config(file, kinds)
     return file
 
 

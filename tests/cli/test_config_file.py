@@ -116,11 +116,101 @@ def test_what_is_no_config_at_all(folder, capsys):
         assert message in capsys.readouterr().err
 
 
-def test_a_value_of_another_kind_is_a_usage_error(folder, capsys):
+def refused(folder, capsys, *arguments, command="score", **options):
+    """Give a file with other options: what is said."""
     config = json.loads((folder / "first" / "_config.json").read_text())
-    options = config["options"] | {"head": "warp"}
-    assert cli.run(["score", change(folder, options=options)]) == 2
-    assert "--head" in capsys.readouterr().err
+    capsys.readouterr()
+    config = change(folder, options=config["options"] | options)
+    assert cli.run([command, config, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize("command", ["score", "plan"])
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("head", "warp", "option head must be one of prototype, linear, knn, got 'warp'"),
+        ("dtype", 32, "option dtype must be one of auto, "),
+        ("temperature", "hot", "option temperature must be a number, got 'hot'"),
+        ("temperature", None, "option temperature must be given, got None"),
+        ("neighbours", 0, "option neighbours must be at least 1, got 0"),
+        ("image_size", 2.5, "option image_size must be an integer, got 2.5"),
+        ("mask_seed", True, "option mask_seed must be an integer, got True"),
+        ("save_path", "maybe", "option save_path must be true or false, got 'maybe'"),
+        ("labels", [1], "option labels must be a text, got [1]"),
+        ("path", ["gauss:8"], "option path must be a text, got ['gauss:8']"),
+        ("model", None, "option model must be given, got None"),
+    ],
+)
+def test_a_value_that_an_option_cannot_have_is_named_with_the_file(
+    folder, capsys, command, option, value, message
+):
+    error = refused(folder, capsys, command=command, **{option: value})
+    assert error.startswith(f"lc-engine: --config other.json: {message}")
+
+
+@pytest.mark.parametrize("command", ["score", "plan"])
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("path", "spiral:8", "path 'spiral:8' is not known"),
+        ("temperature", -1.0, "temperature must be positive"),
+        ("data", "none.npy", "--data none.npy does not exist"),
+        ("device", "abacus", "--device abacus: "),
+    ],
+)
+def test_so_is_the_file_of_a_value_that_fails_later(
+    folder, capsys, command, option, value, message
+):
+    error = refused(folder, capsys, command=command, **{option: value})
+    assert message in error
+    assert error.endswith("(with the options of --config other.json)\n")
+    # Without a file there is none to name.
+    assert cli.run(["score", "--model=head.safetensors", "--data=none.npy"]) == 2
+    assert "--config" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("device", "cuda"),
+        ("num_workers", 99),
+        ("path", {"name": "gauss"}),
+        ("head", "knn"),
+        ("source", None),
+        ("versions", {}),
+    ],
+)
+def test_what_was_edited_beside_the_options_is_refused_by_name(folder, capsys, name, value):
+    capsys.readouterr()
+    assert cli.run(["score", change(folder, **{name: value}), "--out=second"]) == 2
+    error = capsys.readouterr().err
+    assert f"--config other.json: {name} is not as lc-engine wrote it, and is not read: " in error
+    assert not (folder / "second").exists()
+    # A file of options alone says all that is read.
+    config = json.loads((folder / "first" / "_config.json").read_text())
+    kept = {key: config[key] for key in ("version", "options")}
+    (folder / "other.json").write_text(json.dumps(kept))
+    assert cli.run(["score", "--config=other.json", "--out=second"]) == 0
+    (folder / "other.json").write_text(json.dumps(kept | {name: value}))
+    assert cli.run(["score", "--config=other.json", "--out=second"]) == 2
+
+
+@pytest.mark.parametrize("command", ["score", "plan"])
+def test_what_the_file_may_give_is_not_called_required(folder, capsys, command):
+    capsys.readouterr()
+    assert cli.run([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "required" not in text
+    assert "--config; needed" in " ".join(text.split())
+    assert cli.run([command, "--data=x.npy"]) == 2
+    assert capsys.readouterr().err == (
+        "lc-engine: --model is missing: give it, or --config with a file of it\n"
+    )
+    assert cli.run(["prune", "--help"]) == 0, "which has no --config"
+    assert "required" in capsys.readouterr().out
 
 
 def test_ids_of_a_npy_file(folder):

@@ -82,6 +82,22 @@ def test_what_the_data_class_does_not_allow_is_a_usage_error(given):
     assert call(*given) == 2
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["score", "--model=m", "--data=d", "--head=warp"], "'warp' is not one of"),
+        (["score", "--model=m", "--data=d", "--neighbours=none"], "integer"),
+        (["select", "scores", "--keep=most"], "'most' is not a number"),
+        (["prune", "--model=m", "--data=d", "--keep-bytes=1.5"], "is not a whole number"),
+    ],
+)
+def test_a_usage_error_is_the_sentence_alone(capsys, given, message):
+    assert cli.run(given) == 2
+    error = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert message in error
+    assert "Value error" not in error
+
+
 def test_the_help_is_that_of_the_function_and_the_fields(capsys):
     assert call("--help") == 0
     text = capsys.readouterr().out
@@ -108,7 +124,7 @@ def test_choices_are_those_of_the_library():
     assert get_args(choices.Weights) == get_args(Which)
     assert get_args(choices.Turns) == get_args(Turns)
     assert get_args(choices.Reasoning) == get_args(Reasoning)
-    assert set(choices.Strategy.__args__) == set(STRATEGIES)
+    assert set(get_args(choices.Strategy)) == {*STRATEGIES, "auto"}
     # A saliency per weight cannot be given on the command line; exits are a family of their own.
     assert {*get_args(choices.MaskingKind), "given"} == {*get_args(Kind), "exits"}
     both = {*get_args(dtypes.Precision), *get_args(language_model.Precision)}
