@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from lc_engine._util.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Of the folder of a data set of `datasets`: one that was saved, one in the cache.
+_OF_SET: Final = ("state.json", "dataset_info.json")
 
 
 def to_path(location: Any) -> Path:
@@ -31,24 +34,52 @@ def is_remote(location: Any) -> bool:
     return type(location).__module__.partition(".")[0] == "upath"
 
 
+def folders_of(data: Any) -> tuple[Path, ...]:
+    """Return the local folders that data are read from as a whole, as far as that is known.
+
+    Args:
+        data: a location, or a list of them; a source or records, which keep them in `folders`; a
+            `datasets.Dataset`, which is in the folder that `save_to_disk` wrote or in that of the
+            cache; an `ImageFolder` or `DatasetFolder` of torchvision; a subset of such a data set
+            of torch. Anything else has no folder.
+    """
+    if isinstance(data, str | os.PathLike):
+        return () if "://" in str(data) or not Path(data).is_dir() else (Path(data).absolute(),)
+    known = getattr(data, "folders", None)
+    if isinstance(known, tuple) and all(isinstance(one, Path) for one in known):
+        return known
+    if isinstance(data, list | tuple):
+        named = (one for one in data if isinstance(one, str | os.PathLike))
+        return tuple(folder for one in named for folder in folders_of(one))
+    kinds = {kind.__name__ for kind in type(data).__mro__}
+    if "DatasetFolder" in kinds:
+        return folders_of(getattr(data, "root", None))
+    if "Subset" in kinds:
+        return folders_of(getattr(data, "dataset", None))
+    if type(data).__module__.partition(".")[0] != "datasets":
+        return ()
+    files = getattr(data, "cache_files", None)
+    parents = {Path(entry["filename"]).parent for entry in files or () if isinstance(entry, dict)}
+    # Not of a lone Arrow file, beside which anything may lie.
+    return tuple(sorted(one for one in parents if any((one / name).exists() for name in _OF_SET)))
+
+
 def check_outside(out: Path, data: Any) -> None:
     """Refuse to write into the folder that holds the data.
 
     Args:
         out: the file or folder to write.
-        data: a location; anything else has no folder.
+        data: see `folders_of`.
 
     Raises:
         ValueError: `out` is the folder of the data, or inside it.
     """
-    if not isinstance(data, str | os.PathLike) or "://" in str(data):
-        return
-    folder = Path(data).resolve()
-    if folder.is_dir() and out.resolve().is_relative_to(folder):
-        raise ValueError(
-            f"out: {out} is inside the data, {data}, and would be read as data the next time: "
-            "choose a path outside that folder"
-        )
+    for folder in folders_of(data):
+        if out.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"out: {out} is inside the data, {folder}, and would be read as data the next "
+                "time: choose a path outside that folder"
+            )
 
 
 @contextmanager

@@ -10,14 +10,15 @@ import numpy as np
 import torch
 
 from lc_engine.data.batch import Source
-from lc_engine.data.locations import is_remote, to_path
+from lc_engine.data.locations import folders_of, is_remote, to_path
 from lc_engine.data.readers.arrays import ArraySource, NpySource
 from lc_engine.data.readers.hub import is_hub_name, load_hub
 from lc_engine.data.readers.jsonl import SUFFIXES as JSON_LINES
 from lc_engine.data.readers.torch_dataset import TorchDatasetSource
 
 if TYPE_CHECKING:
-    from lc_engine.data.readers.rows import Transform
+    from lc_engine.data.readers.blocks import BlockSource
+    from lc_engine.data.readers.rows import RowSource, Transform
 
 
 @runtime_checkable
@@ -97,7 +98,7 @@ def open_source(
         path = to_path(data)
         if labels is not None and path.suffix != ".npy":
             raise ValueError(f"labels goes with a .npy file of features, not with {path}")
-        return _open_path(
+        source = _open_path(
             path,
             None if labels is None else Path(labels),
             transform,
@@ -105,6 +106,9 @@ def open_source(
             feature_column,
             label_column,
         )
+        if not is_remote(path):
+            source.folders = folders_of(path)
+        return source
     if labels is not None:
         raise ValueError("labels goes with a path; pass tensors as the pair (features, labels)")
     if isinstance(data, Source):
@@ -138,7 +142,7 @@ def _open_path(
     num_workers: int | None,
     feature_column: str | None,
     label_column: str | None,
-) -> Source:
+) -> RowSource | BlockSource:
     if not path.exists():
         raise FileNotFoundError(f"data: {path} does not exist")
     if is_remote(path):

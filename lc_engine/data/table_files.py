@@ -63,7 +63,8 @@ class TableFiles:
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = list(paths)
+        # A table is read long after it was opened, perhaps in another working directory.
+        self._paths = [path.absolute() for path in paths]
         self.schema, rows = _footer(self._paths[0])
         self._rows = [rows]
         metadata = _metadata(self._paths[0], self.schema)

@@ -11,6 +11,7 @@ import torch
 
 from lc_engine._util.extras import require
 from lc_engine.data.batch import NO_LABEL, Batch, row_ranges
+from lc_engine.data.locations import folders_of
 from lc_engine.data.readers.delimited import DELIMITERS, DelimitedRecords
 from lc_engine.data.readers.hf_datasets import is_saved, load
 from lc_engine.data.readers.hub import is_hub_name, load_hub
@@ -75,6 +76,11 @@ class InstructionSource:
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.records)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """See `lc_engine.data.locations.folders_of`."""
+        return self.records.folders
 
     def check_unchanged(self, rows: range) -> None:
         """Compare the files of the rows with what they were; see `FileStates.check`."""
@@ -192,6 +198,7 @@ def open_records(data: Any) -> Records:
     if isinstance(data, str | os.PathLike):
         entry = renaming_entry(Path(data))
         records = _open_path(Path(data))
+        records.folders = folders_of(data)
         return records if entry is None else RenamedRecords(records, entry)
     if isinstance(data, list):
         return ListRecords(data)

@@ -7,12 +7,19 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import lc_engine as lc
-from helpers.feature_run import run, scorer, write_features
+from helpers.feature_run import WIDTH, run, scorer, write_features
+from helpers.images import to_tensor
+from helpers.kinds_of_data import opened, write
 from helpers.score_tables import random_table
 from lc_engine.cli import main as cli
+from lc_engine.data.locations import check_outside
+from lc_engine.data.open import open_source
+from lc_engine.data.wrap.subset import Subset
 from lc_engine.integrations.files import write_subset
+from lc_engine.language.source import InstructionSource, open_records
 
 
 @pytest.fixture
@@ -60,6 +67,71 @@ def test_a_link_into_the_data_is_inside_them(folder):
     (folder / "link").symlink_to(folder / "set")
     with pytest.raises(ValueError, match="is inside the data"):
         lc.score(scorer(), folder / "set", folder / "link" / "scores")
+
+
+def ways_to_give(folder):
+    """Name each kind of data that tells its folder, with that folder."""
+    datasets = pytest.importorskip("datasets")
+    torchvision = pytest.importorskip("torchvision")
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((8, WIDTH)).astype(np.float32), [0, 1] * 4
+    datasets.Dataset.from_dict({"x": x.tolist(), "label": y}).save_to_disk(folder / "saved")
+    saved = datasets.load_from_disk(folder / "saved")
+    write("folder", folder)
+    tree = torchvision.datasets.ImageFolder(folder / "images")
+    source = open_source(folder / "set")
+    return {
+        "dataset": (saved, "saved"),
+        "rows of a dataset": (saved.select(range(5)), "saved"),
+        "torchvision": (tree, "images"),
+        "torch subset": (torch.utils.data.Subset(tree, [1, 2]), "images"),
+        "source": (source, "set"),
+        "source of a dataset": (open_source(saved), "saved"),
+        "saved source": (open_source(folder / "saved"), "saved"),
+        "image source": (opened("folder", folder), "images"),
+        "torchvision source": (open_source(tree, transform=to_tensor), "images"),
+        "subset of a source": (Subset.first(source, 3), "set"),
+        "list of paths": ([folder / "x.parquet", str(folder / "set")], "set"),
+    }
+
+
+def test_a_folder_inside_data_that_are_no_path_is_refused(folder):
+    for kind, (data, place) in ways_to_give(folder).items():
+        before = sorted((folder / place).rglob("*"))
+        for out in (folder / place, folder / place / "scores"):
+            with pytest.raises(ValueError, match="is inside the data"):
+                lc.score(scorer(), data, out)
+            with pytest.raises(ValueError, match="is inside the data"):
+                lc.prune(scorer(), data, 0.5, out)
+        assert sorted((folder / place).rglob("*")) == before, kind
+        check_outside(folder / "scores", data)
+        check_outside(folder / f"{place} 2", data)
+
+
+def test_texts_know_their_folder_too(folder):
+    datasets = pytest.importorskip("datasets")
+    rows = [{"instruction": "a", "output": "b"}] * 3
+    datasets.Dataset.from_list(rows).save_to_disk(folder / "texts")
+    for data in (folder / "texts", datasets.load_from_disk(folder / "texts")):
+        source = InstructionSource(open_records(data), encoder=None)
+        with pytest.raises(ValueError, match="is inside the data"):
+            check_outside(folder / "texts" / "scores", source)
+
+
+def test_data_without_a_folder_of_their_own_may_lie_beside_the_scores(folder):
+    datasets = pytest.importorskip("datasets")
+    saved = datasets.Dataset.from_dict({"x": [[0.0]] * 4, "label": [0, 1] * 2})
+    saved.save_to_disk(folder / "saved")
+    shutil.copy(next((folder / "saved").glob("*.arrow")), folder / "alone.arrow")
+    for data in (
+        saved,
+        datasets.Dataset.from_file(str(folder / "alone.arrow")),
+        open_source(folder / "x.parquet"),
+        [folder / "x.parquet"],
+        (torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64)),
+        "s3://bucket/set",
+    ):
+        check_outside(folder / "scores", data)
 
 
 def test_a_subset_inside_the_data_is_refused(folder):

@@ -31,6 +31,19 @@ def test_it_is_the_table_that_was_written(tmp_path, sizes):
     assert table.bad_rows(3) == want.bad_rows(3)  # now from memory
 
 
+def test_it_is_read_whatever_the_working_directory_is_by_then(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    _, want, paths = write_parts(tmp_path, (3, 2))
+    monkeypatch.chdir(tmp_path)
+    tables = [ScoreTable.read("."), ScoreTable.read(paths[0].name)]
+    monkeypatch.chdir("elsewhere")
+    for table, rows in zip(tables, (5, 3), strict=True):
+        np.testing.assert_array_equal(table.column("lc"), want.column("lc")[:rows])
+        assert len(table.table) == rows
+        with pytest.raises(ValueError, match="no features"):
+            table.features()
+
+
 def test_bad_rows_are_the_first_ones_over_all_parts(tmp_path):
     table, _, _ = write_parts(tmp_path, (3, 2, 3))
     assert table.bad_rows(2) == [(1, "unreadable", "why"), (1, "unreadable", "why")]

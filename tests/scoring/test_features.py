@@ -204,3 +204,20 @@ def test_a_folder_that_an_earlier_version_began_keeps_its_names(data, tmp_path):
     assert set(seen) == {"scores"}
     after = {path.name for path in tmp_path.iterdir()}
     assert after == before | {"part-00001-of-00003.parquet"}
+
+
+def test_the_table_of_a_relative_out_is_read_in_another_working_directory(
+    data, tmp_path, monkeypatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    table = lc.score(scorer(), Memory(*data), "out", shard_rows=12)
+    again = lc.score(scorer(), Memory(*data), "out/../again", shard_rows=12)
+    monkeypatch.chdir("elsewhere")
+    want = lc.ScoreTable.read(tmp_path / "out")
+    for one in (table, again):
+        assert one.has_features
+        np.testing.assert_array_equal(one.features()[:], want.features()[:])
+        np.testing.assert_array_equal(one.column("loss"), want.column("loss"))
+        assert one.status_counts() == {"ok": ROWS}
+        assert one.table.equals(want.table)

@@ -17,6 +17,7 @@ from lc_engine.data.sparse_texts import SparseTexts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 # Blocks read ahead of the consumer: one ready, one being read.
 _AHEAD = 2
@@ -49,7 +50,12 @@ class BlockSource(ABC):
     Args:
         classes: names of the classes; labels outside them are bad.
         states: of the files that the rows are read from.
+
+    Attributes:
+        folders: see `lc_engine.data.locations.folders_of`.
     """
+
+    folders: tuple[Path, ...] = ()
 
     def __init__(self, classes: list[str] | None = None, states: FileStates | None = None) -> None:
         self.classes = classes

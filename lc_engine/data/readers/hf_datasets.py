@@ -14,6 +14,7 @@ from lc_engine._util.extras import require
 from lc_engine._util.json_file import read_json_object
 from lc_engine.data.faults import patiently
 from lc_engine.data.identity import FileStates
+from lc_engine.data.locations import folders_of
 from lc_engine.data.readers.arrow_slices import arrow_slices
 from lc_engine.data.readers.blocks import Block, BlockSource
 from lc_engine.data.readers.columns import (
@@ -115,7 +116,7 @@ class HFImageSource(RowSource):
     ) -> None:
         require("PIL.Image", "vision")
         super().__init__(transform, num_workers, classes, _states(raw))
-        self.raw = raw
+        self.raw, self.folders = raw, folders_of(raw)
         self.columns = (image_column, label_column)
 
     def __len__(self) -> int:
@@ -153,7 +154,7 @@ class HFFeatureSource(BlockSource):
         self, raw: Any, feature_column: str, label_column: str, classes: list[str] | None
     ) -> None:
         super().__init__(classes, _states(raw))
-        self.raw = raw
+        self.raw, self.folders = raw, folders_of(raw)
         self.columns = (feature_column, label_column)
 
     def __len__(self) -> int:

@@ -15,6 +15,7 @@ from lc_engine._util.extras import require
 from lc_engine.data.batch import UNREADABLE
 from lc_engine.data.faults import Fault, fault_of, patiently, resumed
 from lc_engine.data.identity import FileStates
+from lc_engine.data.locations import folders_of
 from lc_engine.data.readers.arrow_rows import RowDecoder
 from lc_engine.data.readers.arrow_slices import arrow_slices
 from lc_engine.data.readers.json_text import parse_json
@@ -53,9 +54,11 @@ class Records(ABC):
 
     Attributes:
         states: of the files that the records are read from.
+        folders: see `lc_engine.data.locations.folders_of`.
     """
 
     states: FileStates
+    folders: tuple[Path, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -227,6 +230,7 @@ class DatasetRecords(Records):
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset.with_format("arrow")
         self.states = FileStates.of([Path(entry["filename"]) for entry in dataset.cache_files])
+        self.folders = folders_of(dataset)
 
     def __len__(self) -> int:
         """Return the number of rows."""

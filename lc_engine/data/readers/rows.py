@@ -28,6 +28,7 @@ from lc_engine.data.labels import int64_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     Transform = Callable[[Any], Any]
     # Reads a row and returns (decode, label): a row that cannot be decoded still has its label.
@@ -56,7 +57,12 @@ class RowSource(ABC):
         num_workers: decoding threads; None takes one per processor, 0 none.
         classes: names of the classes; labels outside them are bad.
         states: of the files that the rows are read from.
+
+    Attributes:
+        folders: see `lc_engine.data.locations.folders_of`.
     """
+
+    folders: tuple[Path, ...] = ()
 
     def __init__(
         self,

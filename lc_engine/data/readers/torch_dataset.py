@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine.data.faults import ConfigurationError, patiently
+from lc_engine.data.locations import folders_of
 from lc_engine.data.readers.rows import RowSource, describe_transform, sampled_digest
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class TorchDatasetSource(RowSource):
         if num_workers is None and type(dataset).__module__.partition(".")[0] != "torchvision":
             num_workers = 1
         super().__init__(transform, num_workers, list(classes) if named and classes else None)
-        self.dataset = dataset
+        self.dataset, self.folders = dataset, folders_of(dataset)
 
     def __len__(self) -> int:
         """Return the number of rows."""

@@ -12,6 +12,7 @@ import torch
 
 from lc_engine.data.batch import Batch, row_ranges
 from lc_engine.data.identity import check_unchanged
+from lc_engine.data.locations import folders_of
 from lc_engine.data.readers.rows import RowSource
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Subset:
         else:
             self.source, self._rows = source, rows
         self.classes = source.classes
+        self.folders = folders_of(source)
 
     @classmethod
     def first(cls, source: Source, count: int) -> Subset:
