@@ -174,6 +174,8 @@ def _read(path: Path, listed: bool) -> tuple[FileState, bool]:
     except FileNotFoundError:
         if path.is_symlink():
             return _state(path.lstat()), True
+        if not listed:
+            raise FileNotFoundError(f"{path}: no such file") from None
     except OSError:
         pass  # below, with patience
     return _state(patiently(path.stat, path, listed=listed)), False

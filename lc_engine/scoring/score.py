@@ -119,7 +119,6 @@ def score(
     with reporting(progress) as report:
         transform = getattr(scorer, "transform", None)
         source = open_source(data, transform=transform, num_workers=num_workers, **opening)
-        account = _account(scorer, report)
         return _score(
             scorer,
             source,
@@ -131,7 +130,6 @@ def score(
             features=features,
             cache_bytes=cache_bytes,
             progress=report,
-            account=account,
         )
 
 
@@ -141,16 +139,15 @@ def default_batch(source: Source) -> int:
     return rows
 
 
-def _account(scorer: RowScorer, progress: Progress | None) -> MaskAccount | None:
-    """Return what the masks reach, after it was printed, and warned of where need be."""
-    account = scorer.mask_account if isinstance(scorer, HasMaskAccount) else None
-    if account is not None:
-        if isinstance(progress, TakesNotes):
-            progress.note(account.line())
-        warning = account.warning()
-        if warning is not None:
-            warnings.warn(warning, MaskingWarning, stacklevel=3)
-    return account
+def _tell(account: MaskAccount | None, progress: Progress | None) -> None:
+    """Print what the masks reach, and warn of it where need be."""
+    if account is None:
+        return
+    if isinstance(progress, TakesNotes):
+        progress.note(account.line())
+    warning = account.warning()
+    if warning is not None:
+        warnings.warn(warning, MaskingWarning, stacklevel=4)
 
 
 def _checked_ids(ids: Sequence[str] | Sequence[int] | np.ndarray, rows: int) -> np.ndarray:
@@ -177,9 +174,9 @@ def _score(
     features: bool | None,
     cache_bytes: int,
     progress: Progress | None,
-    account: MaskAccount | None,
 ) -> ScoreTable:
     scorer.check(source)
+    account = scorer.mask_account if isinstance(scorer, HasMaskAccount) else None
     whole = whole_of(source)
     at_a_time = default_batch(source) if batch_size is None else batch_size
 
@@ -200,6 +197,7 @@ def _score(
     if out is None:
         if features:
             raise ValueError("features are kept in a folder: name one with out")
+        _tell(account, progress)
         return begin(None).rows(0, len(source)).table()  # which checks that they are as they were
     from lc_engine.data.run.ledger import Ledger
 
@@ -222,6 +220,7 @@ def _score(
     recorded = None if account is None else account.recorded()
     rows = cut.part_rows if shard_rows is None else shard_rows
     ledger = Ledger(out, manifest, len(source), rows, recorded, chosen)
+    _tell(account, progress)  # of a run that goes ahead: a refusal is one line
     if batch_size is None:
         at_a_time = ledger.manifest.get("batch_rows", at_a_time)
     recorder = None

@@ -108,12 +108,15 @@ def score_images(root, out, *more):
 
 
 def error_line(capsys):
-    """The one line on stderr."""
+    """The one line on stderr, but for that of the masks if the run had begun."""
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("lc-engine: ")
-    assert captured.err.count("\n") == 1
-    return captured.err
+    *notes, error = captured.err.splitlines(keepends=True)
+    assert error.startswith("lc-engine: ")
+    assert error.endswith("\n")
+    assert all(note.startswith("masks: ") for note in notes)
+    assert len(notes) < 2
+    return error
 
 
 def independent_scores(folder, capacities, weights, data, labels):
@@ -624,4 +627,4 @@ def test_whatever_takes_long_prints_lines_when_piped(features, capsys, monkeypat
     assert "opening model and data: 0:00:00 so far\n" in capsys.readouterr().err
     monkeypatch.setattr(choice, "decide", slowly(choice.decide))
     assert select(features, "--keep=0.1", "--out", str(features / "s.npy")) == 0
-    assert "choosing rows by flexrand: 0:00:00 so far\n" in capsys.readouterr().err
+    assert "choosing rows by auto: 0:00:00 so far\n" in capsys.readouterr().err

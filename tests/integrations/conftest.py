@@ -49,5 +49,7 @@ def incomplete_scores() -> lc.ScoreTable:
     """Four rows, of which row 2 is not finite."""
     x = torch.ones(4, 3)
     x[2] = torch.nan
-    scorer = lc.Scorer(torch.nn.Linear(3, 2), head="linear", masking=lc.Masking(weights="head"))
+    path = lc.LearningPath.explicit([1.0, 0.5])
+    masking = lc.Masking(weights="head")
+    scorer = lc.Scorer(torch.nn.Linear(3, 2), head="linear", path=path, masking=masking)
     return lc.score(scorer, (x, torch.tensor([0, 1, 0, 1])))

@@ -21,7 +21,8 @@ from lc_engine.integrations.released import write_released
 @pytest.fixture(scope="module")
 def bad():
     """Four rows, all of NaN."""
-    scorer = lc.Scorer(torch.nn.Linear(3, 2), head="linear", masking=lc.Masking(weights="head"))
+    path, masking = lc.LearningPath.explicit([1.0, 0.5]), lc.Masking(weights="head")
+    scorer = lc.Scorer(torch.nn.Linear(3, 2), head="linear", path=path, masking=masking)
     rows = torch.full((4, 3), torch.nan), torch.tensor([0, 1, 0, 1])
     return lc.score(scorer, rows, return_path=True)
 

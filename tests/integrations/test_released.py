@@ -43,7 +43,8 @@ def test_the_files_can_be_read_back(digit_scores, tmp_path):
 def test_the_files_need_the_path(incomplete_scores, tmp_path):
     with pytest.raises(ValueError, match="1 rows have no score"):
         write_released(incomplete_scores, tmp_path)
-    scorer = lc.Scorer(torch.nn.Linear(3, 2), head="linear", masking=lc.Masking(weights="head"))
+    path, masking = lc.LearningPath.explicit([1.0, 0.5]), lc.Masking(weights="head")
+    scorer = lc.Scorer(torch.nn.Linear(3, 2), head="linear", path=path, masking=masking)
     plain = lc.score(scorer, (torch.ones(4, 3), torch.tensor([0, 1, 0, 1])))
     with pytest.raises(ValueError, match="return_path=True"):
         write_released(plain, tmp_path / "out")

@@ -83,7 +83,8 @@ def test_a_run_of_pairs_continues_in_its_folder_and_is_written_back(scorer, tabl
     data = tmp_path / "pairs.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     found = lc.score(scorer, data, tmp_path / "scores", shard_rows=2)
-    np.testing.assert_array_equal(found.column("margin"), table.column("margin"))
+    # Two rows a batch instead of all: equal up to rounding.
+    np.testing.assert_allclose(found.column("margin"), table.column("margin"), atol=1e-7)
     keep = lc.select(tmp_path / "scores", 2, "easy", score="margin", by=None)
     assert write_subset(data, keep, tmp_path / "kept.jsonl") == 2
     kept = [json.loads(line) for line in (tmp_path / "kept.jsonl").read_text().splitlines()]
