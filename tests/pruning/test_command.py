@@ -114,6 +114,10 @@ def test_every_row_has_a_line_that_says_what_became_of_it(model, photos, tmp_pat
         np.testing.assert_allclose(ordered, np.linspace(0, 1, len(group)), atol=1e-6)
 
 
+def is_number(text):
+    return text.lstrip("+-").replace(".", "", 1).replace("e-", "", 1).isdigit()
+
+
 def test_the_worst_rows_of_each_class_are_listed_with_reasons(model, tmp_path):
     pixels, labels = pictures(60)
     root = tmp_path / "set"
@@ -134,6 +138,27 @@ def test_the_worst_rows_of_each_class_are_listed_with_reasons(model, tmp_path):
         assert f"the mean of {true} is nearer" in row["reason"]
         assert f"harder than 100 % of {row['group']}" in row["reason"]
     assert sum(row["suggested"] != "" for row in listed) == 2
+
+
+def test_no_cell_of_the_suspicious_rows_is_a_formula(model, tmp_path):
+    pixels, labels = pictures(30)
+    classes, root = ("=1+1", "+2", "@SUM(A1)"), tmp_path / "set"
+    for row, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+        folder = root / classes[(label + 1) % 3 if row == 7 else label]
+        folder.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(image).save(folder / f"{row:03d}.png")
+    prune(model, root, tmp_path / "pruned", "--keep=9")
+    lists = {}
+    for name in ("suspicious.csv", "report.suspicious.csv"):
+        with (tmp_path / "pruned" / name).open(encoding="utf-8", newline="") as file:
+            lists[name] = list(csv.DictReader(file))
+        cells = [cell for row in lists[name] for cell in row.values()]
+        formulas = [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+        assert not [cell for cell in formulas if not is_number(cell)]
+    own = lists["suspicious.csv"]
+    assert {row["group"] for row in own} == {f"'{name}" for name in classes}
+    assert all(row["id"].startswith(row["group"]) for row in own)
+    assert own[0]["suggested"] == "'+2"
 
 
 def test_another_budget_scores_nothing_again_and_replaces_all_results(

@@ -52,21 +52,44 @@ def choose_feature_column(asked: str | None, schema: pa.Schema) -> str:
 
 
 def is_image_type(kind: pa.DataType) -> bool:
-    """Return whether a type holds encoded images: bytes, or a struct with `bytes`."""
+    """Return whether a type holds encoded images: bytes, a struct with `bytes`, or with a `path`.
+
+    Of a struct without bytes, or with `bytes` of nulls, nothing but a `path` may be beside them:
+    that is what is left of `datasets`' struct where all images are in files.
+    """
     types = require("pyarrow.types", "table")
-    if types.is_struct(kind):
-        return any(field.name == "bytes" and is_image_type(field.type) for field in kind.fields)
-    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+    if not types.is_struct(kind):
+        return bool(types.is_binary(kind) or types.is_large_binary(kind))
+    fields = {field.name: field.type for field in kind.fields}
+    if "bytes" in fields and is_image_type(fields["bytes"]):
+        return True
+    path, content = fields.pop("path", None), fields.pop("bytes", None)
+    is_path = path is not None and (types.is_string(path) or types.is_large_string(path))
+    return is_path and not fields and (content is None or types.is_null(content))
+
+
+def _has_bytes(kind: pa.DataType) -> bool:
+    """Return whether a type of images has a place for bytes."""
+    types = require("pyarrow.types", "table")
+    if not types.is_struct(kind):
+        return True
+    return any(field.name == "bytes" and not types.is_null(field.type) for field in kind.fields)
 
 
 def choose_image_column(asked: str | None, schema: pa.Schema) -> str:
     """Return the name of the image column: the one asked for, else the only one that fits.
 
+    A column of paths alone fits where none has bytes.
+
     Raises:
         ValueError: no such column (the text lists the columns), or one of a wrong type.
     """
-    images = [field.name for field in schema if is_image_type(field.type)]
-    return _choose_column("feature_column", asked, schema, images, "encoded images (bytes)")
+    images = [field for field in schema if is_image_type(field.type)]
+    if asked is None:
+        images = [field for field in images if _has_bytes(field.type)] or images
+    fitting = [field.name for field in images]
+    wanted = "encoded images (bytes, or a struct of bytes and path, or of path)"
+    return _choose_column("feature_column", asked, schema, fitting, wanted)
 
 
 def choose_label_column(asked: str | None, schema: pa.Schema) -> str:

@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from helpers.images import encode, to_tensor
 from helpers.reading import assert_same, read_rows
@@ -107,6 +107,32 @@ def test_grey_palette_and_transparent_images_become_rgb(tmp_path):
     assert [row[3] for row in rows] == ["ok"] * 3
     np.testing.assert_array_equal(rows[0][1], np.stack([grey] * 3) / np.float32(255))
     np.testing.assert_array_equal(rows[0][1], rows[1][1])
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 6, 8])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_an_orientation_is_not_applied_as_torchvision_does_and_datasets_does_not(
+    tmp_path, orientation, form
+):
+    datasets, torchvision = pytest.importorskip("datasets"), pytest.importorskip("torchvision")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    file = tmp_path / "set" / "cat" / f"a.{form.lower()}"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(encode(stored, form, exif=exif.tobytes()))
+    with Image.open(file) as opened:
+        plain = np.array(opened.convert("RGB"))
+        upright = np.array(ImageOps.exif_transpose(opened.convert("RGB")))
+    assert plain.shape != upright.shape or (plain != upright).any()
+    theirs, _ = torchvision.datasets.ImageFolder(tmp_path / "set")[0]
+    np.testing.assert_array_equal(np.array(theirs), plain)
+    column = datasets.Dataset.from_dict({"image": [str(file)], "label": [0]})
+    column = column.cast_column("image", datasets.Image())
+    np.testing.assert_array_equal(np.array(column[0]["image"].convert("RGB")), upright)
+    for data in (tmp_path / "set", column):
+        (row,) = read_rows(open_source(data, transform=to_tensor, num_workers=0), 1)
+        np.testing.assert_array_equal(row[1], to_tensor(Image.fromarray(plain)).numpy())
 
 
 def test_inputs_that_are_not_finite(folder):

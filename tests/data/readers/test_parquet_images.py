@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from helpers.images import encode, to_tensor
 from helpers.reading import assert_same, read_rows
@@ -71,6 +72,52 @@ def test_features_go_before_images_unless_these_are_asked_for(tmp_path):
     assert asked.describe()["feature_column"] == "image"
     with pytest.raises(ValueError, match="'no' does not exist; the columns are image"):
         open_source(tmp_path, feature_column="no")
+
+
+PATH = pa.struct({"path": pa.string()})
+STRUCTS = {
+    "path": PATH,
+    "large path": pa.struct({"path": pa.large_string()}),
+    "null bytes": pa.struct({"bytes": pa.null(), "path": pa.string()}),
+    "null bytes last": pa.struct({"path": pa.string(), "bytes": pa.null()}),
+    "large bytes": pa.struct({"bytes": pa.large_binary(), "path": pa.string()}),
+}
+
+
+@pytest.mark.parametrize("kind", STRUCTS)
+def test_a_struct_of_paths_alone_holds_images(tmp_path, kind):
+    pixels = images(3)
+    for i, one in enumerate(pixels):
+        (tmp_path / f"{i}.png").write_bytes(encode(one))
+    rows = [{"path": str(tmp_path / f"{i}.png")} for i in (0, 1, 2, 3)]
+    column = pa.array([*rows, None], STRUCTS[kind])
+    pq.write_table(pa.table({"picture": column, "label": range(5)}), tmp_path / "x.parquet")
+    for asked in (None, "picture"):
+        source = open_source(
+            tmp_path / "x.parquet", transform=to_tensor, num_workers=0, feature_column=asked
+        )
+        found = read_rows(source, 2)
+        assert [row[3] for row in found] == ["ok"] * 3 + ["unreadable"] * 2
+        for row, one in zip(found, pixels, strict=False):
+            np.testing.assert_array_equal(row[1], to_tensor(Image.fromarray(one)).numpy())
+
+
+def test_bytes_go_before_paths_and_other_structs_are_no_images(tmp_path):
+    file, labels = tmp_path / "x.parquet", range(2)
+    content = [encode(one) for one in images(2)]
+    paths = pa.array([{"path": "a"}, {"path": "b"}], PATH)
+    pq.write_table(pa.table({"from": paths, "image": content, "label": labels}), file)
+    assert open_source(file, transform=to_tensor).describe()["feature_column"] == "image"
+    named = open_source(file, transform=to_tensor, feature_column="from")
+    assert named.describe()["feature_column"] == "from"
+    pq.write_table(pa.table({"from": paths, "to": paths, "label": labels}), file)
+    with pytest.raises(ValueError, match="2 columns are encoded images"):
+        open_source(file, transform=to_tensor)
+    for other in ({"path": "a", "size": 1}, {"path": 1}, {"name": "a"}):
+        pq.write_table(pa.table({"meta": [other] * 2, "label": labels}), file)
+        for asked in (None, "meta"):
+            with pytest.raises(ValueError, match=r"feature_column.* meta|'meta' is struct"):
+                open_source(file, transform=to_tensor, feature_column=asked)
 
 
 def test_an_image_without_bytes_is_read_through_its_path_as_datasets_does(tmp_path, monkeypatch):
