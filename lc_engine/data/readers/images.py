@@ -57,8 +57,9 @@ def decode_image(content: bytes) -> Any:
     """Decode an image to RGB of 8 bits.
 
     Images of 8 bits become what `torchvision.datasets.ImageFolder` returns; like there, an EXIF
-    orientation is not applied, and of several frames the first is taken. Grey of 16 bits is
-    scaled by 1/257 and floats from 0 to 1 by 255, where torchvision clips them to white or black.
+    orientation is not applied (of TIFF Pillow does it), and of several frames the first is taken.
+    Grey of 16 bits is scaled by 1/257 and floats from 0 to 1 by 255, where torchvision clips them
+    to white or black.
 
     Raises:
         ValueError: not an image, or one of a depth without a known range: integers of 32 bits and

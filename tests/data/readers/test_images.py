@@ -135,6 +135,21 @@ def test_an_orientation_is_not_applied_as_torchvision_does_and_datasets_does_not
         np.testing.assert_array_equal(row[1], to_tensor(Image.fromarray(plain)).numpy())
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_tiff_is_upright_here_and_in_torchvision(tmp_path, orientation):
+    torchvision = pytest.importorskip("torchvision")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    (tmp_path / "set" / "cat").mkdir(parents=True)
+    (tmp_path / "set" / "cat" / "a.tiff").write_bytes(encode(stored, "TIFF", exif=exif))
+    theirs, _ = torchvision.datasets.ImageFolder(tmp_path / "set")[0]
+    upright = {1: stored, 3: stored[::-1, ::-1], 6: np.rot90(stored, -1)}[orientation]
+    np.testing.assert_array_equal(np.array(theirs), upright)
+    (row,) = read_rows(open_source(tmp_path / "set", transform=to_tensor, num_workers=0), 1)
+    np.testing.assert_array_equal(row[1], to_tensor(theirs).numpy())
+
+
 def test_inputs_that_are_not_finite(folder):
     root, pixels = folder
     first = pixels[sorted(pixels)[0]]
