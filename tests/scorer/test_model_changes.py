@@ -116,3 +116,51 @@ def test_a_model_that_does_not_change_is_prepared_once():
     prepared = scorer._prepare()
     lc.score(scorer, source)
     assert scorer._prepare(verified=True) is prepared
+
+
+class Settings(nn.Module):
+    """A network that computes with more than its state."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+        self.norm = nn.BatchNorm2d(8)
+        self.scale, self.gain, self.gains = 1.0, torch.ones(1), {"all": [torch.ones(1)]}
+        self.act = torch.relu
+        self.register_buffer("offset", torch.zeros(1), persistent=False)
+
+    def forward(self, x):
+        x = self.act(self.norm(self.conv(x))) * self.scale + self.offset
+        return self.fc((x * self.gain * self.gains["all"][0]).mean((2, 3)))
+
+
+class Tripled(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x) * 3
+
+
+SETTINGS = {
+    "a number": lambda model: setattr(model, "scale", 3.0),
+    "a layer's number": lambda model: setattr(model.norm, "eps", 5.0),
+    "a layer's tuple": lambda model: setattr(model.conv, "stride", (2, 2)),
+    "a function": lambda model: setattr(model, "act", torch.tanh),
+    "a hook": lambda model: model.norm.register_forward_hook(lambda _, __, out: out * 3),
+    "a class": lambda model: setattr(model.conv, "__class__", Tripled),
+    "a tensor": lambda model: model.gain.mul_(3),
+    "a tensor in a list": lambda model: model.gains["all"][0].data.mul_(3),
+    "a buffer outside the state": lambda model: model.offset.data.add_(3),
+}
+
+
+@pytest.mark.parametrize("head", ["linear", "prototype"])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_run_sees_what_a_model_computes_with_besides_its_state(name, head):
+    model, source = Settings(), Memory(*data())
+    scorer = scorer_of(model, head)
+    before = lc.score(scorer, source)
+    SETTINGS[name](model)
+    after, anew = lc.score(scorer, source), lc.score(scorer_of(model, head), source)
+    assert (after.column("loss") == anew.column("loss")).all()
+    assert (after.column("loss") != before.column("loss")).any()
