@@ -16,7 +16,11 @@ import numpy as np
 from lc_engine.data.batch import OK, UNREADABLE
 from lc_engine.language.formats import check_format
 from lc_engine.language.rendering.chat_template import ChatTemplate
-from lc_engine.language.rendering.pieces import pieces_of, without_reasoning
+from lc_engine.language.rendering.pieces import (
+    pieces_of,
+    unclear_reasoning,
+    without_reasoning,
+)
 from lc_engine.language.rendering.responses import RenderingError, locate
 from lc_engine.language.source import InstructionSource, open_records
 from lc_engine.language.tokens import Encoded, Tokens
@@ -135,16 +139,27 @@ class Encoder:
             else message
             for message in conversation.messages
         ]
-        said = {piece.turn for piece in pieces_of(messages)}
+        only_rest = self.reasoning == "context"
+        said = {
+            piece.turn
+            for piece in pieces_of(messages)
+            if not only_rest or piece.text[piece.reasoning :].strip()
+        }
         answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
         asked = answers[-1:] if self.turns == "last" else answers
         asked = [turn for turn in asked if turn in said]
         if not asked:
-            return Encoded(None, EMPTY_RESPONSE, "no assistant turn has any text")
+            beside = " beside its reasoning" if only_rest else ""
+            return Encoded(None, EMPTY_RESPONSE, f"no assistant turn has any text{beside}")
         flags = conversation.counts
         counted = [turn for turn in asked if flags is None or flags[turn]]
         if not counted:
             return Encoded(None, EMPTY_RESPONSE, "a flag of each assistant turn makes it context")
+        if self.reasoning != "score":
+            read = counted if only_rest else answers
+            unclear = unclear_reasoning(conversation.messages, read)
+            if unclear:
+                return Encoded(None, UNREADABLE, unclear)
         if conversation.raw and not self.template.is_asked_for:
             return self._joined(messages)
         try:

@@ -330,3 +330,46 @@ def test_a_token_without_an_embedding_is_said():
     # What is cut off is not read.
     cut = Encoder(tokenizer, window=good.tokens.ids.size + 3, vocabulary=new)
     assert cut.encode([talk("plain and more <tool>")])[0].status == "ok"
+
+
+UNCLEAR = {
+    "not closed": "<think>\nhe is in",
+    "after a text": "well<think>he</think>hello",
+    "two blocks": "<think>he</think>in<think>he</think>hello",
+}
+
+
+@pytest.mark.parametrize("said", UNCLEAR.values(), ids=UNCLEAR)
+@pytest.mark.parametrize("reasoning", ["context", "drop"])
+def test_a_row_whose_reasoning_is_not_known_from_its_answer_says_so(said, reasoning):
+    talk = Conversation([turn("user", "hi"), turn("assistant", said)])
+    tokenizer = tiny.tokenizer()
+    (row,) = Encoder(tokenizer, window=256, reasoning=reasoning).encode([talk])
+    assert (row.tokens, row.status) == (None, "unreadable")
+    assert "turn 2 has <think> outside a closed block" in row.detail
+    made = Encoder(tokenizer, window=256)
+    rows = made.encode([talk])
+    assert responses(made, rows[0]) == [said]
+
+
+WRITES_LISTS = "{% for m in messages %}<s>{{ m.role }}:{{ m.content }}</s>{% endfor %}"
+
+
+@pytest.mark.parametrize("where", ["content", "reasoning_content"])
+def test_an_answer_of_nothing_but_reasoning_is_empty_as_context(where):
+    said = turn("assistant", "<think>he</think>" if where == "content" else "")
+    if where == "reasoning_content":
+        said["reasoning_content"] = "he"
+    talk = Conversation([turn("user", "hi"), said])
+    (row,) = Encoder(tiny.tokenizer(WRITES_LISTS), window=256, reasoning="context").encode([talk])
+    assert (row.tokens, row.status) == (None, "empty_response")
+    assert row.detail == "no assistant turn has any text beside its reasoning"
+
+
+def test_a_list_of_parts_that_a_template_writes_as_it_is_gets_no_score():
+    """It drops the answer in a text, but knows nothing of lists."""
+    dropping = WRITES_LISTS.replace("m.content", "'' if 'hello' in m.content else m.content")
+    talk = Conversation([turn("user", "hi"), turn("assistant", "hello")])
+    (row,) = Encoder(tiny.tokenizer(dropping), window=256).encode([talk])
+    assert (row.tokens, row.status) == (None, "unreadable")
+    assert "turn 2 cannot be located" in row.detail

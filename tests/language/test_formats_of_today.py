@@ -224,7 +224,26 @@ BAD = {
     "a flag of two meanings": (
         asked(turn("assistant", "!", mask=True)),
         "bad_field",
-        "in others left out; name it one of weight, train",
+        "has mask: True, of which it is not settled .*; name it one of weight, train",
+    ),
+    "a flag of parts of a text": (
+        asked(turn("assistant", "!", train_detail=[{"begin_offset": 0, "train": False}])),
+        "bad_field",
+        "has train_detail: ",
+    ),
+    "a flag by another name": (
+        asked(turn("assistant", "!", isMasked=False)),
+        "bad_field",
+        "has isMasked: False",
+    ),
+    "a prompt that whole answers do not repeat": (
+        {
+            "prompt": "Chile?",
+            "chosen": [turn("user", "Capital of Chile?"), turn("assistant", "Santiago.")],
+            "rejected": [turn("user", "Capital of Chile?"), turn("assistant", "Lima.")],
+        },
+        "bad_field",
+        "chosen begins with a turn of the user and does not repeat the prompt",
     ),
     "a call that is no JSON": (
         {"conversations": [{"from": "function_call", "value": "hours(7)"}]},

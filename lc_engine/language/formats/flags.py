@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,8 +17,14 @@ _logger = logging.getLogger("lc_engine")
 
 # 1 or true: the turn is trained on; 0 or false: it is context.
 FLAGS: Final = ("weight", "train", "training", "trainable", "loss", "loss_weight", "loss_mask")
-# Tools disagree about what true means.
-_AMBIGUOUS: Final = ("mask", "masked")
+# Words of which a field's name tells that it is such a flag too. Tools disagree about what true
+# means (mask), or it is of a part of the text (train_detail).
+_OF_FLAGS: Final = frozenset(
+    {
+        *("mask", "masks", "masked", "masking", "loss", "losses", "weight", "weights"),
+        *("train", "trained", "training", "trainable", "ignore", "ignored", "exclude", "excluded"),
+    }
+)
 # What the reader of turns takes, or that says nothing about the text.
 _KNOWN: Final = frozenset(
     {
@@ -38,12 +45,12 @@ def counts_of(turn: Mapping[str, Any], where: str) -> bool | None:
         RowError: "bad_field", a flag of another value than 0, 1, true and false; or flags that
             contradict each other; or one whose meaning is not settled.
     """
-    for name in _AMBIGUOUS:
-        if turn.get(name) is not None:
+    for name, value in turn.items():
+        if value is not None and name not in FLAGS and _is_flag(str(name)):
             raise RowError(
                 BAD_FIELD,
-                f"{where} has {name}: {turn[name]!r:.40}, which in some tools means trained on and "
-                f"in others left out; name it one of {', '.join(FLAGS)}",
+                f"{where} has {name}: {value!r:.40}, of which it is not settled whether and how it "
+                f"says what is trained on; name it one of {', '.join(FLAGS)}, or remove it",
             )
     found = {name: turn[name] for name in FLAGS if turn.get(name) is not None}
     for name, value in found.items():
@@ -65,6 +72,13 @@ def other_fields(turn: Mapping[str, Any]) -> dict[str, Any]:
     for name in rest:
         _note(str(name))
     return rest
+
+
+@cache
+def _is_flag(name: str) -> bool:
+    """Return whether a word in a field's name, such as train_detail or isMasked, is a flag's."""
+    words = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+    return not _OF_FLAGS.isdisjoint(re.split(r"[^a-z]+", words))
 
 
 @cache

@@ -14,6 +14,7 @@ from lc_engine.data.readers.records import RowError
 from lc_engine.language.formats import alpaca
 from lc_engine.language.formats.content import text_of
 from lc_engine.language.formats.fields import (
+    BAD_FIELD,
     MISSING_FIELD,
     SPEAKER,
     from_json,
@@ -52,6 +53,7 @@ def read(row: Mapping[str, Any]) -> tuple[Conversation, Conversation]:
         else:
             prompt, answers = _split_turns(row, *answers)
     else:
+        _check_begins(answers)
         plain = all(isinstance(answer, str) for answer in answers)
         raw = plain and "prompt" in row and not holds_turns(row["prompt"]) and is_raw(row)
         answers = [say("assistant", one) if isinstance(one, str) else one for one in answers]
@@ -95,6 +97,18 @@ def _includes(answers: list[Any], prompt: Turns) -> bool:
         if not asked or said[: len(asked)] != asked or len(said) == len(asked):
             return False
     return True
+
+
+def _check_begins(answers: list[Any]) -> None:
+    """Raise RowError "bad_field" if answers to a prompt begin with another question."""
+    for name, answer in zip(_BOTH, answers, strict=True):
+        if isinstance(answer, Turns) and answer.messages[0]["role"] in ("system", "user"):
+            raise RowError(
+                BAD_FIELD,
+                f"{name} begins with a turn of the {answer.messages[0]['role']} and does not "
+                "repeat the prompt, which the row has too: keep the whole conversations, or the "
+                "prompt and the answers",
+            )
 
 
 def _split_turns(row: Mapping[str, Any], *answers: Any) -> tuple[Turns, list[Any]]:

@@ -64,7 +64,17 @@ def escapes_arguments(messages: Sequence[Mapping[str, Any]], rendered: str) -> b
     )
 
 
-def _quoted(text: str) -> str:
+def writes_parts(messages: Sequence[Mapping[str, Any]], rendered: str) -> bool:
+    """Return whether a template has written a content's list of parts, and not its texts."""
+    return any(
+        str(part) in rendered or _quoted(part) in rendered
+        for message in messages
+        if isinstance(message.get("content"), list)
+        for part in message["content"]
+    )
+
+
+def _quoted(text: Any) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 

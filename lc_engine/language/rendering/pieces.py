@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 # Reasoning at the start of a content, as models write it; some start inside the block, because
 # their prompt opens it.
@@ -17,6 +17,9 @@ _REASONING: Final = re.compile(
     r"|(?:(?!<think>).)*?</think>)\s*",
     re.DOTALL,
 )
+
+# A tag that is not in the block at the start, or not closed.
+_TAG: Final = re.compile(r"</?(?:think|thinking|reasoning|seed:think)>|\[/?THINK\]")
 
 Path = tuple[str | int, ...]
 
@@ -81,6 +84,24 @@ def without_reasoning(message: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(content, str):
         made["content"] = content[reasoning_length(content) :]
     return made
+
+
+def unclear_reasoning(messages: Sequence[Mapping[str, Any]], answers: Iterable[int]) -> str:
+    """Return why it is not known what of some answers is reasoning, "" if it is.
+
+    A closed block at the start is reasoning; with a tag after that, the rest may be so too.
+    """
+    for turn in answers:
+        content = messages[turn].get("content")
+        if not isinstance(content, str):
+            continue
+        found = _TAG.search(content, reasoning_length(content))
+        if found:
+            return (
+                f"turn {turn + 1} has {found[0]} outside a closed block of reasoning at its start, "
+                "so what of it is reasoning is not known: mend the row, or take reasoning=score"
+            )
+    return ""
 
 
 def _pieces(turn: int, message: Mapping[str, Any]) -> Iterator[Piece]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lc_engine.language.rendering.affixes import before_tag, common_prefix, common_suffix
 from lc_engine.language.rendering.edges import Traced
-from lc_engine.language.rendering.forms import escapes_arguments, forms
+from lc_engine.language.rendering.forms import escapes_arguments, forms, writes_parts
 from lc_engine.language.rendering.pieces import pieces_of, replaced, without_reasoning
 from lc_engine.language.rendering.tracing import origins
 from lc_engine.language.rendering.wrappers import ANSWER, find_end, wrapper_of
@@ -78,6 +78,8 @@ def locate(
             text = job.render(form.messages)
         except Exception as raised:  # a template is a program, and may raise anything
             error = error or raised
+            continue
+        if form.has_parts and writes_parts(form.messages, text):
             continue
         found, complete = job.located(form.messages, text, form.note)
         if complete and found.spans and not escapes_arguments(form.messages, text):
