@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 
+from lc_engine.masking.weight_in_use import computes_weight
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -261,13 +263,8 @@ def _checked_parameter(name: str, module: nn.Module, attribute: str) -> nn.Param
             "torch.nn.utils.prune): make it permanent first, for instance with "
             "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.prune.remove"
         )
-    computing = [base for base in type(module).__mro__ if base.__name__ in _COMPUTING_LAYERS]
-    if computing:
-        raise ValueError(
-            f'weight "{name}" is standardized or quantized at every forward '
-            f"({type(module).__name__}), so a mask would not reach the weight in use: replace the "
-            "layer by a plain nn.Conv2d or nn.Linear that holds the weight in use"
-        )
+    if any(base.__name__ in _COMPUTING_LAYERS for base in type(module).__mro__):
+        raise _computed_in_forward(name, module)
     if isinstance(parameter, nn.parameter.UninitializedParameter):
         raise ValueError(
             f'weight "{name}" has no shape yet (a lazy module): run the model on one batch first'
@@ -293,7 +290,17 @@ def _checked_parameter(name: str, module: nn.Module, attribute: str) -> nn.Param
         )
     if _is_experts(module):
         _check_experts(name, module, parameter)
+    elif isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) and computes_weight(module):
+        raise _computed_in_forward(name, module)
     return parameter
+
+
+def _computed_in_forward(name: str, module: nn.Module) -> ValueError:
+    return ValueError(
+        f'weight "{name}" is standardized or quantized at every forward '
+        f"({type(module).__name__}), so a mask would not reach the weight in use: replace the "
+        "layer by a plain nn.Conv2d or nn.Linear that holds the weight in use"
+    )
 
 
 def _check_experts(name: str, module: nn.Module, parameter: Tensor) -> None:
