@@ -39,7 +39,7 @@ def test_grey_images_get_the_scores_of_a_run(tmp_path, rows, head):
     spec = ModelSpec(MODEL, image_size=SIDE)
     run = lc.Scorer(spec, head=head, path=lc.LearningPath.parse(PATH))
     direct = lc.score(run, pairs, out=tmp_path)
-    prototypes = str(tmp_path / "prototypes.npz") if head == "prototype" else None
+    prototypes = str(tmp_path / "_prototypes.npz") if head == "prototype" else None
     scorer = ImageScorer(MODEL, prototypes, PATH, image_size=SIDE)
     found, status = score(scorer, pixels, labels)
     assert set(status) == {"ok"}

@@ -127,7 +127,7 @@ def test_folders_that_cannot_be_used(tmp_path):
     with pytest.raises(ValueError, match=r"manifest\.json is damaged.*choose another folder"):
         Ledger(tmp_path / "out", MANIFEST, 100, 30)
     (tmp_path / "out" / "_manifest.json").unlink()
-    with pytest.raises(ValueError, match=r"no manifest\.json"):
+    with pytest.raises(ValueError, match=r"no _manifest\.json"):
         Ledger(tmp_path / "out", MANIFEST, 100, 30)
     for rows, shard_rows in ((-1, 3), (5, 0)):
         with pytest.raises(ValueError, match="rows"):
