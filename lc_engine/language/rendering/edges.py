@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from lc_engine.language.rendering.shadow import Shadow, Trace
+    from lc_engine.language.rendering.shadow import Shadow, Trace, Written
 
 
 class Traced(NamedTuple):
@@ -21,6 +21,7 @@ class Traced(NamedTuple):
         trace: the origins.
         bare: what it writes of the stand-ins without white space at their ends.
         bare_trace: the origins of that, the same characters in the same order; None if unknown.
+        written: the characters of the trace, each where it is written first.
     """
 
     text: str
@@ -28,6 +29,7 @@ class Traced(NamedTuple):
     trace: Trace
     bare: str
     bare_trace: Trace | None
+    written: Written
 
     def start(self, number: int, from_reasoning: bool) -> int:
         """Return where the text begins whose first written stand-in is the given one.

@@ -134,7 +134,10 @@ class _Job:
         words, tags = self.template.strings, self.template.tags
         ways = [(everything, tags), (answers, tags), (answers, words)]
         found = origins(self.render, messages, text, ways)
-        return None if found is None else Traced(text, *found, *self._bare(messages, *found))
+        if found is None:
+            return None
+        shadow, trace = found
+        return Traced(text, *found, *self._bare(messages, *found), trace.written(shadow))
 
     def _bare(
         self, messages: list[dict[str, Any]], shadow: Shadow, trace: Trace
@@ -154,11 +157,11 @@ class _Job:
         self, turn: int, messages: list[dict[str, Any]], traced: Traced
     ) -> list[tuple[int, int]]:
         shadow, trace = traced.shadow, traced.trace
-        own = trace.of(shadow, {turn}, reasoning=self.reasoning)
+        own = traced.written.of(turn, reasoning=self.reasoning)
         if not len(own):
             return []
         # Apart where something else of the row lies between, such as reasoning that does not count.
-        every = trace.of(shadow, {turn})
+        every = own if self.reasoning else traced.written.of(turn)
         other = ~shadow.marked(trace, own)[trace.source]
         runs = np.split(own, np.flatnonzero(np.diff(np.cumsum(other)[own])) + 1)
         spans = [(traced.start(run[0], self.reasoning), traced.stop(run[-1])) for run in runs]
@@ -199,6 +202,8 @@ class _Job:
         """Return a note on texts that the template does not write, and whether it writes calls."""
         shadow = traced.shadow
         written = shadow.marked(traced.trace)[shadow.slots]
+        if written.all():
+            return [], True
         found: dict[tuple[int, str], list[int]] = {}
         for number, piece in enumerate(shadow.pieces):
             if piece.is_call and piece.path[-1] == "id":  # for the trainer's tools, not the model

@@ -9,6 +9,7 @@ renderings must otherwise be equal and each origin hold the right character; els
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -43,20 +44,33 @@ class Trace(NamedTuple):
     at: np.ndarray
     source: np.ndarray
 
-    def of(self, shadow: Shadow, turns: Collection[int], *, reasoning: bool = True) -> np.ndarray:
-        """Return which of the characters are of some turns, each where it is written first.
+    def written(self, shadow: Shadow) -> Written:
+        """Return the characters of a trace, each where it is written first."""
+        first = np.sort(np.unique(self.source, return_index=True)[1])
+        source = self.source[first]
+        owner = shadow.owner(source)
+        turns = np.array([piece.turn for piece in shadow.pieces])
+        ends = np.array([piece.reasoning for piece in shadow.pieces]) + shadow.starts[:-1]
+        return Written(first, turns[owner], source < ends[owner])
 
-        Args:
-            shadow: of the trace.
-            turns: numbers of messages.
-            reasoning: whether their reasoning is wanted too.
-        """
-        pieces = shadow.pieces
-        wanted = [piece.turn in turns for piece in pieces]
-        begins = [0 if reasoning else piece.reasoning for piece in pieces] + shadow.starts[:-1]
-        owner = shadow.owner(self.source)
-        own = np.flatnonzero(np.array(wanted)[owner] & (self.source >= begins[owner]))
-        return np.sort(own[np.unique(self.source[own], return_index=True)[1]])
+
+class Written(NamedTuple):
+    """Characters of a trace, each where it is written first.
+
+    Attributes:
+        number: (N,) in the trace, rising.
+        turn: (N,) number of the message that each is of.
+        is_reasoning: (N,) whether it is of reasoning.
+    """
+
+    number: np.ndarray
+    turn: np.ndarray
+    is_reasoning: np.ndarray
+
+    def of(self, turn: int, *, reasoning: bool = True) -> np.ndarray:
+        """Return the numbers of a turn's characters, with those of its reasoning or without."""
+        own = self.turn == turn
+        return np.asarray(self.number[own if reasoning else own & ~self.is_reasoning])
 
 
 class Shadow:
@@ -74,6 +88,7 @@ class Shadow:
         self.pieces = pieces
         # (P + 1,) where each piece begins among the characters of all.
         self.starts = np.cumsum([0, *(len(piece.text) for piece in pieces)])
+        self._begins: list[int] = self.starts.tolist()
         whole = "".join(piece.text for piece in pieces)
         self._characters = _codes(whole)
         chosen = ~_STAYING[np.minimum(self._characters, 0x3001)]
@@ -100,7 +115,7 @@ class Shadow:
 
     def piece(self, source: int) -> Piece:
         """Return the piece of a character."""
-        return self.pieces[int(self.owner(np.array(source)))]
+        return self.pieces[self._number(source)]
 
     def key(self, source: int) -> Key:
         """Return the path of a character's text, and how many characters follow it there."""
@@ -127,7 +142,10 @@ class Shadow:
 
     def index(self, source: int) -> int:
         """Return which character of its piece one is."""
-        return int(source - self.starts[self.owner(np.array(source))])
+        return source - self._begins[self._number(source)]
+
+    def _number(self, source: int) -> int:
+        return bisect_right(self._begins, source) - 1
 
     def trace(self, rendered: str, shadow: str) -> Trace | None:
         """Return the origins of a rendered text's characters, or None if they are not sure.

@@ -89,7 +89,8 @@ def wrapper_of(
     if found is None:
         return None
     shadow, trace = found
-    asked, own = trace.of(shadow, {0}), trace.of(shadow, {1}, reasoning=reasoning)
+    written = trace.written(shadow)
+    asked, own = written.of(0), written.of(1, reasoning=reasoning)
     if not len(asked) or not len(own):
         return None
     after, first, last = (int(trace.at[n]) for n in (asked[-1], own[0], own[-1]))
