@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +13,7 @@ from lc_engine.data.protocols import HasMaskAccount, SettlesDtype
 from lc_engine.data.readers.rows import RowSource
 from lc_engine.data.table import ScoreTable
 from lc_engine.data.wrap.subset import Subset, whole_of
+from lc_engine.masking import MaskingWarning
 from lc_engine.scoring.cut import cut_of
 from lc_engine.scoring.progress import duration, peak_bytes
 from lc_engine.scoring.score import CACHE_BYTES, SHARD_ROWS, default_batch, score
@@ -159,7 +161,8 @@ def _feature_bytes(scorer: RowScorer, source: Source) -> int:
     """Return the size of the features that a run keeps unless it is told otherwise."""
     if scorer.features_forwards() != 0:
         return 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", MaskingWarning)  # the probes have given it
         few = Subset.first(source, min(_FIRST_ROWS, len(source)))
         features = score(scorer, few, folder, progress=False).features()
         return len(source) * features.shape[1] * features.dtype.itemsize

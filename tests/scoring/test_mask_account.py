@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from helpers import tiny_language_model as tiny
 from lc_engine.cli import main as cli
 from lc_engine.language.scorer import CausalLMScorer
 from lc_engine.masking import MaskingWarning
+from lc_engine.scoring.estimate import plan
 
 PATH = lc.LearningPath.explicit([1.0, 0.9, 0.8, 0.3])
 ONE = "capacities 1, 0.9, 0.8 are one sub-model, which runs once"
@@ -164,3 +166,16 @@ def test_the_command_line_says_it_of_a_language_model(tmp_path, capsys):
     assert len(lines) == 1
     assert "masks: 100.0% of 15,360 matrix weights can be masked" in lines[0]
     assert "capacity asked 1, 0.7; reached 1, 0.6999; of the body 1, 0.6999" in lines[0]
+
+
+def test_a_plan_warns_once():
+    model = tiny.model()
+    for name, weight in model.named_parameters():
+        if "proj" in name:
+            weight.data[:, ::2] = 0
+    scorer = CausalLMScorer(model, tiny.tokenizer(), path=lc.LearningPath.explicit([1.0, 0.3]))
+    rows = scorer.transform.open_source(tiny.random_rows(np.random.default_rng(4), 3))
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("default")
+        assert plan(scorer, rows).masks.missed == 0
+    assert [one.category for one in seen] == [MaskingWarning]
