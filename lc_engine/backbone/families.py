@@ -14,6 +14,7 @@ from lc_engine.backbone.early_exits import ExitCopy, Exits
 from lc_engine.backbone.interface import OwnClassifier
 from lc_engine.backbone.optimized import OptimizedCopy
 from lc_engine.masking.account import account_of
+from lc_engine.masking.maskable import is_in_head
 from lc_engine.submodels import Family, HeadMask, describe_ties
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 class BackboneFamily(Family, ABC):
     """Sub-models of a model that maps a batch of tensors to features."""
+
+    @property
+    def masks_head_alone(self) -> bool:
+        """Whether no masked weight is outside the classifier, so that no feature changes."""
+        return False
 
     @abstractmethod
     def views(self, example: Tensor, dtype: torch.dtype) -> Views:
@@ -69,6 +75,11 @@ class MaskedFamily(BackboneFamily):
             return None
         return HeadMask(*self._masks.of(0, masked[0]))
 
+    @property
+    def masks_head_alone(self) -> bool:
+        """Whether they are all the classifier's."""
+        return all(is_in_head(name, self._tap.name) for name in self.weights)
+
     @cached_property
     def account(self) -> MaskAccount:
         """What the masks reach."""
@@ -109,6 +120,11 @@ class DropoutFamily(MaskedFamily):
             raise ValueError(
                 'masking: kind="dropout" needs a model with layers before its classifier'
             )
+
+    @property
+    def masks_head_alone(self) -> bool:
+        """False: what is dropped before the classifier are the features."""
+        return False
 
     @property
     def head_mask(self) -> None:

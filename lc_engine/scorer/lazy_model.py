@@ -139,8 +139,13 @@ class LazyModel:
                 if version.stale() or (verified and version.differs()):
                     self._prepared = None
             if self._prepared is None:
-                self._prepared = Prepared(self.model, self.classifier, self.masking, self._path)
+                prepared = Prepared(self.model, self.classifier, self.masking, self._path)
+                self._check_prepared(prepared)
+                self._prepared = prepared
             return self._prepared
+
+    def _check_prepared(self, prepared: Prepared) -> None:
+        """Refuse sub-models that do not fit the rest of a scorer, once they are made."""
 
     def _views(self, inputs: Tensor) -> Views:
         prepared = self._prepare()

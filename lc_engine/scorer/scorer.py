@@ -250,6 +250,14 @@ class Scorer(LazyModel):
                     'model whose head was trained on these classes, or use head="prototype"'
                 )
 
+    def _check_prepared(self, prepared: Prepared) -> None:
+        if self.head != "linear" and prepared.family.masks_head_alone:
+            raise ValueError(
+                f"masking: every weight that is masked is in the classifier "
+                f'"{prepared.tap.name}", which a {self.head} head does not use, so it would see '
+                'the same model K times: use head="linear", or mask weights="body"'
+            )
+
     def features_forwards(self) -> int | None:
         """Return how many further forwards per row the features take; see `RowScorer`."""
         prepared = self._prepare()

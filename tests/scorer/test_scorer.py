@@ -319,6 +319,30 @@ def test_arguments_are_checked(arguments, message):
         lc.Scorer(Network(), **arguments)
 
 
+@pytest.mark.parametrize("head", ["prototype", "knn"])
+@pytest.mark.parametrize(
+    ("model", "weights"),
+    [
+        (nn.Linear(9, 3), "all"),
+        (nn.Sequential(nn.Linear(9, 8), nn.Linear(8, 3)), lambda name, _: name == "1"),
+    ],
+    ids=["a head", "a function"],
+)
+def test_masks_that_a_head_does_not_see_are_refused(model, weights, head):
+    x = np.random.default_rng(0).normal(size=(12, 9)).astype(np.float32)
+    y = np.arange(12) % 3
+    scorer = lc.Scorer(model, head=head, masking=lc.Masking(weights=weights))
+    message = f"every weight that is masked is in the classifier .* which a {head} head does not"
+    with pytest.raises(ValueError, match=message):
+        lc.score(scorer, (x, y))
+    if isinstance(model, nn.Sequential):  # drops features, which the head does see
+        lc.score(
+            lc.Scorer(model, head=head, masking=lc.Masking("dropout", weights=weights)), (x, y)
+        )
+    seen = lc.Scorer(model, head="linear", masking=lc.Masking(weights=weights))
+    assert (lc.score(seen, (x, y)).column("lc_std") > 0).all()
+
+
 def test_misuse_is_said():
     x, y = data()
     with pytest.raises(ValueError, match="model must be a module"):
