@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from contextlib import contextmanager, suppress
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import BinaryIO
+
+# Errors that only writing has, whose text lacks the file's name.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextmanager
@@ -71,7 +75,8 @@ class GrowingFile:
 
     def write(self, content: bytes | memoryview) -> None:
         """Append bytes."""
-        self._file.write(content)
+        with _named(self._path):
+            self._file.write(content)
 
     def rewind(self) -> BinaryIO:
         """Return the file, open for reading and writing from its beginning."""
@@ -84,9 +89,10 @@ class GrowingFile:
         Raises:
             FileNotFoundError: another process deleted what was written so far.
         """
-        self._file.close()
         try:
-            _fsync(self._temporary)
+            with _named(self._path):
+                self._file.close()
+                _fsync(self._temporary)
             self._temporary.replace(self._path)
         finally:
             self._temporary.unlink(missing_ok=True)
@@ -104,9 +110,21 @@ def _temporary(path: Path) -> Iterator[Path]:
     """Yield a unique path beside `path`, deleted at the end."""
     temporary = _unique(path)
     try:
-        yield temporary
+        with _named(path):
+            yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Give an error of a full disk the name of the file that is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 def _unique(path: Path) -> Path:

@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import errno
+import os
 import threading
 
+import numpy as np
 import pytest
 
-from lc_engine._util.atomic_write import atomic_write, atomic_write_text, write_once
+from lc_engine._util.atomic_write import (
+    GrowingFile,
+    atomic_write,
+    atomic_write_npy,
+    atomic_write_text,
+    write_once,
+)
 
 
 def contents(folder):
@@ -48,3 +57,33 @@ def test_of_many_that_write_once_the_first_wins_and_no_other_file_remains(tmp_pa
     assert len(seen) == 8
     assert set(seen) == {path.read_text()}
     assert [file.name for file in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def write_in_pieces(path):
+    file = GrowingFile(path)
+    try:
+        file.write(b"new")
+        file.commit()
+    finally:
+        file.discard()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: atomic_write_text(path, "new"),
+        lambda path: atomic_write_npy(path, np.arange(3)),
+        lambda path: write_once(path, lambda temporary: temporary.write_text("new")),
+        write_in_pieces,
+    ],
+    ids=["text", "npy", "once", "pieces"],
+)
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path, monkeypatch, write, code):
+    def full(_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"ids\.txt'$"):
+        write(tmp_path / "ids.txt")
+    assert contents(tmp_path) == {}
