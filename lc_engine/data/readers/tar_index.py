@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import tarfile
 from pathlib import PurePosixPath
@@ -15,6 +16,7 @@ from lc_engine.data.readers.image_files import SUFFIXES
 if TYPE_CHECKING:
     from pathlib import Path
 
+_log = logging.getLogger(__name__)
 IMAGE, LABEL, JSON = range(3)
 # Members without an extension that an index names.
 NAMED = 10
@@ -99,11 +101,19 @@ def index_tar(path: Path, image_field: str | None) -> TarIndex:
                     continue
                 samples.add(sample.key, sample.field, member)
             file.seek(opened.offset)
-            if any(file.read(tarfile.BLOCKSIZE)):  # tarfile takes a bad header for the end
+            end = file.read(tarfile.BLOCKSIZE)
+            if any(end):  # tarfile takes a bad header for the end
                 raise ValueError(f"{path} is damaged at byte {opened.offset:,}")
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(f"{path} cannot be read as an uncompressed .tar: {error}") from None
-    return samples.indexed(others, first_others)
+    index = samples.indexed(others, first_others)
+    if not end:
+        _log.warning(
+            "%s has no end-of-archive block after its %d samples: it may be cut short",
+            path,
+            len(index.keys),
+        )
+    return index
 
 
 class _Samples:

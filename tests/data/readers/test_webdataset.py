@@ -260,3 +260,18 @@ def test_samples_are_those_of_datasets(tmp_path):
     ]
     assert [(row[0], row[2]) for row in read(tmp_path, members)] == want
     assert len(want) == 3
+
+
+@pytest.mark.parametrize(("samples", "told"), [(1, True), (2, True), (3, False)])
+def test_a_tar_that_is_cut_between_samples_is_told(tmp_path, caplog, samples, told):
+    path = tmp_path / "a.tar"
+    pixels = images(3)
+    pack(path, [(f"{i}.{name}", content) for i in range(3) for name, content in (
+        ("cls", b"1"), ("png", encode(pixels[i])),
+    )])  # fmt: skip
+    if told:
+        with tarfile.open(path) as whole:
+            end = whole.getmembers()[2 * samples].offset
+        path.write_bytes(path.read_bytes()[:end])
+    assert len(opened(path)) == samples
+    assert (f"a.tar has no end-of-archive block after its {samples} samples" in caplog.text) == told
