@@ -36,7 +36,6 @@ class Run:
     Attributes:
         scorer: fitted.
         source: the data.
-        ids: (N,) for the column `id`; None takes those of the data.
         metadata: of the table.
         batch_size: rows at a time.
         return_path: whether the table gets `path_log_probs`.
@@ -47,7 +46,6 @@ class Run:
 
     scorer: RowScorer
     source: Source
-    ids: np.ndarray | None
     metadata: dict[str, Any]
     batch_size: int
     return_path: bool
@@ -70,8 +68,7 @@ class Run:
             DataChangedError: the files of these rows are not what they were.
         """
         points = len(self.scorer.path) if self.return_path else None
-        ids = None if self.ids is None else self.ids[start:stop]
-        found = ScoredRows(self.metadata, ids, stop - start, points)
+        found = ScoredRows(self.metadata, stop - start, points)
         with unchanged(self.source, range(start, stop)):
             for batch in self._arriving(start, stop):
                 scored = self.backoff.score(batch, self._report, features=features is not None)
@@ -128,11 +125,8 @@ def _missing(values: Tensor) -> Tensor:
 class ScoredRows:
     """Columns of the rows of a shard, filled batch by batch."""
 
-    def __init__(
-        self, metadata: dict[str, Any], ids: np.ndarray | None, rows: int, points: int | None
-    ) -> None:
+    def __init__(self, metadata: dict[str, Any], rows: int, points: int | None) -> None:
         self._metadata = metadata
-        self._given_ids = ids
         self._filled = 0
         self._ids: list[np.ndarray] = []
         self._labels = np.empty(rows, np.int64)
@@ -164,7 +158,7 @@ class ScoredRows:
         lc, loss, lc_std = self._scores
         ids = np.concatenate(self._ids) if self._ids else np.empty(0, np.int64)
         return ScoreTable.from_arrays(
-            ids=ids if self._given_ids is None else self._given_ids,
+            ids=ids,
             labels=self._labels,
             lc=lc,
             loss=loss,

@@ -20,6 +20,7 @@ from lc_engine.data.protocols import ContinuesRuns, HasMaskAccount, TakesNotes
 from lc_engine.data.readers.rows import RowSource
 from lc_engine.data.wrap.cache import CachedSource
 from lc_engine.data.wrap.subset import whole_of
+from lc_engine.data.wrap.with_ids import WithIds
 from lc_engine.masking import MaskingWarning
 from lc_engine.scoring.cut import cut_of
 from lc_engine.scoring.oom_retry import with_fewer_rows
@@ -186,13 +187,14 @@ def _score(
             whole, RowSource
         ):  # decodes each row; blocks of features cost nothing to read again
             read = CachedSource(source, cache_bytes)
+        named = read if ids is None else WithIds(read, ids)
         ready = with_fewer_rows(
-            lambda rows: scorer.fitted(read, keep_in, rows, progress, recorder), at_a_time
+            lambda rows: scorer.fitted(named, keep_in, rows, progress, recorder), at_a_time
         )
         if isinstance(read, CachedSource):
             read.freeze()
         metadata = ready.describe() | {"data_digest": source.digest()}
-        return Run(ready, read, ids, metadata, at_a_time, return_path, progress)
+        return Run(ready, named, metadata, at_a_time, return_path, progress)
 
     if out is None:
         if features:

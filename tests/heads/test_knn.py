@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import lc_engine as lc
 from helpers.networks import Memory
 from lc_engine.heads.knn import knn_log_prob, memory_bank_of
 from lc_engine.heads.memory_bank import BANK_ROWS, MemoryBank
@@ -70,6 +72,25 @@ def test_scores_of_duplicates_do_not_depend_on_the_order_of_the_rows(neighbours,
         found.append(knn_log_prob(x, y, own, bank.features[0], bank.labels, neighbours))
         assert bank.digest == memory_bank_of(source, lambda x: [x], 1, 7, None).digest
     assert all(torch.equal(found[0], other) for other in found[1:])
+
+
+@pytest.mark.parametrize("names", ["numbers", "text"])
+def test_given_ids_keep_the_scores_of_duplicates_whatever_the_order(names, tmp_path):
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.integers(0, 2, (60, 4))).float()
+    y = torch.from_numpy(rng.integers(0, 3, 60))
+    ids = np.arange(60) * 7 % 60
+    ids = ids if names == "numbers" else np.array([f"row {i}" for i in ids])
+    scorer = lc.Scorer(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), head="knn")
+    found = []
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(60)
+        out = tmp_path / f"{seed}" if seed else None
+        table = lc.score(scorer, (x[order], y[order]), out, ids=ids[order], batch_size=60)
+        by_id = np.argsort(table.column("id"))
+        found.append(table.column("lc")[by_id])
+    np.testing.assert_allclose(found[1], found[0], atol=1e-6)
+    np.testing.assert_allclose(found[2], found[0], atol=1e-6)
 
 
 def test_of_rows_at_one_distance_the_first_are_neighbours():
