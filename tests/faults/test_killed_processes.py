@@ -42,6 +42,8 @@ def job(tmp_path_factory):
             [sys.executable, "-c", code, *options.split()],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            # A shell's background job ignores Ctrl-C, and its children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     began = time.monotonic()
