@@ -54,13 +54,24 @@ def base_of(name: str) -> str:
         ValueError: the configuration is damaged or names no base.
     """
     folder = Path(name)
-    if (folder / "config.json").is_file() or any(folder.glob("*.gguf")):
+    if _holds_model(folder):
         return name
     base = read_json_object(folder / _CONFIG).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise ValueError(f"adapter {name} has no base model, and names none: {_remedy()}")
-    beside = folder / base
-    return str(beside) if not Path(base).is_dir() and beside.is_dir() else base
+    # peft reads a relative path from the working directory; people write it from the adapter.
+    found = {path.resolve(): path for path in (Path(base), folder / base) if _holds_model(path)}
+    if len(found) > 1:
+        raise ValueError(
+            f"adapter {name}: its base {base!r} is one model in the working directory and another "
+            f"beside the adapter ({', '.join(map(str, found))}): write the absolute path of one to "
+            f"base_model_name_or_path in {_CONFIG}"
+        )
+    return str(next(iter(found.values()))) if found else base
+
+
+def _holds_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or any(folder.glob("*.gguf"))
 
 
 def missing_base(name: str, base: str, error: Exception) -> ValueError:

@@ -80,6 +80,21 @@ def test_an_adapter_is_merged_into_its_base(folder, tmp_path, suffix, where):
     assert_merged(loaded(path), loaded(folder), tensors, {Q: 6 / 4, UP: 6 / 4})
 
 
+def test_a_relative_base_is_that_beside_the_adapter_or_of_the_working_directory(
+    folder, tmp_path, monkeypatch
+):
+    path = tmp_path / "adapters" / "adapter"
+    tensors = write_adapter(path, "../base", RANKS)
+    shutil.copytree(folder, tmp_path / "adapters" / "base")
+    (tmp_path / "base").mkdir()  # of something else
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert_merged(loaded(path), loaded(folder), tensors, {Q: 6 / 4, UP: 6 / 4})
+    shutil.copytree(folder, tmp_path / "base", dirs_exist_ok=True)
+    with pytest.raises(ValueError, match="one model in the working directory and another beside"):
+        loaded(path)
+
+
 def test_patterns_and_rslora_set_the_scale_of_each_module(folder, tmp_path):
     ranks = {Q: (32, 2, 32), UP: (48, 4, 32), UP.replace("1", "0"): (48, 4, 32)}
     patterns = {
