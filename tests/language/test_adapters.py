@@ -84,6 +84,7 @@ def test_a_relative_base_is_that_beside_the_adapter_or_of_the_working_directory(
     folder, tmp_path, monkeypatch
 ):
     path = tmp_path / "adapters" / "adapter"
+    path.parent.mkdir()
     tensors = write_adapter(path, "../base", RANKS)
     shutil.copytree(folder, tmp_path / "adapters" / "base")
     (tmp_path / "base").mkdir()  # of something else
