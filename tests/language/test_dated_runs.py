@@ -53,6 +53,7 @@ def run(folder, tmp_path):
     return score
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_and_continued_the_next_day_equals_the_undisturbed_one(
     at, run, tmp_path, monkeypatch
 ):

@@ -83,6 +83,7 @@ def masked_by_hand(model, capacity):
     return twin
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_mixture_agrees_with_a_loop_that_masks_by_hand(family):
     model = mixture(family)

@@ -19,6 +19,7 @@ def data(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_score_and_select(folder, data, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.run(["score", "--model", str(folder), "--data", str(data), "--json"]) == 0
@@ -86,6 +87,7 @@ def test_a_template_that_cannot_be_taken_ends_with_2(folder, data, tmp_path, cap
     assert says in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_a_bad_row_is_named_and_ends_with_3(folder, data, tmp_path, capsys):
     data.write_text(data.read_text() + '\n{"instruction": \n')
     out = tmp_path / "out"

@@ -56,6 +56,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.glob("part-*"))}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_continued_on_the_next_day_equals_the_undisturbed_one(on, tmp_path):
     data = tmp_path / "rows.jsonl"
     data.write_text("\n".join(map(json.dumps, ROWS)))

@@ -8,6 +8,7 @@ from lc_engine._util.extras import MissingExtraError
 from lc_engine.reporting import page
 
 
+@pytest.mark.slow
 def test_the_page_is_made_or_left_out_by_name(model, photos, tmp_path, monkeypatch, caplog):
     pytest.importorskip("plotly")
     prune(model, photos, tmp_path / "pruned", "--keep=9")
@@ -22,6 +23,7 @@ def test_the_page_is_made_or_left_out_by_name(model, photos, tmp_path, monkeypat
     assert not (tmp_path / "pruned" / "report.html").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words", "method"),
     [

@@ -81,6 +81,7 @@ def slow(monkeypatch):
     monkeypatch.setattr(cut, "_PER_THREAD", 1.0)
 
 
+@pytest.mark.slow
 def test_a_slow_language_model_commits_before_its_window_of_rows_is_full(tmp_path, slow):
     rows = tiny.random_rows(np.random.default_rng(0), 40)
     language = lc.Scorer.for_causal_lm(tiny.model(), tiny.tokenizer())
@@ -95,6 +96,7 @@ def test_a_slow_language_model_commits_before_its_window_of_rows_is_full(tmp_pat
     assert len(set(seen)) > 20
 
 
+@pytest.mark.slow
 def test_a_run_that_continues_on_a_faster_machine_keeps_its_cut(tmp_path, monkeypatch):
     rows = tiny.random_rows(np.random.default_rng(0), 40)
     language = lc.Scorer.for_causal_lm(tiny.model(), tiny.tokenizer())
