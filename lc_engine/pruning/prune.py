@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
 from dataclasses import asdict, dataclass
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
-from lc_engine._util.atomic_write import atomic_write_npy, atomic_write_text
-from lc_engine._util.extras import MissingExtraError
+from lc_engine._util.atomic_write import atomic_write, atomic_write_npy, atomic_write_text
+from lc_engine._util.extras import MissingExtraError, require
 from lc_engine.data.batch import OK
 from lc_engine.data.locations import check_outside
 from lc_engine.pruning.choice import Choice
@@ -276,8 +277,6 @@ def _description(
 
 
 def _json(value: Any) -> str:
-    import json
-
     return json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n"
 
 
@@ -288,9 +287,6 @@ def _plain(value: Any) -> Any:
 
 
 def _write_parquet(rows: Any, path: Path) -> None:
-    from lc_engine._util.atomic_write import atomic_write
-    from lc_engine._util.extras import require
-
     with atomic_write(path) as temporary:
         require("pyarrow.parquet", "table").write_table(rows, temporary, compression="zstd")
 

@@ -102,8 +102,7 @@ def decide(
     Args:
         scores: as in `select`, like the arguments that are not named here.
         keep: a fraction or a count of the rows that may be kept.
-        strategy: a name in `STRATEGIES`; None tries them out on the features; see
-            `choose_strategy`.
+        strategy: as in `select`.
         gamma: as in `select`.
         by: as in `select`.
         seed: as in `select`.
@@ -149,18 +148,21 @@ def decide(
         if features is None:
             features = own_features(problem.rows.scores)
         if balance is None and features is not None and by is not None and not bounded:
-            problems = {a: divided(noise_guard, a)[0] for a in BALANCES}
+            ways = {a: (problem, left) if a == alpha else divided(noise_guard, a) for a in BALANCES}
+            problems = {a: way[0] for a, way in ways.items()}
             shared = choose_balance(problems, features, seed, objective)
             shared.log()
-            alpha, problem = shared.balance, problems[shared.balance]
+            alpha = shared.balance
+            problem, left = ways[alpha]
             trial = [_tried(f"budget as rows^{a:g}", gain) for a, gain in shared.gains.items()]
         found = choose(problem, score=score, features=features, seed=seed, objective=objective)
         found.log()
         strategy, reason = found.candidate.strategy, found.reason
         trial += [_tried(name, gain) for name, gain in found.gains.items()]
         gamma = "auto" if found.candidate.gamma is None else found.candidate.gamma
-        noise_guard = max(noise_guard, found.candidate.noise_guard)
-        problem, left = divided(noise_guard, alpha)
+        if found.candidate.noise_guard > noise_guard:
+            noise_guard = found.candidate.noise_guard
+            problem, left = divided(noise_guard, alpha)
     elif gamma == "auto" and "gamma" in strategies.keywords(strategy):
         split = choice.choose(problem, score=score, features=features, seed=seed)
         split.log()

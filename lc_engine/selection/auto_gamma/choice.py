@@ -9,16 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lc_engine.selection.auto_gamma.constants import (
-    CANDIDATES,
-    FINALISTS,
-    FIRST_DRAWS,
-    FOLDS,
-    MIN_TRIAL_ROWS,
-    MORE_DRAWS,
-    RULE,
-)
+from lc_engine.selection.auto_gamma.constants import CANDIDATES, MIN_TRIAL_ROWS, RULE
 from lc_engine.selection.auto_gamma.cross_validation import CrossValidation
+from lc_engine.selection.auto_gamma.rounds import two_rounds
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -110,30 +103,8 @@ def _by_trial(
     trial = CrossValidation(problem, hardness, features, np.random.default_rng(seed))
     if trial.classes < 2:
         return GammaChoice(0.0, "fewer than two classes have rows for a trial")
-    accuracy = {gamma: trial.accuracy(gamma, range(FIRST_DRAWS)) for gamma in (0.0, *CANDIDATES)}
-    first = {gamma: accuracy[gamma] - accuracy[0.0] for gamma in CANDIDATES}
-    finalists = sorted(CANDIDATES, key=lambda gamma: -first[gamma].mean())[:FINALISTS]
-    more = range(FIRST_DRAWS, FIRST_DRAWS + MORE_DRAWS)
-    base = trial.accuracy(0.0, more)
-    gains = {
-        gamma: np.concatenate([first[gamma], trial.accuracy(gamma, more) - base])
-        if gamma in finalists
-        else first[gamma]
-        for gamma in CANDIDATES
-    }
-    summary = {gamma: over_folds(gain) for gamma, gain in gains.items()}
-    best = max(finalists, key=lambda gamma: summary[gamma][0])
-    mean, error = summary[best]
-    if mean > error:
-        return GammaChoice(best, f"{mean:+.2f} points over random on validation folds", summary)
-    return GammaChoice(0.0, "no split beats random by more than its standard error", summary)
-
-
-def over_folds(gain: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the mean of the draws' gains and its standard error over the folds, in points.
-
-    Over folds, since draws of one fold share its validation rows: an error over draws would be too
-    small.
-    """
-    folds = 100 * gain.reshape(-1, FOLDS).mean(0)
-    return float(folds.mean()), float(folds.std(ddof=1) / FOLDS**0.5)
+    best, gains = two_rounds(CANDIDATES, 0.0, trial.accuracy)
+    if best is None:
+        return GammaChoice(0.0, "no split beats random by more than its standard error", gains)
+    reason = f"{gains[best][0]:+.2f} points over random on validation folds"
+    return GammaChoice(best, reason, gains)

@@ -143,33 +143,25 @@ class CrossValidation:
                 found[i] = self._validate(kept, fold.validation)
         return found
 
-    def accuracy_of(
-        self, keep: Keep, score: str, draws: range, *, drawn: bool
-    ) -> NDArray[np.float64]:
-        """Return the validation accuracy (len(draws),) of the subsets that a strategy keeps.
+    def accuracy_of(self, keep: Keep, score: str, draws: range) -> NDArray[np.float64]:
+        """Return the validation accuracy (len(draws),) of the rows that a strategy keeps.
 
-        As `accuracy`, for any strategy.
+        As `accuracy`, for a strategy that keeps the same rows in every draw: each fold is tried
+        once.
 
         Args:
             keep: (problem, features, score, rng) -> indices into the problem's rows.
-            score: "loss" or "lc".
+            score: the column of numbers that ranks rows.
             draws: numbers of the draws.
-            drawn: whether another draw keeps other rows; if not, each fold is tried once.
         """
-        found = np.zeros(len(draws))
-        known: dict[int, float] = {}
-        for i, draw in enumerate(draws):
-            number = draw % FOLDS
-            if number not in known or drawn:
-                fold = self.folds[number]
+        found = np.zeros(FOLDS)
+        for number, fold in enumerate(self.folds):
+            if fold.counts.any():  # else all rows of the budget are in the validation fold
                 problem = Problem(fold.rows, fold.counts)
-                rng = np.random.default_rng([self.seed, draw if drawn else number])
-                known[number] = 0.0  # if all rows of the budget are in the validation fold
-                if fold.counts.any():
-                    kept = fold.train[keep(problem, self.features[fold.train], score, rng)]
-                    known[number] = self._validate(kept, fold.validation)
-            found[i] = known[number]
-        return found
+                rng = np.random.default_rng([self.seed, number])
+                kept = fold.train[keep(problem, self.features[fold.train], score, rng)]
+                found[number] = self._validate(kept, fold.validation)
+        return np.asarray(found[np.array(draws) % FOLDS])
 
     def _validate(self, kept: NDArray[np.intp], validation: NDArray[np.intp]) -> float:
         predicted = ridge_predict(

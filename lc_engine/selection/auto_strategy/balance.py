@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from lc_engine.selection.auto_gamma.choice import over_folds
 from lc_engine.selection.auto_gamma.constants import FIRST_DRAWS, MIN_TRIAL_ROWS
 from lc_engine.selection.auto_gamma.cross_validation import CrossValidation
-from lc_engine.selection.auto_strategy.candidates import RANDOM
+from lc_engine.selection.auto_gamma.rounds import over_folds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +76,7 @@ def choose_balance(
         trial = CrossValidation(problem, none, features, rng, objective)
         if trial.classes < 2:
             return BalanceChoice(1.0, {})
-        accuracy[balance] = trial.accuracy_of(RANDOM.keep, "", range(FIRST_DRAWS), drawn=True)
+        accuracy[balance] = trial.accuracy(0.0, range(FIRST_DRAWS))  # random
     gains = {a: over_folds(found - accuracy[1.0]) for a, found in accuracy.items() if a != 1.0}
     best = max(gains, key=lambda balance: gains[balance][0])
     mean, error = gains[best]

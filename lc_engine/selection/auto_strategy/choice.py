@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lc_engine.selection.auto_gamma.choice import by_rule, over_folds
-from lc_engine.selection.auto_gamma.constants import (
-    FINALISTS,
-    FIRST_DRAWS,
-    MIN_TRIAL_ROWS,
-    MORE_DRAWS,
-)
+from lc_engine.selection.auto_gamma.choice import by_rule
+from lc_engine.selection.auto_gamma.constants import MIN_TRIAL_ROWS
 from lc_engine.selection.auto_gamma.cross_validation import CrossValidation
+from lc_engine.selection.auto_gamma.rounds import two_rounds
 from lc_engine.selection.auto_strategy.candidates import ALL, RANDOM, Candidate
 from lc_engine.selection.columns import optional_column
 
@@ -109,23 +105,18 @@ def _by_trial(
         return replace(choice, reason=f"a trial needs rows of two classes; {choice.reason}")
 
     def accuracy(candidate: Candidate, draws: range) -> NDArray[np.float64]:
-        return trial.accuracy_of(candidate.keep, score, draws, drawn=candidate.drawn)
+        if candidate.drawn:
+            return trial.accuracy(candidate.gamma or 0.0, draws)  # with γ = 0 it is random
+        return trial.accuracy_of(candidate.keep, score, draws)
 
     candidates = [c for c in ALL if not c.noise_guard or _has_guard_columns(problem)]
-    early, late = range(FIRST_DRAWS), range(FIRST_DRAWS, FIRST_DRAWS + MORE_DRAWS)
-    base = accuracy(RANDOM, early)
-    gains = {candidate: accuracy(candidate, early) - base for candidate in candidates}
-    finalists = sorted(candidates, key=lambda c: -gains[c].mean())[:FINALISTS]
-    base = accuracy(RANDOM, late)
-    for candidate in finalists:
-        gains[candidate] = np.append(gains[candidate], accuracy(candidate, late) - base)
-    summary = {candidate: over_folds(gain) for candidate, gain in gains.items()}
-    best = max(finalists, key=lambda candidate: summary[candidate][0])
-    mean, error = summary[best]
-    named = {str(candidate): gain for candidate, gain in summary.items()}
-    if mean > error:
-        return StrategyChoice(best, f"{mean:+.2f} points over random on validation folds", named)
-    return StrategyChoice(RANDOM, "no strategy beats random by more than its standard error", named)
+    best, gains = two_rounds(candidates, RANDOM, accuracy)
+    named = {str(candidate): gain for candidate, gain in gains.items()}
+    if best is None:
+        reason = "no strategy beats random by more than its standard error"
+        return StrategyChoice(RANDOM, reason, named)
+    reason = f"{gains[best][0]:+.2f} points over random on validation folds"
+    return StrategyChoice(best, reason, named)
 
 
 def _has_guard_columns(problem: Problem) -> bool:
