@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from lc_engine._util.csv_cells import inert
-from lc_engine.selection.grouped import rank_within_groups
+from lc_engine._util.grouped import rank_within_groups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

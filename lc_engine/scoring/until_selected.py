@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from lc_engine._util.grouped import argsort_within_groups
 from lc_engine.data.batch import NON_FINITE, NON_FINITE_OUTPUT, OK
 from lc_engine.data.table import ScoreTable
 from lc_engine.data.wrap.cache import CachedSource
@@ -18,7 +19,6 @@ from lc_engine.data.wrap.subset import Subset
 from lc_engine.path.learning_path import LearningPath
 from lc_engine.path.reduction import reduce_path
 from lc_engine.scoring.score import BATCH_ROWS, CACHE_BYTES, score
-from lc_engine.selection.grouped import argsort_within_groups
 from lc_engine.selection.problem import prepare
 from lc_engine.selection.strategies.flexrand import easy_pool_sizes
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.utils.data import Sampler
 
+from lc_engine._util.grouped import rank_within_groups
 from lc_engine.selection.arguments import check_gamma, check_seed
-from lc_engine.selection.grouped import rank_within_groups
 from lc_engine.selection.problem import prepare
 from lc_engine.selection.strategies.flexrand import (
     easy_pool_sizes,

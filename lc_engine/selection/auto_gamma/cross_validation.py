@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from lc_engine._util.grouped import rank_within_groups, sample_per_group
 from lc_engine.selection.auto_gamma.constants import (
     FOLDS,
     MAX_BUDGET,
@@ -16,7 +17,6 @@ from lc_engine.selection.auto_gamma.constants import (
     WIDTH,
 )
 from lc_engine.selection.budget import apportion
-from lc_engine.selection.grouped import rank_within_groups, sample_per_group
 from lc_engine.selection.linear_probe import principal_components, ridge_predict
 from lc_engine.selection.problem import Problem
 from lc_engine.selection.strategies.flexrand import sample_pools

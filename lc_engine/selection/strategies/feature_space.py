@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lc_engine._util.extras import require
+from lc_engine._util.grouped import smallest_per_group
 from lc_engine.selection.budget import apportion
-from lc_engine.selection.grouped import smallest_per_group
 from lc_engine.selection.strategies.per_group import chunks, mean_of_rows, per_group
 
 if TYPE_CHECKING:

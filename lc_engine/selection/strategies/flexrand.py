@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lc_engine.selection.grouped import rank_within_groups, sample_per_group
+from lc_engine._util.grouped import rank_within_groups, sample_per_group
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lc_engine.selection.grouped import sample_per_group, smallest_per_group
+from lc_engine._util.grouped import sample_per_group, smallest_per_group
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lc_engine.selection.grouped import smallest_per_group
+from lc_engine._util.grouped import smallest_per_group
 from lc_engine.selection.linear_probe import standardize, train_softmax_probe
 
 if TYPE_CHECKING:

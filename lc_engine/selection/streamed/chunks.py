@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lc_engine._util.extras import require
+from lc_engine._util.grouped import ordered_bits
 from lc_engine.data.batch import OK
 from lc_engine.selection.columns import (
     as_numbers,
@@ -15,7 +16,6 @@ from lc_engine.selection.columns import (
     check_status,
     is_hard_when_high,
 )
-from lc_engine.selection.grouped import ordered_bits
 from lc_engine.selection.id_hash import hash_ids
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lc_engine.selection.grouped import head_per_group
+from lc_engine._util.grouped import head_per_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lc_engine.selection.grouped import (
+from lc_engine._util.grouped import (
     argsort_within_groups,
     ordered_bits,
     sample_per_group,
