@@ -151,6 +151,8 @@ def prune(command: PruneCommand) -> None:
             f"why: {found.selection['reason']}\n"
             f"data: {found.data}"
         )
+        if found.selection["lc_note"]:
+            typer.echo(found.selection["lc_note"])
         for reason in refused.values():
             typer.echo(f"file left out: {reason}")
     if refused or rows["scored"] < rows["in"]:

@@ -104,4 +104,6 @@ def _in_words(summary: dict[str, Any], table: ScoreTable) -> str:
     if bad > 3:
         lines.append(f'  and {bad - 3:,} more: see the columns "status" and "detail"')
     lines += [f"file left out: {reason}" for reason in summary["refused"].values()]
+    note = table.lc_note()
+    lines += [note] if note else []
     return "\n".join([*lines, f"scores: {summary['out']}"])

@@ -182,7 +182,7 @@ def _write_txt(path: Path, table: ScoreTable, kept: np.ndarray) -> None:
 
 
 def _write_parquet(path: Path, table: ScoreTable, kept: np.ndarray) -> None:
-    table.only(kept).write(path)
+    table.with_ranks().only(kept).write(path)
 
 
 _WRITERS = {".npy": _write_npy, ".parquet": _write_parquet, ".txt": _write_txt}

@@ -12,6 +12,7 @@ from lc_engine._util.atomic_write import atomic_write
 from lc_engine._util.differences import differences
 from lc_engine._util.extras import require
 from lc_engine.data import batch
+from lc_engine.data.ranks import RANK, Groups, ranks
 from lc_engine.data.sparse_texts import SparseTexts
 from lc_engine.data.table_files import (
     METADATA_KEY,
@@ -50,9 +51,11 @@ DIRECTION = {
     "ifd_ppl_rejected": HARD,
     "mean_delta": HARD,
     "mean_delta_rejected": HARD,
+    RANK: EASY,
 }
 
 _FLOATS = ("lc", "loss", "lc_std")
+_GUESS = 0.1  # of 1/classes: nearer to it, lc says little to the eye
 
 
 class ScoreTable:
@@ -222,6 +225,58 @@ class ScoreTable:
         return path
 
     @property
+    def ranked_by(self) -> str:
+        """The column that `ranks` goes by: "ifd" where there is one, else "loss".
+
+        IFD compares an answer with and without its question, so one to another question stands out.
+        """
+        return "ifd" if "ifd" in self.column_names else "loss"
+
+    def ranks(self) -> np.ndarray:
+        """Return the rank (N,) of each row in its group; see `lc_engine.data.ranks`.
+
+        0 is the hardest row of its class (and source), 1 the easiest; float32, NaN where there is
+        no score. It can be read where scores lie close together, as those of an inverse distance
+        do. Of a table that holds ranks already, as some rows of another one do, it is those.
+        """
+        if RANK in self.column_names:
+            return self.column(RANK)
+        groups = Groups()
+        names = Groups.columns(self.column_names)
+        numbers = [groups.numbers(piece) for piece in self.pieces(*names)]
+        hardness = np.asarray(self.column(self.ranked_by), np.float32)
+        return ranks(hardness, np.concatenate(numbers) if numbers else np.empty(0, np.intp))
+
+    def lc_note(self) -> str | None:
+        """Return a sentence if `lc` is that of a guess in every row, to within a tenth; else None.
+
+        So it is under the inverse distance of many classes; ranks and differences stay meaningful.
+        """
+        compute = require("pyarrow.compute", "table")
+        labels, low, high = set[int](), np.inf, -np.inf
+        for piece in self.pieces("label", "lc"):
+            labels.update(piece.column("label").unique().to_pylist())
+            found = compute.min_max(piece.column("lc")).as_py()
+            if found["min"] is not None:
+                low, high = min(low, found["min"]), max(high, found["max"])
+        classes = len(labels - {batch.NO_LABEL})
+        away = max(high - 1 / max(classes, 1), 1 / max(classes, 1) - low)
+        if classes < 2 or not 0 <= away <= _GUESS / classes:
+            return None
+        return (
+            f"lc is within {away:.2g} of 1/{classes}, a guess among {classes} classes, in every "
+            "row: read the column rank (ScoreTable.ranks) instead of its values"
+        )
+
+    def with_ranks(self) -> ScoreTable:
+        """Return the table with `ranks` as its column `rank`, in memory."""
+        if RANK in self.column_names:
+            return self
+        pa = require("pyarrow", "table")
+        found = self.ranks()
+        return ScoreTable(self.table.append_column(RANK, pa.array(found, mask=np.isnan(found))))
+
+    @property
     def has_features(self) -> bool:
         """Whether the run kept the whole model's features beside the table."""
         return self._files is not None and self._files.has_features
@@ -244,13 +299,14 @@ class ScoreTable:
         return self._files.features()
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return all rows as a data frame; NaN where there is no score.
+        """Return all rows, with their `ranks`, as a data frame; NaN where there is no score.
 
         `path_log_probs` holds an array of K float32 per row, or None. The run's metadata is in
         `attrs`.
         """
         require("pandas", "report")
-        frame: pd.DataFrame = self.table.replace_schema_metadata().to_pandas()
+        ranked = self.with_ranks().table
+        frame: pd.DataFrame = ranked.replace_schema_metadata().to_pandas()
         frame.attrs = dict(self.metadata)
         return frame
 

@@ -267,6 +267,7 @@ def _description(
             if alone
             else "as asked"
         ),
+        "lc_note": table.lc_note(),
         "model": metadata.get("model"),
         "model_digest": metadata.get("model_digest"),
         "data_digest": metadata.get("data_digest"),

@@ -59,7 +59,7 @@ def write_figure(
 
 def _draw(table: ScoreTable, subset: Any, title: str | None, points: int, seed: int) -> Figure:
     subsets = read_subsets(subset, table.id_type)
-    survey = Survey(table, subsets, drawn=points, listed=1, suspicious=1, seed=seed)
+    survey = Survey(table, subsets, drawn=points, listed=1, bad=1, seed=seed)
     if not survey.scored:
         raise ValueError('the score table has no row with status "ok": there is nothing to draw')
     panels = 2 if subsets else 1

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import csv
 import gzip
 import hashlib
-import io
 import json
 import math
 import os
@@ -18,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine._util.atomic_write import atomic_write_text
-from lc_engine._util.csv_cells import inert
 from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
 from lc_engine.data.table import ScoreTable
@@ -26,6 +23,7 @@ from lc_engine.reporting.previews import Preview, image_previews, text_previews
 from lc_engine.reporting.run import Run
 from lc_engine.reporting.subsets import read_subsets
 from lc_engine.reporting.survey import NEVER, STD_MAX, Survey, path_confidences, take
+from lc_engine.selection.suspicious import find_suspects, to_csv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,14 +148,15 @@ class _Page:
             self.subsets,
             drawn=points,
             listed=LISTED,
-            suspicious=SUSPICIOUS,
+            bad=SUSPICIOUS,
             seed=seed,
         )
+        self.suspects, self.lc_note = find_suspects(table, SUSPICIOUS), table.lc_note()
         self.rows = len(table)
         self.status = table.status_counts()
         self._check_subsets()
         self.borders = {name: survey.border(i, LISTED // 2) for i, name in enumerate(self.subsets)}
-        listed = [survey.easiest, survey.hardest, survey.suspicious, survey.bad]
+        listed = [survey.easiest, survey.hardest, self.suspects.rows, survey.bad]
         listed += [
             rows for border in self.borders.values() for rows in (border.kept, border.dropped)
         ]
@@ -253,6 +252,8 @@ class _Page:
         bad = self.rows - self.status[OK]
         if bad:
             self.warnings.append(f"{bad:,} of {self.rows:,} rows have no score.")
+        if self.lc_note:
+            self.warnings.append(f"{self.lc_note}.")
         if not self.survey.has_path:
             self.warnings.append(
                 "The scores hold no path: score with --save-path (return_path=True) to see "
@@ -284,11 +285,13 @@ class _Page:
 
     def suspicious(self) -> list[Row]:
         """Return the suspicious rows, the most suspicious first, with a reason each."""
+        reasons = self.suspects.reasons(self.classes)
         return [
-            self.row(number, self._reason(number)) for number in self.survey.suspicious.tolist()
+            self.row(number, f"{reason}; {self._confidence(number)}")
+            for number, reason in zip(self.suspects.rows.tolist(), reasons, strict=True)
         ]
 
-    def _reason(self, number: int) -> str:
+    def _confidence(self, number: int) -> str:
         point = int(np.searchsorted(self.numbers, number))
         label = int(self.columns["label"][point])
         total = self.survey.classes[label]
@@ -308,15 +311,20 @@ class _Page:
         return f"confidence from {_percent(path.min())} to {most}"
 
     def suspicious_csv(self) -> str:
-        """Return the list of suspicious rows as CSV."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("rank", "id", "label", "loss", "lc", "lc_std", "reason"))
-        for rank, row in enumerate(self.suspicious(), 1):
-            scores = (f"{value:.6g}" for value in (row.loss, row.lc, row.lc_std))
-            texts = (inert(text) for text in (row.id, row.label or ""))
-            writer.writerow((rank, *texts, *scores, row.reason))
-        return stream.getvalue()
+        """Return the list of suspicious rows as CSV, the most suspicious first."""
+        rows = self.suspicious()
+        columns: dict[str, list[Any]] = {
+            "row": self.suspects.rows.tolist(),
+            "id": [row.id for row in rows],
+            "label": [row.label or "" for row in rows],
+            "rank": [f"{rank:.6g}" for rank in self.suspects.rank.tolist()],
+        }
+        columns |= {
+            name: [f"{getattr(row, name):.6g}" for row in rows] for name in ("loss", "lc", "lc_std")
+        }
+        columns["suggested"] = self.suspects.suggestions(self.classes)
+        columns["reason"] = [row.reason for row in rows]
+        return to_csv(columns)
 
     def galleries(self) -> list[Gallery]:
         """Return the galleries."""
@@ -326,7 +334,7 @@ class _Page:
             Gallery("Hardest", "lowest lc", self._rows(survey.hardest)),
             Gallery(
                 "Most likely mislabelled" if self.has_labels else "Least expected",
-                "highest mean loss over the path",
+                "hardest of their class" if self.has_labels else "hardest",
                 self.suspicious()[:LISTED],
             ),
         ]

@@ -54,14 +54,13 @@ class Survey:
         subsets: ids kept, by the name of the selection.
         drawn: most rows of the map.
         listed: rows of each gallery.
-        suspicious: rows of the list of suspicious rows.
+        bad: most rows of the list of those without a score.
         seed: of the map's sample.
 
     Attributes:
         drawn: row numbers of the map's rows, ascending: all rows, or a uniform sample.
         easiest: row numbers by descending lc.
         hardest: row numbers by ascending lc.
-        suspicious: row numbers by descending loss.
         bad: row numbers of the first rows without a score.
         density: (DENSITY_BINS, DENSITY_BINS) rows by lc_std and lc.
         classes: totals by label.
@@ -76,27 +75,25 @@ class Survey:
         *,
         drawn: int,
         listed: int,
-        suspicious: int,
+        bad: int,
         seed: int,
     ) -> None:
         self._table, self._subsets = table, subsets
         self.has_path = "path_log_probs" in table.column_names
         self.drawn = _sample(len(table), drawn, seed)
         self._easiest, self._hardest = _Least(listed), _Least(listed)
-        self._suspicious = _Least(suspicious)
         self._bad: list[int] = []
-        self._listed_bad = suspicious
+        self._listed_bad = bad
         self.density = np.zeros((DENSITY_BINS, DENSITY_BINS), np.int64)
         self.classes: dict[int, ClassTotals] = {}
         self.overlap = np.zeros(1 << len(subsets), np.int64)
         self._histogram = np.zeros((1 + len(subsets), _FINE_BINS), np.int64)
         self._read()
         self.easiest, self.hardest = self._easiest.rows, self._hardest.rows
-        self.suspicious = self._suspicious.rows
         self.bad = np.array(self._bad, np.int64)
 
     def _read(self) -> None:
-        names = ["label", "lc", "loss", "lc_std", "status"]
+        names = ["label", "lc", "lc_std", "status"]
         names += ["id"] * bool(self._subsets) + ["path_log_probs"] * self.has_path
         start = 0
         for piece in self._table.pieces(*names):
@@ -110,10 +107,9 @@ class Survey:
             bad = start + np.flatnonzero(~ok)
             self._bad += bad[: self._listed_bad - len(self._bad)].tolist()
         rows = start + np.flatnonzero(ok)
-        lc, loss, lc_std = (_numpy(piece.column(name))[ok] for name in ("lc", "loss", "lc_std"))
+        lc, lc_std = (_numpy(piece.column(name))[ok] for name in ("lc", "lc_std"))
         self._easiest.add(-lc, rows)
         self._hardest.add(lc, rows)
-        self._suspicious.add(-loss, rows)
         x, y = _bin(lc, 1.0, DENSITY_BINS), _bin(lc_std, STD_MAX, DENSITY_BINS)
         self.density += np.bincount(y * DENSITY_BINS + x, minlength=DENSITY_BINS**2).reshape(
             DENSITY_BINS, DENSITY_BINS

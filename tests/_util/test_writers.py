@@ -34,6 +34,7 @@ NOT_IN_PLACE = {
     "demo/digits.py write_folders": "images into a folder that is new",
     "integrations/less.py write_less": "torch.save into memory",
     "pruning/reasons.py suspicious_csv": "a text in memory",
+    "reporting/page.py suspicious_csv": "a text in memory",
     "reporting/previews.py _thumbnail": "an image in memory",
     "scorer/learnt.py _kept": "the temporary path of write_once",
     "scorer/learnt.py save": "the temporary path of write_once",

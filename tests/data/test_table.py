@@ -133,7 +133,8 @@ def test_a_folder_with_parts_missing_is_not_finished(tmp_path):
 def test_a_data_frame_has_every_column_and_the_metadata(strings):
     table = random_table(3, 20, 3, strings)
     frame = table.to_pandas()
-    assert list(frame.columns) == table.column_names
+    assert list(frame.columns) == [*table.column_names, "rank"]
+    np.testing.assert_array_equal(frame["rank"], table.ranks())
     assert frame.attrs == table.metadata
     for name in set(table.column_names) - {"path_log_probs"}:
         np.testing.assert_array_equal(frame[name].to_numpy(), table.column(name))
@@ -141,3 +142,28 @@ def test_a_data_frame_has_every_column_and_the_metadata(strings):
     assert frame["path_log_probs"].isna().to_numpy().tolist() == bad.tolist()
     paths = np.stack(frame["path_log_probs"][~bad])
     np.testing.assert_array_equal(paths, table.column("path_log_probs")[~bad])
+
+
+def test_a_table_says_where_lc_is_that_of_a_guess():
+    def table(lc):
+        count = len(lc)
+        return ScoreTable.from_arrays(
+            ids=np.arange(count),
+            labels=np.arange(count) % 10,
+            lc=lc,
+            loss=-np.log(lc),
+            lc_std=lc,
+            status=["ok"] * (count - 1) + ["unreadable"],
+            detail=[""] * count,
+            metadata=METADATA,
+        )
+
+    near = np.linspace(0.0989, 0.1008, 40)
+    note = table(near).lc_note()
+    assert note.startswith("lc is within 0.0011 of 1/10, a guess among 10 classes, in every row")
+    for row in (0, 20):
+        near[row] += 0.02
+        assert table(near).lc_note() is None
+        near[row] -= 0.02
+    near[-1] = 0.9  # which has no score
+    assert table(near).lc_note() == note

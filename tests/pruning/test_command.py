@@ -530,7 +530,7 @@ def test_a_score_folder_opens_with_pandas(model, photos, tmp_path):
 
 
 def test_csv_of_suspicious_rows_has_a_header_where_nothing_is_listed():
-    from lc_engine.pruning.suspicious import to_csv
+    from lc_engine.selection.suspicious import to_csv
 
     assert list(csv.reader(io.StringIO(to_csv({"row": [], "reason": []})))) == [["row", "reason"]]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from helpers.pages_of_scores import payload
@@ -13,6 +14,12 @@ def test_the_page_is_made_or_left_out_by_name(model, photos, tmp_path, monkeypat
     pytest.importorskip("plotly")
     prune(model, photos, tmp_path / "pruned", "--keep=9")
     assert "<html" in (tmp_path / "pruned" / "report.html").read_text(encoding="utf-8")[:500]
+    own, beside = (
+        pd.read_csv(tmp_path / "pruned" / name)
+        for name in ("suspicious.csv", "report.suspicious.csv")
+    )
+    for name in ("row", "id", "suggested"):
+        assert own[name].equals(beside[name])
 
     def missing(*given, **options):
         raise MissingExtraError("plotly is not installed")

@@ -69,19 +69,25 @@ def test_beyond_the_points_a_seeded_sample_and_the_density_of_all_rows(tmp_path)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_suspicious_rows_are_those_of_highest_loss_in_page_and_csv(seed, tmp_path):
+def test_suspicious_rows_are_the_hardest_of_each_class_in_page_and_csv(seed, tmp_path):
     table = scored(seed, rows=900)
     lc.report(table, out=tmp_path / "report.html")
     with (tmp_path / "report.suspicious.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
-    loss, ids = table.column("loss"), table.column("id")
-    order = np.argsort(np.where(np.isnan(loss), -np.inf, loss))[::-1][:200]
+    loss, ids, labels = (table.column(name) for name in ("loss", "id", "label"))
+    rank = np.full(900, np.nan)
+    for label in range(4):
+        of_class = np.flatnonzero((labels == label) & ~np.isnan(loss))
+        of_class = of_class[np.argsort(-loss[of_class])]
+        rank[of_class] = np.arange(len(of_class)) / (len(of_class) - 1)
+    order = np.lexsort((-loss, rank))[:200]
     assert [line["id"] for line in lines] == ids[order].tolist()
-    assert [line["rank"] for line in lines] == [str(i) for i in range(1, 201)]
+    np.testing.assert_allclose([float(line["rank"]) for line in lines], rank[order], rtol=1e-5)
     best = np.exp(table.column("path_log_probs").max(1))
     for line, row in zip(lines, order, strict=True):
+        assert line["reason"].startswith(f"loss {loss[row]:.3g}, harder than ")
         assert f"{100 * best[row]:.1f} %" in line["reason"]
-        assert line["reason"].startswith("below 50 % under every sub-model") == (best[row] < 0.5)
+        assert ("below 50 % under every sub-model" in line["reason"]) == (best[row] < 0.5)
 
 
 def test_no_cell_of_the_csv_is_a_formula(tmp_path):
