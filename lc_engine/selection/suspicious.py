@@ -14,7 +14,7 @@ from lc_engine.data.batch import NO_LABEL, OK
 from lc_engine.data.ranks import Groups, harder_rows, to_rank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -100,7 +100,8 @@ def find_suspects(table: ScoreTable, most: int | None = None) -> Suspects:
         hardness = np.concatenate([hardness, values[scored]])
         harder = harder_rows(hardness, numbers)
         kept = harder < most  # no more of one group can be listed
-        rows, numbers, hardness, harder = (x[kept] for x in (rows, numbers, hardness, harder))
+        rows, numbers = rows[kept], numbers[kept]
+        hardness, harder = hardness[kept], harder[kept]
         start += piece.num_rows
     if not len(rows):
         harder = np.empty(0, np.int64)
@@ -195,7 +196,7 @@ class ClassMeans:
             # Without the row itself the mean is further away by n / (n − 1).
             scaled = distance[lines, own] * n / (n - 1)
         distance[lines, own] = np.where(n > 1, scaled, np.inf)
-        return distance
+        return np.asarray(distance, np.float64)
 
     def nearest(
         self, features: Features, rows: NDArray[np.intp], labels: NDArray[np.int64]
@@ -257,7 +258,7 @@ def reason_of(
     return text
 
 
-def to_csv(columns: dict[str, Sequence[Any]]) -> str:
+def to_csv(columns: Mapping[str, Sequence[Any]]) -> str:
     """Return columns as the text of a CSV file."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
