@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lc_engine import ops, presets
     from lc_engine.backbone.early_exits import Exits
     from lc_engine.data.table import ScoreTable
+    from lc_engine.heads.loss import Loss
     from lc_engine.masking import Masking
     from lc_engine.path.learning_path import LearningPath
     from lc_engine.pruning.prune import prune
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Exits": "lc_engine.backbone.early_exits",
     "LearningPath": "lc_engine.path.learning_path",
+    "Loss": "lc_engine.heads.loss",
     "Masking": "lc_engine.masking",
     "ScoreTable": "lc_engine.data.table",
     "Scorer": "lc_engine.scorer.scorer",
@@ -52,6 +54,7 @@ _HOMES = {
 __all__ = [
     "Exits",
     "LearningPath",
+    "Loss",
     "Masking",
     "ScoreTable",
     "Scorer",

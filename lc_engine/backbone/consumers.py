@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lc_engine.models.classifier import call
+
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
     from lc_engine.backbone.model_copy import ModelCopy
+    from lc_engine.data.fields import Inputs
 
 Named = tuple[str, Any]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def sole_consumers(model: nn.Module, example: Tensor) -> list[tuple[Named, Named]]:
+def sole_consumers(model: nn.Module, example: Inputs) -> list[tuple[Named, Named]]:
     """Return the modules whose output has one consumer, each with that consumer.
 
     Modules without children, and batch norms, are watched. Those that return their input, such as
@@ -67,7 +70,7 @@ def sole_consumers(model: nn.Module, example: Tensor) -> list[tuple[Named, Named
     try:
         # Tensors of inference mode have no version.
         with torch.inference_mode(False), torch.no_grad():
-            model(example.clone())
+            call(model, example)
     finally:
         for handle in handles:
             handle.remove()

@@ -15,8 +15,11 @@ from lc_engine.ops import contract
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+    from typing import Any, TypeGuard
 
     from torch import Tensor
+
+    from lc_engine.data.fields import Inputs
 
 
 class CapturedGraph(NamedTuple):
@@ -45,12 +48,12 @@ class Graphs:
         self._captured: dict[Hashable, CapturedGraph] = {}
         self._refused = False
 
-    def run(self, kind: Hashable, inputs: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    def run(self, kind: Hashable, inputs: Inputs, compute: Callable[[Any], Tensor]) -> Tensor:
         """Return compute(inputs).
 
         Args:
             kind: equal for functions that compute the same.
-            inputs: (N, …).
+            inputs: (N, …); those with names run eagerly, as their lengths differ by batch.
             compute: a function of tensors on one device that depends on nothing that changes.
         """
         if not _on_gpu(inputs) or self._refused:
@@ -75,8 +78,8 @@ class Graphs:
         return graph.output.clone()
 
 
-def _on_gpu(inputs: Tensor) -> bool:
-    return inputs.is_cuda
+def _on_gpu(inputs: Inputs) -> TypeGuard[Tensor]:
+    return isinstance(inputs, torch.Tensor) and inputs.is_cuda
 
 
 def _capture(compute: Callable[[Tensor], Tensor], inputs: Tensor) -> CapturedGraph:

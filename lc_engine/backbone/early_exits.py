@@ -13,12 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from lc_engine.backbone.model_copy import copied
-from lc_engine.backbone.split_batch import split_batch
-from lc_engine.models.classifier import Tap
+from lc_engine.backbone.split_batch import split_inputs
+from lc_engine.models.classifier import Tap, mask_of
 from lc_engine.path.learning_path import LearningPath
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from lc_engine.backbone.interface import RowLoss
+    from lc_engine.data.fields import Inputs
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ class ExitCopy:
         self._exits = tuple(exits)
         self._captured: dict[str, Tensor] = {}
         self._rows = 0
+        self._mask: Tensor | None = None
         for name in exits:
             self.tap.model.get_submodule(name).register_forward_hook(self._capture(name))
 
@@ -139,30 +143,42 @@ class ExitCopy:
                 raise ValueError(f'module "{name}" runs twice in one forward: it is no exit')
             value = output[0] if isinstance(output, tuple) else output
             # At once, and as a copy: a later module may write to what this one returned.
-            pooled = self.tap.pool(value, self._rows, f'output of "{name}"')
+            pooled = self.tap.pool(value, self._rows, f'output of "{name}"', self._mask)
             self._captured[name] = pooled.clone()
 
         return hook
 
-    def whole(self, inputs: Tensor) -> Tensor:
+    def whole(self, inputs: Inputs) -> Tensor:
         """Return the features of all exits side by side, the deepest first: (N, Σ D_i).
 
         Raises:
             ValueError: an exit did not run, or its output is not one that can be pooled.
         """
-        return torch.cat([self._pooled(part) for part in split_batch(inputs, self.dtype)])
+        parts = split_inputs(inputs, self.dtype)
+        found = torch.cat([self._pooled(part.inputs) for part in parts])
+        return found[torch.cat([part.rows for part in parts]).argsort().to(found.device)]
 
-    def features(self, inputs: Tensor, points: Sequence[int]) -> Sequence[Tensor]:
+    def features(self, inputs: Inputs, points: Sequence[int]) -> Sequence[Tensor]:
         """Return the features (N, D_i) of exits, all from one forward."""
         every = torch.split(self.whole(inputs), list(self.widths), dim=1)
         return [every[k] for k in points]
 
-    def logits(self, inputs: Tensor, points: Sequence[int]) -> Sequence[Tensor]:
+    def logits(self, inputs: Inputs, points: Sequence[int]) -> Sequence[Tensor]:
         """Refuse: the classifier fits the last exit only."""
         raise ValueError('exits have no classifier of their own: use head="prototype" or "knn"')
 
-    def _pooled(self, inputs: Tensor) -> Tensor:
-        self._captured, self._rows = {}, len(inputs)
+    def losses(
+        self, inputs: Inputs, targets: Sequence[Any], points: Sequence[int], loss: RowLoss
+    ) -> Tensor:
+        """Refuse: an exit returns features.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("exits return features, not what a loss takes")
+
+    def _pooled(self, inputs: Inputs) -> Tensor:
+        self._captured, self._rows, self._mask = {}, len(inputs), mask_of(inputs)
         self.tap.run(inputs)
         missing = [name for name in self._exits if name not in self._captured]
         if missing:

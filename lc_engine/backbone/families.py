@@ -18,9 +18,8 @@ from lc_engine.masking.maskable import is_in_head
 from lc_engine.submodels import Family, HeadMask, describe_ties
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from lc_engine.backbone.interface import Views
+    from lc_engine.data.fields import Inputs
     from lc_engine.masking import MaskAccount, Masking
     from lc_engine.models.classifier import Tap
     from lc_engine.path.learning_path import LearningPath
@@ -35,7 +34,7 @@ class BackboneFamily(Family, ABC):
         return False
 
     @abstractmethod
-    def views(self, example: Tensor, dtype: torch.dtype) -> Views:
+    def views(self, example: Inputs, dtype: torch.dtype) -> Views:
         """Return the sub-models, ready to run.
 
         Args:
@@ -90,7 +89,7 @@ class MaskedFamily(BackboneFamily):
         """Return which weights are masked, and how ties are broken, as JSON values."""
         return super().describe() | describe_ties(self._masks)
 
-    def views(self, example: Tensor, dtype: torch.dtype) -> Views:
+    def views(self, example: Inputs, dtype: torch.dtype) -> Views:
         """Return the sub-models; a model that is its own classifier as it is."""
         if dtype == torch.int8:
             _check_int8(example.device, has_layers=self._tap.name != "")
@@ -148,7 +147,7 @@ class ExitFamily(BackboneFamily):
         self._modules = exits.find(tap.model, tap.name)
         super().__init__(exits.path(len(self._modules)), {})
 
-    def views(self, example: Tensor, dtype: torch.dtype) -> Views:
+    def views(self, example: Inputs, dtype: torch.dtype) -> Views:
         """Return the sub-models, all of which run in one forward."""
         if dtype == torch.int8:
             _check_int8(example.device, has_layers=False)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
     from torch import Tensor
 
+    from lc_engine.data.fields import Inputs
     from lc_engine.models.classifier import Tap
+
+    # From outputs, targets and the number of rows to the negative log-likelihoods (n,).
+    RowLoss = Callable[[Any, Any, int], Tensor]
 
 
 class Views(Protocol):
@@ -20,15 +25,28 @@ class Views(Protocol):
         """D_k of each sub-model where they differ, else empty."""
         ...
 
-    def features(self, inputs: Tensor, points: Sequence[int]) -> Tensor | Sequence[Tensor]:
+    def features(self, inputs: Inputs, points: Sequence[int]) -> Tensor | Sequence[Tensor]:
         """Return the features (N, D_k) of inputs (N, …) for each of the sub-models `points`."""
         ...
 
-    def logits(self, inputs: Tensor, points: Sequence[int]) -> Tensor | Sequence[Tensor]:
+    def logits(self, inputs: Inputs, points: Sequence[int]) -> Tensor | Sequence[Tensor]:
         """Return the logits (N, C) of the model's own classifier for each of them."""
         ...
 
-    def whole(self, inputs: Tensor) -> Tensor:
+    def losses(
+        self, inputs: Inputs, targets: Sequence[Any], points: Sequence[int], loss: RowLoss
+    ) -> Tensor:
+        """Return loss(outputs, targets, n) of n rows at a time, for each of them: (P, N).
+
+        Args:
+            inputs: (N, …).
+            targets: N, on the host; they come together as `collated` does it.
+            points: sub-models.
+            loss: from the outputs of the model and the targets of n rows to (n,).
+        """
+        ...
+
+    def whole(self, inputs: Inputs) -> Tensor:
         """Return the features (N, D) of the model with all its weights."""
         ...
 
@@ -37,7 +55,7 @@ class Views(Protocol):
 class GivesBoth(Protocol):
     """Sub-models whose features and logits come from one forward."""
 
-    def features_and_logits(self, inputs: Tensor, point: int) -> tuple[Tensor, Tensor]:
+    def features_and_logits(self, inputs: Inputs, point: int) -> tuple[Tensor, Tensor]:
         """Return features (N, D) and logits (N, C) of inputs (N, …) for one sub-model."""
         ...
 
@@ -54,15 +72,28 @@ class OwnClassifier:
     def __init__(self, tap: Tap) -> None:
         self._tap = tap
 
-    def features(self, inputs: Tensor, points: Sequence[int]) -> Sequence[Tensor]:
+    def features(self, inputs: Inputs, points: Sequence[int]) -> Sequence[Tensor]:
         """Return the inputs, once per sub-model."""
         return [self.whole(inputs)] * len(points)
 
-    def logits(self, inputs: Tensor, points: Sequence[int]) -> Sequence[Tensor]:
+    def logits(self, inputs: Inputs, points: Sequence[int]) -> Sequence[Tensor]:
         """Refuse: a masked classifier is left to the head."""
         raise NotImplementedError
 
-    def whole(self, inputs: Tensor) -> Tensor:
+    def losses(
+        self, inputs: Inputs, targets: Sequence[Any], points: Sequence[int], loss: RowLoss
+    ) -> Tensor:
+        """Refuse: nothing but a head masks the model.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "a model that is one Linear module is its own classifier: put it into an nn.Sequential "
+            'for a loss, with Masking(weights="all")'
+        )
+
+    def whole(self, inputs: Inputs) -> Tensor:
         """Return the inputs, in the dtype of the classifier.
 
         Raises:

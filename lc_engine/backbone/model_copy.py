@@ -11,7 +11,7 @@ import torch
 
 from lc_engine.backbone.prefix_cache import PrefixCache
 from lc_engine.backbone.trace import tensors_of
-from lc_engine.models.classifier import Tap
+from lc_engine.models.classifier import Tap, call
 from lc_engine.models.state import ModelState
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from torch import Tensor, nn
+
+    from lc_engine.data.fields import Inputs
 
 
 class Attention(NamedTuple):
@@ -88,7 +90,7 @@ class ModelCopy:
     """
 
     model: nn.Module
-    example: Tensor
+    example: Inputs
     masked: Sequence[nn.Module] = ()
     layers: Sequence[nn.Module] = ()
     classifier: str | None = None
@@ -111,7 +113,7 @@ class ModelCopy:
 
     def outputs(self) -> list[Tensor]:
         """Return the tensors in the output over the example, which a forward may not write to."""
-        return tensors_of(self.model(self.example.clone()))
+        return tensors_of(call(self.model, self.example))
 
 
 def copied(model: nn.Module) -> nn.Module:

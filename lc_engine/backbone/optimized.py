@@ -15,13 +15,18 @@ from lc_engine.backbone.masked_weights import WHOLE, MaskedWeights
 from lc_engine.backbone.model_copy import ModelCopy, copied
 from lc_engine.backbone.passes import PASSES
 from lc_engine.backbone.recognize import has_kernel
-from lc_engine.backbone.split_batch import split_batch
+from lc_engine.backbone.split_batch import split_inputs
+from lc_engine.data.fields import collated
 from lc_engine.masking.maskable import matrix_at
 from lc_engine.models.state import ModelState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from typing import Any
 
+    from lc_engine.backbone.interface import RowLoss
+    from lc_engine.backbone.split_batch import Part
+    from lc_engine.data.fields import Inputs
     from lc_engine.masking import Masking, Masks
 
 
@@ -57,7 +62,7 @@ class OptimizedCopy:
         masking: Masking,
         classifier: str | None,
         dtype: torch.dtype,
-        example: Tensor,
+        example: Inputs,
     ) -> None:
         int8, dropout = dtype == torch.int8, masking.kind == "dropout"
         self.dtype = dtype = unquantized_dtype() if int8 else dtype
@@ -66,7 +71,7 @@ class OptimizedCopy:
         own = next(iter(weights.values())).dtype
         copy = ModelCopy(
             twin,
-            example[:2].to(own) if example.is_floating_point() else example[:2],
+            _in_dtype(example[:2], own),
             masked,
             [module for module in masked if has_kernel(module, dtype)],
             classifier,
@@ -87,7 +92,7 @@ class OptimizedCopy:
         self._written: int | None = None
         self._graphs = Graphs(type(model).__name__)
 
-    def features(self, inputs: Tensor, points: Sequence[int]) -> Tensor:
+    def features(self, inputs: Inputs, points: Sequence[int]) -> Tensor:
         """Return the inputs of the classifiers of sub-models.
 
         Args:
@@ -99,37 +104,60 @@ class OptimizedCopy:
         """
         return self._run(inputs, points, self.tap.features)
 
-    def logits(self, inputs: Tensor, points: Sequence[int]) -> Tensor:
+    def logits(self, inputs: Inputs, points: Sequence[int]) -> Tensor:
         """Return the outputs of the classifiers of sub-models, (P, N, C)."""
         return self._run(inputs, points, self.tap.logits)
 
-    def features_and_logits(self, inputs: Tensor, point: int) -> tuple[Tensor, Tensor]:
+    def features_and_logits(self, inputs: Inputs, point: int) -> tuple[Tensor, Tensor]:
         """Return the inputs (N, D) and outputs (N, C) of the classifier of one sub-model."""
         both = self._run(inputs, [point], self.tap.features_and_logits)[0]
         classes = self.tap.linear.out_features
         return both[:, :-classes], both[:, -classes:]
 
-    def whole(self, inputs: Tensor) -> Tensor:
+    def losses(
+        self, inputs: Inputs, targets: Sequence[Any], points: Sequence[int], loss: RowLoss
+    ) -> Tensor:
+        """Return the losses (P, N) of sub-models; see `Views.losses`."""
+
+        def forward(part: Part) -> Tensor:
+            own = collated([targets[row] for row in part.rows.tolist()], inputs.device)
+            return loss(self.tap.run(part.inputs), own, len(part.inputs))
+
+        firsts = [self._first_of(k) for k in points]
+        run = sorted(set(firsts))
+        found = self._run_each(inputs, run, forward)
+        return found[[run.index(first) for first in firsts]]
+
+    def whole(self, inputs: Inputs) -> Tensor:
         """Return the features (N, D) of the model with all its weights."""
         return self._run(inputs, [WHOLE], self.tap.features)[0]
 
+    def _first_of(self, k: int) -> int:
+        """Return the first point that is the same network."""
+        return k if k == WHOLE else self._first_equal[k]
+
     def _run(
-        self, inputs: Tensor, points: Sequence[int], forward: Callable[[Tensor], Tensor]
+        self, inputs: Inputs, points: Sequence[int], forward: Callable[[Inputs], Tensor]
     ) -> Tensor:
         if inputs.is_cuda:
             self._written = None  # a graph writes every sub-model itself
         # Sub-models that are one network run once.
-        firsts = [k if k == WHOLE else self._first_equal[k] for k in points]
+        firsts = [self._first_of(k) for k in points]
         run = sorted(set(firsts))
         kind = (forward.__name__, tuple(run))
-        found = self._graphs.run(kind, inputs, lambda held: self._run_each(held, run, forward))
+        found = self._graphs.run(
+            kind, inputs, lambda held: self._run_each(held, run, lambda part: forward(part.inputs))
+        )
         return found if run == firsts else found[[run.index(first) for first in firsts]]
 
     def _run_each(
-        self, inputs: Tensor, points: Sequence[int], forward: Callable[[Tensor], Tensor]
+        self, inputs: Inputs, points: Sequence[int], forward: Callable[[Part], Tensor]
     ) -> Tensor:
         """Run sub-models over inputs, one after the other: (P, N, …)."""
-        parts = split_batch(inputs, self.dtype, self._images)
+        parts = split_inputs(inputs, self.dtype, self._images)
+        order = None
+        if not isinstance(inputs, Tensor):
+            order = torch.cat([part.rows for part in parts]).argsort().to(inputs.device)
         chunks = []
         while parts:
             now, parts = parts[: self._parts_at_once], parts[self._parts_at_once :]
@@ -148,7 +176,8 @@ class OptimizedCopy:
                 self._prefix.forget()
             self._parts_at_once = max(1, tuning.PREFIX_BYTES // held) if held else 1 << 30
             chunks.append(torch.stack(rows))
-        return torch.cat(chunks, dim=1)
+        found = torch.cat(chunks, dim=1)
+        return found if order is None else found[:, order]
 
     def _write(self, k: int) -> None:
         """Make the copy sub-model k."""
@@ -163,6 +192,13 @@ class OptimizedCopy:
         self._kernels.clear()
         self._weights.write(k)
         self._written = k
+
+
+def _in_dtype(inputs: Inputs, dtype: torch.dtype) -> Inputs:
+    """Return inputs whose floating-point tensors have a dtype."""
+    if isinstance(inputs, Tensor) and not inputs.is_floating_point():
+        return inputs
+    return inputs.to(dtype)
 
 
 def _owners(model: nn.Module, names: Collection[str]) -> list[nn.Module]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor, nn
@@ -73,7 +74,9 @@ def tensors_of(output: Any) -> list[Tensor]:
     if isinstance(output, Tensor):
         return [output]
     values = output.values() if hasattr(output, "values") else output
-    return [part for part in values if isinstance(part, Tensor)]
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        return []
+    return [tensor for part in values for tensor in tensors_of(part)]
 
 
 def alike(found: list[Tensor], expected: list[Tensor]) -> bool:

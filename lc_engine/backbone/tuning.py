@@ -50,6 +50,11 @@ PACKED_ROWS = 256
 # tune MAX_POOL_CHANNELS 8 32 --model resnet18
 MAX_POOL_CHANNELS = 16
 
+# Of texts, the most tokens of a part, and the tokens that take as long as the fixed cost of a
+# forward; of the GPU those of `language.tuning`. python -m benchmarks.texts
+TOKEN_BUDGET = {"cpu": 4096, "gpu": 16384}
+FORWARD_COST = {"cpu": 64, "gpu": 2048}
+
 # Bounds on memory, chosen: outputs of the shared prefix, masked weights before they are cast, and
 # CUDA graphs, each of which keeps the memory of its forwards.
 PREFIX_BYTES = 256 << 20

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 Head = Literal["prototype", "linear", "knn"]
+LabelKind = Literal["class", "soft", "none"]
 Logit = Literal["inverse_distance", "neg_sq_distance", "cosine"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 MaskingKind = Literal["magnitude", "random", "dropout", "exits"]

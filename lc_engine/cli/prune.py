@@ -7,7 +7,7 @@ import shlex
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -76,10 +76,8 @@ class PruneCommand(ChoosingOptions, JobOptions):
             job = _Scores(out=self.out / SCORES, shard_rows=self.shard_rows, **given)
             table, refused = job.run(progress)
             progress.begin("choosing and writing rows")
-            texts = Run(table.metadata).is_language
-            columns = {"feature_column": self.feature_column, "label_column": self.label_column}
-            opening: dict[str, Any] = {} if texts else {"labels": self.labels, **columns}
-            stored = open_stored(where, texts=texts, **opening)
+            run = Run.of(table.metadata, self.out / SCORES)
+            stored = open_stored(where, texts=run.reads_records, **run.opening)
             return (
                 write_pruned(table, stored, where, self.out, choice, command=self.command()),
                 refused,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -11,13 +12,25 @@ import typer
 
 from lc_engine._util.extras import require
 from lc_engine._util.json_file import read_json_object
-from lc_engine.cli.choices import Dtype, Head, Logit, MaskingKind, Reasoning, Scope, Turns, Weights
+from lc_engine.cli.choices import (
+    Dtype,
+    Head,
+    LabelKind,
+    Logit,
+    MaskingKind,
+    Reasoning,
+    Scope,
+    Turns,
+    Weights,
+)
 from lc_engine.cli.command import in_data, in_model, in_path, in_run
 from lc_engine.cli.config_file import check_config, read_config, write_config
 from lc_engine.cli.data_location import locate
 from lc_engine.cli.id_files import read_ids
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
     from lc_engine.data.batch import Source
@@ -59,6 +72,13 @@ class JobOptions:
             show_default="linear for a model that is a linear head, else prototype",
         ),
     ] = None
+    loss: Annotated[
+        str | None,
+        in_model(
+            help="In place of a head, package.module:function, as docs/any-loss.md says.",
+            show_default="none",
+        ),
+    ] = None
     logit: Annotated[Logit, in_model(help="Logit of a distance, of the prototype head.")] = (
         "inverse_distance"
     )
@@ -81,8 +101,12 @@ class JobOptions:
 
     data: Annotated[str, in_data(help="A file, a folder or a URL: see above.")]
     labels: Annotated[
-        Path | None, in_data(help="The .npy file of labels that goes with a .npy of features.")
+        Path | None, in_data(help="The .npy file of labels or targets that goes with a .npy.")
     ] = None
+    label_kind: Annotated[
+        LabelKind,
+        in_data(help="A class per row, votes per class, or no labels: the largest probability."),
+    ] = "class"
     feature_column: Annotated[
         str | None,
         in_data(help="Column of images or features.", show_default="the only one"),
@@ -211,6 +235,7 @@ class JobOptions:
             feature_column=self.feature_column,
             label_column=self.label_column,
             form=self.form,
+            label_kind=getattr(scorer, "label_kind", "class"),
         )
         measured = MeasuredPath.parse(self.path or "")
         if measured is not None and isinstance(scorer, Scorer):
@@ -263,6 +288,7 @@ class JobOptions:
 
     def _scorer(self, data: Any) -> Scorer | CausalLMScorer:
         from lc_engine.backbone.early_exits import Exits
+        from lc_engine.heads.loss import Loss
         from lc_engine.models.load import ModelSpec
         from lc_engine.path.deferred import MeasuredPath
         from lc_engine.path.learning_path import LearningPath
@@ -285,9 +311,13 @@ class JobOptions:
         if not exits and MeasuredPath.parse(self.path or "") is None:
             learning_path = LearningPath.parse(self.path or "gauss:8")
         checkpoint = None if self.checkpoint is None else str(self.checkpoint)
+        loss = None if self.loss is None else Loss(_function(self.loss))
+        if loss is not None and (self.head is not None or self.label_kind != "class"):
+            raise ValueError("--loss takes the place of --head and of --label-kind: give one")
         return Scorer(
             ModelSpec(self.model, checkpoint=checkpoint, image_size=self.image_size),
-            head=self.resolved_head,
+            head=loss or self.resolved_head,
+            labels=None if self.label_kind == "none" else self.label_kind,
             path=learning_path,
             masking=Exits() if exits else self._masking("global"),
             logit=self.logit,
@@ -311,6 +341,8 @@ class JobOptions:
             (f"path {self.path}", MeasuredPath.parse(self.path or "")),
             ("masking exits", self.masking == "exits" or None),
             ("dtype int8", self.dtype == "int8" or None),
+            ("loss", self.loss),
+            (f"label-kind {self.label_kind}", self.label_kind != "class" or None),
         ):
             if value is not None:
                 raise ValueError(f"--{name} is for models of images, not for {self.model}")
@@ -417,7 +449,7 @@ class ScoreOptions(JobOptions):
         )
         # Not before: until the ledger has accepted the folder, it may be another run's.
         resolved = {
-            "head": self.resolved_head,
+            "head": self.loss or self.resolved_head,
             "path": scorer.path.to_dict(),
             "masking": scorer.masking.to_dict(),
             "device": self.resolved_device(),
@@ -470,6 +502,21 @@ ConfigFile = Annotated[
         is_eager=True,
     ),
 ]
+
+
+def _function(name: str) -> Callable[..., Any]:
+    """Return the function that package.module:function names."""
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"--loss {name!r} is no package.module:function that can be imported: {error}"
+        ) from None
+    if not callable(found):
+        raise ValueError(f"--loss {name!r} is a {type(found).__name__}, not a function")
+    function: Callable[..., Any] = found
+    return function
 
 
 def _measured(

@@ -126,9 +126,7 @@ class SelectOptions(ChoosingOptions):
         where = locate(data)
         if self.write is not None:
             check_outside(self.write, data)
-        names = ("labels", "feature_column", "label_column")
-        opening = {name: run.options.get(name) for name in names}
-        stored = open_stored(where, texts=run.is_language, **({} if run.is_language else opening))
+        stored = open_stored(where, texts=run.reads_records, **run.opening)
         check_is_scored(stored, table.metadata.get("data_digest"), len(table))
         return stored, where
 

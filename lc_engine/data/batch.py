@@ -28,11 +28,12 @@ class Batch:
 
     Attributes:
         ids: (B,) int64 row indices, or strings (a path relative to the folder).
-        inputs: (M, ...) inputs of the rows whose status is "ok", in order; M ≤ B. A list of M
-            `Tokens` for texts.
+        inputs: (M, ...) inputs of the rows whose status is "ok", in order; M ≤ B. `Fields` where
+            they have names, a list of M `Tokens` for conversations.
         labels: (B,) int64; −1 where the row has no usable label.
         status: B of "ok", "unreadable", "bad_label", "non_finite"; a `SparseTexts` is cheapest.
         detail: B sentences that say what is wrong; "" where the status is "ok".
+        targets: M things that rows are compared with where that is no label; None where it is one.
     """
 
     ids: np.ndarray
@@ -40,6 +41,7 @@ class Batch:
     labels: Tensor
     status: Sequence[str]
     detail: Sequence[str]
+    targets: Sequence[Any] | None = None
 
     def __len__(self) -> int:
         """Return B, the number of rows, scorable or not."""
@@ -57,6 +59,7 @@ class Batch:
             labels=self.labels[start:stop],
             status=self.status[start:stop],
             detail=self.detail[start:stop],
+            targets=None if self.targets is None else self.targets[before : before + inside],
         )
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
-from torch import Tensor
 
 from lc_engine.data.batch import OK
 from lc_engine.data.faults import Fault, fault_of
+from lc_engine.data.fields import Inputs
 from lc_engine.data.wrap.subset import Subset
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Isolation(Generic[_Result]):
         if self._good is None and len(batch.inputs):
             row = next(_some_rows(batch))
             # A view would keep all of the batch.
-            inputs = row.inputs.clone() if isinstance(row.inputs, Tensor) else row.inputs
+            inputs = row.inputs.clone() if isinstance(row.inputs, Inputs) else row.inputs
             self._good = replace(row, inputs=inputs)
 
 

@@ -13,12 +13,16 @@ from lc_engine.data.batch import Source
 from lc_engine.data.locations import folders_of, is_remote, to_path
 from lc_engine.data.readers.arrays import ArraySource, NpySource
 from lc_engine.data.readers.hub import is_hub_name, load_hub
+from lc_engine.data.readers.iterable import IterableSource
 from lc_engine.data.readers.jsonl import SUFFIXES as JSON_LINES
+from lc_engine.data.readers.paired_arrays import NpyPairs, PairedArrays
 from lc_engine.data.readers.torch_dataset import TorchDatasetSource
+from lc_engine.data.targets import OWN_TARGETS
 
 if TYPE_CHECKING:
     from lc_engine.data.readers.blocks import BlockSource
     from lc_engine.data.readers.rows import RowSource, Transform
+    from lc_engine.data.targets import LabelKind
 
 
 @runtime_checkable
@@ -48,6 +52,7 @@ def open_source(
     feature_column: str | None = None,
     label_column: str | None = None,
     form: str | None = None,
+    label_kind: LabelKind = "class",
 ) -> Source:
     """Open a data set for reading by ranges of rows.
 
@@ -66,7 +71,7 @@ def open_source(
             any other torch data set of (input, label) pairs, map-style or iterable;
             with the transform of a language model, an instruction set;
             a source, which is returned as it is.
-        labels: the `.npy` file of integer labels of a `.npy` file of features.
+        labels: the `.npy` file of labels of a `.npy` file of features.
         transform: from an image (RGB, PIL) to the model's input tensor, or the `transform` of a
             language scorer; features and tensors are used as they are.
         num_workers: threads that decode images; None takes one per processor, and one for a torch
@@ -75,6 +80,7 @@ def open_source(
             extension of the image.
         label_column: the label column, likewise.
         form: format of an instruction set; None detects it from the fields.
+        label_kind: what the labels are, as the scorer's `label_kind` says; see `targets.LabelKind`.
 
     Returns:
         The source.
@@ -105,10 +111,11 @@ def open_source(
             num_workers,
             feature_column,
             label_column,
+            label_kind,
         )
         if not is_remote(path):
             source.folders = folders_of(path)
-        return source
+        return _labelled(source, label_kind)
     if labels is not None:
         raise ValueError("labels goes with a path; pass tensors as the pair (features, labels)")
     if isinstance(data, Source):
@@ -119,20 +126,37 @@ def open_source(
         arrays = all(isinstance(part, torch.Tensor | np.ndarray) for part in data)
         if len(data) != 2 or not arrays:
             raise ValueError("data must be a pair (features, labels) of tensors")
-        return ArraySource(*data)
+        if label_kind in OWN_TARGETS:
+            return _labelled(TorchDatasetSource(PairedArrays(*data)), label_kind)
+        return _labelled(ArraySource(*data), label_kind)
     if type(data).__module__.partition(".")[0] == "datasets":
         from lc_engine.data.readers import hf_datasets as hf
 
-        return hf.open_dataset(data, feature_column, label_column, transform, num_workers)
+        opened = hf.open_dataset(data, feature_column, label_column, transform, num_workers)
+        return _labelled(opened, label_kind)
     if isinstance(data, torch.utils.data.DataLoader):
         raise ValueError("data: a DataLoader yields batches, not rows; pass its .dataset")
     if isinstance(data, torch.utils.data.IterableDataset) or not hasattr(data, "__getitem__"):
         if not hasattr(data, "__iter__"):
             raise ValueError(f"data: a {type(data).__name__} is not a data set")
-        from lc_engine.data.readers.iterable import IterableSource
+        return _labelled(IterableSource(data, transform, num_workers), label_kind)
+    return _labelled(TorchDatasetSource(data, transform, num_workers), label_kind)
 
-        return IterableSource(data, transform, num_workers)
-    return TorchDatasetSource(data, transform, num_workers)
+
+def _labelled(source: RowSource | BlockSource, kind: LabelKind) -> RowSource | BlockSource:
+    """Return a source that reads labels of a kind.
+
+    Raises:
+        ValueError: it has classes only.
+    """
+    if kind in OWN_TARGETS and not isinstance(source, TorchDatasetSource | IterableSource):
+        raise ValueError(
+            f"data: a {type(source).__name__} has a class per row: give votes, or what a loss of "
+            "your own takes, as a torch data set of (input, target) pairs, a pair of arrays or two "
+            ".npy files"
+        )
+    source.label_kind = kind
+    return source
 
 
 def _open_path(
@@ -142,6 +166,7 @@ def _open_path(
     num_workers: int | None,
     feature_column: str | None,
     label_column: str | None,
+    label_kind: LabelKind,
 ) -> RowSource | BlockSource:
     if not path.exists():
         raise FileNotFoundError(f"data: {path} does not exist")
@@ -150,7 +175,7 @@ def _open_path(
     if path.suffix == ".npy":
         if labels is None:
             raise ValueError(f"{path} holds features only: pass the .npy file of labels too")
-        return NpySource(path, labels)
+        return NpyPairs(path, labels) if label_kind in OWN_TARGETS else NpySource(path, labels)
     if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
         from lc_engine.data.readers.parquet_images import open_parquet
 

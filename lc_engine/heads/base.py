@@ -11,12 +11,14 @@ import torch
 from lc_engine.ops import PathScores, path_scores
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from typing import Any
 
     import numpy as np
     from torch import Tensor
 
     from lc_engine.backbone.interface import Views
+    from lc_engine.data.fields import Inputs
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,19 @@ class Rows:
         inputs: (N, …) on the model's device.
         classes: (N,) as `Head.class_index` returns them, on the same device.
         ids: (N,) names of the rows.
+        targets: N things that rows are compared with where that is no class, on the host.
     """
 
-    inputs: Tensor
+    inputs: Inputs
     classes: Tensor
     ids: np.ndarray
+    targets: Sequence[Any] | None = None
 
     def __getitem__(self, chosen: Tensor) -> Rows:
         """Return some of the rows, by their indices."""
-        there = chosen.to(self.inputs.device)
-        return Rows(self.inputs[there], self.classes[there], self.ids[chosen.cpu().numpy()])
+        there, here = chosen.to(self.inputs.device), chosen.cpu().numpy()
+        targets = None if self.targets is None else [self.targets[row] for row in here.tolist()]
+        return Rows(self.inputs[there], self.classes[there], self.ids[here], targets)
 
 
 class Head(ABC):
@@ -59,6 +64,10 @@ class Head(ABC):
     def reject_reason(self, label: int) -> str:
         """Return why a label has no class here, for the row's detail."""
 
+    def reject_target(self, target: Any) -> str:
+        """Return why a row cannot be compared with a target here; "" where it can."""
+        return ""
+
     @abstractmethod
     def log_probs(self, rows: Rows, points: Sequence[int]) -> Tensor:
         """Return log p_k of the labels for sub-models k: (P, N), NaN for rows that have none."""
@@ -67,6 +76,28 @@ class Head(ABC):
         """Return the scores of rows over the whole path, with log_probs."""
         log_probs = self.log_probs(rows, range(len(self.path_weights)))
         return path_scores.finish(log_probs, self.path_weights, return_path=True)
+
+    def scores_and_columns(self, rows: Rows) -> tuple[PathScores, dict[str, Tensor]]:
+        """Return the scores of rows, and further columns (N,) of the score table."""
+        return self.score(rows), {}
+
+
+class ClassHead(Head):
+    """A head that gives a probability to each of its classes."""
+
+    @property
+    @abstractmethod
+    def class_labels(self) -> Tensor:
+        """(C,) int64 the labels of its classes, ascending."""
+
+    @abstractmethod
+    def class_log_probs(self, rows: Rows, points: Sequence[int]) -> Iterator[Tensor]:
+        """Yield log p of all classes (N, C) under each of the sub-models `points`.
+
+        Args:
+            rows: N rows; their classes are not read.
+            points: sub-models; `WHOLE` is the model with all its weights.
+        """
 
 
 class SeenClassesHead(Head):

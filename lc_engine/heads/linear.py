@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn import functional
 
-from lc_engine.heads.base import Head
+from lc_engine.backbone.masked_weights import WHOLE
+from lc_engine.heads.base import ClassHead
 from lc_engine.ops import LinearPlan, PathScores, contract, path_scores
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from lc_engine.submodels import HeadMask
 
 
-class LinearHead(Head):
+class LinearHead(ClassHead):
     """The model's own linear classifier, behind masked layers: one forward per sub-model.
 
     Args:
@@ -47,6 +49,16 @@ class LinearHead(Head):
         precise = (values.to(contract.compute_dtype(values.dtype)) for values in logits)
         return torch.stack([path_scores.label_log_prob(values, rows.classes) for values in precise])
 
+    @property
+    def class_labels(self) -> Tensor:
+        """(C,) the labels of its classes."""
+        return torch.arange(self._classes)
+
+    def class_log_probs(self, rows: Rows, points: Sequence[int]) -> Iterator[Tensor]:
+        """Yield log p of all classes (N, C) under sub-models."""
+        for values in self.views.logits(rows.inputs, points):
+            yield values.to(contract.compute_dtype(values.dtype)).log_softmax(1)
+
 
 class MaskedLinearHead(LinearHead):
     """The model's own linear classifier where it is all that is masked: one forward for the path.
@@ -71,6 +83,7 @@ class MaskedLinearHead(LinearHead):
         dtype: torch.dtype,
     ) -> None:
         super().__init__(views, path_weights, module)
+        self._bias = module.bias
         scores = mask.saliency
         if scores is None and dtype != module.weight.dtype:
             scores = module.weight.detach().abs()
@@ -99,6 +112,16 @@ class MaskedLinearHead(LinearHead):
         log_probs = self.score(rows).log_probs
         assert log_probs is not None
         return log_probs[list(points)]
+
+    def class_log_probs(self, rows: Rows, points: Sequence[int]) -> Iterator[Tensor]:
+        """Yield log p of all classes (N, C) under sub-models."""
+        dtype = contract.compute_dtype(self._plan.weight.dtype)
+        weight = self._plan.weight.to(dtype)
+        bias = None if self._bias is None else self._bias.to(dtype)
+        features = self.views.whole(rows.inputs).to(self._plan.weight.dtype).to(dtype)
+        for k in points:
+            masked = weight if k == WHOLE else self._plan.masked(weight, k)
+            yield functional.linear(features, masked, bias).log_softmax(1)
 
 
 def _finite_rows(features: Tensor) -> Tensor:

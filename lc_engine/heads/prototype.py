@@ -14,12 +14,12 @@ from lc_engine._util.atomic_write import atomic_write
 from lc_engine._util.digests import tensors_digest
 from lc_engine.data.batch import OK
 from lc_engine.data.failing_rows import Isolation
-from lc_engine.heads.base import SeenClassesHead
+from lc_engine.heads.base import ClassHead, SeenClassesHead
 from lc_engine.heads.origin import read_origin
 from lc_engine.ops import PrototypePlan, contract
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -194,7 +194,7 @@ def on_host(features: Tensor, widths: tuple[int, ...]) -> NDArray[np.float32]:
     return first.detach().float().cpu().numpy()
 
 
-class PrototypeHead(SeenClassesHead):
+class PrototypeHead(SeenClassesHead, ClassHead):
     """Softmax over the distances between a sub-model's features and the class prototypes.
 
     Args:
@@ -238,13 +238,28 @@ class PrototypeHead(SeenClassesHead):
         ]
         return torch.cat(parts)
 
-    def _one(self, plan: PrototypePlan, features: Tensor, classes: Tensor) -> Tensor:
+    @property
+    def class_labels(self) -> Tensor:
+        """(C,) the labels that have a prototype."""
+        return self.labels
+
+    def class_log_probs(self, rows: Rows, points: Sequence[int]) -> Iterator[Tensor]:
+        """Yield log p of all classes (N, C) under sub-models."""
+        for k, values in zip(points, self.views.features(rows.inputs, points), strict=True):
+            plan = self._plans[max(k, 0) if len(self._plans) > 1 else 0]
+            self._check_width(plan, values)
+            yield plan.logits(values.to(plan.prototypes.dtype)).log_softmax(1)
+
+    def _check_width(self, plan: PrototypePlan, features: Tensor) -> None:
         width = plan.prototypes.shape[1]
-        if features.shape[2] != width:
+        if features.shape[-1] != width:
             raise ValueError(
-                f"the model returns features of width {features.shape[2]}, but the prototypes have "
-                f"{width}: they were fitted with another model or input size"
+                f"the model returns features of width {features.shape[-1]}, but the prototypes "
+                f"have {width}: they were fitted with another model or input size"
             )
+
+    def _one(self, plan: PrototypePlan, features: Tensor, classes: Tensor) -> Tensor:
+        self._check_width(plan, features)
         features = features.to(plan.prototypes.dtype)
         log_probs = plan(features, classes, return_path=True).log_probs
         assert log_probs is not None

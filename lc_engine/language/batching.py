@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lc_engine._util.length_cuts import length_cuts
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -97,7 +99,8 @@ def pack(
         order = sorted(members, key=lambda i: (-len(rows[i].ids), i))
         widths = np.array([len(rows[i].ids) - 1 - skipped for i in order], dtype=np.int64)
         batches = [
-            _packed(rows, order[cut], skipped, device) for cut in _cuts(widths, budget, overhead)
+            _packed(rows, order[cut], skipped, device)
+            for cut in length_cuts(widths, budget, overhead)
         ]
         groups.append(Group(torch.from_numpy(prefix).to(device), batches))
     return groups
@@ -141,27 +144,6 @@ def _common_prefix(rows: Sequence[Tokens]) -> np.ndarray:
         differs = np.flatnonzero(row.ids[:length] != first[:length])
         length = int(differs[0]) if len(differs) else length
     return first[: max(0, length)]
-
-
-def _cuts(widths: np.ndarray, budget: int, overhead: int) -> list[slice]:
-    """Cut rows (N,) of falling width so that padded tokens and overheads are least in total."""
-    best = np.zeros(len(widths) + 1, dtype=np.int64)
-    begins = np.zeros(len(widths) + 1, dtype=np.int64)
-    for stop in range(1, len(widths) + 1):
-        # Earlier rows are no narrower, so at most this many fit the budget.
-        first = max(0, stop - max(1, budget // int(widths[stop - 1])))
-        begin = np.arange(first, stop)
-        padded = (stop - begin) * widths[first:stop]
-        padded[:-1][padded[:-1] > budget] = np.iinfo(np.int64).max // 2
-        cost = best[first:stop] + padded + overhead
-        begins[stop] = begin[cost.argmin()]
-        best[stop] = cost.min()
-    cuts = []
-    stop = len(widths)
-    while stop:
-        cuts.append(slice(int(begins[stop]), stop))
-        stop = int(begins[stop])
-    return cuts[::-1]
 
 
 def _packed(

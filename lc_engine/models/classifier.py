@@ -7,12 +7,16 @@ the architecture pools them.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from lc_engine.data.fields import ATTENTION_MASK, Fields
 from lc_engine.models.pooling import Pooling, first_tensor
+
+if TYPE_CHECKING:
+    from lc_engine.data.fields import Inputs
 
 AUTO: Final = "auto"
 
@@ -69,7 +73,7 @@ class Tap:
     """Runs a model on a batch and captures the input and the output of its classifier.
 
     Args:
-        model: any module whose forward takes one tensor.
+        model: any module whose forward takes one tensor, or several by name.
         classifier: see `find_classifier`.
 
     Attributes:
@@ -104,7 +108,7 @@ class Tap:
             )
         return module
 
-    def features(self, inputs: Tensor) -> Tensor:
+    def features(self, inputs: Inputs) -> Tensor:
         """Run the model and return the input of its classifier, or its output if it has none.
 
         Args:
@@ -118,18 +122,21 @@ class Tap:
                 exactly once, or the features are not one vector per sample.
         """
         if self.name is None:
-            return self.pool(self.run(inputs), len(inputs), "model's output")
+            return self.pool(self.run(inputs), len(inputs), "model's output", mask_of(inputs))
         if self.name == "" and isinstance(self.model, nn.Linear):
             # The model is its own classifier: the inputs are the features.
+            if isinstance(inputs, Fields):
+                raise ValueError("inputs must be one tensor for a model that is its own classifier")
             if inputs.dim() != 2 or inputs.shape[1] != self.model.in_features:
                 raise ValueError(
                     f"inputs must have shape (N, {self.model.in_features}) for this head, got "
                     f"{tuple(inputs.shape)}"
                 )
             return inputs
-        return self.pool(self._capture(inputs)[0], len(inputs), f'input of "{self.name}"')
+        found = self._capture(inputs)[0]
+        return self.pool(found, len(inputs), f'input of "{self.name}"', mask_of(inputs))
 
-    def logits(self, inputs: Tensor) -> Tensor:
+    def logits(self, inputs: Inputs) -> Tensor:
         """Run the model and return the output of its classifier, (N, C).
 
         Raises:
@@ -137,9 +144,10 @@ class Tap:
         """
         if self.name is None:
             raise ValueError(f"{type(self.model).__name__} has no classifier that returns logits")
-        return self.pool(self._capture(inputs)[1], len(inputs), f'output of "{self.name}"')
+        found = self._capture(inputs)[1]
+        return self.pool(found, len(inputs), f'output of "{self.name}"', mask_of(inputs))
 
-    def features_and_logits(self, inputs: Tensor) -> Tensor:
+    def features_and_logits(self, inputs: Inputs) -> Tensor:
         """Run the model and return the classifier's input and output side by side, (N, D + C).
 
         Raises:
@@ -148,13 +156,14 @@ class Tap:
         if self.name is None:
             raise ValueError(f"{type(self.model).__name__} has no classifier that returns logits")
         features, logits = self._capture(inputs)
+        mask = mask_of(inputs)
         parts = (
-            self.pool(features, len(inputs), f'input of "{self.name}"'),
-            self.pool(logits, len(inputs), f'output of "{self.name}"'),
+            self.pool(features, len(inputs), f'input of "{self.name}"', mask),
+            self.pool(logits, len(inputs), f'output of "{self.name}"', mask),
         )
         return torch.cat(parts, dim=1)
 
-    def _capture(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def _capture(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         captured: list[tuple[Tensor, Tensor]] = []
 
         def capture(_: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
@@ -181,18 +190,40 @@ class Tap:
             )
         return captured[0]
 
-    def run(self, inputs: Tensor) -> Any:
+    def run(self, inputs: Inputs) -> Any:
         """Run the whole model on a copy of the inputs: a forward may write to what it is given.
 
         Raises:
             ValueError: it cannot take inputs of this shape or dtype.
         """
+        # A name that a forward does not take is a TypeError.
+        kinds = (RuntimeError, AssertionError)
+        refused = (*kinds, TypeError) if isinstance(inputs, Fields) else kinds
         try:
-            return self.model(inputs.clone())
+            return call(self.model, inputs)
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, AssertionError) as error:
+        except refused as error:
             raise ValueError(
-                f"the model cannot take inputs of shape {tuple(inputs.shape)} and "
-                f"{inputs.dtype}: {str(error).strip().splitlines()[0] if str(error) else error!r}"
+                f"the model cannot take inputs {_in_words(inputs)}: "
+                f"{str(error).strip().splitlines()[0] if str(error) else error!r}"
             ) from error
+
+
+def call(model: nn.Module, inputs: Inputs) -> Any:
+    """Run a model on a copy of inputs: a tensor, or tensors that go by their names."""
+    copied = inputs.clone()
+    return model(**copied.values) if isinstance(copied, Fields) else model(copied)
+
+
+def mask_of(inputs: Inputs) -> Tensor | None:
+    """Return which tokens (N, T) are no padding; None where inputs do not say."""
+    return inputs.values.get(ATTENTION_MASK) if isinstance(inputs, Fields) else None
+
+
+def _in_words(inputs: Inputs) -> str:
+    if not isinstance(inputs, Fields):
+        return f"of shape {tuple(inputs.shape)} and {inputs.dtype}"
+    return ", ".join(
+        f"{name} {tuple(value.shape)} of {value.dtype}" for name, value in inputs.values.items()
+    )

@@ -6,13 +6,14 @@
 | (N, D, H, W), a convolution's map | mean over the pixels |
 | (N, H, W, D), where the model says that its maps are channels-last (Swin) | mean over the pixels |
 | (N, T, D), tokens of a model that has and reads a class token | the first token |
-| (N, T, D), tokens of other models | mean over the tokens that stand for the input |
+| (N, T, D), tokens of other models | mean over the tokens that stand for the input, not padding |
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -40,13 +41,14 @@ class Pooling:
         form = getattr(model, "output_fmt", None)
         self._channels_last = str(getattr(form, "value", form)) == "NHWC"
 
-    def __call__(self, output: Any, samples: int, what: str) -> Tensor:
+    def __call__(self, output: Any, samples: int, what: str, mask: Tensor | None = None) -> Tensor:
         """Pool the output of a module.
 
         Args:
             output: a tensor, or an output object of Hugging Face.
             samples: N.
             what: its name in error messages.
+            mask: (N, T) 0 where a token is padding; None where none is.
 
         Returns:
             (N, D).
@@ -59,7 +61,11 @@ class Pooling:
             if value.dim() == 4:
                 return value.mean((1, 2) if self._channels_last else (2, 3))
             if value.dim() == 3 and value.shape[1]:
-                return value[:, 0] if self._takes_class_token else self._mean_token(value)
+                if self._takes_class_token:
+                    return value[:, 0]
+                if mask is not None and mask.shape == value.shape[:2]:
+                    return masked_mean(value, mask)
+                return self._mean_token(value)
             if value.dim() == 2:
                 return value
         raise ValueError(
@@ -70,6 +76,14 @@ class Pooling:
 
     def _mean_token(self, tokens: Tensor) -> Tensor:
         return (tokens[:, self._prefix :] if tokens.shape[1] > self._prefix else tokens).mean(1)
+
+
+def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Return the means (N, D) of the tokens (N, T, D) that a mask (N, T) marks, as float32 sums."""
+    counted = (mask != 0).unsqueeze(2)
+    wide = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
+    total = torch.where(counted, wide, 0).sum(1)
+    return (total / counted.sum(1)).to(tokens.dtype)
 
 
 def first_tensor(output: Any) -> Tensor:

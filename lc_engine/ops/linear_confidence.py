@@ -117,6 +117,15 @@ class LinearPlan:
         """Whether a sparser sub-model's weights are always a subset of a denser one's."""
         return self.saliency is None or self.saliency.dim() == 2
 
+    def masked(self, weight: Tensor, k: int) -> Tensor:
+        """Return a copy of the weight (C, D) as it is in sub-model k."""
+        saliency = self.saliency
+        if saliency is None and self.seed is not None:  # which a kernel draws for itself
+            saliency = philox.uniform(tuple(weight.shape), self.seed, device=weight.device)
+        if saliency is not None and saliency.dim() == 3:
+            saliency = saliency[k]
+        return scores.keep(weight, saliency, self.thresholds[k].to(weight.device))
+
     def _given_saliency(self, tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         shape = tuple(self.weight.shape)
         if self.seed is not None and self.backend != "triton":  # a kernel draws its own

@@ -137,11 +137,13 @@ class PrototypePlan:
             return PathScores(*scores)
         if self.backend == "native":
             return path_scores.run_native(self._native, features, labels, path_weights, return_path)
-        log_probs = torch.stack([self._reference(one, labels) for one in features])
+        log_probs = torch.stack(
+            [path_scores.label_log_prob(self.logits(one), labels) for one in features]
+        )
         return path_scores.finish(log_probs, path_weights, return_path)
 
-    def _reference(self, features: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute log p (N,) of one sub-model in plain torch."""
+    def logits(self, features: Tensor) -> Tensor:
+        """Return the logits (N, C) of one sub-model's features (N, D), in plain torch."""
         dtype = contract.compute_dtype(features.dtype)
         z, mu = features.to(dtype), self.prototypes.to(dtype)
         if self.logit == "cosine":
@@ -154,7 +156,7 @@ class PrototypePlan:
                 logits = squared.sqrt().clamp_min(MIN_DISTANCE).reciprocal()
             else:
                 logits = -squared
-        return path_scores.label_log_prob(logits / self.temperature, labels)
+        return logits / self.temperature
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -164,7 +164,13 @@ def prune(
     check_outside(out, data)
     with at_work_in(out):
         transform = getattr(scorer, "transform", None)
-        source = open_source(data, transform=transform, num_workers=num_workers, **opening)
+        source = open_source(
+            data,
+            transform=transform,
+            num_workers=num_workers,
+            label_kind=getattr(scorer, "label_kind", "class"),
+            **opening,
+        )
         table = score_rows(
             scorer,
             source,

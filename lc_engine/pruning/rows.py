@@ -12,6 +12,7 @@ from lc_engine.data.readers.delimited import DelimitedRecords
 from lc_engine.data.readers.images import ImageFolderSource
 from lc_engine.data.readers.jsonl import JsonLines
 from lc_engine.data.readers.jsonl_features import JsonLinesSource
+from lc_engine.data.readers.paired_arrays import NpyPairs
 from lc_engine.data.readers.parquet import ParquetSource
 from lc_engine.data.readers.parquet_images import ParquetImageSource
 from lc_engine.data.readers.records import DatasetRecords, ListRecords, ParquetRecords
@@ -110,7 +111,7 @@ def write_rows(stored: Stored, data: Any, kept: NDArray[np.int64], out: Path) ->
     if isinstance(stored, ListRecords) and isinstance(data, str | Path):
         copy_list(Path(data), kept, out / Path(data).name)
         return {"kind": "json"}
-    if isinstance(stored, NpySource):
+    if isinstance(stored, NpySource | NpyPairs):
         for path in stored.paths:
             copy_npy(path, kept, out / path.name)
         return {"kind": "npy"}

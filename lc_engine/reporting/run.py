@@ -57,6 +57,25 @@ class Run:
         return isinstance(head, dict) and head.get("kind") == "lm"
 
     @property
+    def text_columns(self) -> list[str]:
+        """Columns of the texts that an encoder read; none of other data."""
+        return list(self.manifest.get("data", {}).get("text_columns", ()))
+
+    @property
+    def reads_records(self) -> bool:
+        """Whether the rows are records of texts."""
+        return self.is_language or bool(self.text_columns)
+
+    @property
+    def opening(self) -> dict[str, Any]:
+        """Arguments that open the stored rows of the data; see `pruning.rows.open_stored`."""
+        if self.reads_records:
+            return {}
+        names = ("labels", "feature_column", "label_column")
+        kind = "any" if self.options.get("loss") else self.options.get("label_kind", "class")
+        return {"label_kind": kind} | {name: self.options.get(name) for name in names}
+
+    @property
     def classes(self) -> list[str] | None:
         """Names of the classes, by label."""
         found: list[str] | None = self.manifest.get("data", {}).get("classes")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lc_engine.backbone.early_exits import Exits
     from lc_engine.backbone.interface import Views
     from lc_engine.data.batch import Source
+    from lc_engine.data.fields import Inputs
     from lc_engine.masking import MaskAccount
 
 # What a pickle leaves out, and a scorer begins without.
@@ -147,18 +148,18 @@ class LazyModel:
     def _check_prepared(self, prepared: Prepared) -> None:
         """Refuse sub-models that do not fit the rest of a scorer, once they are made."""
 
-    def _views(self, inputs: Tensor) -> Views:
+    def _views(self, inputs: Inputs) -> Views:
         prepared = self._prepare()
         return prepared.views(inputs, prepared.compute_dtype(self.dtype, inputs))
 
-    def _whole_features(self, inputs: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    def _whole_features(self, inputs: Inputs) -> tuple[Tensor, tuple[int, ...]]:
         """Return the features (N, D) of the whole model, and the widths of their parts."""
         inputs = inputs.to(self.input_device)
         with self._lock, torch.inference_mode():
             views = self._views(inputs)
             return views.whole(inputs), views.widths
 
-    def _path_features(self, inputs: Tensor) -> list[Tensor]:
+    def _path_features(self, inputs: Inputs) -> list[Tensor]:
         """Return the features of all sub-models, K × (N, D), on the host."""
         inputs = inputs.to(self.input_device)
         with self._lock, torch.inference_mode():

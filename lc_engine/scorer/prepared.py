@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from lc_engine.backbone.early_exits import Exits
     from lc_engine.backbone.interface import Views
-    from lc_engine.heads.base import Head
+    from lc_engine.data.fields import Inputs
+    from lc_engine.heads.base import ClassHead
     from lc_engine.masking import Masking
     from lc_engine.path.learning_path import LearningPath
 
@@ -63,7 +64,7 @@ class Prepared:
         self.dtype = torch.float32 if first is None else first.dtype
         self.device = torch.device("cpu") if first is None else first.device
 
-    def views(self, inputs: Tensor, dtype: torch.dtype) -> Views:
+    def views(self, inputs: Inputs, dtype: torch.dtype) -> Views:
         """Return the sub-models; they are made once.
 
         Args:
@@ -77,7 +78,7 @@ class Prepared:
             self._views = {dtype: self.family.views(inputs, dtype)}
         return self._views[dtype]
 
-    def compute_dtype(self, asked: Precision | None, inputs: Tensor) -> torch.dtype:
+    def compute_dtype(self, asked: Precision | None, inputs: Inputs) -> torch.dtype:
         """Return what the sub-models compute in.
 
         Args:
@@ -92,7 +93,7 @@ class Prepared:
             asked = self._faster
         return DTYPES[asked]
 
-    def faster_dtype(self, inputs: Tensor) -> Precision:
+    def faster_dtype(self, inputs: Inputs) -> Precision:
         """Return the faster dtype, measured on these inputs (N, …), on a CPU on up to 8 of them."""
         if self.tap.name == "":  # only a head on features: no need to measure
             return "bfloat16" if contract.multiplies_bfloat16(inputs.device) else "float32"
@@ -105,7 +106,7 @@ class Prepared:
                 seconds[name] = min(_seconds(views, few) for _ in range(3))  # the first warms up
         return "bfloat16" if seconds["bfloat16"] < _WORTH * seconds["float32"] else "float32"
 
-    def linear_head(self, views: Views, path_weights: Tensor, dtype: torch.dtype) -> Head:
+    def linear_head(self, views: Views, path_weights: Tensor, dtype: torch.dtype) -> ClassHead:
         """Return the head for the model's own linear classifier.
 
         Args:
@@ -124,7 +125,7 @@ class Prepared:
         return MaskedLinearHead(views, path_weights, module, mask, dtype)
 
 
-def _seconds(views: Views, inputs: Tensor) -> float:
+def _seconds(views: Views, inputs: Inputs) -> float:
     began = time.perf_counter()
     # Bringing a number to the host waits for a device.
     views.whole(inputs).sum().item()

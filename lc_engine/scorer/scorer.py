@@ -15,7 +15,10 @@ import torch
 
 from lc_engine._util.digests import tensors_digest
 from lc_engine.data.batch import BAD_LABEL, OK, Batch
+from lc_engine.data.fields import Fields
 from lc_engine.data.identity import unchanged
+from lc_engine.data.wrap.subset import whole_of
+from lc_engine.heads.loss import Loss
 from lc_engine.heads.memory_bank import MemoryBank
 from lc_engine.heads.origin import check_model, describe_origin
 from lc_engine.models.classifier import AUTO
@@ -32,12 +35,14 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor, nn
+    from torch import nn
 
     from lc_engine.backbone.dtypes import Precision
     from lc_engine.backbone.early_exits import Exits
     from lc_engine.data.batch import Source
+    from lc_engine.data.fields import Inputs
     from lc_engine.data.protocols import BatchProgress, FeatureSink, Progress, RowScores
+    from lc_engine.data.targets import LabelKind
     from lc_engine.heads.base import Head
     from lc_engine.heads.prototype import Prototypes
     from lc_engine.language.model import LanguageModelSpec
@@ -46,7 +51,7 @@ if TYPE_CHECKING:
     from lc_engine.ops import PathScores
     from lc_engine.ops.prototype_confidence import Logit
     from lc_engine.path.learning_path import LearningPath
-    from lc_engine.scorer.head_config import HeadKind
+    from lc_engine.scorer.head_config import HeadKind, Labels
     from lc_engine.scorer.learnt import Learnt
     from lc_engine.scorer.prepared import Prepared
 
@@ -61,14 +66,18 @@ class Scorer(LazyModel):
     Args:
         model: a module, where it is and in its dtype; or what `ModelSpec` takes.
         head: "prototype" (distances to class means, see `fit`), "linear" (the model's own
-            classifier; with `Masking(weights="head")` all sub-models cost one forward) or "knn"
-            (the labels of the nearest other rows of the data).
+            classifier; with `Masking(weights="head")` all sub-models cost one forward), "knn"
+            (the labels of the nearest other rows of the data), or a `Loss`: any negative
+            log-likelihood of the model's outputs and the targets of the rows.
         path: the capacities; default `LearningPath.gauss(8)`.
         masking: default `Masking()`, global magnitude masks outside the head; or `Exits`, which
             bring a path of their own.
         logit: of the prototype head, "inverse_distance", "neg_sq_distance" or "cosine".
         temperature: of the prototype head, divides the logit.
         neighbours: of the kNN head.
+        labels: "class", an integer per row; "soft", votes or probabilities for each class, whose
+            expected log p is scored; None takes each sub-model's largest probability, and the
+            table gets the column `agreement`. See docs/kinds.md.
         classifier: name of the classifier module, whose input are the features; "auto" finds
             it, None says that the model's output are the features.
         device: where a `ModelSpec` is loaded to; "auto" is CUDA where there is any, None the CPU.
@@ -89,12 +98,13 @@ class Scorer(LazyModel):
         self,
         model: nn.Module | ModelSpec | str,
         *,
-        head: HeadKind = "prototype",
+        head: HeadKind | Loss = "prototype",
         path: LearningPath | None = None,
         masking: Masking | Exits | None = None,
         logit: Logit = "inverse_distance",
         temperature: float = 1.0,
         neighbours: int = 10,
+        labels: Labels = "class",
         classifier: str | None = AUTO,
         device: torch.device | str | None = None,
         dtype: Precision | None = None,
@@ -108,13 +118,19 @@ class Scorer(LazyModel):
             weights = None if checkpoint is None else str(checkpoint)
             model = ModelSpec(model, checkpoint=weights, image_size=image_size)
         super().__init__(model, path, masking, classifier, device, dtype)
-        HeadConfig(head, logit, temperature, neighbours)  # checks its fields
-        self.masking.check_head(head)
+        HeadConfig(head, logit, temperature, neighbours, labels)  # checks its fields
+        kind = "loss" if isinstance(head, Loss) else head
+        self.masking.check_head(kind)
+        if isinstance(head, Loss) and self.masking.brings_path:
+            raise ValueError("masking: exits return features, not what a loss takes: use Masking()")
+        if labels is None and tol is not None:
+            raise ValueError("tol is for rows with labels: leave it out, or give labels")
         if tol is not None:
             if not tol > 0:
                 raise ValueError(f"tol must be positive, got {tol}")
             self._path.levels()  # raises if the path is not nested
-        self.head: HeadKind = head
+        self.head: HeadKind | Loss = head
+        self.labels: Labels = labels
         self.logit: Logit = logit
         self.temperature = float(temperature)
         self.neighbours = neighbours
@@ -220,11 +236,16 @@ class Scorer(LazyModel):
 
     @property
     def _head(self) -> HeadConfig:
-        return HeadConfig(self.head, self.logit, self.temperature, self.neighbours)
+        return HeadConfig(self.head, self.logit, self.temperature, self.neighbours, self.labels)
+
+    @property
+    def label_kind(self) -> LabelKind:
+        """What the labels of the data are to be, for `open_source`."""
+        return self._head.label_kind
 
     @property
     def _learnt(self) -> Learnt | None:
-        return {"prototype": self.prototypes, "knn": self.bank}.get(self.head)
+        return self.bank if self.head == "knn" else self.prototypes
 
     def _use(self, learnt: Learnt) -> Scorer:
         with self._lock:
@@ -242,7 +263,13 @@ class Scorer(LazyModel):
             ValueError: the data name their classes, and their number is not the head's width.
         """
         prepared = self._prepare(verified=True)
-        if self.head == "linear":
+        kind = getattr(whole_of(source), "label_kind", "class")
+        if kind != self.label_kind:
+            raise ValueError(
+                f"the data were opened with labels of the kind {kind!r}, but the scorer takes "
+                f"{self.label_kind!r}: pass label_kind=scorer.label_kind to open_source"
+            )
+        if self.head == "linear" and self.labels == "class":
             width = prepared.tap.linear.out_features
             if source.classes is not None and width != len(source.classes):
                 raise ValueError(
@@ -251,7 +278,7 @@ class Scorer(LazyModel):
                 )
 
     def _check_prepared(self, prepared: Prepared) -> None:
-        if self.head != "linear" and prepared.family.masks_head_alone:
+        if self.head in ("prototype", "knn") and prepared.family.masks_head_alone:
             raise ValueError(
                 f"masking: every weight that is masked is in the classifier "
                 f'"{prepared.tap.name}", which a {self.head} head does not use, so it would see '
@@ -268,15 +295,16 @@ class Scorer(LazyModel):
         known = whole_point(self.masking, self.path) is not None
         return 0 if one_forward or fits or known else 1
 
-    def operations_per_row(self, inputs: Tensor) -> tuple[float, torch.device]:
+    def operations_per_row(self, inputs: Inputs) -> tuple[float, torch.device]:
         """Return about how many additions and multiplications a row takes, and the device.
 
         An image of H × W pixels uses each weight about H·W/256 times, as eight networks from
-        MobileNetV2 (86 at 224 px) to ViT-B (204) do within a factor of 2.3; a row of features once.
+        MobileNetV2 (86 at 224 px) to ViT-B (204) do within a factor of 2.3; a row of features once,
+        a text once per token.
         """
         prepared = self._prepare()
         weights = sum(one.numel() for one in self.model.parameters() if one.dim() > 1)
-        uses = math.prod(inputs.shape[2:]) / 256 if inputs.dim() > 3 else 1.0
+        uses = _uses_of_a_weight(inputs)
         if self.head == "linear" and prepared.family.head_mask is not None:
             head = prepared.tap.linear.weight.numel()
             uses_of_all = (weights - head) * max(1.0, uses) + head * len(self.path)
@@ -327,13 +355,13 @@ class Scorer(LazyModel):
         twin = twin._twin()
         learnt = keep_learnt(
             keep_in,
-            self.head,
+            str(self.head),
             lambda: twin._origin(source),
             lambda: twin._learn(source, batch_size, progress, features),
         )
         return twin._use(learnt)
 
-    def score_batch(self, batch: Batch | tuple[Tensor, Tensor]) -> PathScores:
+    def score_batch(self, batch: Batch | tuple[Any, Any]) -> PathScores:
         """Score a batch.
 
         The same row has the same score in any batch, up to the rounding of the library's
@@ -341,7 +369,8 @@ class Scorer(LazyModel):
         float32, seen on a network with 1,000 classes.
 
         Args:
-            batch: a `Batch`, or (inputs (B, …), labels (B,)).
+            batch: a `Batch`, or (inputs (B, …), labels (B,)). Inputs may be a mapping of tensors.
+                Where labels are no class, B targets (see `as_batch`), or None for no labels.
 
         Returns:
             PathScores with log_probs, on the host; NaN where a row has no finite score.
@@ -351,7 +380,7 @@ class Scorer(LazyModel):
                 a head that has not been fitted.
         """
         if not isinstance(batch, Batch):
-            batch = as_batch(*batch)
+            batch = as_batch(*batch, self.label_kind)
         rows = self.score_rows(batch)
         for i, (before, after) in enumerate(zip(batch.status, rows.status, strict=True)):
             if before == OK and after == BAD_LABEL:
@@ -373,7 +402,7 @@ class Scorer(LazyModel):
         """
         with self._lock:
             there = replace(batch, inputs=batch.inputs.to(self.input_device))
-            return score_rows(there, self._head_for, self.path, self.tol, features)
+            return score_rows(there, self._head_for, self.path, self.tol, features, self.labels)
 
     def sample_log_probs(
         self, data: Any, samples: int, path: LearningPath | None = None
@@ -393,7 +422,7 @@ class Scorer(LazyModel):
         if self.masking.brings_path:
             raise ValueError("scorer: exits bring their own points; there is nothing to calibrate")
         measured = self if path is None else self.with_path(path)
-        source = open_source(data, transform=self.transform)
+        source = open_source(data, transform=self.transform, label_kind=self.label_kind)
         return sample_log_probs(measured, source, samples)
 
     def describe(self) -> dict[str, Any]:
@@ -403,7 +432,7 @@ class Scorer(LazyModel):
         described = super().describe() | {"head": head}
         return described if self.tol is None else described | {"tol": self.tol}
 
-    def _head_for(self, inputs: Tensor) -> Head:
+    def _head_for(self, inputs: Inputs) -> Head:
         """Return the head, built at the first inputs."""
         prepared = self._prepare()
         if self._ready_head is not None:
@@ -416,6 +445,16 @@ class Scorer(LazyModel):
         dtype = prepared.compute_dtype(self.dtype, inputs)
         views = KeptFeatures(prepared.views(inputs, dtype), whole_point(self.masking, self.path))
         omega = torch.tensor(self.path.weights, dtype=torch.float64, device=prepared.device)
-        head = self._head.build(prepared, views, omega, self._learnt, dtype)
+        whole = whole_point(self.masking, self.path)
+        head = self._head.build(prepared, views, omega, self._learnt, dtype, whole)
         self._ready_head = (prepared, self.dtype, head)
         return head
+
+
+def _uses_of_a_weight(inputs: Inputs) -> float:
+    if isinstance(inputs, Fields):
+        lengths = inputs.lengths
+        if lengths is not None and len(lengths):
+            return float(lengths.double().mean())
+        return max((_uses_of_a_weight(part) for part in inputs.values.values()), default=1.0)
+    return math.prod(inputs.shape[2:]) / 256 if inputs.dim() > 3 else 1.0

@@ -9,10 +9,12 @@ from lc_engine.backbone.interface import GivesBoth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from torch import Tensor
 
-    from lc_engine.backbone.interface import Views
+    from lc_engine.backbone.interface import RowLoss, Views
+    from lc_engine.data.fields import Inputs
     from lc_engine.masking import Masking
     from lc_engine.path.learning_path import LearningPath
 
@@ -54,7 +56,7 @@ class KeptFeatures:
         """Keep the features of the next inputs of so many rows; 0 keeps none."""
         self._rows, self._kept = rows, None
 
-    def kept(self, inputs: Tensor) -> Tensor:
+    def kept(self, inputs: Inputs) -> Tensor:
         """Return the features (N, D) of the inputs: those kept, else by a forward of their own."""
         found, self._kept, self._rows = self._kept, None, 0
         if found is None:
@@ -62,7 +64,7 @@ class KeptFeatures:
             return found[:, : self.widths[0]] if self.widths else found
         return found
 
-    def features(self, inputs: Tensor, points: Sequence[int]) -> Tensor | Sequence[Tensor]:
+    def features(self, inputs: Inputs, points: Sequence[int]) -> Tensor | Sequence[Tensor]:
         """Return the features of sub-models; see `Views.features`."""
         found = self._views.features(inputs, points)
         if self._wanted(inputs, points):
@@ -70,7 +72,7 @@ class KeptFeatures:
             self._kept = found[points.index(self._whole)]
         return found
 
-    def logits(self, inputs: Tensor, points: Sequence[int]) -> Tensor | Sequence[Tensor]:
+    def logits(self, inputs: Inputs, points: Sequence[int]) -> Tensor | Sequence[Tensor]:
         """Return the logits of sub-models; see `Views.logits`."""
         whole = self._whole
         if not self._wanted(inputs, points) or not isinstance(self._views, GivesBoth):
@@ -81,12 +83,18 @@ class KeptFeatures:
         rest = iter(self._views.logits(inputs, others) if others else ())
         return [logits if k == whole else next(rest) for k in points]
 
-    def whole(self, inputs: Tensor) -> Tensor:
+    def losses(
+        self, inputs: Inputs, targets: Sequence[Any], points: Sequence[int], loss: RowLoss
+    ) -> Tensor:
+        """Return the losses of sub-models; see `Views.losses`."""
+        return self._views.losses(inputs, targets, points, loss)
+
+    def whole(self, inputs: Inputs) -> Tensor:
         """Return the features of the model with all its weights; see `Views.whole`."""
         found = self._views.whole(inputs)
         if self._rows == len(inputs):
             self._kept = found
         return found
 
-    def _wanted(self, inputs: Tensor, points: Sequence[int]) -> bool:
+    def _wanted(self, inputs: Inputs, points: Sequence[int]) -> bool:
         return self._rows == len(inputs) and self._whole is not None and self._whole in points

@@ -119,7 +119,13 @@ def score(
             scorer = scorer.continued(side_file(Path(out), MANIFEST))
     with reporting(progress) as report:
         transform = getattr(scorer, "transform", None)
-        source = open_source(data, transform=transform, num_workers=num_workers, **opening)
+        source = open_source(
+            data,
+            transform=transform,
+            num_workers=num_workers,
+            label_kind=getattr(scorer, "label_kind", "class"),
+            **opening,
+        )
         return _score(
             scorer,
             source,

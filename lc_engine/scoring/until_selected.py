@@ -89,7 +89,7 @@ def score_until_selected(
     levels = scorer.path.levels()
     if len(levels) < 2:
         raise ValueError("path must have at least 5 points, of which 3 are a rule of their own")
-    source = open_source(data, transform=scorer.transform)
+    source = open_source(data, transform=scorer.transform, label_kind=scorer.label_kind)
     scorer.check(source)
     decoded = CachedSource(source, cache_bytes)
     ready = scorer.fitted(decoded, None, batch_size, progress)

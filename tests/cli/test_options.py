@@ -24,6 +24,7 @@ from lc_engine.cli.report import ReportCommand
 from lc_engine.cli.score import ScoreCommand
 from lc_engine.cli.score_options import JobOptions
 from lc_engine.cli.select import SelectCommand
+from lc_engine.data.targets import LabelKind
 from lc_engine.language import model as language_model
 from lc_engine.language.encoder import Reasoning, Turns
 from lc_engine.masking.masking import Kind, Scope, Which
@@ -119,6 +120,7 @@ def test_every_option_has_a_group_and_one_line_of_help(name):
 
 def test_choices_are_those_of_the_library():
     assert get_args(choices.Head) == get_args(HeadKind)
+    assert {*get_args(choices.LabelKind), "any"} == {*get_args(LabelKind)}
     assert get_args(choices.Logit) == get_args(Logit)
     assert get_args(choices.Scope) == get_args(Scope)
     assert get_args(choices.Weights) == get_args(Which)

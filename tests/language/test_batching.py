@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lc_engine.language.batching import _cuts, pack, usage_of
+from lc_engine._util.length_cuts import length_cuts
+from lc_engine.language.batching import pack, usage_of
 from lc_engine.language.tokens import Tokens
 
 CPU = torch.device("cpu")
@@ -84,5 +85,5 @@ def test_no_other_cut_costs_less(budget, overhead):
         for size in range(8)
         for borders in itertools.combinations(range(1, 8), size)
     ]
-    assert cost(_cuts(widths, budget, overhead)) == min(map(cost, ways)) < np.inf
-    assert _cuts(widths[:0], budget, overhead) == []
+    assert cost(length_cuts(widths, budget, overhead)) == min(map(cost, ways)) < np.inf
+    assert length_cuts(widths[:0], budget, overhead) == []

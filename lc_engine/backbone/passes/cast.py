@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from lc_engine.backbone.recognize import is_depthwise
 
@@ -31,7 +32,7 @@ def apply(copy: ModelCopy) -> bool:
     model.to(copy.dtype)
     for parameter, values in depthwise:
         parameter.data = values
-    if copy.example.dim() == 4:
+    if isinstance(copy.example, Tensor) and copy.example.dim() == 4:
         # Convolutions on a CPU are twice as fast with channels last.
         model.to(memory_format=torch.channels_last)
     return True

@@ -18,6 +18,7 @@ from lc_engine.backbone.trace import alike
 if TYPE_CHECKING:
     from lc_engine.backbone.consumers import Named
     from lc_engine.backbone.model_copy import ModelCopy
+    from lc_engine.data.fields import Inputs
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -61,7 +62,7 @@ def apply(copy: ModelCopy) -> bool:
     return False
 
 
-def _pairs(model: nn.Module, example: Tensor) -> list[tuple[Named, Named]]:
+def _pairs(model: nn.Module, example: Inputs) -> list[tuple[Named, Named]]:
     """Return each convolution with the batch norm that is its only consumer."""
     if not any(isinstance(module, NORMS) for module in model.modules()):
         return []

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from lc_engine.data.targets import LabelKind
+
 # Blocks read ahead of the consumer: one ready, one being read.
 _AHEAD = 2
 # Values in a batch of plain features: enough to amortize the cost of a batch, few enough to stay in
@@ -53,9 +55,11 @@ class BlockSource(ABC):
 
     Attributes:
         folders: see `lc_engine.data.locations.folders_of`.
+        label_kind: "class", or "none" where labels are not read.
     """
 
     folders: tuple[Path, ...] = ()
+    label_kind: LabelKind = "class"
 
     def __init__(self, classes: list[str] | None = None, states: FileStates | None = None) -> None:
         self.classes = classes
@@ -106,18 +110,25 @@ class BlockSource(ABC):
         start = cuts[0].start
         read = self._idle.pop(start, None) or self._reader(start)
         yield from ordered_map(
-            lambda cut: to_batch(cut, read(cut), self.classes), cuts, num_workers=1, ahead=_AHEAD
+            lambda cut: to_batch(cut, read(cut), self.classes, self.label_kind),
+            cuts,
+            num_workers=1,
+            ahead=_AHEAD,
         )
         self._idle = {cuts[-1].stop: read}
 
 
-def to_batch(rows: range, block: Block, classes: list[str] | None) -> Batch:
+def to_batch(
+    rows: range, block: Block, classes: list[str] | None, label_kind: LabelKind = "class"
+) -> Batch:
     """Return a block as a batch, each row with its status."""
     features, labels, unreadable, unlabelled = block
+    if label_kind == "none":
+        labels = np.full(len(rows), batch.NO_LABEL)
     status, detail = SparseTexts(len(rows), batch.OK), SparseTexts(len(rows), "")
 
     outside = labels < 0 if classes is None else (labels < 0) | (labels >= len(classes))
-    if outside.any():
+    if label_kind != "none" and outside.any():
         known = "" if classes is None else f", but there are {len(classes)} classes"
         for row in np.flatnonzero(outside).tolist():
             status[row] = batch.BAD_LABEL

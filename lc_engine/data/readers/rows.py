@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Mapping
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,12 +24,16 @@ from lc_engine.data.faults import (
     patiently,
     without_addresses,
 )
+from lc_engine.data.fields import Fields, as_tensors
 from lc_engine.data.identity import FileStates
-from lc_engine.data.labels import int64_label
+from lc_engine.data.targets import OWN_TARGETS, Label, read_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
+
+    from lc_engine.data.fields import Inputs
+    from lc_engine.data.targets import LabelKind
 
     Transform = Callable[[Any], Any]
     # Reads a row and returns (decode, label): a row that cannot be decoded still has its label.
@@ -40,12 +45,13 @@ _REFERENCE_ROWS = 9
 
 
 class Row(NamedTuple):
-    """One decoded row; `input` is None unless the status is "ok"."""
+    """One decoded row; `input` is None unless the status is "ok", a mapping where it has names."""
 
-    input: Tensor | None
+    input: Tensor | Mapping[str, Tensor] | None
     label: int
     status: str
     detail: str
+    target: Any = None
 
 
 class RowSource(ABC):
@@ -60,9 +66,11 @@ class RowSource(ABC):
 
     Attributes:
         folders: see `lc_engine.data.locations.folders_of`.
+        label_kind: what the labels are.
     """
 
     folders: tuple[Path, ...] = ()
+    label_kind: LabelKind = "class"
 
     def __init__(
         self,
@@ -77,7 +85,7 @@ class RowSource(ABC):
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.classes = classes
         self.states = FileStates.of([]) if states is None else states
-        self._like: Tensor | None = None
+        self._like: Tensor | Mapping[str, Tensor] | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -116,7 +124,7 @@ class RowSource(ABC):
         for cut in cuts:
             yield self._collate(cut, list(islice(rows, len(cut))), like)
 
-    def _reference_input(self) -> Tensor:
+    def _reference_input(self) -> Tensor | Mapping[str, Tensor]:
         """Return an input of the shape and dtype that most of the first readable rows have.
 
         All others must have them too. The rows are the first of the source, not of a batch or a
@@ -124,11 +132,11 @@ class RowSource(ABC):
         """
         if self._like is None:
             self._like = torch.empty(0)
-            found: Counter[tuple[torch.Size, torch.dtype]] = Counter()
+            found: Counter[Any] = Counter()
             everything = (self._row(load) for load in self._loads(range(len(self))))
             readable = (row.input for row in everything if row.input is not None)
             for value in islice(readable, _REFERENCE_ROWS):
-                kind = value.shape, value.dtype
+                kind = _form_of(value)
                 found[kind] += 1
                 if found.most_common(1)[0][0] == kind:
                     self._like = value
@@ -137,46 +145,54 @@ class RowSource(ABC):
         return self._like
 
     def _row(self, load: Load) -> Row:
-        number, complaint = batch.NO_LABEL, ""
+        own = Label(batch.NO_LABEL)
         # Data sets and transforms are the user's code, and a broken row may raise anything.
         try:
             decode, label = load()
-            number, complaint = check_label(label, self.classes)
-            value = patiently(lambda: self._to_tensor(decode()), "the input of a row", listed=False)
+            own = read_label(self.label_kind, label, self.classes)
+            value = patiently(
+                lambda: self._to_tensors(decode()), "the input of a row", listed=False
+            )
         except Exception as error:
             if fault_of(error, listed=False) is not Fault.ROW:
                 raise
-            return Row(None, number, batch.UNREADABLE, describe_error(error))
-        if complaint:
-            return Row(None, number, batch.BAD_LABEL, complaint)
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            return Row(None, number, batch.NON_FINITE, HOLDS_NON_FINITE)
-        return Row(value, number, batch.OK, "")
+            return Row(None, own.number, batch.UNREADABLE, describe_error(error))
+        if own.complaint:
+            return Row(None, own.number, batch.BAD_LABEL, own.complaint)
+        if not all(_is_finite(part) for part in _parts(value)):
+            return Row(None, own.number, batch.NON_FINITE, HOLDS_NON_FINITE)
+        return Row(value, own.number, batch.OK, "", own.target)
 
-    def _to_tensor(self, value: Any) -> Tensor:
+    def _to_tensors(self, value: Any) -> Tensor | Mapping[str, Tensor]:
         if isinstance(value, Tensor):
             return value
         if isinstance(value, np.ndarray):
             return torch.from_numpy(value)
+        if isinstance(value, Mapping) and value:
+            found: Mapping[str, Tensor] = as_tensors(value)
+            return found
         if self.transform is None:
             raise ConfigurationError(
                 f"transform is needed: the rows are {type(value).__name__}, not tensors; pass the "
                 "model's evaluation transform"
             )
         value = self.transform(value)
+        if isinstance(value, Mapping) and value:
+            return value
         if not isinstance(value, Tensor):
             raise ConfigurationError(f"transform must return a tensor, got {type(value).__name__}")
         return value
 
-    def _collate(self, cut: range, rows: list[Row], like: Tensor) -> Batch:
-        rows = [_checked_shape(row, like) for row in rows]
-        inputs = [row.input for row in rows if row.input is not None]
+    def _collate(self, cut: range, rows: list[Row], like: Tensor | Mapping[str, Tensor]) -> Batch:
+        rows = [_checked_form(row, like) for row in rows]
+        read = [row for row in rows if row.input is not None]
         return Batch(
             ids=self._ids(cut),
-            inputs=torch.stack(inputs) if inputs else like.new_empty((0, *like.shape)),
+            inputs=_stacked([row.input for row in read], like),
             labels=torch.tensor([row.label for row in rows], dtype=torch.int64),
             status=[row.status for row in rows],
             detail=[row.detail for row in rows],
+            targets=[row.target for row in read] if self.label_kind in OWN_TARGETS else None,
         )
 
 
@@ -185,8 +201,8 @@ def sampled_digest(dataset: Any, length: int, rows: Iterable[Row]) -> str:
     digest = hashlib.sha256(f"{type(dataset).__qualname__}\0{length}\n".encode())
     for row in rows:
         digest.update(f"{row.label}\0{row.status}\n".encode())
-        if row.input is not None:
-            digest.update(np.ascontiguousarray(row.input.float().cpu().numpy()).data)
+        for part in _parts([] if row.input is None else row.input, row.target):
+            digest.update(np.ascontiguousarray(part.float().cpu().numpy()).data)
     return digest.hexdigest()
 
 
@@ -195,25 +211,46 @@ def describe_transform(transform: Transform | None) -> str | None:
     return None if transform is None else without_addresses(repr(transform))
 
 
-def check_label(label: Any, classes: list[str] | None) -> tuple[int, str]:
-    """Return (label, "") or (−1, what is wrong with it)."""
-    number, complaint = int64_label(label, without_addresses(repr(label)))
-    if complaint:
-        return number, complaint
-    if number < 0:
-        return batch.NO_LABEL, f"the label is {number}, but must not be negative"
-    if classes is not None and number >= len(classes):
-        return batch.NO_LABEL, f"the label is {number}, but there are {len(classes)} classes"
-    return number, ""
+def _parts(*values: Any) -> Iterator[Tensor]:
+    """Yield the tensors in values, mappings in the order of their names."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, Mapping):
+            yield from _parts(*(value[name] for name in sorted(value)))
+        elif isinstance(value, list):
+            yield from _parts(*value)
 
 
-def _checked_shape(row: Row, like: Tensor) -> Row:
-    if row.input is None or (row.input.shape, row.input.dtype) == (like.shape, like.dtype):
+def _is_finite(value: Tensor) -> bool:
+    return not value.is_floating_point() or bool(torch.isfinite(value).all())
+
+
+def _stacked(inputs: list[Any], like: Tensor | Mapping[str, Tensor]) -> Inputs:
+    if isinstance(like, Tensor):
+        return torch.stack(inputs) if inputs else like.new_empty((0, *like.shape))
+    return Fields.stack(inputs) if inputs else Fields.stack([like])[:0]
+
+
+def _form_of(value: Tensor | Mapping[str, Tensor]) -> Any:
+    """Return the shape and dtype of an input, those of each part where it has names."""
+    if isinstance(value, Tensor):
+        return value.shape, value.dtype
+    return tuple((name, _form_of(value[name])) for name in sorted(value))
+
+
+def _checked_form(row: Row, like: Tensor | Mapping[str, Tensor]) -> Row:
+    if row.input is None or _form_of(row.input) == _form_of(like):
         return row
     return Row(
         None,
         row.label,
         batch.UNREADABLE,
-        f"the input has shape {tuple(row.input.shape)} and {row.input.dtype}, that of most rows "
-        f"has {tuple(like.shape)} and {like.dtype}",
+        f"the input has {_in_words(row.input)}, that of most rows has {_in_words(like)}",
     )
+
+
+def _in_words(value: Tensor | Mapping[str, Tensor]) -> str:
+    if isinstance(value, Tensor):
+        return f"shape {tuple(value.shape)} and {value.dtype}"
+    return ", ".join(f"{name} of {_in_words(value[name])}" for name in sorted(value))

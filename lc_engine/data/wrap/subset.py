@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from lc_engine.data.batch import Batch, row_ranges
+from lc_engine.data.fields import Fields
 from lc_engine.data.identity import check_unchanged
 from lc_engine.data.locations import folders_of
 from lc_engine.data.readers.rows import RowSource
@@ -117,11 +118,18 @@ def concatenated(batches: Sequence[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
     inputs = [batch.inputs for batch in batches if len(batch.inputs)] or [batches[0].inputs]
-    tensors = isinstance(inputs[0], torch.Tensor)
+    targets = [batch.targets for batch in batches]
     return Batch(
         ids=np.concatenate([batch.ids for batch in batches]),
-        inputs=torch.cat(inputs) if tensors else reduce(add, inputs),
+        inputs=_joined(inputs),
         labels=torch.cat([batch.labels for batch in batches]),
         status=[status for batch in batches for status in batch.status],
         detail=[detail for batch in batches for detail in batch.detail],
+        targets=None if targets[0] is None else [one for part in targets for one in part or ()],
     )
+
+
+def _joined(parts: list[Any]) -> Any:
+    if isinstance(parts[0], torch.Tensor):
+        return torch.cat(parts)
+    return Fields.join(parts) if isinstance(parts[0], Fields) else reduce(add, parts)
