@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import torch
 
+from lc_engine.backbone import tuning
 from lc_engine.ops import contract
 
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
@@ -33,9 +34,15 @@ def check_int8(device: torch.device) -> None:
             'lc_engine: dtype="int8" on a processor (or an LC_ENGINE_ISA) without AVX512-VNNI is '
             'slower than float32: use "auto".'
         )
+    elif tuning.kind() == "tiles":
+        contract.warn_once(
+            'lc_engine: dtype="int8" on a processor with AMX: layers multiply faster in bfloat16 '
+            "there and do; only transformer blocks of up to "
+            f"{tuning.INT8_BLOCK_WIDTH['tiles']:.0f} features multiply in int8."
+        )
 
 
 def unquantized_dtype() -> torch.dtype:
     """Return the dtype of all that is not int8 in a copy that multiplies in int8."""
-    fast = contract.multiplies_bfloat16(torch.device("cpu"))
+    fast = contract.multiplies_bfloat16(torch.device("cpu")) or tuning.kind() == "tiles"
     return torch.bfloat16 if fast else torch.float32

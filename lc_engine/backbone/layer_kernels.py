@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lc_engine import ops
-from lc_engine.backbone import tuning
+from lc_engine.backbone import onednn, tuning
 from lc_engine.backbone.recognize import pads_same
 from lc_engine.ops.layers.int8_linear import MOST_INPUTS
 from lc_engine.ops.layers.pixels import PlanActivation
@@ -34,14 +34,6 @@ if TYPE_CHECKING:
     Layer = Callable[[Tensor], Tensor]
 
 Kernel = Literal["dense", "packed", "winograd", "int8", "int8_winograd", "sparse"]
-# oneDNN's names of activations: kind, scalars and algorithm. Its ReLU and ReLU6 turn NaN into 0, by
-# which rows that are not finite are found, so they are not among these.
-Pointwise = tuple[str, list[float], str]
-_POINTWISE: dict[Activation | None, Pointwise] = {
-    None: ("none", [], ""),
-    "gelu": ("gelu", [], "none"),
-    "gelu_tanh": ("gelu", [], "tanh"),
-}
 # Activations that plans apply as they write their outputs.
 PLAN_ACTIVATIONS = (None, *get_args(PlanActivation))
 _IN_TORCH: dict[Activation, Layer] = {
@@ -49,6 +41,8 @@ _IN_TORCH: dict[Activation, Layer] = {
     "relu6": lambda x: x.clamp_(0, 6),
     "gelu": functional.gelu,
     "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+    "silu": lambda x: functional.silu(x, inplace=True),
+    "hardswish": lambda x: functional.hardswish(x, inplace=True),
 }
 
 
@@ -63,7 +57,7 @@ def fastest_kernel(module: Any, x: Tensor, int8: bool) -> Kernel:
     weight = module.weight
     outputs, inputs = weight.shape[0], weight[0].numel()
     kernel = _fastest_dense(module, x, int8)
-    below = tuning.SPARSE_BELOW[kernel][str(weight.dtype).removeprefix("torch.")]
+    below = tuning.SPARSE_BELOW[tuning.kind()][kernel][str(weight.dtype).removeprefix("torch.")]
     below -= tuning.SPARSE_OVERHEAD * (1 / outputs + 1 / inputs)
     sparse = isinstance(module, nn.Linear) or (
         module.groups == 1 and module.in_channels >= tuning.SPARSE_CHANNELS
@@ -73,16 +67,15 @@ def fastest_kernel(module: Any, x: Tensor, int8: bool) -> Kernel:
 
 def build(kernel: Kernel, module: Any, x: Tensor, activation: Activation | None) -> Layer:
     """Return a layer followed by its activation, with a kernel other than "dense"."""
-    known = _POINTWISE if kernel == "packed" else PLAN_ACTIVATIONS
-    if activation not in known:
-        return followed_by(build(kernel, module, x, None), activation)
     weight, bias = module.weight, module.bias
     linear = isinstance(module, nn.Linear)
+    if kernel == "packed" and not linear:
+        return onednn.packed_convolution(module, x, activation)
+    known = onednn.FUSED if kernel == "packed" else PLAN_ACTIVATIONS
+    if activation not in known:
+        return followed_by(build(kernel, module, x, None), activation)
     if kernel == "packed":
-        pointwise = _POINTWISE[activation]
-        if linear:
-            return _packed_linear(weight, bias, pointwise)
-        return _packed_convolution(module, x, pointwise)
+        return onednn.packed_linear(weight, bias, activation)
     own = cast("PlanActivation | None", activation)
     if kernel in ("winograd", "int8_winograd"):
         int8 = kernel == "int8_winograd"
@@ -128,9 +121,7 @@ def followed_by(layer: Layer, activation: Activation | None) -> Layer:
 
 def _fastest_dense(module: Any, x: Tensor, int8: bool) -> Kernel:
     """Return the fastest kernel that does not depend on the density."""
-    packs = torch.backends.mkldnn.is_available() and (  # type: ignore[no-untyped-call]
-        x.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    packs = onednn.multiplies(x.dtype)
     rows = x.numel() // max(1, x.shape[-1] if isinstance(module, nn.Linear) else x.shape[1])
     many = rows >= tuning.PACKED_ROWS
     kernel: Kernel = "packed" if packs and many else "dense"
@@ -141,7 +132,7 @@ def _fastest_dense(module: Any, x: Tensor, int8: bool) -> Kernel:
         return kernel
     if x.dim() != 4:
         return "dense"
-    if _suits_winograd(module, x):
+    if (int8 or x.dtype in tuning.OWN_DTYPES[tuning.kind()]) and _suits_winograd(module, x):
         return "int8_winograd" if int8 else "winograd"
     return kernel
 
@@ -163,17 +154,3 @@ def _is_pointwise(convolution: Any) -> bool:
     """Return whether a convolution is a linear layer over pixels."""
     ones: bool = convolution.kernel_size == convolution.stride == (1, 1)
     return ones and convolution.padding == (0, 0)
-
-
-def _packed_linear(weight: Tensor, bias: Tensor | None, activation: Pointwise) -> Layer:
-    """Return a linear layer whose weight oneDNN packs once, as in `torch.compile`."""
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, *activation)
-
-
-def _packed_convolution(module: Any, x: Tensor, activation: Pointwise) -> Layer:
-    """Return a convolution whose weight oneDNN packs once, for inputs of about that shape."""
-    options = (module.padding, module.stride, module.dilation, module.groups)
-    packed = torch.ops.mkldnn._reorder_convolution_weight(module.weight, *options, x.shape)
-    convolve = torch.ops.mkldnn._convolution_pointwise
-    return lambda x: convolve(x, packed, module.bias, *options, *activation)

@@ -9,14 +9,20 @@ from torch import Tensor, nn
 
 from lc_engine.ops import contract
 
-Activation = Literal["relu", "relu6", "gelu", "gelu_tanh"]
+Activation = Literal["relu", "relu6", "gelu", "gelu_tanh", "silu", "hardswish"]
 
 KERNEL_DTYPES: Final = (torch.float32, torch.bfloat16)
+_PLAIN_ACTIVATIONS: dict[type[nn.Module], Activation] = {
+    nn.ReLU: "relu",
+    nn.SiLU: "silu",
+    nn.Hardswish: "hardswish",
+}
 # Classes outside torch, by name, so that their packages need not be imported.
 _ACTIVATIONS: dict[str, Activation] = {
     "timm.layers.activations.GELU": "gelu",
     "timm.layers.activations.GELUTanh": "gelu_tanh",
     "transformers.activations.GELUActivation": "gelu",
+    "transformers.activations.SiLUActivation": "silu",
 }
 _LAYER_NORM = "timm.layers.norm.LayerNorm"
 _SAME_CONVOLUTION = "timm.layers.conv2d_same.Conv2dSame"
@@ -31,8 +37,9 @@ def has_vectors() -> bool:
 def activation_of(module: nn.Module) -> Activation | None:
     """Return the activation that a module computes; None if it computes something else."""
     forward = type(module).forward
-    if forward is nn.ReLU.forward:
-        return "relu"
+    for plain, name in _PLAIN_ACTIVATIONS.items():
+        if forward is plain.forward:
+            return name
     if isinstance(module, nn.ReLU6) and forward is nn.ReLU6.forward:
         return "relu6"
     if isinstance(module, nn.GELU) and forward is nn.GELU.forward:

@@ -1,14 +1,33 @@
-"""Constants measured on one processor, each with the command that measures it again.
+"""Constants measured on two kinds of processors, each with the command that measures it again.
 
-Processor: 2 cores of an AMD EPYC (Zen 4) with AVX512-BF16 and AVX512-VNNI, without AMX. The command
+- "vectors": 2 cores of an AMD EPYC (Zen 4) with AVX512-BF16 and AVX512-VNNI, without AMX.
+- "tiles": 2 cores of an Intel Xeon with AMX, where oneDNN multiplies bfloat16 five times as fast,
+  and the C++ core, which has vectors only, no faster than float32.
+
+A number without a kind was measured on "vectors". The command
 
     python -m benchmarks.backbone.tune NAME VALUE … --model NAME --dtype DTYPE
 
 (below: tune) times whole runs with each value in turns, and prints their ratios to the value here.
-An entry of a table is named with dots, such as SPARSE_BELOW.winograd.bfloat16.
+An entry of a table is named with dots, such as SPARSE_BELOW.vectors.winograd.bfloat16.
 """
 
 from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+
+from lc_engine.ops.processor import cpu_features
+
+Kind = Literal["vectors", "tiles"]
+
+
+def kind() -> Kind:
+    """Return the kind of this processor."""
+    return "tiles" if cpu_features().amx_bf16 else "vectors"
+
 
 # Images of 224 × 224 pixels per forward on a CPU: more overflow the caches, fewer cost calls.
 # tune IMAGES_OF_CONVOLUTIONS 8 12 32 --model resnet18
@@ -22,15 +41,34 @@ IMAGES_OF_TOKENS_INT8 = 128
 # known networks are far from it.
 CONVOLUTIONAL_SHARE = 0.25
 
+# Dtypes of which Winograd's method and `ops.attention` multiply faster than oneDNN.
+# pytest benchmarks/bench_winograd.py benchmarks/bench_attention.py --benchmark-only
+OWN_DTYPES: dict[Kind, tuple[torch.dtype, ...]] = {
+    "vectors": (torch.float32, torch.bfloat16),
+    "tiles": (torch.float32,),
+}
+# Whether a layer in int8 is faster than oneDNN's in bfloat16, and the width up to which a whole
+# transformer block is (with tiles 192 is, 768 is not). pytest benchmarks/bench_int8_linear.py
+# benchmarks/bench_int8_convolution.py benchmarks/bench_transformer_block.py --benchmark-only
+INT8_LAYERS: dict[Kind, bool] = {"vectors": True, "tiles": False}
+INT8_BLOCK_WIDTH: dict[Kind, float] = {"vectors": math.inf, "tiles": 192}
 # Density below which a sparse kernel is faster than each dense one. Per layer:
 # pytest benchmarks/bench_sparse_layer.py benchmarks/bench_winograd.py --benchmark-only
-# tune SPARSE_BELOW.packed.bfloat16 0.3 0.8 --lowest 0.02
-SPARSE_BELOW: dict[str, dict[str, float]] = {
-    "dense": {"float32": 0.7, "bfloat16": 0.55},
-    "packed": {"float32": 0.7, "bfloat16": 0.55},
-    "winograd": {"float32": 0.42, "bfloat16": 0.33},
-    "int8": {"float32": 0.25, "bfloat16": 0.3},
-    "int8_winograd": {"float32": 0.15, "bfloat16": 0.2},
+# tune SPARSE_BELOW.vectors.packed.bfloat16 0.3 0.8 --lowest 0.02
+SPARSE_BELOW: dict[Kind, dict[str, dict[str, float]]] = {
+    "vectors": {
+        "dense": {"float32": 0.7, "bfloat16": 0.55},
+        "packed": {"float32": 0.7, "bfloat16": 0.55},
+        "winograd": {"float32": 0.42, "bfloat16": 0.33},
+        "int8": {"float32": 0.25, "bfloat16": 0.3},
+        "int8_winograd": {"float32": 0.15, "bfloat16": 0.2},
+    },
+    "tiles": {
+        "dense": {"float32": 0.5, "bfloat16": 0.0},
+        "packed": {"float32": 0.5, "bfloat16": 0.0},
+        "winograd": {"float32": 0.42, "bfloat16": 0.0},
+        "int8": {"float32": 0.25, "bfloat16": 0.0},
+    },
 }
 # What 1 / inputs and 1 / outputs take off that density: gathering inputs and writing outputs cost
 # the same at any density. tune SPARSE_OVERHEAD 4 16 --lowest 0.02
@@ -45,6 +83,9 @@ WINOGRAD_CHANNELS = 32
 WINOGRAD_TILES = 64
 # Rows (tokens or pixels) from which packing or quantizing a weight pays. tune PACKED_ROWS 64 1024
 PACKED_ROWS = 256
+# Outputs per input from which checking inputs of a convolution that ReLU6 follows is cheaper than
+# another pass over its outputs. tune CHECKED_OUTPUTS 1 4 100
+CHECKED_OUTPUTS = 2.0
 
 # Max poolings of multiples of these channels leave no remainder, which torch pools faster.
 # tune MAX_POOL_CHANNELS 8 32 --model resnet18

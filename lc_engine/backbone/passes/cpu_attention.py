@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lc_engine import ops
+from lc_engine.backbone import tuning
 from lc_engine.backbone.recognize import KERNEL_DTYPES, has_vectors
 from lc_engine.backbone.trace import TorchCalls
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def apply(copy: ModelCopy) -> bool:
-    """Set `copy.attention` to `FastAttention` if the model calls attention on a CPU.
+    """Set `copy.attention` to `FastAttention` if the model calls attention where that is faster.
 
     A context costs every torch call a little: a model without attention gets an empty one.
 
@@ -35,7 +36,8 @@ def apply(copy: ModelCopy) -> bool:
     """
     with _Trace() as trace:
         copy.tap.run(copy.example)
-    if trace.attention and copy.example.device.type == "cpu" and has_vectors():
+    faster = has_vectors() and copy.dtype in tuning.OWN_DTYPES[tuning.kind()]
+    if trace.attention and copy.example.device.type == "cpu" and faster:
         copy.attention = FastAttention
         return True
     return False

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lc_engine import ops
+from lc_engine.backbone import tuning
 from lc_engine.backbone.layer_kernels import (
     PLAN_ACTIVATIONS,
     build,
@@ -63,7 +64,8 @@ class _Forwards:
     """Returns forwards that choose a kernel when they first run with the present weights."""
 
     def __init__(self, copy: ModelCopy) -> None:
-        self._int8 = copy.int8
+        self._int8 = copy.int8 and tuning.INT8_LAYERS[tuning.kind()]
+        self._int8_width = tuning.INT8_BLOCK_WIDTH[tuning.kind()] if copy.int8 else 0
         self._kernels = copy.kernels
         self._activations = {
             module: activation_of(activation) for module, activation in copy.activations.items()
@@ -119,7 +121,7 @@ class _Forwards:
                 return one_by_one(input)
             if pair not in self._kernels:
                 # Kernels depend on the number of rows, which is the same for both layers.
-                joins = self._all_int8(pair, input)
+                joins = self._int8 and _all_int8(pair, input)
                 joins = joins and all(activation in PLAN_ACTIVATIONS for activation in activations)
                 self._kernels[pair] = (
                     _int8_plan(pair, activations, self._norms.get(first)) if joins else one_by_one
@@ -134,6 +136,7 @@ class _Forwards:
         mlp = [self._activations.get(layer) for layer in block.mlp]
         joins = all(activation in PLAN_ACTIVATIONS for activation in mlp)
         joins = joins and self._activations.keys().isdisjoint((*block.qkv, block.projection))
+        joins = joins and block.projection.out_features <= self._int8_width
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             if not (
@@ -145,7 +148,7 @@ class _Forwards:
             x = args[0]
             if block.module not in self._kernels:
                 # Each thread takes whole samples.
-                whole = len(x) >= torch.get_num_threads() and self._all_int8(block.layers, x)
+                whole = len(x) >= torch.get_num_threads() and _all_int8(block.layers, x)
                 self._kernels[block.module] = plan() if whole else one_by_one
             return self._kernels[block.module](x)
 
@@ -160,9 +163,10 @@ class _Forwards:
 
         return forward
 
-    def _all_int8(self, layers: Sequence[nn.Module], x: Tensor) -> bool:
-        """Return whether int8 is the fastest kernel of all these layers, for as many rows."""
-        return all(fastest_kernel(layer, x, self._int8) == "int8" for layer in layers)
+
+def _all_int8(layers: Sequence[nn.Module], x: Tensor) -> bool:
+    """Return whether int8 is the fastest kernel of all these layers, for as many rows."""
+    return all(fastest_kernel(layer, x, int8=True) == "int8" for layer in layers)
 
 
 def _has_many_rows(module: Any, x: Tensor) -> bool:

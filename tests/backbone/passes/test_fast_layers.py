@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from lc_engine.backbone import layer_kernels
+from lc_engine.backbone import onednn
 from lc_engine.backbone.model_copy import ModelCopy
 from lc_engine.backbone.passes import fast_layers
 from lc_engine.backbone.recognize import has_kernel
@@ -178,13 +178,13 @@ def test_dense_convolutions_take_winograd_s_method(winograd, dtype):
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_other_convolutions_are_packed(monkeypatch, winograd, layer, side, dtype):
-    packed, pack = [], layer_kernels._packed_convolution
+    packed, pack = [], onednn.packed_convolution
 
     def counting(*arguments):
         packed.append(arguments)
         return pack(*arguments)
 
-    monkeypatch.setattr(layer_kernels, "_packed_convolution", counting)
+    monkeypatch.setattr(onednn, "packed_convolution", counting)
     layer = copy.deepcopy(layer).to(dtype, memory_format=torch.channels_last)
     x = torch.randn(2, layer.in_channels, side, side).to(dtype, memory_format=torch.channels_last)
     with torch.inference_mode():
@@ -201,13 +201,13 @@ def test_other_convolutions_are_packed(monkeypatch, winograd, layer, side, dtype
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_dense_linear_layers_are_packed_once(monkeypatch, dtype):
     packed = []
-    pack = layer_kernels._packed_linear
+    pack = onednn.packed_linear
 
     def counting(*arguments):
         packed.append(arguments)
         return pack(*arguments)
 
-    monkeypatch.setattr(layer_kernels, "_packed_linear", counting)
+    monkeypatch.setattr(onednn, "packed_linear", counting)
     for bias in (True, False):
         layer = nn.Linear(72, 40, bias=bias).to(dtype)
         x, few = torch.randn(3, 100, 72).to(dtype), torch.randn(3, 10, 72).to(dtype)

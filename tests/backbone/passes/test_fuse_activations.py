@@ -116,6 +116,8 @@ def test_it_works_within_inference_mode() -> None:
         (nn.ReLU(), "relu"),
         (nn.ReLU(inplace=True), "relu"),
         (nn.ReLU6(inplace=True), "relu6"),
+        (nn.SiLU(inplace=True), "silu"),
+        (nn.Hardswish(), "hardswish"),
         (nn.GELU(), "gelu"),
         (nn.GELU("tanh"), "gelu_tanh"),
         (timm.layers.GELU(), "gelu"),
@@ -133,7 +135,7 @@ class Doubled(nn.ReLU):
         return 2 * super().forward(x)
 
 
-@pytest.mark.parametrize("activation", [nn.SiLU(), nn.Hardtanh(0, 6), Doubled(), nn.Softmax(-1)])
+@pytest.mark.parametrize("activation", [nn.Mish(), nn.Hardtanh(0, 6), Doubled(), nn.Softmax(-1)])
 def test_other_activations_stay(activation: nn.Module) -> None:
     assert activation_of(activation) is None
     assert fused(nn.Sequential(nn.Linear(4, 4), activation), torch.randn(3, 4)) == {}
