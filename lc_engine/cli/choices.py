@@ -16,6 +16,7 @@ Scope = Literal["global", "layer"]
 Weights = Literal["body", "head", "all"]
 Turns = Literal["all", "last"]
 Reasoning = Literal["score", "context", "drop"]
+Pooling = Literal["mean", "weighted_mean"]
 Objective = Literal["balanced", "as-is"]
 Strategy = Literal[
     "auto",

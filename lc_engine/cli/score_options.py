@@ -18,6 +18,7 @@ from lc_engine.cli.choices import (
     LabelKind,
     Logit,
     MaskingKind,
+    Pooling,
     Reasoning,
     Scope,
     Turns,
@@ -98,6 +99,12 @@ class JobOptions:
             help="Add the instruction-following difficulty: ifd, ifd_ppl and mean_delta.",
         ),
     ] = False
+    pooling: Annotated[
+        Pooling,
+        in_model(
+            help="Of the features of texts: the mean over the response, or later tokens more."
+        ),
+    ] = "mean"
 
     data: Annotated[str, in_data(help="A file, a folder or a URL: see above.")]
     labels: Annotated[
@@ -299,6 +306,7 @@ class JobOptions:
         for name, value in (
             ("chat-template", self.chat_template),
             ("template-kwargs", self.template_kwargs),
+            ("pooling", None if self.pooling == "mean" else self.pooling),
         ):
             if value is not None:
                 raise ValueError(f"--{name} is for language models, not for {self.model}")
@@ -357,6 +365,7 @@ class JobOptions:
             template_kwargs=self._template_kwargs(),
             max_tokens=self.max_tokens,
             ifd=self.ifd,
+            pooling=self.pooling,
         )
 
     def _chat_template(self) -> str | None:

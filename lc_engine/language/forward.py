@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     RowCount = Callable[[int], None]
 
+Pooling = Literal["mean", "weighted_mean"]
+
 
 class Means(NamedTuple):
     """Means over the response tokens of M rows, float64 on the host.
@@ -29,7 +31,7 @@ class Means(NamedTuple):
         nll: (M,) in nats.
         entropy: (M,) in nats; None if it was not asked for.
         hidden: (M, D) float32, last hidden states of the positions that predict the response
-            tokens; None if they were not asked for.
+            tokens, by the pooling of `Forward`; None if they were not asked for.
         token_nll: (R,) in nats, of the R response tokens one by one, row after row; None if it was
             not asked for.
     """
@@ -54,10 +56,14 @@ class PackedRows:
         Args:
             rows: (r,) int64, the row of each token; all tokens of a row, in order, side by side.
         """
-        present, counts = torch.unique_consecutive(rows, return_counts=True)
         starts = (self.counts.cumsum(0) - self.counts).long().to(rows.device)
-        shift = starts[present] - (counts.cumsum(0) - counts)
-        return torch.arange(len(rows), device=rows.device) + torch.repeat_interleave(shift, counts)
+        return starts[rows] + self.place_in_row(rows)
+
+    def place_in_row(self, rows: Tensor) -> Tensor:
+        """Return where tokens stand among the response tokens of their row, from 0; likewise."""
+        counts = torch.unique_consecutive(rows, return_counts=True)[1]
+        first = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+        return torch.arange(len(rows), device=rows.device) - first
 
 
 class Forward:
@@ -68,6 +74,8 @@ class Forward:
         head: its vocabulary head.
         family: its sub-models.
         token_budget: most tokens of a batch; None takes the default of the device.
+        pooling: of the hidden states of a row: their "mean", or the "weighted_mean", in which the
+            i-th of T weighs i / (1 + … + T).
 
     Attributes:
         usage: tokens that went through the model so far.
@@ -79,8 +87,10 @@ class Forward:
         head: VocabularyHead,
         family: LanguageFamily,
         token_budget: int | None,
+        pooling: Pooling = "mean",
     ) -> None:
         self._model = model
+        self._weighted = pooling == "weighted_mean"
         self._head = head
         self._family = family
         self._device: torch.device = head.module.weight.device
@@ -129,7 +139,7 @@ class Forward:
             passed: called with the number of rows after each batch.
             entropy: whether to return the entropy.
             tokens: whether to return the NLL of every token.
-            hidden: whether to return the means of the last hidden states, which the points share.
+            hidden: whether to return the pooled last hidden states, which the points share.
 
         Returns:
             The means, one per point.
@@ -152,7 +162,10 @@ class Forward:
                         states = wanted.new_zeros(
                             (len(packed.rows), wanted.shape[1]), dtype=torch.float32
                         )
-                    states.index_add_(0, batch.rows, wanted.float())
+                    weighed = wanted.float()
+                    if self._weighted:
+                        weighed = weighed * (packed.place_in_row(batch.rows) + 1).unsqueeze(1)
+                    states.index_add_(0, batch.rows, weighed)
                 for i, scored in enumerate(found):
                     sums[0, i].index_add_(0, batch.rows, scored.nll.double())
                     if scored.entropy is not None:
@@ -163,7 +176,9 @@ class Forward:
         self.usage += usage_of(packed.rows, packed.groups)
         nlls, entropies = sums.cpu() / packed.counts
         if states is not None:
-            states = states.cpu() / packed.counts[:, None].float()
+            counts = packed.counts
+            shares = counts * (counts + 1) / 2 if self._weighted else counts
+            states = states.cpu() / shares.unsqueeze(1).float()
         return [
             Means(nll, mean if entropy else None, states, own if tokens else None)
             for nll, mean, own in zip(nlls, entropies, single.cpu(), strict=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import threading
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from lc_engine.data.row_scores import scatter
 from lc_engine.data.wrap.subset import whole_of
 from lc_engine.language.encoder import Encoder
 from lc_engine.language.families import family_of
-from lc_engine.language.forward import Forward
+from lc_engine.language.forward import Forward, Pooling
 from lc_engine.language.model import LanguageModelSpec, window_of
 from lc_engine.language.pairs import Pairs, beside, halved
 from lc_engine.language.prompt_effect import PROMPT_EFFECT, prompt_effect
@@ -94,6 +94,8 @@ class CausalLMScorer:
             costs a forward of the responses.
         token_budget: most tokens of a batch, padding included; None takes 1,024 on a CPU and
             16,384 on a GPU.
+        pooling: of the features, over the response tokens: "mean", or "weighted_mean", in which the
+            i-th of T weighs i / (1 + … + T), as in RDS+ (arXiv 2503.01807).
 
     Raises:
         ValueError: naming the invalid argument; errors that depend on the model are raised at the
@@ -116,6 +118,7 @@ class CausalLMScorer:
         whole_model: bool = True,
         ifd: bool = False,
         token_budget: int | None = None,
+        pooling: Pooling = "mean",
     ) -> None:
         self.spec = LanguageModelSpec(model) if isinstance(model, str) else model
         if not isinstance(self.spec, LanguageModelSpec | nn.Module):
@@ -128,6 +131,8 @@ class CausalLMScorer:
             )
         if token_budget is not None and token_budget < 1:
             raise ValueError(f"token_budget must be at least 1, got {token_budget}")
+        if pooling not in get_args(Pooling):
+            raise ValueError(f'pooling must be "mean" or "weighted_mean", got {pooling!r}')
         self.masking = Masking("magnitude", scope="layer") if masking is None else masking
         self.path = _default_path(self.masking) if path is None else path
         self.turns: Turns = turns
@@ -141,6 +146,7 @@ class CausalLMScorer:
         self.whole_model = whole_model
         self.ifd = ifd
         self.token_budget = token_budget
+        self.pooling: Pooling = pooling
         self._tokenizer = tokenizer
         self._lock = threading.RLock()
         self._ready: _Ready | None = None
@@ -268,8 +274,8 @@ class CausalLMScorer:
             batch: with `Tokens` or `Pairs` as inputs, see `InstructionSource`.
             progress: called after each forward with the rows that are done, K sub-models counting
                 as one pass over the rows.
-            features: whether to return the means of the whole model's last hidden states over the
-                positions that predict the response tokens.
+            features: whether to return the whole model's last hidden states at the positions that
+                predict the response tokens, pooled.
         """
         with self._lock, torch.inference_mode():
             return self._score_rows(batch, progress, features)
@@ -385,6 +391,7 @@ class CausalLMScorer:
                 "kind": "lm",
                 "whole_model": self.whole_model,
                 "ifd": list(PROMPT_EFFECT) if self.ifd else False,
+                **({} if self.pooling == "mean" else {"pooling": self.pooling}),
                 **ready.encoder.describe(),
             },
             "dtype": str(ready.dtype).removeprefix("torch."),
@@ -415,7 +422,7 @@ class _Ready:
                 f"masking: the head of {type(self.model).__name__} is not a linear map and "
                 'cannot be masked: use weights="body"'
             )
-        self.forward = Forward(self.model, head, self.family, scorer.token_budget)
+        self.forward = Forward(self.model, head, self.family, scorer.token_budget, scorer.pooling)
         self.dtype: torch.dtype = head.module.weight.dtype
         start = getattr(tokenizer, "bos_token_id", None)
         self._start = getattr(tokenizer, "eos_token_id", None) if start is None else start

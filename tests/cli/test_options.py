@@ -27,6 +27,7 @@ from lc_engine.cli.select import SelectCommand
 from lc_engine.data.targets import LabelKind
 from lc_engine.language import model as language_model
 from lc_engine.language.encoder import Reasoning, Turns
+from lc_engine.language.forward import Pooling
 from lc_engine.masking.masking import Kind, Scope, Which
 from lc_engine.ops.prototype_confidence import Logit
 from lc_engine.scorer.head_config import HeadKind
@@ -125,6 +126,7 @@ def test_choices_are_those_of_the_library():
     assert get_args(choices.Scope) == get_args(Scope)
     assert get_args(choices.Weights) == get_args(Which)
     assert get_args(choices.Turns) == get_args(Turns)
+    assert get_args(choices.Pooling) == get_args(Pooling)
     assert get_args(choices.Reasoning) == get_args(Reasoning)
     assert set(get_args(choices.Strategy)) == {*STRATEGIES, "auto"}
     # A saliency per weight cannot be given on the command line; exits are a family of their own.

@@ -233,6 +233,8 @@ def test_arguments_that_do_not_fit(rows):
     for arguments in ((tiny.model(),), ("folder", tiny.tokenizer())):
         with pytest.raises(ValueError, match="tokenizer goes with a model that is passed as a mod"):
             lc.Scorer.for_causal_lm(*arguments)
+    with pytest.raises(ValueError, match='pooling must be "mean" or "weighted_mean", got \'max'):
+        scorer_of(pooling="max")
     with pytest.raises(ValueError, match="token_budget must be at least 1"):
         scorer_of(token_budget=0)
     with pytest.raises(ValueError, match="max_tokens is 500, but the model has 256 positions"):
@@ -261,8 +263,17 @@ def test_scoring_images_does_not_import_transformers():
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("options", [{}, {"ifd": True, "whole_model": False}, {"token_budget": 40}])
-def test_features_are_the_mean_states_that_predict_the_response(file, tmp_path, options):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"ifd": True, "whole_model": False},
+        {"token_budget": 40},
+        {"pooling": "weighted_mean"},
+        {"pooling": "weighted_mean", "token_budget": 40},
+    ],
+)
+def test_features_are_the_pooled_states_that_predict_the_response(file, tmp_path, options):
     made = scorer_of(**options)
     with_features = lc.score(made, file, tmp_path / "with", shard_rows=6)
     without = lc.score(scorer_of(**options), file, tmp_path / "out", shard_rows=6, features=False)
@@ -271,13 +282,24 @@ def test_features_are_the_mean_states_that_predict_the_response(file, tmp_path, 
     assert np.isnan(features[4]).all()  # the line that is not JSON
     batch = next(made.transform.open_source(file).batches(30))
     ok = [i for i, status in enumerate(batch.status) if status == "ok"]
-    body = tiny.model().model
+    body = tiny.model().double().model
     for i, row in zip(ok, batch.inputs, strict=True):
         with torch.inference_mode():
             ids = torch.from_numpy(row.ids)[None]
             states = body(input_ids=ids, use_cache=False).last_hidden_state[0].numpy()
-        mean = states[np.flatnonzero(row.response) - 1].mean(0)
-        np.testing.assert_allclose(features[i], mean, rtol=2e-3, atol=2e-3)
+        pooled, total = np.zeros(states.shape[1]), 0
+        for place, position in enumerate(np.flatnonzero(row.response) - 1, 1):
+            weight = place if options.get("pooling") == "weighted_mean" else 1
+            pooled += weight * states[position]
+            total += weight
+        # Stored in float16, 11 bits.
+        np.testing.assert_allclose(features[i], pooled / total, rtol=1e-3, atol=1e-3)
+
+
+def test_a_run_is_not_continued_with_features_pooled_otherwise(rows, tmp_path):
+    lc.score(scorer_of(), rows, tmp_path)
+    with pytest.raises(ValueError, match="pooling"):
+        lc.score(scorer_of(pooling="weighted_mean"), rows, tmp_path)
 
 
 def test_features_hold_the_states_before_a_head_that_does_more_than_a_linear_map(rows, tmp_path):
