@@ -44,7 +44,8 @@ class MaskAccount:
         reached_of_body: K shares of all matrix weights that are kept; None for dropout.
         masked: number of masked weights.
         first_equal: see `Masks`.
-        missed: the first capacity that is missed by more than 0.01 beyond rounding, None for none.
+        missed: the first capacity below 1 that is missed by more than 0.01 beyond rounding, None
+            for none. At 1 nothing is masked, whatever is zero by itself.
         emptiest: of the masked weights the one with most zeros: name, dtype, share of zeros; None
             where neither is a capacity missed nor do sub-models coincide.
     """
@@ -89,6 +90,8 @@ class MaskAccount:
         )
         if self.reached is None or self.reached_of_body is None:
             return f"{share}; none is, as dropout acts on the inputs of their layers"
+        if self.capacities == (1.0,):
+            return f"{share}; none is, as the whole model alone is run"
         share = f"{share}, {self.masked:,} are"
         shown = slice(0, _SHOWN)
         more = ", …" if len(self.capacities) > _SHOWN else ""
@@ -187,12 +190,12 @@ def account_of(
 def _missed(
     masking: Masking, weights: Mapping[str, Tensor], masks: Masks, path: LearningPath
 ) -> int | None:
-    """Return the first sub-model that misses its capacity, beyond rounding and the draw."""
+    """Return the first masked sub-model that misses its capacity, beyond rounding and the draw."""
     masked = sum(weight.numel() for weight in weights.values())
     for k, (kept, wanted) in enumerate(zip(masks.kept, masking.wanted(weights, path), strict=True)):
         share = wanted / masked
         drawn = 4 * (share * (1 - share) / masked) ** 0.5 if masking.kind == "random" else 0.0
-        if abs(kept / masked - share) > _MISSED + drawn:
+        if path.capacities[k] < 1 and abs(kept / masked - share) > _MISSED + drawn:
             return k
     return None
 

@@ -82,13 +82,20 @@ def test_the_share_of_the_matrices_that_can_be_masked():
 def test_zeros_are_warned_of_by_name_with_a_remedy():
     found = account(weights_of([-1.0, 0.0, 1.0]).bfloat16(), Masking())
     assert found.groups == [[0, 1]]
-    assert found.missed == 0
+    assert found.missed == 1
     text = found.warning()
-    assert "capacity 1 was asked for and 0.6717 is reached" in text
+    assert "capacity 0.9 was asked for and 0.6717 is reached" in text
     assert '"0.weight", bfloat16, of which 33.8% are zero' in text
     assert "choose capacities up to 0.6717" in text
     assert "capacities 1, 0.9 are one sub-model, which runs once" in text
     assert "capacities 1, 0.9 are one sub-model, which runs once" in found.line()
+
+
+def test_zeros_of_the_whole_model_alone_are_no_fault():
+    whole = LearningPath.explicit([1.0])
+    found = account(weights_of([-1.0, 0.0, 1.0]), Masking(), whole)
+    assert found.warning() is None
+    assert found.line().endswith("none is, as the whole model alone is run")
 
 
 def test_random_masks_over_many_weights_are_near_what_is_asked(monkeypatch):
