@@ -60,7 +60,7 @@ def command(options: type[_Options], function: Callable[[_Options], None]) -> Ca
 
     def call(**given: Any) -> None:
         for name in from_config:
-            if given[name] is None:
+            if given[name] in (None, []):
                 raise ValueError(f"--{name} is missing: give it, or --config with a file of it")
         function(options(**given))
 

@@ -105,6 +105,8 @@ def read_config(file: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"--config {file} has unknown options: {', '.join(unknown)}")
     _check_resolved(file, content)
     for name, value in options.items():
+        if isinstance(value, str) and _is_list(kinds[name]):
+            options[name] = value = [value]
         wanted = _wanted(kinds[name], value)
         if wanted:
             raise ValueError(f"--config {file}: option {name} must be {wanted}, got {value!r:.80}")
@@ -120,6 +122,10 @@ def with_config(file: Path | None) -> Iterator[None]:
         if file is not None:
             error.add_note(f"with the options of --config {file}")
         raise
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(get_args(kind)[0]) is list
 
 
 def _digest(value: Any) -> str:
@@ -145,6 +151,9 @@ def _check_resolved(file: Path, content: Mapping[str, Any]) -> None:
 def _wanted(kind: Any, value: Any) -> str | None:
     """Return what an option must be, where a JSON value is not that."""
     (annotated, *_), (option, *_) = get_args(kind), kind.__metadata__
+    if get_origin(annotated) is list:
+        texts = isinstance(value, list) and value and all(isinstance(one, str) for one in value)
+        return None if texts else "a text, or a list of them"
     union = annotated if get_origin(annotated) is not Literal else None
     members = [one for one in get_args(union) if one is not type(None)] or [annotated]
     if value is None:

@@ -66,8 +66,8 @@ class PruneCommand(ChoosingOptions, JobOptions):
         from lc_engine.reporting.run import Run
 
         choice = self.choice(self.carry)
-        check_outside(self.out, self.data)
         where = locate(self.data)
+        check_outside(self.out, where)
         with at_work_in(self.out):
             known = {field.name for field in fields(JobOptions)}
             given = {name: getattr(self, name) for name in known}
@@ -85,6 +85,8 @@ class PruneCommand(ChoosingOptions, JobOptions):
 
     def command(self) -> str:
         """Return the command line that repeats the run, with paths that hold in any folder."""
+        from lc_engine.data.locations import absolute_location
+
         words = ["lc-engine", "prune"]
         for field in fields(self):
             value = getattr(self, field.name)
@@ -95,10 +97,9 @@ class PruneCommand(ChoosingOptions, JobOptions):
                 if isinstance(one, bool):
                     words.append(option if one else option.replace("--", "--no-", 1))
                     continue
-                is_path = isinstance(one, Path) or (
-                    field.name in ("model", "data") and Path(one).exists()
-                )
-                words += [option, str(Path(one).resolve() if is_path else one)]
+                if field.name in ("model", "data"):
+                    one = absolute_location(one)
+                words += [option, str(one.resolve() if isinstance(one, Path) else one)]
         return shlex.join(words)
 
 
@@ -115,7 +116,8 @@ class _Scores(ScoreOptions):
 def prune(command: PruneCommand) -> None:
     """Score a data set, choose rows, and write them in the form of the data.
 
-    Takes the models and the data of `lc-engine score`, see there. Writes data/ (an image folder by
+    Takes the models and the data of `lc-engine score`, see there; of several --data each is a
+    source, for --by source and --share. Writes data/ (an image folder by
     hard links), selection.json (what was chosen, and why), rows.parquet (every row, kept or
     dropped), positions.npy, suspicious.csv, report.html and scores/. The same command continues a
     stopped run; another --keep in the same folder scores nothing again. Ends like `score`.

@@ -106,7 +106,13 @@ class JobOptions:
         ),
     ] = "mean"
 
-    data: Annotated[str, in_data(help="A file, a folder or a URL: see above.")]
+    data: Annotated[
+        list[str],
+        in_data(
+            help="A file, a folder or a URL: see above. Repeat it for several sources.",
+            metavar="[NAME=]PATH",
+        ),
+    ]
     labels: Annotated[
         Path | None, in_data(help="The .npy file of labels or targets that goes with a .npy.")
     ] = None
@@ -283,6 +289,7 @@ class JobOptions:
     def _is_for_texts(self, data: Any) -> bool:
         """Return whether the model is a language model: it says so itself, or its data do."""
         from lc_engine.data.locations import is_remote
+        from lc_engine.data.wrap.mixture import has_sources
         from lc_engine.language.model import is_language_model
         from lc_engine.language.source import holds_instructions
 
@@ -291,7 +298,8 @@ class JobOptions:
         # A linear head's file says that the rows are features, and some names that they are images.
         if self._is_head or self.model.startswith(_IMAGE_MODELS) or ":" in self.model:
             return False
-        return not is_remote(data) and holds_instructions(data)
+        parts = data.values() if has_sources(data) else [data]
+        return all(not is_remote(one) and holds_instructions(one) for one in parts)
 
     def _scorer(self, data: Any) -> Scorer | CausalLMScorer:
         from lc_engine.backbone.early_exits import Exits
@@ -436,14 +444,14 @@ class ScoreOptions(JobOptions):
             MissingExtraError: a package that an option needs is not installed.
         """
         from lc_engine._util.ordered_map import default_workers
-        from lc_engine.data.locations import check_outside
+        from lc_engine.data.locations import check_outside, named_locations
         from lc_engine.data.readers.unreadable_files import unreadable_files
         from lc_engine.data.run.ledger import MANIFEST
         from lc_engine.data.run.side_files import side_file
         from lc_engine.scoring.score import score
 
         check_config(self.out)
-        check_outside(self.out, self.data)
+        check_outside(self.out, named_locations(self.data))
         scorer, source = self.opened(side_file(self.out, MANIFEST))
         table = score(
             scorer,
@@ -474,24 +482,29 @@ class ScoreOptions(JobOptions):
 
     def absolute(self) -> ScoreOptions:
         """Return the same job with paths that hold in any folder."""
+        from lc_engine.data.locations import absolute_location
+
         files: dict[str, Any] = {
             name: value.resolve() for name in _FILES if (value := getattr(self, name)) is not None
         }
-        texts: dict[str, Any] = {
-            name: str(Path(text).resolve())
-            for name in ("model", "data")
-            if Path(text := getattr(self, name)).exists()
-        }
-        return replace(self, **files, **texts)
+        return replace(
+            self,
+            **files,
+            model=absolute_location(self.model),
+            data=[absolute_location(one) for one in self.data],
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as JSON values, with paths that hold in any folder."""
         known = {field.name for field in fields(ScoreOptions)}
-        return {
+        found: dict[str, Any] = {
             name: str(value) if isinstance(value, Path) else value
             for name, value in asdict(self.absolute()).items()
             if name in known
         }
+        if len(self.data) == 1:  # as before there were several
+            found["data"] = found["data"][0]
+        return found
 
 
 def _use_config(context: typer.Context, file: Path | None) -> Path | None:

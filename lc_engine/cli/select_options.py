@@ -33,9 +33,10 @@ class SelectOptions(ChoosingOptions):
         Path | None, in_data(help="New folder for the kept rows, in the form of the data.")
     ] = None
     data: Annotated[
-        str | None,
+        list[str] | None,
         in_data(
-            help="The data that were scored, for --write and for columns of theirs.",
+            help="The data that were scored, for --write and for columns of theirs; as for score.",
+            metavar="[NAME=]PATH",
             show_default="those that the scores' _config.json names",
         ),
     ] = None
@@ -123,9 +124,9 @@ class SelectOptions(ChoosingOptions):
         data = self.data or run.options.get("data")
         if data is None:
             raise ValueError("--data: name the data that were scored; no _config.json does")
-        where = locate(data)
+        where = locate([data] if isinstance(data, str) else data)
         if self.write is not None:
-            check_outside(self.write, data)
+            check_outside(self.write, where)
         stored = open_stored(where, texts=run.reads_records, **run.opening)
         check_is_scored(stored, table.metadata.get("data_digest"), len(table))
         return stored, where

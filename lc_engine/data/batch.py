@@ -34,6 +34,7 @@ class Batch:
         status: B of "ok", "unreadable", "bad_label", "non_finite"; a `SparseTexts` is cheapest.
         detail: B sentences that say what is wrong; "" where the status is "ok".
         targets: M things that rows are compared with where that is no label; None where it is one.
+        sources: (B,) names of the rows' sources, where there are several; else None.
     """
 
     ids: np.ndarray
@@ -42,6 +43,7 @@ class Batch:
     status: Sequence[str]
     detail: Sequence[str]
     targets: Sequence[Any] | None = None
+    sources: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Return B, the number of rows, scorable or not."""
@@ -60,6 +62,7 @@ class Batch:
             status=self.status[start:stop],
             detail=self.detail[start:stop],
             targets=None if self.targets is None else self.targets[before : before + inside],
+            sources=None if self.sources is None else self.sources[start:stop],
         )
 
 

@@ -18,6 +18,7 @@ from lc_engine.data.readers.jsonl import SUFFIXES as JSON_LINES
 from lc_engine.data.readers.paired_arrays import NpyPairs, PairedArrays
 from lc_engine.data.readers.torch_dataset import TorchDatasetSource
 from lc_engine.data.targets import OWN_TARGETS
+from lc_engine.data.wrap.mixture import Mixture, has_sources
 
 if TYPE_CHECKING:
     from lc_engine.data.readers.blocks import BlockSource
@@ -70,6 +71,7 @@ def open_source(
             a URL that fsspec knows, of `.parquet` or `.tar`, a file or a folder;
             any other torch data set of (input, label) pairs, map-style or iterable;
             with the transform of a language model, an instruction set;
+            a mapping of names to any of these, whose rows get the column `source`;
             a source, which is returned as it is.
         labels: the `.npy` file of labels of a `.npy` file of features.
         transform: from an image (RGB, PIL) to the model's input tensor, or the `transform` of a
@@ -90,6 +92,17 @@ def open_source(
         ValueError: data of an unknown kind, or that do not fit the arguments; the text says what
             to do.
     """
+    if has_sources(data):
+        if labels is not None:
+            raise ValueError("labels goes with one .npy file: of several sources use .safetensors")
+        each: Opening = {"feature_column": feature_column, "label_column": label_column}
+        each["form"] = form
+        sources = {}
+        for name, one in data.items():
+            sources[name] = open_source(
+                one, transform=transform, num_workers=num_workers, label_kind=label_kind, **each
+            )
+        return Mixture(sources)
     if isinstance(transform, SourceOpener):
         if isinstance(data, Source):
             return data

@@ -12,7 +12,7 @@ from lc_engine._util.atomic_write import atomic_write
 from lc_engine._util.differences import differences
 from lc_engine._util.extras import require
 from lc_engine.data import batch
-from lc_engine.data.ranks import RANK, Groups, ranks
+from lc_engine.data.ranks import RANK, SOURCE, Groups, ranks
 from lc_engine.data.sparse_texts import SparseTexts
 from lc_engine.data.table_files import (
     METADATA_KEY,
@@ -55,6 +55,7 @@ DIRECTION = {
 }
 
 _FLOATS = ("lc", "loss", "lc_std")
+_REPEATING = ("label", SOURCE, "status", "detail")  # other columns rarely repeat values
 _GUESS = 0.1  # of 1/classes: nearer to it, lc says little to the eye
 
 
@@ -107,6 +108,7 @@ class ScoreTable:
         status: Sequence[str],
         detail: Sequence[str],
         metadata: Mapping[str, Any],
+        sources: np.ndarray | None = None,
         path_log_probs: np.ndarray | None = None,
         extra: Mapping[str, np.ndarray] | None = None,
     ) -> ScoreTable:
@@ -123,6 +125,7 @@ class ScoreTable:
             detail: N sentences, "" where the status is "ok".
             metadata: model_digest, masking, path, head, data_digest, dtype; the version and the
                 directions of the scores are added.
+            sources: (N,) names of the rows' sources, for the column `source`, or None.
             path_log_probs: (N, K) float32 log p_k, or None.
             extra: further columns by name, each (N,) numbers, null where the status is not "ok".
         """
@@ -135,6 +138,8 @@ class ScoreTable:
             "id": pa.array(ids, pa.int64()) if numbered else pa.array(ids.tolist(), pa.string()),
             "label": pa.array(labels, pa.int64()),
         }
+        if sources is not None:
+            columns[SOURCE] = pa.array(sources.tolist(), pa.string())
         for name, values in zip(_FLOATS, (lc, loss, lc_std), strict=True):
             columns[name] = pa.array(np.asarray(values, np.float32), pa.float32(), mask=bad)
         if path_log_probs is not None:
@@ -195,7 +200,7 @@ class ScoreTable:
                 self.table,
                 temporary,
                 compression="zstd",
-                use_dictionary=["label", "status", "detail"],  # other columns rarely repeat values
+                use_dictionary=[*_REPEATING],
                 column_encoding={"id": "DELTA_BINARY_PACKED"} if numbered else None,
                 write_page_checksum=True,
             )

@@ -23,7 +23,7 @@ from lc_engine.data.batch import NON_FINITE, NON_FINITE_OUTPUT, OK, Batch
 from lc_engine.data.features import of_batch
 from lc_engine.data.protocols import RowScores
 from lc_engine.data.row_scores import scatter
-from lc_engine.data.wrap.subset import whole_of
+from lc_engine.data.wrap.mixture import parts_of
 from lc_engine.language.encoder import Encoder
 from lc_engine.language.families import family_of
 from lc_engine.language.forward import Forward, Pooling
@@ -218,11 +218,16 @@ class CausalLMScorer:
         Raises:
             ValueError: another kind of source, or another moment.
         """
-        whole = whole_of(source)
-        if isinstance(whole, InstructionSource):
+        for part in parts_of(source):
+            if not isinstance(part, InstructionSource):
+                raise ValueError(
+                    "a language model scores instruction sets, and this source is a "
+                    f"{type(part).__name__}: pass the data as a path, a datasets.Dataset or a "
+                    "list of rows"
+                )
             there, here = (
                 getattr(encoder, "template_time", None)
-                for encoder in (whole.encoder, self.transform)
+                for encoder in (part.encoder, self.transform)
             )
             if there != here:
                 raise ValueError(
@@ -230,12 +235,6 @@ class CausalLMScorer:
                     f"begun at {here}: pass the data as a path, or template_time={here!r} to the "
                     "scorer"
                 )
-        else:
-            raise ValueError(
-                "a language model scores instruction sets, and this source is a "
-                f"{type(source).__name__}: pass the data as a path, a datasets.Dataset or a list "
-                "of rows"
-            )
 
     def features_forwards(self) -> int:
         """Return how many further forwards per row the features take; see `RowScorer`."""

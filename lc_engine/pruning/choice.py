@@ -9,6 +9,7 @@ import numpy as np
 
 from lc_engine.data.readers.images import ImageFolderSource
 from lc_engine.data.readers.jsonl import JsonLines
+from lc_engine.data.wrap.mixture import Mixture
 from lc_engine.data.writers.json_rows import line_bytes
 from lc_engine.pruning.columns import Columns, carried
 from lc_engine.selection.decide import decide
@@ -182,15 +183,22 @@ class Choice:
             counts = np.nan_to_num(np.asarray(table.column("token_count"), np.float64))
             return counts.astype(np.int64), self.keep_tokens
         assert self.keep_bytes is not None
-        if isinstance(stored, ImageFolderSource):
-            sizes = [(stored.root / path).stat().st_size for path in stored.paths]
-            return np.array(sizes, np.int64), self.keep_bytes
-        if isinstance(stored, JsonLines):
-            return line_bytes(stored.path), self.keep_bytes
-        raise ValueError(
-            "keep_bytes: only rows of an image folder and of JSON Lines have a size of their own: "
-            "give keep"
-        )
+        return _bytes(stored), self.keep_bytes
+
+
+def _bytes(stored: Stored | None) -> NDArray[np.int64]:
+    """Return the bytes (N,) of each row."""
+    if isinstance(stored, Mixture):
+        return np.concatenate([_bytes(part) for part in stored.sources.values()])
+    if isinstance(stored, ImageFolderSource):
+        sizes = [(stored.root / path).stat().st_size for path in stored.paths]
+        return np.array(sizes, np.int64)
+    if isinstance(stored, JsonLines):
+        return line_bytes(stored.path)
+    raise ValueError(
+        "keep_bytes: only rows of an image folder and of JSON Lines have a size of their own: "
+        "give keep"
+    )
 
 
 def _by_label(shares: Mapping[str, float], classes: Sequence[str] | None) -> dict[Any, float]:

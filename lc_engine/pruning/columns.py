@@ -13,6 +13,7 @@ from lc_engine.data.readers.jsonl_features import JsonLinesSource
 from lc_engine.data.readers.parquet import ParquetSource
 from lc_engine.data.readers.parquet_images import ParquetImageSource
 from lc_engine.data.readers.records import DatasetRecords, ParquetRecords, Records
+from lc_engine.data.wrap.mixture import Mixture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 # What a row without a value is shown as.
 MISSING = "(none)"
+
+
+class NoColumnError(ValueError):
+    """Data lack a column."""
 
 
 class Columns(Mapping[str, "ArrayLike"]):
@@ -84,6 +89,8 @@ def carried(stored: Stored, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """
     if not names:
         return {}
+    if isinstance(stored, Mixture):
+        return _of_sources(stored, names)
     if isinstance(stored, JsonLinesSource):
         stored = stored.records
     if isinstance(stored, ParquetSource | ParquetImageSource):
@@ -105,10 +112,27 @@ def carried(stored: Stored, names: Sequence[str]) -> dict[str, NDArray[Any]]:
                 found[name].append(fields.get(name))
         _check_known(names, sorted(seen))
         return {name: _texts(name, values) for name, values in found.items()}
-    raise ValueError(
+    raise NoColumnError(
         f"there is no column {names[0]!r}: the scores have none, and a {type(stored).__name__} has "
         "no columns besides the label; JSON, Parquet and data sets of datasets have"
     )
+
+
+def _of_sources(stored: Mixture, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return columns that a source at least has; `MISSING` for the rows of the others."""
+    found: dict[str, NDArray[Any]] = {}
+    for name in names:
+        parts, errors = [], []
+        for part in stored.sources.values():
+            try:
+                parts.append(carried(part, [name])[name])
+            except NoColumnError as error:
+                errors.append(error)
+                parts.append(np.full(len(part), MISSING))
+        if len(errors) == len(parts):
+            raise errors[0]
+        found[name] = np.concatenate(parts)
+    return found
 
 
 def _of_parquet(paths: Sequence[Any], names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -126,7 +150,7 @@ def _of_parquet(paths: Sequence[Any], names: Sequence[str]) -> dict[str, NDArray
 def _check_known(names: Sequence[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
-            raise ValueError(f"carry: the data have no column {name!r}; they have {list(known)}")
+            raise NoColumnError(f"carry: the data have no column {name!r}; they have {list(known)}")
 
 
 def _texts(name: str, values: list[Any]) -> NDArray[Any]:

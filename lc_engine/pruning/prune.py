@@ -16,6 +16,7 @@ from lc_engine._util.atomic_write import atomic_write, atomic_write_npy, atomic_
 from lc_engine._util.extras import MissingExtraError, require
 from lc_engine.data.batch import OK
 from lc_engine.data.locations import check_outside
+from lc_engine.data.wrap.mixture import has_sources
 from lc_engine.pruning.choice import Choice
 from lc_engine.pruning.folder import DATA, SCORES, SELECTION, at_work_in, staged
 from lc_engine.pruning.reasons import rows_table, suspicious_csv
@@ -100,7 +101,8 @@ def prune(
     Args:
         scorer: a `Scorer` or a `CausalLMScorer`. With the path `LearningPath.explicit([1.0])` only
             the whole model is run, which selects as well as a longer path; see docs/prune.md.
-        data: a path of what `score` takes, or a `datasets.Dataset`.
+        data: a path of what `score` takes, or a `datasets.Dataset`; a mapping of names to several
+            of them, which get the column `source` and a folder each in `data/`.
         keep: a float in (0, 1] is a fraction of the scored rows, an int a count.
         out: the folder.
         keep_tokens: instead of `keep`, the most response tokens to keep, of a language model's
@@ -159,7 +161,9 @@ def prune(
     )
     choice.check()
     out = Path(out)
-    if is_hub_name(data):
+    if has_sources(data):
+        data = {name: load_hub(one) if is_hub_name(one) else one for name, one in data.items()}
+    elif is_hub_name(data):
         data = load_hub(data)
     check_outside(out, data)
     with at_work_in(out):
@@ -248,7 +252,7 @@ def _description(
         arguments[name] = np.asarray(arguments[name]).tolist()
     return {
         "version": _VERSION,
-        "data": str(Path(data).resolve()) if isinstance(data, str | Path) else None,
+        "data": _location(data),
         "form": written,
         "rows": {
             "in": len(table),
@@ -281,6 +285,12 @@ def _description(
         "arguments": arguments,
         "command": command,
     }
+
+
+def _location(data: Any) -> Any:
+    if has_sources(data):
+        return {name: _location(one) for name, one in data.items()}
+    return str(Path(data).resolve()) if isinstance(data, str | Path) else None
 
 
 def _json(value: Any) -> str:

@@ -18,6 +18,7 @@ from lc_engine.data.readers.parquet_images import ParquetImageSource
 from lc_engine.data.readers.records import DatasetRecords, ListRecords, ParquetRecords
 from lc_engine.data.readers.safetensors import SafetensorsSource
 from lc_engine.data.readers.webdataset import WebDatasetSource
+from lc_engine.data.wrap.mixture import Mixture, has_sources
 from lc_engine.data.writers.arrays import copy_npy, copy_safetensors
 from lc_engine.data.writers.delimited import copy_delimited
 from lc_engine.data.writers.image_files import link_files
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from lc_engine.data.batch import Source
     from lc_engine.data.readers.records import Records
 
-    Stored = Source | Records
+    Stored = Source | Records | Mixture
 
 
 def open_stored(data: Any, *, texts: bool, **opening: Any) -> Stored:
@@ -49,6 +50,11 @@ def open_stored(data: Any, *, texts: bool, **opening: Any) -> Stored:
         FileNotFoundError: the path does not exist.
         ValueError: data of an unknown kind.
     """
+    if isinstance(data, Mixture) or has_sources(data):
+        named = data.sources if isinstance(data, Mixture) else data
+        return Mixture(
+            {name: open_stored(one, texts=texts, **opening) for name, one in named.items()}
+        )
     if hasattr(data, "records") and hasattr(data, "encoder"):
         records: Records = data.records
         return records
@@ -82,6 +88,8 @@ def write_rows(stored: Stored, data: Any, kept: NDArray[np.int64], out: Path) ->
         kept: row numbers, ascending.
         out: an empty folder. A folder of data fills it, a file gets its own name in it.
 
+    Several sources go to a folder each, one without kept rows to none.
+
     Returns:
         The kind, and what else a person should know, as JSON values.
 
@@ -89,6 +97,15 @@ def write_rows(stored: Stored, data: Any, kept: NDArray[np.int64], out: Path) ->
         ValueError: data in memory, which have no form on disk.
     """
     out.mkdir(parents=True, exist_ok=True)
+    if isinstance(stored, Mixture):
+        given = data if has_sources(data) else stored.sources
+        each = {
+            name: write_rows(stored.sources[name], given[name], rows, out / name)
+            | {"rows": len(rows)}
+            for name, rows in stored.rows_of(kept)
+            if len(rows)
+        }
+        return {"kind": "sources", "sources": each}
     if isinstance(stored, ImageFolderSource):
         copied = link_files(stored.root, (stored.paths[row] for row in kept.tolist()), out)
         return {"kind": "image_folder", "linked": len(kept) - copied, "copied": copied}

@@ -18,6 +18,7 @@ import numpy as np
 from lc_engine._util.atomic_write import atomic_write_text
 from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
+from lc_engine.data.locations import named_locations
 from lc_engine.data.table import ScoreTable
 from lc_engine.reporting.previews import Preview, image_previews, text_previews
 from lc_engine.reporting.run import Run
@@ -194,7 +195,10 @@ class _Page:
         implied = data is None
         if implied:
             data = self.run.options.get("data")
-            if data is None or not Path(data).exists():
+            if isinstance(data, list):
+                data = named_locations(data)
+            parts = data.values() if isinstance(data, dict) else [data]
+            if not all(one is not None and Path(one).exists() for one in parts):
                 self.warnings.append("Images and texts are not shown: the page got no data.")
                 return {}
         if isinstance(data, str | os.PathLike) and str(data).endswith((".npy", ".safetensors")):

@@ -11,6 +11,7 @@ import numpy as np
 from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
 from lc_engine.data.open import open_source
+from lc_engine.data.wrap.mixture import Mixture, has_sources
 from lc_engine.data.wrap.subset import Subset
 from lc_engine.language.formats import check_format, conversations, detect
 from lc_engine.language.source import open_records
@@ -106,10 +107,20 @@ def text_previews(
     Raises:
         ValueError: the data are not those of the table.
     """
+    found: dict[int, Preview] = {}
+    if has_sources(data):
+        opened = Mixture({name: open_records(one) for name, one in data.items()})
+        _check_rows(len(opened), table_rows)
+        start = 0
+        for name, here in opened.rows_of(rows):
+            count = len(opened.sources[name])
+            shown = text_previews(data[name], here, table_rows=count, form=form)
+            found |= {start + row: preview for row, preview in shown.items()}
+            start += count
+        return found
     records = open_records(data)
     _check_rows(len(records), table_rows)
     named = check_format(form)
-    found = {}
     for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if len(rows) else ():
         for row, record in zip(run, records.read(int(run[0]), int(run[-1]) + 1), strict=True):
             try:

@@ -103,10 +103,11 @@ class Run:
         for name in (*first, *rest):
             value = self.options.get(name)
             option = "--" + name.replace("_", "-")
-            if value is True:
-                words.append(option)
-            elif value is not None and value is not False:
-                words += [option, str(value)]
+            for one in value if isinstance(value, list) else [value]:
+                if one is True:
+                    words.append(option)
+                elif one is not None and one is not False:
+                    words += [option, str(one)]
         return shlex.join(words)
 
     def facts(self) -> Iterator[tuple[str, str]]:
@@ -114,11 +115,12 @@ class Run:
         model = self.metadata.get("model")
         name = model.get("name", model.get("model")) if isinstance(model, dict) else model
         yield "Model", str(self.options.get("model") or name or "not recorded")
-        data = self.manifest.get("data", {})
+        data, named = self.manifest.get("data", {}), self.options.get("data")
+        if isinstance(named, list):
+            named = ", ".join(named)
         yield (
             "Data",
-            " · ".join(str(part) for part in (self.options.get("data"), data.get("kind")) if part)
-            or "not recorded",
+            " · ".join(str(part) for part in (named, data.get("kind")) if part) or "not recorded",
         )
         path = self.metadata.get("path")
         if isinstance(path, dict):

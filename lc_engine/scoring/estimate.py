@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lc_engine.data.protocols import HasMaskAccount, SettlesDtype
-from lc_engine.data.readers.rows import RowSource
 from lc_engine.data.table import ScoreTable
+from lc_engine.data.wrap.mixture import decodes_rows
 from lc_engine.data.wrap.subset import Subset, whole_of
 from lc_engine.masking import MaskingWarning
 from lc_engine.scoring.cut import cut_of
@@ -220,7 +220,7 @@ class _Probe:
         A row that is decoded is kept for the second reading, as many as fit; others are decoded
         while those before go through the model.
         """
-        if not isinstance(whole_of(self._source), RowSource):
+        if not decodes_rows(self._source):
             return 0
         rows, probed = len(self._source), len(self._table)
         first = next(Subset.first(self._source, min(_FIRST_ROWS, rows)).batches(_FIRST_ROWS))

@@ -129,6 +129,7 @@ class ScoredRows:
         self._metadata = metadata
         self._filled = 0
         self._ids: list[np.ndarray] = []
+        self._sources: list[np.ndarray] = []
         self._labels = np.empty(rows, np.int64)
         self._scores = np.empty((3, rows), np.float32)
         self._log_probs = None if points is None else np.empty((rows, points), np.float32)
@@ -142,6 +143,8 @@ class ScoredRows:
         self._filled += len(batch)
         self._ids.append(batch.ids)
         self._labels[here] = batch.labels.numpy()
+        if batch.sources is not None:
+            self._sources.append(batch.sources)
         parts = (found.scores.lc, found.scores.loss, found.lc_std)
         for column, values in zip(self._scores, parts, strict=True):
             column[here] = values.numpy()
@@ -159,6 +162,7 @@ class ScoredRows:
         ids = np.concatenate(self._ids) if self._ids else np.empty(0, np.int64)
         return ScoreTable.from_arrays(
             ids=ids,
+            sources=np.concatenate(self._sources) if self._sources else None,
             labels=self._labels,
             lc=lc,
             loss=loss,

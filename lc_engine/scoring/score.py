@@ -17,8 +17,8 @@ from lc_engine.data.features import STORED, FeatureFile, FeatureRecorder, featur
 from lc_engine.data.identity import check_unchanged
 from lc_engine.data.locations import check_outside
 from lc_engine.data.protocols import ContinuesRuns, HasMaskAccount, TakesNotes
-from lc_engine.data.readers.rows import RowSource
 from lc_engine.data.wrap.cache import CachedSource
+from lc_engine.data.wrap.mixture import decodes_rows
 from lc_engine.data.wrap.subset import whole_of
 from lc_engine.data.wrap.with_ids import WithIds
 from lc_engine.masking import MaskingWarning
@@ -189,9 +189,7 @@ def _score(
 
     def begin(keep_in: Path | None, recorder: FeatureRecorder | None = None) -> Run:
         read: Source = source
-        if isinstance(
-            whole, RowSource
-        ):  # decodes each row; blocks of features cost nothing to read again
+        if decodes_rows(source):
             read = CachedSource(source, cache_bytes)
         named = read if ids is None else WithIds(read, ids)
         ready = with_fewer_rows(

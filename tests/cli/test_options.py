@@ -146,9 +146,9 @@ def test_choices_are_those_of_the_library():
 )
 def test_device_auto_is_cuda_where_there_is_any(monkeypatch, device, there, dtype, resolved):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    options = JobOptions(model="m", data="d", device=device, dtype=dtype)
+    options = JobOptions(model="m", data=["d"], device=device, dtype=dtype)
     assert options.resolved_device() == resolved
-    assert JobOptions(model="m", data="d").device == "auto"
+    assert JobOptions(model="m", data=["d"]).device == "auto"
 
 
 def completed(words):

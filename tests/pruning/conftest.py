@@ -8,6 +8,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from helpers import tiny_language_model as tiny
 from helpers.pruning import pictures
 
 
@@ -38,3 +39,12 @@ def photos(tmp_path_factory):
         PIL.Image.fromarray(image).save(folder / f"{row:03d}.jpg", quality=95)
     (root / "bee" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     return root
+
+
+@pytest.fixture(scope="session")
+def language_model(tmp_path_factory):
+    """Options of a language model of two layers."""
+    folder = tmp_path_factory.mktemp("language")
+    tiny.model().save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return [f"--model={folder}", "--dtype=float32"]

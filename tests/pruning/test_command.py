@@ -339,14 +339,6 @@ def test_a_safetensors_file_keeps_what_is_not_by_row_and_its_metadata(features, 
         assert opened.metadata() == {"who": "me"}
 
 
-@pytest.fixture(scope="module")
-def language_model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("language")
-    tiny.model().save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)
-    return [f"--model={folder}", "--dtype=float32"]
-
-
 def conversations(count):
     rows = tiny.random_rows(np.random.default_rng(5), count)
     return [row | {"source": ("math", "code")[i % 3 == 0]} for i, row in enumerate(rows)]

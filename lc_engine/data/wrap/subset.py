@@ -119,6 +119,7 @@ def concatenated(batches: Sequence[Batch]) -> Batch:
         return batches[0]
     inputs = [batch.inputs for batch in batches if len(batch.inputs)] or [batches[0].inputs]
     targets = [batch.targets for batch in batches]
+    sources = [batch.sources for batch in batches if batch.sources is not None]
     return Batch(
         ids=np.concatenate([batch.ids for batch in batches]),
         inputs=_joined(inputs),
@@ -126,6 +127,7 @@ def concatenated(batches: Sequence[Batch]) -> Batch:
         status=[status for batch in batches for status in batch.status],
         detail=[detail for batch in batches for detail in batch.detail],
         targets=None if targets[0] is None else [one for part in targets for one in part or ()],
+        sources=np.concatenate(sources) if sources else None,
     )
 
 
