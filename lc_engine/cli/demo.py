@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lc_engine.cli import log
 from lc_engine.cli.command import in_run
 
 
@@ -30,8 +31,7 @@ def demo(command: DemoCommand) -> None:
     folder --out.
     """
     from lc_engine.demo import as_text, run
-    from lc_engine.scoring.progress import Progress
 
-    with Progress(bar=False) as progress:  # a bar would be drawn while others are timed
+    with log.progress(bar=False) as progress:  # a bar would be drawn while others are timed
         outcome = run(command.out, seed=command.seed, say=progress.announce, progress=progress)
     typer.echo(as_text(outcome))

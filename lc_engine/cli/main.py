@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lc_engine._util.extras import MissingExtraError, require
+from lc_engine.cli import log
 from lc_engine.cli.exit_codes import BAD_INPUT, FAILED, FINISHED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 
 def main() -> None:
@@ -28,33 +27,20 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         One of `lc_engine.cli.exit_codes`.
     """
-    try:
-        require("typer", "cli")
-        require("rich", "cli")
-        from lc_engine.cli.app import app
+    with log.to_stderr():
+        try:
+            require("typer", "cli")
+            require("rich", "cli")
+            from lc_engine.cli.app import app
 
-        with _log_to_stderr():
             app(list(arguments), prog_name="lc-engine")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else FAILED
-    except (ValueError, FileNotFoundError, MissingExtraError) as error:
-        return _complain(error, BAD_INPUT)
-    except (OSError, RuntimeError, MemoryError) as error:
-        return _complain(error, FAILED)
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else FAILED
+        except (ValueError, FileNotFoundError, MissingExtraError) as error:
+            return _complain(error, BAD_INPUT)
+        except (OSError, RuntimeError, MemoryError) as error:
+            return _complain(error, FAILED)
     return FINISHED
-
-
-@contextmanager
-def _log_to_stderr() -> Iterator[None]:
-    logger, handler = logging.getLogger("lc_engine"), logging.StreamHandler(sys.stderr)
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
 
 
 def _complain(error: Exception, code: int) -> int:
@@ -67,5 +53,5 @@ def _complain(error: Exception, code: int) -> int:
             "--num-workers or a smaller model, or select --streamed; a stopped run continues"
         )
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    print(f"lc-engine: {text or type(error).__name__}{notes}", file=sys.stderr)
+    log.say_error(f"{text or type(error).__name__}{notes}", code)
     return code

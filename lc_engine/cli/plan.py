@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from lc_engine.cli import log
 from lc_engine.cli.command import in_run
 from lc_engine.cli.config_file import with_config
 from lc_engine.cli.score_options import ConfigFile, JobOptions
@@ -31,9 +32,8 @@ def plan(command: PlanCommand) -> None:
     Takes the options of `score`, see there; nothing is written.
     """
     from lc_engine.scoring.estimate import plan
-    from lc_engine.scoring.progress import Progress
 
-    with with_config(command.config), Progress() as progress:
+    with with_config(command.config), log.progress() as progress:
         scorer, source = command.opened()
         progress.begin("scoring a few rows")
         found = plan(scorer, source, batch_size=command.batch_size, return_path=command.save_path)

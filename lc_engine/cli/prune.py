@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from lc_engine.cli import log
 from lc_engine.cli.choosing_options import ChoosingOptions
 from lc_engine.cli.command import in_data, in_model, in_path, in_run
 from lc_engine.cli.data_location import locate
@@ -122,12 +123,11 @@ def prune(command: PruneCommand) -> None:
     dropped), positions.npy, suspicious.csv, report.html and scores/. The same command continues a
     stopped run; another --keep in the same folder scores nothing again. Ends like `score`.
     """
-    from lc_engine.scoring.progress import Progress
     from lc_engine.selection.method import Method
 
     began = time.perf_counter()
     try:
-        with Progress() as progress:
+        with log.progress() as progress:
             found, refused = command.run(progress)
     except KeyboardInterrupt:
         typer.echo(f"stopped; the same command continues in {command.out}", err=True)

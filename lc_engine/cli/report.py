@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lc_engine.cli import log
 from lc_engine.cli.command import in_data, in_run
 
 
@@ -54,9 +55,8 @@ def report(command: ReportCommand) -> None:
     """
     from lc_engine.reporting.figure import write_figure
     from lc_engine.reporting.page import report as write
-    from lc_engine.scoring.progress import Progress
 
-    with Progress() as progress:
+    with log.progress() as progress:
         progress.begin("making the page")
         if command.form == "png":
             out = write_figure(

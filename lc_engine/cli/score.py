@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lc_engine.cli import log
 from lc_engine.cli.command import in_run
 from lc_engine.cli.config_file import with_config
 from lc_engine.cli.exit_codes import BAD_ROWS, INTERRUPTED
@@ -53,13 +54,13 @@ def score(command: ScoreCommand) -> None:
     has a score, 3 if some have none (see the column "status") or a file of the data was left out, 2
     if arguments or files do not fit.
     """
-    from lc_engine.scoring.progress import Progress, peak_bytes
+    from lc_engine.scoring.progress import peak_bytes
 
     if not command.on_ray and (command.address is not None or command.gpus_per_worker):
         raise typer.BadParameter("--address and --gpus-per-worker go with --ray")
     began = time.perf_counter()
     try:
-        with with_config(command.config), Progress() as progress:
+        with with_config(command.config), log.progress() as progress:
             table, refused = _scored(command, progress)
     except KeyboardInterrupt:
         typer.echo(f"stopped; the same command continues in {command.out}", err=True)

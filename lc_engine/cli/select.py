@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lc_engine.cli import log
 from lc_engine.cli.command import in_run
 from lc_engine.cli.select_options import SelectOptions
 
@@ -25,9 +26,7 @@ def select(command: SelectCommand) -> None:
     A strategy that needs --features says so. With --gamma auto and --features FlexRand tries out
     some splits. With --streamed, random and flexrand draw other rows than without it.
     """
-    from lc_engine.scoring.progress import Progress
-
-    with Progress() as progress:
+    with log.progress() as progress:
         progress.begin(f"choosing rows by {command.strategy}")
         kept, method, counts = command.run()
     rows = counts.pop("ok")

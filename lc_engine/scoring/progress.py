@@ -30,7 +30,8 @@ class Progress:
     line, also in a phase that has no rows to count and between two calls.
 
     Args:
-        line: prints a line.
+        line: prints a line; None for the log, where a line that counts rows has them as fields
+            too (`record.fields`).
         every: seconds between two lines.
         bar: whether a terminal gets a bar, and not lines too.
 
@@ -42,7 +43,7 @@ class Progress:
 
     def __init__(
         self,
-        line: Callable[[str], None] = _log.info,
+        line: Callable[[str], None] | None = None,
         *,
         every: float = SECONDS_BETWEEN_LINES,
         bar: bool = True,
@@ -88,14 +89,14 @@ class Progress:
     def announce(self, phase: str) -> None:
         """Print the name of a phase, and enter it; later lines have what is before its colon."""
         with self._lock:
-            self._line(phase)
+            self._say(phase)
             self._enter(phase.partition(":")[0], None)
 
     def note(self, line: str) -> None:
         """Print a line, above the bar where there is one."""
         with self._lock:
             if self._bar is None:
-                self._line(line)
+                self._say(line)
             else:
                 self._bar.console.print(line, markup=False, highlight=False)
 
@@ -144,12 +145,21 @@ class Progress:
 
     def _print(self, now: float) -> None:
         self._last_line = now
+        fields: dict[str, Any] = {"phase": self._phase}
         if self._rows is None:
             rest = f"{duration(now - self._first[1])} so far"
         else:
             done, rows = self._rows
             rest = f"{done:,} of {rows:,} rows, {self._speed(done, rows, now)}"
-        self._line(f"{self._phase}: {rest}")
+            fields |= {"done": done, "rows": rows, "rows_per_second": self.rate}
+            fields |= {"waiting_for_data": self.waiting, "peak_bytes": peak_bytes()}
+        self._say(f"{self._phase}: {rest}", fields)
+
+    def _say(self, text: str, fields: dict[str, Any] | None = None) -> None:
+        if self._line is None:
+            _log.info(text, extra={"fields": fields or {}})
+        else:
+            self._line(text)
 
     def _speed(self, done: int, rows: int, now: float) -> str:
         if not self.rate:

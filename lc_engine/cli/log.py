@@ -1,0 +1,74 @@
+"""What `lc-engine` says on stderr: lines, a bar on a terminal, or an object of JSON per line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lc_engine.scoring.progress import Progress
+
+# Whose records are printed: ours, and Python's warnings once they are captured.
+_OURS: Final = ("lc_engine", "py.warnings")
+
+
+class JsonLines(logging.Formatter):
+    """A record as `{"time": …, "level": …, "text": …}`, in UTC, and its `fields`: numbers."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line of JSON."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        text = " ".join(record.getMessage().split())
+        found: dict[str, Any] = {"time": time, "level": record.levelname.lower(), "text": text}
+        return json.dumps(found | getattr(record, "fields", {}))
+
+
+@contextmanager
+def to_stderr() -> Iterator[None]:
+    """Print our log to stderr for as long as the context is open."""
+    logger, handler = logging.getLogger(_OURS[0]), logging.StreamHandler(sys.stderr)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        for name in _OURS:
+            logging.getLogger(name).removeHandler(handler)
+        logger.setLevel(level)
+
+
+def use_json() -> None:
+    """Print the log of this command, and Python's warnings, as JSON."""
+    for handler in logging.getLogger(_OURS[0]).handlers:
+        handler.setFormatter(JsonLines())
+        logging.getLogger(_OURS[1]).addHandler(handler)
+    logging.captureWarnings(True)
+
+
+def is_json() -> bool:
+    """Return whether the log is printed as JSON."""
+    handlers = logging.getLogger(_OURS[0]).handlers
+    return any(isinstance(handler.formatter, JsonLines) for handler in handlers)
+
+
+def progress(bar: bool = True) -> Progress:
+    """Return the progress of a command; `bar`: whether a terminal gets one, if the log is text."""
+    from lc_engine.scoring.progress import Progress
+
+    return Progress(bar=bar and not is_json())
+
+
+def say_error(text: str, code: int) -> None:
+    """Print the error that ends a command with an exit code."""
+    if is_json():
+        logging.getLogger(_OURS[0]).error(text, extra={"fields": {"exit_code": code}})
+    else:
+        print(f"lc-engine: {text}", file=sys.stderr)
