@@ -21,6 +21,7 @@ from lc_engine.cli.choices import (
     Pooling,
     Reasoning,
     Scope,
+    TextPooling,
     Turns,
     Weights,
 )
@@ -157,11 +158,14 @@ class JobOptions:
             show_default="none",
         ),
     ] = None
+    text_pooling: Annotated[
+        TextPooling, in_model(help="Of a bare encoder of texts: the vector of a text.")
+    ] = "auto"
     max_tokens: Annotated[
         int | None,
         in_data(
             min=2,
-            help="Longest conversation; a longer one is cut at its end.",
+            help="Longest conversation or text; a longer one is cut at its end.",
             show_default="the model's window",
         ),
     ] = None
@@ -292,11 +296,14 @@ class JobOptions:
         from lc_engine.data.wrap.mixture import has_sources
         from lc_engine.language.model import is_language_model
         from lc_engine.language.source import holds_instructions
+        from lc_engine.models.hugging_face import is_encoder
 
         if is_language_model(self.model):
             return True
         # A linear head's file says that the rows are features, and some names that they are images.
         if self._is_head or self.model.startswith(_IMAGE_MODELS) or ":" in self.model:
+            return False
+        if is_encoder(self.model):
             return False
         parts = data.values() if has_sources(data) else [data]
         return all(not is_remote(one) and holds_instructions(one) for one in parts)
@@ -331,7 +338,13 @@ class JobOptions:
         if loss is not None and (self.head is not None or self.label_kind != "class"):
             raise ValueError("--loss takes the place of --head and of --label-kind: give one")
         return Scorer(
-            ModelSpec(self.model, checkpoint=checkpoint, image_size=self.image_size),
+            ModelSpec(
+                self.model,
+                checkpoint=checkpoint,
+                image_size=self.image_size,
+                pooling=self.text_pooling,
+                max_tokens=self.max_tokens,
+            ),
             head=loss or self.resolved_head,
             labels=None if self.label_kind == "none" else self.label_kind,
             path=learning_path,
@@ -358,6 +371,7 @@ class JobOptions:
             ("masking exits", self.masking == "exits" or None),
             ("dtype int8", self.dtype == "int8" or None),
             ("loss", self.loss),
+            (f"text-pooling {self.text_pooling}", self.text_pooling != "auto" or None),
             (f"label-kind {self.label_kind}", self.label_kind != "class" or None),
         ):
             if value is not None:

@@ -20,10 +20,12 @@ class Fields:
 
     Args:
         values: by the name of the model's argument, (N, …).
+        pads: what fills a token that is padding, by name; 0 where it does not say.
     """
 
-    def __init__(self, values: Mapping[str, Tensor]) -> None:
+    def __init__(self, values: Mapping[str, Tensor], pads: Mapping[str, int] | None = None) -> None:
         self.values = dict(values)
+        self.pads = dict(pads or {})
 
     @classmethod
     def stack(cls, rows: Sequence[Mapping[str, Tensor]]) -> Fields:
@@ -31,12 +33,25 @@ class Fields:
         return cls({name: torch.stack([row[name] for row in rows]) for name in rows[0]})
 
     @classmethod
+    def pad(cls, rows: Sequence[Mapping[str, Sequence[int]]], pads: Mapping[str, int]) -> Fields:
+        """Return rows of tokens, one at least, padded at their ends to the longest."""
+        longest = max(len(row[ATTENTION_MASK]) for row in rows)
+        values = {}
+        for name in rows[0]:
+            value = np.full((len(rows), longest), pads.get(name, 0), np.int64)
+            for i, row in enumerate(rows):
+                value[i, : len(row[name])] = row[name]
+            values[name] = torch.from_numpy(value)
+        return cls(values, pads)
+
+    @classmethod
     def join(cls, parts: Sequence[Fields]) -> Fields:
         """Return the rows of all parts; tokens are padded with 0 to those of the longest."""
         longest = max(part.tokens for part in parts)
         padded = [part.padded_to(longest) for part in parts]
         names = parts[0].values
-        return cls({name: torch.cat([part.values[name] for part in padded]) for name in names})
+        values = {name: torch.cat([part.values[name] for part in padded]) for name in names}
+        return cls(values, parts[0].pads)
 
     def __len__(self) -> int:
         """Return N."""
@@ -44,7 +59,7 @@ class Fields:
 
     def __getitem__(self, rows: Any) -> Fields:
         """Return some rows: a slice, a mask (N,) or indices."""
-        return Fields({name: value[rows] for name, value in self.values.items()})
+        return self._with({name: value[rows] for name, value in self.values.items()})
 
     def __iter__(self) -> Any:
         return (self[row : row + 1] for row in range(len(self)))
@@ -52,13 +67,13 @@ class Fields:
     def to(self, where: torch.device | torch.dtype) -> Fields:
         """Return the tensors on a device, or those of floating point in a dtype."""
         if isinstance(where, torch.device):
-            return Fields({name: value.to(where) for name, value in self.values.items()})
+            return self._with({name: value.to(where) for name, value in self.values.items()})
         cast = {n: v.to(where) if v.is_floating_point() else v for n, v in self.values.items()}
-        return Fields(cast)
+        return self._with(cast)
 
     def clone(self) -> Fields:
         """Return a copy."""
-        return Fields({name: value.clone() for name, value in self.values.items()})
+        return self._with({name: value.clone() for name, value in self.values.items()})
 
     @property
     def device(self) -> torch.device:
@@ -92,7 +107,7 @@ class Fields:
 
     def cut_to(self, tokens: int) -> Fields:
         """Return the first columns of what has a value per token."""
-        return Fields(
+        return self._with(
             {
                 name: value[:, :tokens] if self._is_per_token(value) else value
                 for name, value in self.values.items()
@@ -100,21 +115,22 @@ class Fields:
         )
 
     def padded_to(self, tokens: int) -> Fields:
-        """Return the same with columns of 0 at the end of what has a value per token."""
+        """Return the same with padding at the end of what has a value per token."""
         more = tokens - self.tokens
         if not more:
             return self
-        return Fields(
-            {
-                name: torch.cat([value, value.new_zeros(len(value), more, *value.shape[2:])], 1)
-                if self._is_per_token(value)
-                else value
-                for name, value in self.values.items()
-            }
-        )
+        padded = dict(self.values)
+        for name, value in self.values.items():
+            if self._is_per_token(value):
+                shape = (len(value), more, *value.shape[2:])
+                padded[name] = torch.cat([value, value.new_full(shape, self.pads.get(name, 0))], 1)
+        return self._with(padded)
 
     def _is_per_token(self, value: Tensor) -> bool:
-        return bool(self.tokens) and value.dim() >= 2 and value.shape[1] == self.tokens
+        return bool(self.tokens) and value.dim() in (2, 3) and value.shape[1] == self.tokens
+
+    def _with(self, values: Mapping[str, Tensor]) -> Fields:
+        return Fields(values, self.pads)
 
 
 Inputs = Tensor | Fields

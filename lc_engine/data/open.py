@@ -16,6 +16,8 @@ from lc_engine.data.readers.hub import is_hub_name, load_hub
 from lc_engine.data.readers.iterable import IterableSource
 from lc_engine.data.readers.jsonl import SUFFIXES as JSON_LINES
 from lc_engine.data.readers.paired_arrays import NpyPairs, PairedArrays
+from lc_engine.data.readers.record_files import open_rows
+from lc_engine.data.readers.texts import EncodesTexts, TextSource
 from lc_engine.data.readers.torch_dataset import TorchDatasetSource
 from lc_engine.data.targets import OWN_TARGETS
 from lc_engine.data.wrap.mixture import Mixture, has_sources
@@ -48,7 +50,7 @@ def open_source(
     data: Any,
     *,
     labels: str | os.PathLike[str] | None = None,
-    transform: Transform | SourceOpener | None = None,
+    transform: Transform | SourceOpener | EncodesTexts | None = None,
     num_workers: int | None = None,
     feature_column: str | None = None,
     label_column: str | None = None,
@@ -71,6 +73,8 @@ def open_source(
             a URL that fsspec knows, of `.parquet` or `.tar`, a file or a folder;
             any other torch data set of (input, label) pairs, map-style or iterable;
             with the transform of a language model, an instruction set;
+            with the `TextEncoder` of an encoder, what `record_files.open_rows` takes, with columns
+            of texts and of labels;
             a mapping of names to any of these, whose rows get the column `source`;
             a source, which is returned as it is.
         labels: the `.npy` file of labels of a `.npy` file of features.
@@ -79,7 +83,7 @@ def open_source(
         num_workers: threads that decode images; None takes one per processor, and one for a torch
             data set whose code may not be thread-safe (see `TorchDatasetSource`).
         feature_column: the image or feature column, where the data have columns; of WebDataset the
-            extension of the image.
+            extension of the image; of texts the column, or two with a comma between.
         label_column: the label column, likewise.
         form: format of an instruction set; None detects it from the fields.
         label_kind: what the labels are, as the scorer's `label_kind` says; see `targets.LabelKind`.
@@ -109,6 +113,8 @@ def open_source(
         if labels is not None or feature_column is not None or label_column is not None:
             raise ValueError("labels and columns are for images and features, not for texts")
         return transform.open_source(data, form)
+    if isinstance(transform, EncodesTexts):
+        return _open_texts(data, transform, feature_column, label_column, label_kind)
     if form is not None:
         raise ValueError("form is for the instruction sets that a language model scores")
     if is_hub_name(data):
@@ -154,6 +160,18 @@ def open_source(
             raise ValueError(f"data: a {type(data).__name__} is not a data set")
         return _labelled(IterableSource(data, transform, num_workers), label_kind)
     return _labelled(TorchDatasetSource(data, transform, num_workers), label_kind)
+
+
+def _open_texts(
+    data: Any,
+    encoder: EncodesTexts,
+    text_column: str | None,
+    label_column: str | None,
+    label_kind: LabelKind,
+) -> Source:
+    if isinstance(data, Source):
+        return data
+    return TextSource(open_rows(data), encoder, text_column, label_column, label_kind)
 
 
 def _labelled(source: RowSource | BlockSource, kind: LabelKind) -> RowSource | BlockSource:

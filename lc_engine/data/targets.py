@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LabelKind = Literal["class", "soft", "any", "none"]
 # Kinds whose rows are compared with more than the number of a class.
 OWN_TARGETS: Final = ("soft", "any")
+# The class of a token that is not counted, as in transformers.
+IGNORED: Final = -100
 
 
 class Label(NamedTuple):

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from lc_engine.data.batch import Source
     from lc_engine.data.protocols import Progress
     from lc_engine.data.table import ScoreTable
-    from lc_engine.models.load import Transform
 
     Say = Callable[[str], None]
 
@@ -181,7 +180,7 @@ def _make_room(files: Files) -> None:
         file.unlink(missing_ok=True)
 
 
-def _sample(root: Path, transform: Transform | None, rows: int, seed: int) -> Source:
+def _sample(root: Path, transform: Any, rows: int, seed: int) -> Source:
     """Open some images of a folder, drawn from all its classes."""
     folder = require("torchvision.datasets", "demo").ImageFolder(root)
     drawn = np.random.default_rng(seed).permutation(len(folder))[:rows]

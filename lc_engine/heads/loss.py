@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lc_engine.data.targets import IGNORED
 from lc_engine.heads.base import Head
 from lc_engine.models.pooling import first_tensor
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
     from lc_engine.backbone.interface import Views
     from lc_engine.heads.base import Rows
-
-# The target of a token that is not counted, as in transformers.
-IGNORED = -100
 
 
 @dataclass(frozen=True)

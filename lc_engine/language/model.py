@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
@@ -14,9 +13,10 @@ from lc_engine.language.adapters import base_of, is_adapter, merge_adapter, miss
 from lc_engine.language.gguf_file import load_gguf
 from lc_engine.language.pretrained import load_folder, load_tokenizer
 from lc_engine.models.device import resolve_device
+from lc_engine.models.hugging_face import is_encoder, quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from torch import nn
 
@@ -92,7 +92,7 @@ def _loaded(name: str, dtype: torch.dtype) -> tuple[nn.Module, Any]:
     """
     gguf = _gguf_file(name)
     try:
-        with _quiet():
+        with quiet():
             if gguf is not None:
                 model, tokenizer, report = load_gguf(gguf, dtype)
             else:
@@ -129,7 +129,7 @@ def is_language_model(name: str) -> bool:
     path = Path(name)
     if path.suffix == ".gguf":
         return True
-    if not path.is_dir():
+    if not path.is_dir() or is_encoder(name):
         return False
     return is_adapter(name) or (path / "config.json").exists() or any(path.glob("*.gguf"))
 
@@ -223,16 +223,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ValueError | OSError | ImportError):
         return reason
     return f"{type(error).__name__}: {reason}; is a file of it damaged or truncated?"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Turn off the progress bars of `transformers` while it loads."""
-    logging = require("transformers.utils.logging", "language")
-    enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            logging.enable_progress_bar()

@@ -11,18 +11,12 @@ import torch
 
 from lc_engine._util.extras import require
 from lc_engine.data.batch import NO_LABEL, Batch, row_ranges
-from lc_engine.data.locations import folders_of
-from lc_engine.data.readers.delimited import DELIMITERS, DelimitedRecords
+from lc_engine.data.readers.delimited import DELIMITERS
 from lc_engine.data.readers.hf_datasets import is_saved, load
-from lc_engine.data.readers.hub import is_hub_name, load_hub
-from lc_engine.data.readers.jsonl import SUFFIXES, JsonLines
-from lc_engine.data.readers.records import (
-    DatasetRecords,
-    ListRecords,
-    ParquetRecords,
-    Records,
-    RowError,
-)
+from lc_engine.data.readers.hub import is_hub_name
+from lc_engine.data.readers.jsonl import SUFFIXES
+from lc_engine.data.readers.record_files import open_rows
+from lc_engine.data.readers.records import RowError
 from lc_engine.language.dataset_info import RenamedRecords, renaming_entry
 from lc_engine.language.formats import Format, check_format, conversations, detect
 from lc_engine.language.pairs import Pairs, joined
@@ -31,6 +25,7 @@ from lc_engine.language.tokens import Encoded
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from lc_engine.data.readers.records import Records
     from lc_engine.language.conversation import Conversation
     from lc_engine.language.tokens import Tokens
 
@@ -179,60 +174,20 @@ def holds_instructions(data: Path | Any) -> bool:
 
 
 def open_records(data: Any) -> Records:
-    """Open the rows of an instruction set.
+    """Open the rows of an instruction set; see `open_rows`.
 
-    Args:
-        data: a `.jsonl` (also `.gz`, `.zst`), `.json` (one list), `.csv`, `.tsv` (whose lists are
-            JSON text) or `.parquet` file, a folder of
-            Parquet files, a folder written by `datasets.Dataset.save_to_disk`, a
-            `datasets.Dataset`, the name of one on the Hub (see `load_hub`), or a list of rows (the
-            fields of each by name). Where a `dataset_info.json` of LLaMA-Factory is beside a file
-            and gives its columns or tags names of their own, those are taken.
+    Where a `dataset_info.json` of LLaMA-Factory is beside a file and gives its columns or tags
+    names of their own, those are taken.
 
     Raises:
         FileNotFoundError: the path does not exist.
         ValueError: data of an unknown kind.
     """
-    if is_hub_name(data):
-        return DatasetRecords(load_hub(data))
-    if isinstance(data, str | os.PathLike):
+    entry = None
+    if isinstance(data, str | os.PathLike) and not is_hub_name(data):
         entry = renaming_entry(Path(data))
-        records = _open_path(Path(data))
-        records.folders = folders_of(data)
-        return records if entry is None else RenamedRecords(records, entry)
-    if isinstance(data, list):
-        return ListRecords(data)
-    if type(data).__module__.partition(".")[0] == "datasets" and hasattr(data, "with_format"):
-        if isinstance(data, dict):
-            raise ValueError(
-                f"data holds the splits {', '.join(data)}; pass one of them: data[{min(data)!r}]"
-            )
-        return DatasetRecords(data)
-    raise ValueError(
-        f"data: a {type(data).__name__} is not an instruction set; pass a .jsonl, .json, "
-        ".csv or .parquet file, a datasets.Dataset or a list of rows"
-    )
-
-
-def _open_path(path: Path) -> Records:
-    if not path.exists():
-        raise FileNotFoundError(f"data: {path} does not exist")
-    name = path.name.lower()
-    if name.endswith(SUFFIXES):
-        return JsonLines(path)
-    if name.endswith(".json"):
-        return ListRecords.from_json(path)
-    if name.endswith(tuple(DELIMITERS)):
-        return DelimitedRecords(path)
-    if name.endswith(".parquet") or (path.is_dir() and any(path.glob("*.parquet"))):
-        return ParquetRecords(path)
-    if path.is_dir() and is_saved(path):
-        return DatasetRecords(load(path))
-    raise ValueError(
-        f"data: {path} is not a known kind of instruction set; known are "
-        f"{', '.join((*SUFFIXES, *DELIMITERS))}, .json (one list), .parquet, and a folder saved by "
-        "datasets"
-    )
+    records = open_rows(data)
+    return records if entry is None else RenamedRecords(records, entry)
 
 
 def _detected(records: Records) -> Format:

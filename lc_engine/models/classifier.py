@@ -145,6 +145,11 @@ class Tap:
         if self.name is None:
             raise ValueError(f"{type(self.model).__name__} has no classifier that returns logits")
         found = self._capture(inputs)[1]
+        if isinstance(inputs, Fields) and found.dim() == 3:
+            raise ValueError(
+                f'"{self.name}" returns logits per token, {tuple(found.shape)}: use a loss, as '
+                "lc.Loss(lc_engine.heads.loss.token_nll) is one, or a prototype head"
+            )
         return self.pool(found, len(inputs), f'output of "{self.name}"', mask_of(inputs))
 
     def features_and_logits(self, inputs: Inputs) -> Tensor:

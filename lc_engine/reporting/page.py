@@ -20,7 +20,7 @@ from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
 from lc_engine.data.locations import named_locations
 from lc_engine.data.table import ScoreTable
-from lc_engine.reporting.previews import Preview, image_previews, text_previews
+from lc_engine.reporting.previews import Preview, column_previews, image_previews, text_previews
 from lc_engine.reporting.run import Run
 from lc_engine.reporting.subsets import read_subsets
 from lc_engine.reporting.survey import NEVER, STD_MAX, Survey, path_confidences, take
@@ -239,6 +239,9 @@ class _Page:
     ) -> dict[int, Preview]:
         if self.run.is_language:
             return text_previews(data, rows, table_rows=table_rows, form=self.run.form)
+        if self.run.text_columns:
+            columns = self.run.text_columns
+            return column_previews(data, rows, table_rows=table_rows, columns=columns)
         found, classes = image_previews(
             data,
             rows,

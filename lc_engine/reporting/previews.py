@@ -11,17 +11,19 @@ import numpy as np
 from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
 from lc_engine.data.open import open_source
+from lc_engine.data.readers.record_files import open_rows
 from lc_engine.data.wrap.mixture import Mixture, has_sources
 from lc_engine.data.wrap.subset import Subset
 from lc_engine.language.formats import check_format, conversations, detect
 from lc_engine.language.source import open_records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import torch
     from numpy.typing import NDArray
 
+    from lc_engine.data.readers.records import Record, Records
     from lc_engine.language.conversation import Conversation
 
 SIDE = 96  # pixels of a thumbnail
@@ -107,28 +109,67 @@ def text_previews(
     Raises:
         ValueError: the data are not those of the table.
     """
-    found: dict[int, Preview] = {}
-    if has_sources(data):
-        opened = Mixture({name: open_records(one) for name, one in data.items()})
-        _check_rows(len(opened), table_rows)
-        start = 0
-        for name, here in opened.rows_of(rows):
-            count = len(opened.sources[name])
-            shown = text_previews(data[name], here, table_rows=count, form=form)
-            found |= {start + row: preview for row, preview in shown.items()}
-            start += count
-        return found
-    records = open_records(data)
-    _check_rows(len(records), table_rows)
     named = check_format(form)
-    for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if len(rows) else ():
-        for row, record in zip(run, records.read(int(run[0]), int(run[-1]) + 1), strict=True):
-            try:
-                said = conversations(record.fields, named or detect(record.fields))
-            except ValueError:
-                continue  # the row's status says what is wrong with it
-            found[int(row)] = Preview(turns=list(_shortened(_turns(said))))
+    found = {}
+    for row, record in _some(data, open_records, rows, table_rows):
+        try:
+            said = conversations(record.fields, named or detect(record.fields))
+        except ValueError:
+            continue  # the row's status says what is wrong with it
+        found[row] = Preview(turns=list(_shortened(_turns(said))))
     return found
+
+
+def column_previews(
+    data: Any, rows: NDArray[np.int64], *, table_rows: int, columns: Sequence[str]
+) -> dict[int, Preview]:
+    """Return the texts that an encoder read, by row number; a row without them is left out.
+
+    Args:
+        data: what `lc_engine.data.readers.record_files.open_rows` takes.
+        rows: (M,) row numbers, ascending.
+        table_rows: rows of the score table.
+        columns: of the texts.
+
+    Raises:
+        ValueError: the data are not those of the table.
+    """
+    found = {}
+    for row, record in _some(data, open_rows, rows, table_rows):
+        if isinstance(record.fields, dict):
+            values = [(name, record.fields.get(name)) for name in columns]
+            turns = [
+                {"role": name, "content": " ".join(map(str, value))}
+                if isinstance(value, list)
+                else {"role": name, "content": str(value)}
+                for name, value in values
+                if value is not None
+            ]
+            found[row] = Preview(turns=list(_shortened(turns)))
+    return found
+
+
+def _some(
+    data: Any, opened: Callable[[Any], Records], rows: NDArray[np.int64], table_rows: int
+) -> Iterator[tuple[int, Record]]:
+    """Yield rows by their numbers, ascending; consecutive ones are read together.
+
+    Args:
+        data: of one source, or of several by name.
+        opened: opens the records of one.
+        rows: (M,) row numbers.
+        table_rows: rows of the score table.
+    """
+    parts = data if has_sources(data) else {"data": data}
+    whole = Mixture({name: opened(one) for name, one in parts.items()})
+    _check_rows(len(whole), table_rows)
+    start = 0
+    for name, here in whole.rows_of(rows):
+        records = whole.sources[name]
+        for run in np.split(here, np.flatnonzero(np.diff(here) > 1) + 1) if len(here) else ():
+            for row, record in zip(run, records.read(int(run[0]), int(run[-1]) + 1), strict=True):
+                yield start + int(row), record
+        start += len(records)
 
 
 def _check_rows(rows: int, table_rows: int) -> None:

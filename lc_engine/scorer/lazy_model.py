@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lc_engine.data.batch import Source
     from lc_engine.data.fields import Inputs
     from lc_engine.masking import MaskAccount
+    from lc_engine.models.text_encoder import TextEncoder
 
 # What a pickle leaves out, and a scorer begins without.
 _TRANSIENT = ("_lock", "_model", "_transform", "_prepared", "_ready_head")
@@ -68,7 +69,7 @@ class LazyModel:
     def _reset(self) -> None:
         self._lock = threading.RLock()
         self._model: nn.Module | None = self.spec if isinstance(self.spec, nn.Module) else None
-        self._transform: Callable[[Any], Tensor] | None = None
+        self._transform: Callable[[Any], Tensor] | TextEncoder | None = None
         self._prepared: Prepared | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -97,8 +98,8 @@ class LazyModel:
             return self._model
 
     @property
-    def transform(self) -> Callable[[Any], Tensor] | None:
-        """The evaluation transform, PIL image -> tensor, of a `ModelSpec`; None if unknown."""
+    def transform(self) -> Callable[[Any], Tensor] | TextEncoder | None:
+        """The transform of a `ModelSpec`, PIL image -> tensor or of texts; None if unknown."""
         return self._transform if self.model is not None else None
 
     @property

@@ -29,6 +29,7 @@ from lc_engine.language import model as language_model
 from lc_engine.language.encoder import Reasoning, Turns
 from lc_engine.language.forward import Pooling
 from lc_engine.masking.masking import Kind, Scope, Which
+from lc_engine.models.hugging_face import TextPooling
 from lc_engine.ops.prototype_confidence import Logit
 from lc_engine.scorer.head_config import HeadKind
 from lc_engine.selection import STRATEGIES
@@ -122,6 +123,7 @@ def test_every_option_has_a_group_and_one_line_of_help(name):
 def test_choices_are_those_of_the_library():
     assert get_args(choices.Head) == get_args(HeadKind)
     assert {*get_args(choices.LabelKind), "any"} == {*get_args(LabelKind)}
+    assert get_args(choices.TextPooling) == get_args(TextPooling)
     assert get_args(choices.Logit) == get_args(Logit)
     assert get_args(choices.Scope) == get_args(Scope)
     assert get_args(choices.Weights) == get_args(Which)

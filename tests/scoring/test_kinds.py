@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import numpy as np
 import pytest
 
+from helpers import tiny_encoder as tiny
 from helpers.through_the_command_line import whole_job
 
 pytestmark = pytest.mark.slow
@@ -51,6 +53,46 @@ def test_any_loss(module, tmp_path, capsys):
     table = whole_job(tmp_path / "out", job, capsys, module, code=3)
     assert table.status_counts() == {"ok": 19, "non_finite": 1}
     assert table.metadata["head"]["loss"] == "own_kind:gauss"
+
+
+def lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return ("--data", str(path))
+
+
+def test_texts_under_a_classifier(tmp_path, capsys):
+    folder = tiny.save(tmp_path / "model", "Bert", "ForSequenceClassification", num_labels=3)
+    rows = [{"text": text, "label": i % 3} for i, text in enumerate(tiny.texts(20))]
+    rows[5]["text"] = None
+    job = ("--model", folder, "--head", "linear", *lines(tmp_path / "rows.jsonl", rows))
+    table = whole_job(tmp_path / "out", job, capsys, code=3)
+    assert table.status_counts() == {"ok": 19, "unreadable": 1}
+    kept = (tmp_path / "out" / "kept" / "data" / "rows.jsonl").read_text().splitlines()
+    assert all(json.loads(line) in rows for line in kept)
+
+
+def test_pairs_of_texts_under_class_means(tmp_path, capsys):
+    folder = tiny.save(tmp_path / "model", "Bert", "Model")
+    names, one, two = ("no", "yes"), tiny.texts(20), tiny.texts(20, seed=1)
+    rows = [(names[i % 2], *pair) for i, pair in enumerate(zip(one, two, strict=True))]
+    text = "answer,a,b\n" + "".join(f"{','.join(row)}\n" for row in rows)
+    (tmp_path / "rows.csv").write_text(text)
+    data = ("--data", str(tmp_path / "rows.csv"), "--feature-column", "a,b")
+    job = ("--model", folder, "--text-pooling", "mean", *data, "--label-column", "answer")
+    table = whole_job(tmp_path / "out", job, capsys)
+    assert table.column("label").tolist() == [0, 1] * 10
+    page = (tmp_path / "out" / "page.html").read_text()
+    assert one[0] in page
+
+
+def test_words_under_a_token_classifier(tmp_path, capsys):
+    folder = tiny.save(tmp_path / "model", "Bert", "ForTokenClassification", num_labels=3)
+    words = [text.split() for text in tiny.texts(20)]
+    rows = [{"tokens": one, "ner_tags": [i % 3 for i in range(len(one))]} for one in words]
+    data = lines(tmp_path / "rows.jsonl", rows)
+    job = ("--model", folder, "--loss", "lc_engine.heads.loss:token_nll", *data)
+    table = whole_job(tmp_path / "out", job, capsys)
+    assert table.status_counts() == {"ok": 20}
 
 
 def test_votes(module, tmp_path, capsys):
