@@ -141,13 +141,11 @@ def prune(command: PruneCommand) -> None:
         if unscored:
             counts = ", ".join(f"{n:,} {name}" for name, n in rows["unscored"].items() if n)
             without = f"; {unscored:,} without a score {rows['unscored_rows_are']} ({counts})"
-        by = Method(found.selection["strategy"], found.selection["gamma"])
-        guard = found.selection["noise_guard"]
-        behind = f" behind a noise guard of {guard:g}" if guard else ""
+        by = Method(*(found.selection[name] for name in Method._fields))
         seconds = time.perf_counter() - began
         typer.echo(
             f"kept {rows['kept']:,} of {rows['in']:,} rows ({command.budget}) by "
-            f"{by}{behind} in {seconds:.1f} s{without}\n"
+            f"{by} in {seconds:.1f} s{without}\n"
             f"why: {found.selection['reason']}\n"
             f"data: {found.data}"
         )

@@ -34,7 +34,7 @@ def select(command: SelectCommand) -> None:
     bad = {status: count for status, count in counts.items() if count}
     if command.as_json:
         summary = {"out": where, "kept": kept, "rows": rows, "keep": command.keep, "unscored": bad}
-        by = {"strategy": method.strategy, "gamma": method.gamma, "method": method.name}
+        by = {**method._asdict(), "method": method.name}
         typer.echo(json.dumps(summary | by))
     else:
         without = ""

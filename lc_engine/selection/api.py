@@ -49,9 +49,9 @@ def select(
             optionally "status").
         keep: a float in (0, 1] is a fraction, an int of at least 1 a count: 1 is one row, 1.0
             all rows.
-        strategy: a name in `STRATEGIES`, or "auto": with features the one that a trial finds best
-            (see `choose_strategy`), without them FlexRand. The choice, its reason and its cost
-            are logged.
+        strategy: a name in `STRATEGIES`, or "auto": with features and classes the one that a trial
+            finds best (see `choose_strategy`), of instruction data with `ifd` random rows behind a
+            guard, of others FlexRand. The choice, its reason and its cost are logged.
         gamma: FlexRand's split γ in [0, 1], or "auto" (see `choose_gamma`). A number with
             strategy="auto" stands for FlexRand.
         by: the column whose values share the budget (largest remainders, at least one row each if
@@ -64,8 +64,9 @@ def select(
         floor: least number kept per group (or all its rows, if they are fewer): an int for all
             groups, or {value of `by`: int}.
         cap: greatest number kept per group, likewise.
-        noise_guard: share of each group, hard under every sub-model, to drop before selecting
-            (see `lc_engine.selection.noise_guard`); 0 keeps every row eligible.
+        noise_guard: share of each group, hard under every sub-model or doubtful as an answer, to
+            drop before selecting (see `lc_engine.selection.noise_guard`); 0 keeps every row
+            eligible.
         balance: α in [0, 1]; groups share the budget in proportion to n^α of their n rows: 1 as the
             data are, 0 equally. None is 1, and with strategy="auto" what a trial finds best, if
             there are features and neither floor nor cap.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,7 @@ from lc_engine.selection.auto_strategy.balance import BALANCES, choose_balance
 from lc_engine.selection.auto_strategy.choice import choose
 from lc_engine.selection.exceptions import NO_EXCEPTIONS, Exceptions
 from lc_engine.selection.method import Method
+from lc_engine.selection.noise_guard import WRONG_ANSWERS, has_ifd
 from lc_engine.selection.problem import divide
 from lc_engine.selection.strategies import STRATEGIES
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from lc_engine.selection.budget import Bound
     from lc_engine.selection.columns import ScoresLike
     from lc_engine.selection.problem import LeftOut, Problem
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +61,8 @@ class Selection:
 
     @property
     def method(self) -> Method:
-        """The strategy with its γ."""
-        return Method(self.strategy, self.gamma)
+        """The strategy with its γ and its guard."""
+        return Method(self.strategy, self.gamma, self.noise_guard)
 
     def group_of(self) -> NDArray[np.intp]:
         """Return the group (N,) of each row of the table, −1 for one that cannot be kept."""
@@ -143,6 +147,8 @@ def decide(
     bounded = floor is not None or cap is not None or bool(shares)
     alpha = 1.0 if balance is None else balance
     problem, left = divided(noise_guard, alpha)
+    if strategy == "hard" and not noise_guard and has_ifd(problem.rows.scores):
+        _log.warning(WRONG_ANSWERS)
     reason, trial = "as asked", list[dict[str, Any]]()
     if strategy == "auto":
         if features is None:

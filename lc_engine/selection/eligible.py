@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lc_engine.data.features import Features
     from lc_engine.selection.columns import Scores, ScoresLike
 
-SCORE_COLUMNS = ("label", "lc", "loss", "lc_std")  # that strategies read
+SCORE_COLUMNS = ("label", "lc", "loss", "lc_std", "ifd")  # that strategies read
 _CHUNK = 16_384  # rows of features copied at a time
 
 

@@ -152,6 +152,58 @@ def test_the_noise_guard_drops_suspected_noise() -> None:
         select(scores, 40, noise_guard=1.0)
 
 
+def instructions(wrong: slice, broken: slice, n: int = 200) -> dict[str, np.ndarray]:
+    """Scores of rows of two sources, answers to other questions and broken texts among them."""
+    rng = np.random.default_rng(1)
+    loss, ifd = rng.uniform(1.0, 3.0, n), rng.uniform(0.3, 0.9, n)
+    ifd[wrong] += 1
+    loss[wrong] = 3.1
+    ifd[broken] = 0.95
+    loss[broken] += 4
+    # Of another scale, so that a comparison over both sources would see the second one only.
+    ifd[n // 2 :] *= 2
+    return {"id": np.arange(n), "label": np.full(n, -1), "source": np.arange(n) // (n // 2),
+            "lc": np.exp(-loss), "loss": loss, "lc_std": np.zeros(n), "ifd": ifd}  # fmt: skip
+
+
+def test_the_noise_guard_of_instruction_data_reads_ifd_and_loss_within_each_group() -> None:
+    scores = instructions(wrong=slice(20), broken=slice(100, 120))
+    kept = select(scores, 0.8, "random", noise_guard=0.2, by="source")
+    assert not {*range(20), *range(100, 120)} & set(kept.tolist())
+    # What either alone would have dropped is kept.
+    clear = instructions(wrong=slice(20), broken=slice(20, 40))
+    assert not set(range(40)) & set(select(clear, 0.6, noise_guard=0.4, by="source").tolist())
+
+
+def test_auto_of_instruction_data_sets_doubtful_answers_aside(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scores = instructions(wrong=slice(10), broken=slice(10, 20))
+    caplog.set_level(logging.INFO, logger="lc_engine.selection")
+    for features in (None, np.random.default_rng(0).normal(size=(200, 4))):
+        for keep in (20, 100):  # few rows, for which the rule of images would take FlexRand
+            kept = select(scores, keep, features=features, by=None, seed=1)
+            assert not set(range(5)) & set(kept.tolist())
+            expected = select(scores, keep, "random", by=None, seed=1, noise_guard=0.1)
+            np.testing.assert_array_equal(kept, expected)
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+    assert "chose random behind a guard" in caplog.messages[0]
+
+
+def test_the_hard_end_of_instruction_data_comes_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scores = instructions(wrong=slice(20), broken=slice(20, 40))
+    for score in ("ifd", "loss"):
+        select(scores, 20, "hard", score=score)
+        assert "answers to other questions are among the hardest" in caplog.text
+        caplog.clear()
+    select(scores, 20, "hard", score="ifd", noise_guard=0.2)
+    select(scores, 20, "easy", score="ifd")
+    select({name: values for name, values in scores.items() if name != "ifd"}, 20, "hard")
+    assert not caplog.records
+
+
 def test_auto_logs_its_choice(caplog: pytest.LogCaptureFixture) -> None:
     scores = random_columns(0, 4000)
     with caplog.at_level(logging.INFO, logger="lc_engine.selection"):

@@ -1,4 +1,4 @@
-"""The choice of a strategy, by a trial on features; without features, FlexRand by its rule."""
+"""The choice of a strategy: by a trial on features of classes, else by rule."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from lc_engine.selection.auto_gamma.choice import by_rule
 from lc_engine.selection.auto_gamma.constants import MIN_TRIAL_ROWS
 from lc_engine.selection.auto_gamma.cross_validation import CrossValidation
 from lc_engine.selection.auto_gamma.rounds import two_rounds
-from lc_engine.selection.auto_strategy.candidates import ALL, RANDOM, Candidate
+from lc_engine.selection.auto_strategy.candidates import ALL, GUARD, RANDOM, Candidate
 from lc_engine.selection.columns import optional_column
+from lc_engine.selection.noise_guard import has_ifd
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -86,6 +87,17 @@ def choose(
 
 
 def _by_rule(problem: Problem) -> StrategyChoice:
+    """Return what needs no trial.
+
+    Of instruction data with `ifd`, random rows behind the guard: no proxy of a trial without
+    classes foretold fine-tuning (docs/selection.md). Otherwise FlexRand with the γ of its rule.
+    """
+    if has_ifd(problem.rows.scores):
+        return StrategyChoice(
+            Candidate("random", noise_guard=GUARD),
+            f"of instruction data the {GUARD:.0%} with the highest ifd and loss, often wrong "
+            "answers, are set aside, and no other use of the scores is known to help",
+        )
     found = by_rule(problem.counts)
     candidate = RANDOM if found.random else Candidate("flexrand", found.gamma)
     return StrategyChoice(candidate, found.reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from lc_engine.selection.auto_gamma.choice import by_rule, log_one_pool
 from lc_engine.selection.budget import allocate
 from lc_engine.selection.columns import NOTHING_TO_KEEP
 from lc_engine.selection.method import Method
+from lc_engine.selection.noise_guard import WRONG_ANSWERS, has_ifd
 from lc_engine.selection.strategies.flexrand import easy_counts, easy_pool_sizes, per_pool
 from lc_engine.selection.streamed.bottom_k import BottomK
 from lc_engine.selection.streamed.chunks import Chunk, Chunks
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lc_engine.selection.budget import Bound
+
+_log = logging.getLogger(__name__)
 
 STREAMED = ("easy", "flexrand", "hard", "random")
 # Unresolved rows that may be sorted; if more share a bin, another pass narrows it first.
@@ -103,6 +107,8 @@ def make_streamed_selection(
     check_gamma_applies(gamma, strategy, strategy == "flexrand")
     seed = check_seed(seed)
     table = scores if isinstance(scores, ScoreTable) else ScoreTable.read(scores)
+    if strategy == "hard" and has_ifd(table):
+        _log.warning(WRONG_ANSWERS)
     chunks = Chunks(table, by, score, hardest_first=strategy == "hard")
     histogram, unique = Histogram(), UniqueIds(len(table))
     for chunk in chunks:
