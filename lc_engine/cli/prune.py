@@ -69,6 +69,8 @@ class PruneCommand(ChoosingOptions, JobOptions):
         choice = self.choice(self.carry)
         where = locate(self.data)
         check_outside(self.out, where)
+        if not self.ifd and self._is_for_texts(where):
+            choice.warn_without_ifd()
         with at_work_in(self.out):
             known = {field.name for field in fields(JobOptions)}
             given = {name: getattr(self, name) for name in known}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from lc_engine.selection.auto_gamma.cross_validation import Objective
     from lc_engine.selection.budget import Bound
     from lc_engine.selection.decide import Selection
+
+_log = logging.getLogger(__name__)
 
 # A selection whose size is between this share of the budget and all of it is taken.
 _FILLED: Final = 0.99
@@ -94,6 +97,15 @@ class Choice:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if self.unscored not in ("drop", "keep"):
             raise ValueError(f'unscored must be "drop" or "keep", got {self.unscored!r}')
+
+    def warn_without_ifd(self) -> None:
+        """Warn, before instruction data are scored without IFD, of what "auto" can make of it."""
+        if self.strategy == "auto" and self.gamma == "auto":
+            _log.warning(
+                "of instruction data without ifd, strategy auto keeps random rows, whatever their "
+                "scores, unless a group keeps less than 50: take ifd=True (--ifd), by which "
+                "doubtful answers are set aside, or name a strategy"
+            )
 
     def columns(self, table: ScoreTable, stored: Stored | None) -> Columns:
         """Return the columns of the scores, and those of the data that are asked for.

@@ -166,6 +166,8 @@ def prune(
     elif is_hub_name(data):
         data = load_hub(data)
     check_outside(out, data)
+    if getattr(scorer, "ifd", None) is False:
+        choice.warn_without_ifd()
     with at_work_in(out):
         transform = getattr(scorer, "transform", None)
         source = open_source(

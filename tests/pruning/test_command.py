@@ -392,6 +392,38 @@ def test_conversations_keep_their_lines_and_their_order(language_model, tmp_path
         assert len(read) == 8
 
 
+def test_without_ifd_it_says_before_scoring_that_rows_are_drawn(language_model, tmp_path, caplog):
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in conversations(12)))
+    said = "of instruction data without ifd, strategy auto keeps random rows"
+    scorer = lc.Scorer.for_causal_lm(tiny.model(), tiny.tokenizer())
+    with pytest.raises(ValueError, match="floor"):
+        lc.prune(scorer, data, 3, tmp_path / "api", floor=-1)
+    assert caplog.messages[0].startswith(said)
+    caplog.clear()
+    assert (
+        prune(language_model, data, tmp_path / "named", "--keep=3", "--no-ifd", "--gamma=0.5") == 0
+    )
+    assert prune(language_model, data, tmp_path / "with", "--keep=3") == 0
+    assert not [text for text in caplog.messages if "ifd" in text and "chose" not in text]
+    assert prune(language_model, data, tmp_path / "without", "--keep=3", "--no-ifd") == 0
+    assert [text for text in caplog.messages if text.startswith(said)]
+
+
+def test_the_line_names_what_chose_instructions(language_model, tmp_path, capsys):
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in conversations(60)))
+    assert prune(language_model, data, tmp_path / "out", "--keep=52") == 0
+    shown = capsys.readouterr().out
+    assert "by random behind a noise guard of 0.1 in " in shown
+    assert "flexrand" not in shown
+    assert prune(language_model, data, tmp_path / "plain", "--keep=52", "--no-ifd") == 0
+    shown = capsys.readouterr().out
+    assert "by random in " in shown
+    assert "flexrand" not in shown
+    assert selection(tmp_path / "plain")["method"] == "random"
+
+
 def test_tokens_and_bytes_are_budgets_that_are_filled_and_never_exceeded(language_model, tmp_path):
     rows = conversations(40)
     data = tmp_path / "rows.jsonl"
