@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from lc_engine.bench.machine import Work
 from lc_engine.bench.parity import ROUNDED
 from lc_engine.bench.ways import (
-    BFLOAT16,
     COMPILED,
     ENGINE,
     ENGINE_BFLOAT16,
@@ -22,10 +22,11 @@ from lc_engine.bench.ways import (
     scored,
 )
 from lc_engine.language.scorer import CausalLMScorer
+from lc_engine.language.tuning import TOKEN_BUDGET
 from lc_engine.scoring.score import score
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import Tensor
 
@@ -34,9 +35,13 @@ if TYPE_CHECKING:
     from lc_engine.path.learning_path import LearningPath
 
     Run = Callable[[Source, LearningPath], np.ndarray]
+    Score = Callable[[Callable[..., Any], Sequence[Tokens]], np.ndarray]
 
+BATCHED: Final = "batched bfloat16 loop"
 # Rows that are tokenized at a time.
 _READ_ROWS = 256
+# Tokens of a batch of the batched loop, padding included: what the engine takes on a CPU too.
+_BATCH_TOKENS = TOKEN_BUDGET["cpu"]
 
 
 def language_job(
@@ -44,7 +49,8 @@ def language_job(
 ) -> Job:
     """Compare ways to score responses with the linear layers of a language model masked, each.
 
-    The loop is a user's: a row at a time, all logits, `log_softmax`, a forward per sub-model.
+    The loop is a user's: a row at a time, all logits, `log_softmax`, a forward per sub-model. The
+    batched one has rows of similar length in a batch, padded, in bfloat16.
 
     Args:
         title: of the table.
@@ -64,9 +70,9 @@ def language_job(
 
         return run
 
-    def loop(live: nn.Module, forward: Callable[..., Any]) -> Run:
+    def loop(live: nn.Module, forward: Callable[..., Any], confidences: Score = _each) -> Run:
         def run(rows: Source, path: LearningPath) -> np.ndarray:
-            return _loop(model, live, forward, rows, path)
+            return _loop(model, live, forward, confidences, rows, path)
 
         return run
 
@@ -80,7 +86,7 @@ def language_job(
         ways=(
             Way(NAIVE, loop(plain, plain)),
             Way(COMPILED, loop(compiled, compiled_forward), optional=True),
-            Way(BFLOAT16, loop(rounded, rounded), ROUNDED),
+            Way(BATCHED, loop(rounded, rounded, _batched), ROUNDED),
             Way(ENGINE, engine(model)),
             Way(ENGINE_BFLOAT16, engine(copy.deepcopy(model).bfloat16()), ROUNDED),
         ),
@@ -103,10 +109,11 @@ def _loop(
     whole: nn.Module,
     live: nn.Module,
     forward: Callable[..., Any],
+    confidences: Score,
     source: Source,
     path: LearningPath,
 ) -> np.ndarray:
-    """Mask the weights of `whole` into `live` for each capacity, and score row by row."""
+    """Mask the weights of `whole` into `live` for each capacity, and score the rows."""
     head = whole.get_output_embeddings()  # type: ignore[operator]
     layers = {name: part for name, part in _layers(whole).items() if part is not head}
     targets = {name: part.weight for name, part in _layers(live).items() if name in layers}
@@ -116,7 +123,7 @@ def _loop(
         for k, omega in enumerate(path.weights):
             for name, layer in layers.items():
                 targets[name].copy_(_masked(layer.weight, path, k))
-            lc += omega * np.array([_confidence(forward, row) for row in rows])
+            lc += omega * confidences(forward, rows)
         for name, layer in layers.items():
             targets[name].copy_(layer.weight)
     return lc
@@ -129,9 +136,36 @@ def _masked(weight: Tensor, path: LearningPath, k: int) -> Tensor:
     return torch.where(size >= threshold, weight, 0)
 
 
-def _confidence(forward: Callable[..., Any], row: Tokens) -> float:
-    """Return exp(−mean NLL) of the response of one row."""
-    ids, response = torch.from_numpy(np.asarray(row.ids)).long(), np.asarray(row.response)
-    logits = forward(input_ids=ids[None], use_cache=False).logits[0].float()
-    log_p = torch.log_softmax(logits[:-1], dim=-1).gather(-1, ids[1:, None])[:, 0].double()
-    return float(log_p[torch.from_numpy(response[1:]).bool()].mean().exp())
+def _each(forward: Callable[..., Any], rows: Sequence[Tokens]) -> np.ndarray:
+    """Return exp(−mean NLL) of the response of each row, row by row."""
+    return np.concatenate([_confidences(forward, [row]) for row in rows])
+
+
+def _batched(forward: Callable[..., Any], rows: Sequence[Tokens]) -> np.ndarray:
+    """Return the same, with rows of similar length in a batch, the longest first."""
+    found = np.zeros(len(rows))
+    order = sorted(range(len(rows)), key=lambda i: -len(rows[i].ids))
+    while order:
+        some = max(1, _BATCH_TOKENS // len(rows[order[0]].ids))
+        batch, order = order[:some], order[some:]
+        found[batch] = _confidences(forward, [rows[i] for i in batch])
+    return found
+
+
+def _confidences(forward: Callable[..., Any], rows: Sequence[Tokens]) -> np.ndarray:
+    """Return exp(−mean NLL) of the response of each row of one forward, padded at the end."""
+    ids, response, real = (
+        pad_sequence([torch.as_tensor(part) for part in parts], batch_first=True)
+        for parts in (
+            [row.ids for row in rows],
+            [row.response for row in rows],
+            [np.ones(len(row.ids), dtype=np.int64) for row in rows],
+        )
+    )
+    alone = {} if len(rows) == 1 else {"attention_mask": real}
+    logits = forward(input_ids=ids, use_cache=False, **alone).logits
+    counted = response[:, 1:]
+    log_p = torch.log_softmax(logits[:, :-1][counted].float(), dim=-1)
+    chosen = log_p.gather(-1, ids[:, 1:][counted][:, None])[:, 0].double()
+    each = torch.split(chosen, counted.sum(1).tolist())
+    return np.array([float(one.mean().exp()) for one in each])

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lc_engine.ops.processor import cpu_features
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,6 +33,7 @@ class Machine:
         processors: that this process may use.
         threads: that torch uses.
         processor: its name.
+        features: instructions that products may use, of `CpuFeatures`.
         versions: of Python and of the packages that are installed.
     """
 
@@ -40,6 +43,7 @@ class Machine:
     processors: int
     threads: int
     processor: str
+    features: list[str]
     versions: dict[str, str]
 
 
@@ -69,6 +73,7 @@ def measure_machine() -> Machine:
         processors=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
         threads=torch.get_num_threads(),
         processor=_processor(),
+        features=[name for name, there in cpu_features()._asdict().items() if there],
         versions={"python": platform.python_version()} | _versions(),
     )
 

@@ -95,7 +95,8 @@ def _bounds(outcome: Outcome, machine: Machine) -> list[str]:
 def _machine(machine: Machine) -> list[str]:
     versions = ", ".join(f"{name} {text}" for name, text in machine.versions.items())
     return [
-        f"{machine.processor}, {machine.processors} processors, {machine.threads} threads: "
+        f"{machine.processor} ({', '.join(machine.features) or 'no vectors for products'}), "
+        f"{machine.processors} processors, {machine.threads} threads: "
         f"product {machine.flops / 1e9:,.0f} GFLOP/s in float32, "
         f"{machine.bfloat16_flops / 1e9:,.0f} in bfloat16; "
         f"copy {machine.bandwidth / 1e9:,.1f} GB/s",

@@ -25,7 +25,7 @@ from lc_engine.data.open import open_source
 from lc_engine.data.readers.arrays import ArraySource
 from lc_engine.kernels import floors
 
-MACHINE = Machine(1e9, 4e9, 1e9, 2, 2, "a processor", {"python": "3"})
+MACHINE = Machine(1e9, 4e9, 1e9, 2, 2, "a processor", ["amx_bf16"], {"python": "3"})
 WIDTH, CLASSES, ROWS = 24, 5, 160
 
 
@@ -213,6 +213,7 @@ def test_the_table_and_the_json_say_the_same(job):
     assert line.split()[2:4] == ["80.0", "0.50×"]  # 160 rows in 2 s; the engine takes 4
     assert "8 dense forwards at this machine's float32 peak: 4 s, 100 %" in text
     assert "10 % of the engine's time" in text
+    assert "a processor (amx_bf16), 2 processors" in text
     assert text.endswith("again: lc-engine bench --rows 160")
     kept = json.loads(report.as_json([found], MACHINE, "c"))
     assert kept["machine"]["versions"] == {"python": "3"}
@@ -314,6 +315,29 @@ def test_instructions_are_scored_the_same_by_every_way(tmp_path, capsys):
     arguments = ["--model", str(tmp_path / "model"), "--data", str(tmp_path / "talk.jsonl")]
     assert cli.run(["bench", *arguments, "--image-size", "3"]) == exit_codes.BAD_INPUT
     assert "--image-size does not go with a language model" in capsys.readouterr().err
+
+
+def test_batches_of_similar_length_give_a_row_what_it_gets_alone():
+    from helpers import tiny_language_model as tiny
+    from lc_engine.bench import language
+    from lc_engine.language.tokens import Tokens
+
+    model, sizes = tiny.model(), []
+    generator = np.random.default_rng(0)
+    lengths = generator.permutation([3, 200, 40, 199, 41, 5, 180, 170, 160, 150])
+    rows = [
+        Tokens(generator.integers(2, 270, n), np.arange(n) % 3 == 2 if n > 3 else np.arange(n) > 1)
+        for n in lengths
+    ]
+
+    def forward(**inputs):
+        sizes.append(tuple(inputs["input_ids"].shape))
+        return model(**inputs)
+
+    with torch.no_grad():
+        found, each = language._batched(forward, rows), language._each(model, rows)
+    assert sizes == [(5, 200), (5, 150)]  # at most 1,024 tokens
+    np.testing.assert_allclose(found, each, atol=1e-6)
 
 
 def language_job_of(folder):
