@@ -51,10 +51,12 @@ def attention(
     scale: float,
     out: NDArray[Any],
     threads: int,
+    causal: bool = False,
 ) -> None:
     """Read and write (batches, heads, tokens, dims) of any strides but for the dims."""
 
 def count_kept(weight: NDArray[Any], threads: int) -> int: ...
+def gated_silu(gate: NDArray[Any], up: NDArray[Any], out: NDArray[Any], threads: int) -> None: ...
 def masked_linear(
     x: NDArray[Any],
     weight: NDArray[Any],
@@ -74,6 +76,9 @@ def max_pool(
     relu: bool,
     out: NDArray[Any],
     threads: int,
+) -> None: ...
+def rms_norm(
+    x: NDArray[Any], weight: _Float32, eps: float, out: NDArray[Any], threads: int
 ) -> None: ...
 def token_nll(
     hidden: NDArray[Any],

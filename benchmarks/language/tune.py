@@ -2,11 +2,12 @@
 
     python -m benchmarks.language.tune TOKEN_BUDGET 512 2048
     python -m benchmarks.language.tune FORWARD_COST 16 256
+    python -m benchmarks.language.tune HEAD_TOKENS 1 4096
     python -m benchmarks.language.tune LOWEST_CAPACITY 0.8 0.5
 
-The present value is measured too. TOKEN_BUDGET and FORWARD_COST: seconds of scoring conversations
-with each value, in turns, medians. LOWEST_CAPACITY: perplexity of the responses at each capacity,
-over that of the whole model, medians.
+The present value is measured too. TOKEN_BUDGET, FORWARD_COST and HEAD_TOKENS: seconds of scoring
+conversations with each value, in turns, medians. LOWEST_CAPACITY: perplexity of the responses at
+each capacity, over that of the whole model, medians.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def perplexities(capacities: list[float], rows: list[Any], device: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=("TOKEN_BUDGET", "FORWARD_COST", "LOWEST_CAPACITY"))
+    parser.add_argument(
+        "name", choices=("TOKEN_BUDGET", "FORWARD_COST", "HEAD_TOKENS", "LOWEST_CAPACITY")
+    )
     parser.add_argument("values", nargs="+", type=float)
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)

@@ -31,7 +31,7 @@ Tokens tokens_of(const py::array& array, const std::string& name, bool bf16) {
 }
 
 void run(const py::array& q, const py::array& k, const py::array& v, float scale, py::array out,
-         int threads) {
+         int threads, bool causal) {
   const bool bf16 = py::isinstance<py::array_t<uint16_t>>(q);
   require(bf16 || py::isinstance<py::array_t<float>>(q),
           "q must be float32, or bfloat16 bits as uint16");
@@ -42,6 +42,7 @@ void run(const py::array& q, const py::array& k, const py::array& v, float scale
                    tokens_of(out, "out", bf16),
                    bf16,
                    bf16 && isa_multiplies_bfloat16(isa),
+                   causal,
                    q.shape(1),
                    q.shape(2),
                    k.shape(2),
@@ -55,6 +56,7 @@ void run(const py::array& q, const py::array& k, const py::array& v, float scale
            array.shape(3) == dims;
   };
   require(job.keys > 0 && job.dims > 0, "k must have a token and a dim");
+  require(!causal || job.queries <= job.keys, "causal: k must have as many tokens as q, or more");
   require(is(k, job.keys, job.dims), "k must be (batches, heads, keys, dims) as q is");
   require(is(v, job.keys, job.outputs), "v must be (batches, heads, keys, outputs) as k is");
   require(is(out, job.queries, job.outputs) && out.writeable(),
@@ -73,7 +75,7 @@ void run(const py::array& q, const py::array& k, const py::array& v, float scale
 
 void bind_attention(py::module_& module) {
   module.def("attention", &run, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("scale"),
-             py::arg("out").noconvert(), py::arg("threads"),
+             py::arg("out").noconvert(), py::arg("threads"), py::arg("causal") = false,
              "softmax(q k^T * scale) v into out; see ops.attention.");
 }
 

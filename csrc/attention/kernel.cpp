@@ -148,11 +148,17 @@ LC_INLINE void exponentiate(float* scores, int64_t keys, Vec factor, Vec shift, 
   total = add(even, odd);
 }
 
-// `count` queries at `q` against all keys of a head. A row of `keys` is a key; one of `values` is
-// an output, its steps are the keys.
+// x but for its first lanes, which become −∞.
+LC_INLINE Vec hide(Vec x, int64_t lanes) {
+  if (lanes <= 0) return x;
+  return select(lanes >= kLanes ? 0u : ~0u << lanes, x, splat(-INFINITY));
+}
+
+// `count` queries at `q`, from query `first` on, against the keys of a head that they see. A row of
+// `keys` is a key; one of `values` is an output, its steps are the keys.
 template <Terms kTerms, int kWide>
-void run_tile(const AttentionJob& job, const char* q, char* out, int64_t count, const Words& keys,
-              const Words& values, const Scratch& scratch) {
+void run_tile(const AttentionJob& job, int64_t first, const char* q, char* out, int64_t count,
+              const Words& keys, const Words& values, const Scratch& scratch) {
   constexpr int kPerWord = kTerms == Terms::pairs ? 2 : 1;
   const int64_t words = attention_words(kTerms == Terms::pairs, job.dims);
   const Vec factor = splat(job.scale * kLog2E);
@@ -162,13 +168,17 @@ void run_tile(const AttentionJob& job, const char* q, char* out, int64_t count, 
     largest[v] = splat(-INFINITY);
     total[v] = splat(0.f);
   }
-  for (int64_t b = 0; b < key_blocks(job); ++b) {
-    const auto block_of_keys = key_block<2>(job, b);
+  // The last key that the first query sees; a later query sees as many more.
+  const int64_t last = job.causal ? job.keys - job.queries + first : job.keys;
+  const int64_t seen = job.causal ? last + count : job.keys;
+  for (int64_t b = 0; b < key_blocks(seen); ++b) {
+    const auto block_of_keys = key_block<2>(seen, b);
     const int64_t from = block_of_keys.from, some = block_of_keys.count;
     Vec rescale[kWide];
     for (int v = 0; v < kWide; ++v) rescale[v] = largest[v];
     const Words block{keys.data + from * keys.row_bytes, keys.row_bytes, keys.step_bytes};
     products<kTerms, kWide>(block, some, words, scratch.queries, [&](int64_t key, int v, Vec sum) {
+      if (from + key > last) sum = hide(sum, from + key - last - v * kLanes);
       store(scratch.scores + (key * kWide + v) * kLanes, sum);
       largest[v] = max(largest[v], sum);
     });
@@ -248,9 +258,10 @@ void run(const AttentionJob& job, int64_t task, float* memory) {
   const Words keys = prepare_keys<kTerms>(job, head_of(job, job.k, slice), copies);
   const Words values =
       prepare_values<kTerms>(job, head_of(job, job.v, slice), copies + copied_keys(job));
-  for_tiles<kVectors>(job, slice, part, [&](auto wide, const char* q, char* out, int64_t count) {
-    run_tile<kTerms, wide()>(job, q, out, count, keys, values, scratch);
-  });
+  for_tiles<kVectors>(job, slice, part,
+                      [&](auto wide, int64_t first, const char* q, char* out, int64_t count) {
+                        run_tile<kTerms, wide()>(job, first, q, out, count, keys, values, scratch);
+                      });
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// softmax(q kᵀ · scale) v over any number of heads, without a matrix of scores in memory.
+// softmax(q kᵀ · scale) v over any number of heads, all keys or those up to a query, without a
+// matrix of scores in memory.
 //
 // Queries lie across the lanes: keys and values are broadcast from their rows, and the softmax
 // needs no sum over lanes. Keys come in blocks whose scores stay in the caches, with an online
@@ -26,8 +27,9 @@ struct Tokens {
 
 struct AttentionJob {
   Tokens q, k, v, out;
-  bool bf16;   // all four are bfloat16, else float32
-  bool pairs;  // and the processor multiplies bfloat16 two at a time
+  bool bf16;    // all four are bfloat16, else float32
+  bool pairs;   // and the processor multiplies bfloat16 two at a time
+  bool causal;  // the last query sees all keys, each one before it one key less
   int64_t heads, queries, keys;
   int64_t dims, outputs;  // of q and k, of v and out
   float scale;

@@ -182,8 +182,8 @@ void run_tile(const AttentionJob& job, const Head& head, const char* q, char* ou
     zeros[v] = _mm512_setzero_si512();
   }
   const float to_one = log2f(kOne);
-  for (int64_t b = 0; b < key_blocks(job); ++b) {
-    const auto block = key_block<4>(job, b);
+  for (int64_t b = 0; b < key_blocks(job.keys); ++b) {
+    const auto block = key_block<4>(job.keys, b);
     const int64_t from = block.from, some = block.count;  // C++17 captures no structured bindings
     Vec rescale[kWide];
     for (int v = 0; v < kWide; ++v) rescale[v] = largest[v];
@@ -252,9 +252,10 @@ void attention_int8(const AttentionJob& job, int64_t slice, float* scratch) {
                 int8_row_bytes(job.dims), key_scales);
   for (int64_t key = 0; key < job.keys; ++key) head.poison += key_scales[key] * 0.f;
   quantize_values(job, head_of(job, job.v, slice), values, value_scales);
-  for_tiles<kVectors>(job, slice, 0, [&](auto wide, const char* q, char* out, int64_t count) {
-    run_tile<wide()>(job, head, q, out, count, tile);
-  });
+  for_tiles<kVectors>(job, slice, 0,
+                      [&](auto wide, int64_t, const char* q, char* out, int64_t count) {
+                        run_tile<wide()>(job, head, q, out, count, tile);
+                      });
 }
 
 LC_END_VNNI

@@ -92,6 +92,7 @@ inline void check_batch(const std::optional<Array<int64_t>>& labels, const Array
 
 void bind_attention(py::module_& module);
 void bind_depthwise(py::module_& module);
+void bind_gated_silu(py::module_& module);
 void bind_int8_convolution(py::module_& module);
 void bind_int8_linear(py::module_& module);
 void bind_linear(py::module_& module);
@@ -99,6 +100,7 @@ void bind_masked_linear(py::module_& module);
 void bind_max_pool(py::module_& module);
 void bind_mlp(py::module_& module);
 void bind_prototype(py::module_& module);
+void bind_rms_norm(py::module_& module);
 void bind_sparse_layer(py::module_& module);
 void bind_thresholds(py::module_& module);
 void bind_token_nll(py::module_& module);

@@ -33,6 +33,7 @@ PYBIND11_MODULE(_native, module, pybind11::mod_gil_not_used()) {
   bind_isa(module);
   lc::bind_attention(module);
   lc::bind_depthwise(module);
+  lc::bind_gated_silu(module);
   lc::bind_int8_convolution(module);
   lc::bind_int8_linear(module);
   lc::bind_linear(module);
@@ -40,6 +41,7 @@ PYBIND11_MODULE(_native, module, pybind11::mod_gil_not_used()) {
   lc::bind_max_pool(module);
   lc::bind_mlp(module);
   lc::bind_prototype(module);
+  lc::bind_rms_norm(module);
   lc::bind_sparse_layer(module);
   lc::bind_thresholds(module);
   lc::bind_token_nll(module);

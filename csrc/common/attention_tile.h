@@ -19,20 +19,19 @@ struct KeyBlock {
   int64_t from, count;
 };
 
-constexpr int64_t key_blocks(const AttentionJob& job) {
-  return (job.keys + kAttentionKeys - 1) / kAttentionKeys;
-}
+constexpr int64_t key_blocks(int64_t keys) { return (keys + kAttentionKeys - 1) / kAttentionKeys; }
 
-// Block b: blocks have about one size, all but the last in whole words of kPerWord keys.
+// Block b of `keys` keys: blocks have about one size, all but the last in whole words of kPerWord
+// keys.
 template <int kPerWord>
-constexpr KeyBlock key_block(const AttentionJob& job, int64_t b) {
-  const int64_t words = (job.keys + kPerWord - 1) / kPerWord, blocks = key_blocks(job);
+constexpr KeyBlock key_block(int64_t keys, int64_t b) {
+  const int64_t words = (keys + kPerWord - 1) / kPerWord, blocks = key_blocks(keys);
   const int64_t from = words * b / blocks * kPerWord, end = words * (b + 1) / blocks * kPerWord;
-  return {from, (end < job.keys ? end : job.keys) - from};
+  return {from, (end < keys ? end : keys) - from};
 }
 
-// Calls run(number of vectors, queries, their rows of the result, count) for each tile of a part of
-// a head's queries. Tiles have about the same number of vectors, at most kMax.
+// Calls run(number of vectors, first query, queries, their rows of the result, count) for each tile
+// of a part of a head's queries. Tiles have about the same number of vectors, at most kMax.
 template <int kMax, class Run>
 LC_INLINE void for_tiles(const AttentionJob& job, int64_t slice, int64_t part, const Run& run) {
   const int64_t vectors = (job.queries + kLanes - 1) / kLanes;
@@ -43,7 +42,7 @@ LC_INLINE void for_tiles(const AttentionJob& job, int64_t slice, int64_t part, c
     const int64_t count = left < wide * kLanes ? left : wide * kLanes;
     const char* q = head_of(job, job.q, slice) + query * job.q.token;
     char* out = head_of(job, job.out, slice) + query * job.out.token;
-    const auto of = [&](auto some) { run(some, q, out, count); };
+    const auto of = [&](auto some) { run(some, query, q, out, count); };
     if (wide == 1) of(std::integral_constant<int, 1>());
     if (wide == 2) of(std::integral_constant<int, 2>());
     if constexpr (kMax > 2) {

@@ -105,19 +105,13 @@ class TransformerBlockPlan {
     const auto heads_of = [&](int64_t part) {
       return Tokens{qkv + part * each, 0, each / heads_, 3 * each};
     };
-    return {heads_of(0),
-            heads_of(1),
-            heads_of(2),
-            Tokens{mixed, 0, each / heads_, each},
-            bf16,
-            bf16 && isa_multiplies_bfloat16(isa_),
-            heads_,
-            tokens,
-            tokens,
-            dims,
-            dims,
-            scale_,
-            1};
+    return {heads_of(0), heads_of(1),
+            heads_of(2), Tokens{mixed, 0, each / heads_, each},
+            bf16,        bf16 && isa_multiplies_bfloat16(isa_),
+            false,       heads_,
+            tokens,      tokens,
+            dims,        dims,
+            scale_,      1};
   }
 
   void run_sample(const char* x, char* out, int64_t tokens, int64_t element, const Layout& layout,

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from lc_engine.language.batching import Group, PackedBatch, Usage, pack, usage_of
+from lc_engine.language.fast_layers import FastLayers
 from lc_engine.language.prefix_cache import PrefixCache
-from lc_engine.language.tuning import FORWARD_COST, TOKEN_BUDGET
+from lc_engine.language.tuning import FORWARD_COST, HEAD_TOKENS, TOKEN_BUDGET
 from lc_engine.models.state import evaluating
 
 if TYPE_CHECKING:
@@ -96,8 +97,10 @@ class Forward:
         self._device: torch.device = head.module.weight.device
         kind = "cpu" if self._device.type == "cpu" else "gpu"
         self._overhead = FORWARD_COST[kind]
+        self._head_tokens = HEAD_TOKENS[kind]
         self._budget = head.token_limit(token_budget or TOKEN_BUDGET[kind])
         self._prefix_cache = PrefixCache(head.decoder, self._device)
+        self._fast_layers = FastLayers(model)
         self.usage = Usage()
 
     def pack(self, rows: Sequence[Tokens]) -> PackedRows:
@@ -144,62 +147,122 @@ class Forward:
         Returns:
             The means, one per point.
         """
-        shape = (2, len(points), len(packed.rows))
-        sums = torch.zeros(shape, dtype=torch.float64, device=self._device)
-        states: Tensor | None = None
-        total = int(packed.counts.sum()) if tokens else 0
-        single = torch.zeros(len(points), total, dtype=torch.float64, device=self._device)
+        totals = _Totals(packed, len(points), self._device, tokens=tokens, weighted=self._weighted)
+        waiting: list[tuple[Tensor, PackedBatch]] = []
         for group in packed.groups:
             cache = None
             if len(group.prefix):
                 self._family.begin_at(0)
-                cache = self._prefix_cache.compute(group.prefix.clone().unsqueeze(0))
+                with self._fast_layers.in_use():
+                    cache = self._prefix_cache.compute(group.prefix.clone().unsqueeze(0))
             self._family.begin_at(len(group.prefix))
             for batch in group.batches:
-                found, wanted = self._tokens(batch, cache, points, entropy)
-                if hidden:
-                    if states is None:
-                        states = wanted.new_zeros(
-                            (len(packed.rows), wanted.shape[1]), dtype=torch.float32
+                # A copy: a forward may write to what it is given.
+                inputs: dict[str, Any] = {"input_ids": batch.ids.clone(), "use_cache": False}
+                if cache is not None:
+                    inputs |= self._prefix_cache.for_rows(cache, len(batch.ids))
+                with self._fast_layers.in_use():
+                    if self._head.linear:
+                        states = self._head.decoder(**inputs)[0]
+                        wanted = states.flatten(0, 1)[batch.positions]
+                        waiting.append((wanted, batch))
+                    else:
+                        # Such a head cannot be masked, so there is one point.
+                        scored, wanted = self._head.score_logits(
+                            inputs, batch.positions, batch.targets, entropy
                         )
-                    weighed = wanted.float()
-                    if self._weighted:
-                        weighed = weighed * (packed.place_in_row(batch.rows) + 1).unsqueeze(1)
-                    states.index_add_(0, batch.rows, weighed)
-                for i, scored in enumerate(found):
-                    sums[0, i].index_add_(0, batch.rows, scored.nll.double())
-                    if scored.entropy is not None:
-                        sums[1, i].index_add_(0, batch.rows, scored.entropy.double())
-                    if tokens:
-                        single[i, packed.token_index(batch.rows)] = scored.nll.double()
+                        totals.add(batch.rows, [scored])
+                if hidden:
+                    totals.add_states(batch.rows, wanted)
+                if sum(len(some) for some, _ in waiting) >= self._head_tokens:
+                    self._score(waiting, points, entropy, totals)
                 passed(len(batch.ids))
+        self._score(waiting, points, entropy, totals)
         self.usage += usage_of(packed.rows, packed.groups)
-        nlls, entropies = sums.cpu() / packed.counts
-        if states is not None:
-            counts = packed.counts
-            shares = counts * (counts + 1) / 2 if self._weighted else counts
-            states = states.cpu() / shares.unsqueeze(1).float()
-        return [
-            Means(nll, mean if entropy else None, states, own if tokens else None)
-            for nll, mean, own in zip(nlls, entropies, single.cpu(), strict=True)
-        ]
+        return totals.means(entropy)
 
-    def _tokens(
-        self, batch: PackedBatch, cache: Any, points: Sequence[int | None], entropy: bool
-    ) -> tuple[list[TokenScores], Tensor]:
-        """Return the scores of each point, and the hidden states (R, D) that they are of."""
-        # A copy: a forward may write to what it is given.
-        inputs: dict[str, Any] = {"input_ids": batch.ids.clone(), "use_cache": False}
-        if cache is not None:
-            inputs |= self._prefix_cache.for_rows(cache, len(batch.ids))
-        if not self._head.linear:
-            # Such a head cannot be masked, so there is one point.
-            scored, wanted = self._head.score_logits(
-                inputs, batch.positions, batch.targets, entropy
-            )
-            return [scored], wanted
-        hidden = self._head.decoder(**inputs)[0]
-        wanted = hidden.flatten(0, 1)[batch.positions]
+    def _score(
+        self,
+        waiting: list[tuple[Tensor, PackedBatch]],
+        points: Sequence[int | None],
+        entropy: bool,
+        totals: _Totals,
+    ) -> None:
+        """Score the hidden states that wait, all together, and forget them."""
+        if not waiting:
+            return
+        wanted = torch.cat([some for some, _ in waiting])
+        targets = torch.cat([batch.targets for _, batch in waiting])
         mask = self._family.head_mask
         masks = [None if mask is None or k is None else mask.at(k) for k in points]
-        return [self._head.score(wanted, batch.targets, one, entropy) for one in masks], wanted
+        totals.add(
+            torch.cat([batch.rows for _, batch in waiting]),
+            [self._head.score(wanted, targets, one, entropy) for one in masks],
+        )
+        waiting.clear()
+
+
+class _Totals:
+    """Sums over the response tokens of each of M rows, under P sub-models.
+
+    Args:
+        packed: the M rows.
+        points: P.
+        device: where the sums are.
+        tokens: whether to keep the NLL of every token.
+        weighted: whether the i-th hidden state of a row counts i times.
+    """
+
+    def __init__(
+        self,
+        packed: PackedRows,
+        points: int,
+        device: torch.device,
+        *,
+        tokens: bool,
+        weighted: bool,
+    ) -> None:
+        self._packed, self._weighted = packed, weighted
+        self._sums = torch.zeros((2, points, len(packed.rows)), dtype=torch.float64, device=device)
+        self._states: Tensor | None = None
+        self._single: Tensor | None = None
+        if tokens:
+            total = int(packed.counts.sum())
+            self._single = torch.zeros((points, total), dtype=torch.float64, device=device)
+
+    def add(self, rows: Tensor, found: Sequence[TokenScores]) -> None:
+        """Add the scores of tokens (R,) under each sub-model.
+
+        Args:
+            rows: (R,) the row of each token; all tokens of a row, in order, side by side.
+            found: one per sub-model.
+        """
+        for i, scored in enumerate(found):
+            self._sums[0, i].index_add_(0, rows, scored.nll.double())
+            if scored.entropy is not None:
+                self._sums[1, i].index_add_(0, rows, scored.entropy.double())
+            if self._single is not None:
+                self._single[i, self._packed.token_index(rows)] = scored.nll.double()
+
+    def add_states(self, rows: Tensor, states: Tensor) -> None:
+        """Add hidden states (R, D), which the sub-models share."""
+        if self._states is None:
+            shape = (len(self._packed.rows), states.shape[1])
+            self._states = states.new_zeros(shape, dtype=torch.float32)
+        states = states.float()
+        if self._weighted:
+            states = states * (self._packed.place_in_row(rows) + 1).unsqueeze(1)
+        self._states.index_add_(0, rows, states)
+
+    def means(self, entropy: bool) -> list[Means]:
+        """Return the means, one per sub-model."""
+        nlls, entropies = self._sums.cpu() / self._packed.counts
+        states, counts = self._states, self._packed.counts
+        if states is not None:
+            shares = counts * (counts + 1) / 2 if self._weighted else counts
+            states = states.cpu() / shares.unsqueeze(1).float()
+        single = [None] * len(nlls) if self._single is None else self._single.cpu()
+        return [
+            Means(nll, mean if entropy else None, states, own)
+            for nll, mean, own in zip(nlls, entropies, single, strict=True)
+        ]

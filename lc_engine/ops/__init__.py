@@ -4,9 +4,11 @@ from lc_engine.ops.apply_thresholds import apply_thresholds
 from lc_engine.ops.attention import attention
 from lc_engine.ops.contract import FallbackWarning
 from lc_engine.ops.layers.depthwise import DepthwisePlan
+from lc_engine.ops.layers.gated_silu import gated_silu
 from lc_engine.ops.layers.int8_convolution import Int8ConvolutionPlan
 from lc_engine.ops.layers.int8_linear import Int8LinearPlan
 from lc_engine.ops.layers.max_pool import max_pool
+from lc_engine.ops.layers.rms_norm import rms_norm
 from lc_engine.ops.layers.sparse_layer import SparseLayerPlan
 from lc_engine.ops.layers.transformer_block import TransformerBlockPlan
 from lc_engine.ops.layers.winograd import WinogradPlan
@@ -32,10 +34,12 @@ __all__ = [
     "WinogradPlan",
     "apply_thresholds",
     "attention",
+    "gated_silu",
     "linear_confidence",
     "masked_linear",
     "max_pool",
     "mlp_confidence",
     "prototype_confidence",
+    "rms_norm",
     "token_nll",
 ]

@@ -1,4 +1,4 @@
-"""attention: softmax(q kᵀ · scale) v over any number of heads, without a mask.
+"""attention: softmax(q kᵀ · scale) v over any number of heads, over all keys or in causal order.
 
 On a CPU no matrix of scores exists: keys come in blocks into an online softmax (Milakov &
 Gimelshein, arXiv 1805.02867).
@@ -22,6 +22,7 @@ def attention(
     v: Tensor,
     scale: float | None = None,
     *,
+    causal: bool = False,
     backend: Literal["auto", "reference", "native"] = "auto",
 ) -> Tensor:
     """Return softmax(q kᵀ · scale) v.
@@ -32,6 +33,8 @@ def attention(
         k: (…, H, K, D) in the dtype of `q`, at least one token.
         v: (…, H, K, E) in the dtype of `q`.
         scale: of the scores, positive; 1/√D if None.
+        causal: whether the last query sees all keys and each query before it one key less, as the
+            last Q of K tokens do; Q is at most K.
         backend: "auto" is native on a CPU (float32, bfloat16), else plain torch, "reference".
 
     Returns:
@@ -45,11 +48,11 @@ def attention(
     if backend not in ("auto", "reference", "native"):
         raise ValueError(f"backend must be 'auto', 'reference' or 'native', got {backend!r}")
     checks.check_kinds(q=q, k=k, v=v)
-    result: Tensor = torch.ops.lc_engine.attention(q, k, v, scale, backend)
+    result: Tensor = torch.ops.lc_engine.attention(q, k, v, scale, causal, backend)
     return result
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> float:
+def _check(q: Tensor, k: Tensor, v: Tensor, scale: float | None, causal: bool) -> float:
     """Check the arguments; return the scale."""
     if q.dim() < 3 or not q.is_floating_point() or q.shape[-1] == 0:
         raise ValueError(
@@ -63,6 +66,10 @@ def _check(q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> float:
     for name, tensor in (("k", k), ("v", v)):
         if tensor.dtype != q.dtype:
             raise ValueError(f"{name} is {tensor.dtype} but q is {q.dtype}: give both in one dtype")
+    if causal and q.shape[-2] > k.shape[-2]:
+        raise ValueError(
+            f"causal: q must have at most the {k.shape[-2]} tokens of k, got {q.shape[-2]}"
+        )
     return checked_scale(scale, q.shape[-1])
 
 
@@ -79,10 +86,14 @@ def checked_scale(scale: float | None, dims: int) -> float:
     return scale
 
 
-def _reference(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+def _reference(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> Tensor:
     """Compute in plain torch, with a matrix of scores per head."""
     dtype = contract.compute_dtype(q.dtype)
     scores = q.to(dtype) @ k.to(dtype).transpose(-1, -2) * scale
+    if causal:
+        queries, keys = scores.shape[-2:]
+        later = scores.new_ones((queries, keys), dtype=torch.bool).triu(keys - queries + 1)
+        scores = scores.masked_fill(later, -math.inf)
     out = _empty_result(q, v)
     return out.copy_(scores.softmax(-1) @ v.to(dtype))
 
@@ -94,8 +105,10 @@ def _empty_result(q: Tensor, v: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("lc_engine::attention", mutates_args=())
-def _operator(q: Tensor, k: Tensor, v: Tensor, scale: float | None, backend: str) -> Tensor:
-    factor = _check(q, k, v, scale)
+def _operator(
+    q: Tensor, k: Tensor, v: Tensor, scale: float | None, causal: bool, backend: str
+) -> Tensor:
+    factor = _check(q, k, v, scale, causal)
     # There is no Triton kernel: on a GPU torch has its own.
     if backend == "auto" and q.device.type != "cpu":
         backend = "reference"
@@ -105,10 +118,10 @@ def _operator(q: Tensor, k: Tensor, v: Tensor, scale: float | None, backend: str
         q.device,
         q.dtype,
     )
-    return (_native if chosen == "native" else _reference)(q, k, v, factor)
+    return (_native if chosen == "native" else _reference)(q, k, v, factor, causal)
 
 
-def _native(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+def _native(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> Tensor:
     """Run in C++."""
     out = _empty_result(q, v)
     contract.native().attention(
@@ -116,6 +129,7 @@ def _native(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         scale,
         _four_dims(out),
         torch.get_num_threads(),
+        causal,
     )
     return out
 

@@ -31,9 +31,15 @@ SHAPES = [
 ]
 
 
-def exact(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
+def exact(
+    q: Tensor, k: Tensor, v: Tensor, scale: float | None = None, causal: bool = False
+) -> Tensor:
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = q.double() @ k.double().transpose(-1, -2) * scale
+    if causal:
+        queries, keys = scores.shape[-2:]
+        seen = torch.arange(keys) <= torch.arange(keys - queries, keys)[:, None]
+        scores = scores.where(seen, -math.inf)
     return torch.softmax(scores, -1) @ v.double()
 
 
@@ -59,6 +65,34 @@ def test_shapes(draw: Draw, backend: str, dtype: torch.dtype, shape: tuple[int, 
     )
     for scale in (None, 0.7):
         close(attention(q, k, v, scale, backend=backend), exact(q, k, v, scale), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 1, 1, 1, 1, 1),
+        (1, 2, 1, 130, 20, 20),
+        (2, 3, 231, 255, 64, 64),
+        (3, 1, 66, 67, 33, 33),
+        (2, 2, 113, 113, 80, 7),
+        (1, 1, 150, 500, 128, 16),
+        (1, 3, 16, 17, 2, 31),
+    ],
+    ids=str,
+)
+def test_causal_order(draw: Draw, backend: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    batch, heads, queries, keys, dims, outputs = shape
+    q, k, v = (
+        draw(batch, heads, tokens, size).to(dtype)
+        for tokens, size in ((queries, dims), (keys, dims), (keys, outputs))
+    )
+    found = attention(q, k, v, causal=True, backend=backend)
+    close(found, exact(q, k, v, causal=True), dtype)
+    # What a query does not see changes nothing.
+    k[..., -1, :], v[..., -1, :] = 1e4, 1e4
+    again = attention(q, k, v, causal=True, backend=backend)
+    assert torch.equal(again[..., :-1, :], found[..., :-1, :])
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -154,7 +188,7 @@ def test_float64_is_the_reference_s(draw: Draw) -> None:
 
 def test_opcheck(draw: Draw) -> None:
     q, k, v = draw(2, 3, 9, 8), draw(2, 3, 5, 8), draw(2, 3, 5, 6)
-    torch.library.opcheck(torch.ops.lc_engine.attention.default, (q, k, v, None, "auto"))
+    torch.library.opcheck(torch.ops.lc_engine.attention.default, (q, k, v, None, False, "auto"))
 
 
 @pytest.mark.parametrize(
@@ -169,6 +203,10 @@ def test_opcheck(draw: Draw) -> None:
         ({"v": torch.ones(1, 5, 8).double()}, r"v is torch\.float64 but q is torch\.float32"),
         ({"scale": 0.0}, "scale must be positive"),
         ({"scale": math.nan}, "scale must be positive"),
+        (
+            {"q": torch.ones(1, 6, 8), "causal": True},
+            "causal: q must have at most the 5 tokens of k, got 6",
+        ),
         ({"backend": "triton"}, "backend must be 'auto', 'reference' or 'native'"),
     ],
 )

@@ -56,19 +56,45 @@ class _Trace(TorchCalls):
 class FastAttention(TorchCalls):
     """Runs attention in float32 or bfloat16 on a CPU through `ops.attention`.
 
-    Calls with a mask, dropout, causal order or gradients stay torch's.
+    Calls with dropout, gradients or a mask that is not causal order stay torch's.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The mask that was looked at last: all layers of a decoder share one.
+        self._mask: Tensor | None = None
+        self._is_causal = False
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run attention through the operator if it fits, and everything else unchanged."""
         if func in _REPLACEMENTS:
-            found = _REPLACEMENTS[func](*args, **kwargs)
+            found = _REPLACEMENTS[func](self, *args, **kwargs)
             if found is not None:
                 return found
         return func(*args, **kwargs)
 
+    def is_causal(self, mask: Tensor) -> bool:
+        """Return whether a mask (…, Q, K) lets the last query see all keys, each other one less."""
+        if mask is not self._mask:
+            self._mask, self._is_causal = mask, _is_causal(mask)
+        return self._is_causal
+
+
+def _is_causal(mask: Tensor) -> bool:
+    if mask.dtype != torch.bool or mask.dim() < 2 or mask.shape[-2] > mask.shape[-1]:
+        return False
+    # Rows of a batch are most often views of one.
+    each = mask.as_strided(
+        [1 if step == 0 else size for size, step in zip(mask.shape, mask.stride(), strict=True)],
+        mask.stride(),
+        mask.storage_offset(),
+    )
+    order = mask.new_ones(mask.shape[-2:]).tril(mask.shape[-1] - mask.shape[-2])
+    return each.shape[-2:] == order.shape and bool((each == order).all())
+
 
 def _scaled_dot_product(
+    mode: FastAttention,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -79,20 +105,35 @@ def _scaled_dot_product(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor | None:
-    if attn_mask is not None or dropout_p or is_causal or enable_gqa:
+    if dropout_p or not (_plain(query, key, value) and (scale is None or scale > 0)):
         return None
-    if not (_plain(query, key, value) and (scale is None or scale > 0)):
-        return None
+    if enable_gqa and query.dim() == key.dim() == value.dim() > 2:
+        key, value = (_repeated(heads, query.shape[-3]) for heads in (key, value))
     fits = (
         query.dim() >= 3
         and query.shape[:-2] == key.shape[:-2] == value.shape[:-2]
         and query.shape[-1] == key.shape[-1] > 0
         and key.shape[-2] == value.shape[-2] > 0
     )
-    return ops.attention(query, key, value, scale) if fits else None
+    if not fits:
+        return None
+    if attn_mask is not None:
+        causal = attn_mask.shape[-2:] == (query.shape[-2], key.shape[-2])
+        if is_causal or not causal or not mode.is_causal(attn_mask):
+            return None
+    # torch's causal order begins at the first key.
+    elif is_causal and query.shape[-2] != key.shape[-2]:
+        return None
+    return ops.attention(query, key, value, scale, causal=is_causal or attn_mask is not None)
+
+
+def _repeated(heads: Tensor, count: int) -> Tensor:
+    """Return (…, H, K, D) with each head as often as it takes to be `count` heads, if it can."""
+    return heads.repeat_interleave(max(1, count // max(1, heads.shape[-3])), -3)
 
 
 def _multi_head(
+    _: FastAttention,
     query: Tensor,
     key: Tensor,
     value: Tensor,

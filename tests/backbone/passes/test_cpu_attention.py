@@ -30,9 +30,9 @@ def calls(monkeypatch):
     """The shapes of the queries that ran through `ops.attention`."""
     found, real = [], ops.attention
 
-    def counted(query, *others):
+    def counted(query, *others, **options):
         found.append(tuple(query.shape))
-        return real(query, *others)
+        return real(query, *others, **options)
 
     monkeypatch.setattr(ops, "attention", counted)
     return found
@@ -109,13 +109,24 @@ def test_transformer_encoder(calls):
     "change",
     [
         {"attn_mask": torch.zeros(5, 5)},
-        {"is_causal": True},
+        {"attn_mask": torch.ones(5, 5).tril().bool() | torch.eye(5).roll(1, 1).bool()},
+        {"attn_mask": torch.stack([torch.ones(5, 5).tril(), torch.ones(5, 5)]).bool()[:, None]},
+        {"is_causal": True, "query": torch.ones(2, 2, 3, 8)},
         {"dropout_p": 0.5},
         {"scale": -1.0},
         {"key": torch.ones(1, 2, 5, 8)},  # spread over the batch
         {"query": torch.ones(5, 8), "key": torch.ones(5, 8), "value": torch.ones(5, 8)},
     ],
-    ids=["mask", "causal", "dropout", "negative scale", "broadcast", "no heads"],
+    ids=[
+        "mask",
+        "other order",
+        "two orders",
+        "first keys",
+        "dropout",
+        "negative scale",
+        "broadcast",
+        "no heads",
+    ],
 )
 def test_other_calls_are_torch_s(calls, change):
     torch.manual_seed(0)
@@ -127,6 +138,29 @@ def test_other_calls_are_torch_s(calls, change):
         found = functional.scaled_dot_product_attention(**given)
     assert torch.equal(found, wanted)
     assert not calls
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("form", ["is_causal", "mask", "mask of a batch", "grouped"])
+def test_causal_order(calls, dtype, form):
+    torch.manual_seed(0)
+    queries = 9 if form in ("is_causal", "grouped") else 6
+    q, k, v = (torch.randn(2, 4, tokens, 8).to(dtype) for tokens in (queries, 9, 9))
+    mask = torch.ones(6, 9).tril(3).bool()[None, None]
+    options = {
+        "is_causal": {"is_causal": True},
+        "mask": {"attn_mask": mask},
+        "mask of a batch": {"attn_mask": mask.expand(2, 4, -1, -1)},
+        "grouped": {"is_causal": True, "enable_gqa": True},
+    }[form]
+    if form == "grouped":
+        k, v = k[:, :2], v[:, 2:]
+    with torch.inference_mode():
+        wanted = functional.scaled_dot_product_attention(q, k, v, **options)
+        with FastAttention():
+            for _ in range(2):
+                close(functional.scaled_dot_product_attention(q, k, v, **options), wanted, dtype)
+    assert calls == [(2, 4, queries, 8)] * 2
 
 
 def test_other_dtypes_and_gradients_are_torch_s(calls):
