@@ -2,12 +2,13 @@
 
 Three kinds of layers are known by what they compute, not by their class: causal attention, RMS
 norms and gated activations with SiLU, as in Llama, Mistral, Qwen, SmolLM and Gemma (its norms and
-attention). Whatever else a decoder calls runs as `transformers` runs it.
+attention). Whatever else a decoder calls runs as `transformers` runs it, and so does attention in a
+dtype in which torch's is faster.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from lc_engine import ops
+from lc_engine.backbone import tuning
 from lc_engine.backbone.passes.cpu_attention import FastAttention
 from lc_engine.backbone.recognize import KERNEL_DTYPES, has_vectors
 from lc_engine.models.state import evaluating
@@ -45,6 +47,10 @@ class FastLayers:
         self._supported = (
             parameter.device.type == "cpu" and parameter.dtype in KERNEL_DTYPES and has_vectors()
         )
+        own = parameter.dtype in tuning.OWN_DTYPES[tuning.kind()]
+        self._attention: Callable[[], AbstractContextManager[Any]] = (
+            FastAttention if own else nullcontext
+        )
         self._forwards: dict[nn.Module, Layer] = {}
         if not self._supported:
             return
@@ -65,7 +71,7 @@ class FastLayers:
         try:
             for module, forward in self._forwards.items():
                 module.forward = forward
-            with FastAttention():
+            with self._attention():
                 yield
         finally:
             for module in self._forwards:

@@ -20,6 +20,7 @@ from transformers import (
 import lc_engine as lc
 from helpers import tiny_language_model as tiny
 from lc_engine import ops
+from lc_engine.backbone import tuning
 from lc_engine.backbone.recognize import has_vectors
 from lc_engine.language.fast_layers import FastLayers
 from lc_engine.language.scorer import CausalLMScorer
@@ -152,6 +153,17 @@ def test_a_forward_that_a_user_put_there_stays(calls):
     assert len(ran) == 1
     assert norm.forward is put
     assert all("forward" not in vars(module) for module in model.modules() if module is not norm)
+
+
+def test_attention_in_bfloat16_is_torch_s_where_it_multiplies_on_tiles(calls, monkeypatch):
+    monkeypatch.setattr(tuning, "kind", lambda: "tiles")
+    for dtype, attention in ((torch.float32, 2), (torch.bfloat16, 0)):
+        model = model_of("llama").to(dtype)
+        layers = FastLayers(model)
+        calls.update(dict.fromkeys(calls, 0))
+        with torch.inference_mode(), layers.in_use():
+            model(torch.arange(9).view(1, 9), use_cache=False)
+        assert calls == {"attention": attention, "rms_norm": 5, "gated_silu": 2}
 
 
 def test_float64_is_left_to_the_model(calls):
