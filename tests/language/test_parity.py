@@ -14,7 +14,9 @@ from transformers import (
 
 import lc_engine as lc
 from helpers import tiny_language_model as tiny
+from lc_engine import ops
 from lc_engine.language.scorer import CausalLMScorer
+from lc_engine.language.tuning import HEAD_TOKENS
 from lc_engine.ops.contract import FallbackWarning
 
 # Logits of about 20 in float32 carry 2e-6 of rounding, which a mean NLL inherits.
@@ -245,3 +247,23 @@ def test_a_row_without_a_finite_score_is_non_finite(rows):
     assert "not finite" in table.column("detail")[1]
     assert np.isnan(table.column("lc")[1])
     assert np.isfinite(table.column("lc")[[0, 2]]).all()
+
+
+def test_the_head_scores_many_tokens_at_a_time(rows, monkeypatch):
+    asked, real = [], ops.token_nll
+
+    def counted(hidden, *others, **options):
+        asked.append(hidden.shape[1])
+        return real(hidden, *others, **options)
+
+    monkeypatch.setattr(ops, "token_nll", counted)
+    found, whole = [], lc.LearningPath.explicit([1.0])
+    for least in (1, 100):
+        monkeypatch.setitem(HEAD_TOKENS, "cpu", least)
+        asked.clear()
+        found.append(scored(rows, token_budget=150, ifd=True, path=whole)[2])
+        assert len(asked) > 4
+        # A pass over the prompted rows, and one over the responses alone.
+        assert sum(few < least for few in asked) <= 2
+    for name in ("lc", "entropy", "ifd", "mean_delta"):
+        np.testing.assert_allclose(found[0].column(name), found[1].column(name), atol=1e-5)
