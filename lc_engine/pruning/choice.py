@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from lc_engine.data.carried import carried
 from lc_engine.data.readers.images import ImageFolderSource
 from lc_engine.data.readers.jsonl import JsonLines
 from lc_engine.data.wrap.mixture import Mixture
 from lc_engine.data.writers.json_rows import line_bytes
-from lc_engine.pruning.columns import Columns, carried
+from lc_engine.pruning.columns import Columns
 from lc_engine.selection.decide import decide
 from lc_engine.selection.exceptions import Exceptions
 
