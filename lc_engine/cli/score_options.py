@@ -26,7 +26,7 @@ from lc_engine.cli.choices import (
     Weights,
 )
 from lc_engine.cli.command import in_data, in_model, in_path, in_run
-from lc_engine.cli.config_file import check_config, read_config, write_config
+from lc_engine.cli.config_file import CONFIG, check_config, read_config, write_config
 from lc_engine.cli.data_location import locate
 from lc_engine.cli.id_files import read_ids
 
@@ -487,12 +487,43 @@ class ScoreOptions(JobOptions):
             "num_workers": default_workers() if self.num_workers is None else self.num_workers,
             "source": source.describe(),
         }
+        left_out = unreadable_files(source)
+        if left_out:
+            resolved["left_out"] = left_out
         write_config(self.out, self.to_dict(), resolved)
-        return table, unreadable_files(source)
+        return table, left_out
 
     def wants_features(self, scorer: RowScorer) -> bool | None:
         """Return whether features are kept; None leaves it to `score`."""
         return self.features
+
+    @classmethod
+    def of_run(cls, folder: Path) -> ScoreOptions:
+        """Return the options of a run, as the file `_config.json` in its folder has them.
+
+        Raises:
+            ValueError: the file is not as `lc-engine score` wrote it.
+            FileNotFoundError: there is none.
+        """
+        from lc_engine.data.run.side_files import side_file
+
+        file = side_file(folder, CONFIG)
+        if not file.exists():
+            raise FileNotFoundError(f"{folder} has no _{CONFIG}: `lc-engine score` did not make it")
+        options = read_config(file, get_type_hints(ScoreOptions, include_extras=True))
+        files = {name: Path(options[name]) for name in _FILES if options.get(name) is not None}
+        return cls(**(options | files))
+
+    def scorer(self) -> Scorer | CausalLMScorer:
+        """Return the scorer of a run that was begun, as it was then; no model is loaded yet."""
+        from lc_engine.data.protocols import ContinuesRuns
+        from lc_engine.data.run.ledger import MANIFEST
+        from lc_engine.data.run.side_files import side_file
+
+        scorer = self._scorer(locate(self.data))
+        if isinstance(scorer, ContinuesRuns):
+            scorer = scorer.continued(side_file(self.out, MANIFEST))
+        return scorer
 
     def absolute(self) -> ScoreOptions:
         """Return the same job with paths that hold in any folder."""

@@ -80,7 +80,9 @@ class MaskAccount:
                 "reached": list(self.reached),
                 "reached_of_body": list(self.reached_of_body),
             }
-        return {"maskable_share": self.maskable_share, "path": path}
+        warning = self.warning()
+        said = {} if warning is None else {"mask_warning": warning}
+        return {"maskable_share": self.maskable_share, "path": path} | said
 
     def line(self) -> str:
         """Return the account in one line."""
