@@ -279,6 +279,17 @@ class CausalLMScorer:
         with self._lock, torch.inference_mode():
             return self._score_rows(batch, progress, features)
 
+    def token_nll(self, rows: Sequence[Tokens]) -> list[NDArray[np.float64]]:
+        """Return −log p of the T response tokens of each row under the whole model, in nats."""
+        if not rows:
+            return []
+        with self._lock, torch.inference_mode():
+            forward = self._load().forward
+            packed = forward.pack(rows)
+            found = forward.whole(packed, passed=lambda _: None, tokens=True).token_nll
+        assert found is not None
+        return np.split(found.numpy(), packed.counts.long().cumsum(0)[:-1].numpy())
+
     def _score_rows(
         self, batch: Batch, progress: BatchProgress | None, features: bool
     ) -> RowScores:
