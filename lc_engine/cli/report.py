@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from lc_engine.cli import log
 from lc_engine.cli.command import in_data, in_run
+from lc_engine.cli.score_options import ScoreOptions
+
+if TYPE_CHECKING:
+    from lc_engine.language.scorer import CausalLMScorer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +32,20 @@ class ReportCommand:
         list[Path] | None,
         in_data(help="File that `lc-engine select` wrote; repeat it to compare up to 4."),
     ] = None
-    out: Annotated[Path, in_run(help="The HTML file; a CSV is written beside it.")] = Path(
+    carry: Annotated[
+        str | None,
+        in_data(help="Columns of the data to colour, filter and count rows by: source,topic."),
+    ] = None
+    out: Annotated[Path, in_run(help="The file; beside a page a CSV is written.")] = Path(
         "report.html"
     )
     form: Annotated[
-        Literal["html", "png"],
-        in_run("--format", help="The page, or the map and the budget curve alone as an image."),
+        Literal["html", "png", "parquet"],
+        in_run(
+            "--format",
+            help="The page; the map and the budget curve alone as an image; or every row with its "
+            "place and its image or text, for embedding viewers.",
+        ),
     ] = "html"
     title: Annotated[
         str | None, in_run(help="Heading of the page.", show_default="name of the scores")
@@ -44,7 +56,34 @@ class ReportCommand:
     previews: Annotated[
         int, in_run(min=0, help="Rows that come with their image or text; galleries first.")
     ] = 2_000
+    shade_tokens: Annotated[
+        bool,
+        in_run(
+            "--shade-tokens",
+            help="Load the language model of the run again, and shade the tokens of the galleries' "
+            "responses by their NLL.",
+        ),
+    ] = False
     seed: Annotated[int, in_run(min=0, help="Seed of the sample.")] = 0
+
+    def columns(self) -> list[str]:
+        """Return the columns of the data that are asked for."""
+        return [name.strip() for name in (self.carry or "").split(",") if name.strip()]
+
+    def scorer(self) -> CausalLMScorer | None:
+        """Return the language model that gave the scores, if it is asked for.
+
+        Raises:
+            ValueError: the scores are of another kind, or `lc-engine score` did not write them.
+        """
+        if not self.shade_tokens:
+            return None
+        from lc_engine.language.scorer import CausalLMScorer
+
+        scorer = ScoreOptions.of_run(self.scores).scorer()
+        if not isinstance(scorer, CausalLMScorer):
+            raise ValueError("--shade-tokens: the scores are not those of a language model")
+        return scorer
 
 
 def report(command: ReportCommand) -> None:
@@ -53,30 +92,46 @@ def report(command: ReportCommand) -> None:
     The run, a map of the rows, galleries, what a selection keeps, the classes, and the suspicious
     rows with a reason each; those also as CSV. The page loads nothing from elsewhere.
     """
-    from lc_engine.reporting.figure import write_figure
-    from lc_engine.reporting.page import report as write
-
     with log.progress() as progress:
         progress.begin("making the page")
-        if command.form == "png":
-            out = write_figure(
-                command.scores,
-                command.subset,
-                command.out.with_suffix(".png"),
-                title=command.title,
-                points=command.points,
-                seed=command.seed,
-            )
-        else:
-            out = write(
-                command.scores,
-                command.data,
-                command.subset,
-                command.out,
-                title=command.title,
-                points=command.points,
-                previews=command.previews,
-                seed=command.seed,
-            )
-    kind = "image" if command.form == "png" else "page"
+        out = _write(command)
+    kind = {"html": "page", "png": "image", "parquet": "table"}[command.form]
     typer.echo(f"{kind}: {out} ({out.stat().st_size / 1e6:.1f} MB)")
+
+
+def _write(command: ReportCommand) -> Path:
+    if command.form == "png":
+        from lc_engine.reporting.figure import write_figure
+
+        return write_figure(
+            command.scores,
+            command.subset,
+            command.out.with_suffix(".png"),
+            title=command.title,
+            points=command.points,
+            seed=command.seed,
+        )
+    if command.form == "parquet":
+        from lc_engine.reporting.export import write_viewer_table
+
+        return write_viewer_table(
+            command.scores,
+            command.data,
+            command.subset,
+            command.out.with_suffix(".parquet"),
+            carry=command.columns(),
+        )
+    from lc_engine.reporting.page import report as write
+
+    return write(
+        command.scores,
+        command.data,
+        command.subset,
+        command.out,
+        title=command.title,
+        points=command.points,
+        previews=command.previews,
+        carry=command.columns(),
+        scorer=command.scorer(),
+        seed=command.seed,
+    )

@@ -229,7 +229,15 @@ def write_pruned(
         _write_parquet(rows, new / "rows.parquet")
         atomic_write_text(new / "suspicious.csv", suspicious_csv(table, rows, classes))
         ids = np.asarray(table.column("id"))[kept]
-        _report(out / SCORES, data, {str(found.method): ids}, new / "report.html", out.name)
+        _report(
+            out / SCORES,
+            data,
+            {str(found.method): ids},
+            new / "report.html",
+            title=out.name,
+            carry=[*columns.others],
+            trial=found.trial,
+        )
         described = _description(table, found, choice, data, written, len(kept), command)
         atomic_write_text(new / SELECTION, _json(described))
     return Pruned(out, out / DATA, ids, kept, table, described)
@@ -310,11 +318,11 @@ def _write_parquet(rows: Any, path: Path) -> None:
         require("pyarrow.parquet", "table").write_table(rows, temporary, compression="zstd")
 
 
-def _report(scores: Path, data: Any, kept: dict[str, NDArray[Any]], out: Path, title: str) -> None:
+def _report(scores: Path, data: Any, kept: dict[str, NDArray[Any]], out: Path, **more: Any) -> None:
     from lc_engine.reporting.page import report
 
     try:
-        report(scores, data, kept, out, title=title)
+        report(scores, data, kept, out, **more)
     except MissingExtraError as error:
         _log.warning("report.html is left out: %s", error)
 

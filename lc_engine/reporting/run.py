@@ -12,10 +12,14 @@ from lc_engine.data.run.side_files import side_file
 from lc_engine.data.table_files import PART_PATTERN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from lc_engine.language.scorer import CausalLMScorer
+
 _CONFIG = "config.json"
+# Capacities that a fact lists.
+_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,30 @@ class Run:
         path = self.metadata.get("path")
         return list(path.get("capacities", [])) if isinstance(path, dict) else []
 
+    def check_scorer(self, scorer: CausalLMScorer | None) -> None:
+        """Refuse a scorer of another model than that of the scores.
+
+        Raises:
+            ValueError: naming it.
+        """
+        if scorer is None:
+            return
+        if not self.is_language:
+            raise ValueError("scorer: the scores are not those of a language model: leave it out")
+        digest = scorer.describe()["model_digest"]
+        if digest != self.metadata.get("model_digest"):
+            raise ValueError(
+                f"scorer: its model ({digest[:12]}) is not that of the scores "
+                f"({str(self.metadata.get('model_digest'))[:12]}): pass the one that gave them"
+            )
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what the run warned of."""
+        if "mask_warning" in self.manifest:
+            yield f"Masks: {self.manifest['mask_warning']}."
+        for name, reason in self.config.get("left_out", {}).items():
+            yield f"File left out: {reason if name in reason else f'{name}: {reason}'}."
+
     def command(self) -> str | None:
         """Return the command line that repeats the run, or None if `lc-engine` did not make it."""
         if not self.options:
@@ -126,10 +154,16 @@ class Run:
         if isinstance(path, dict):
             capacities = self.capacities
             text = f"{path.get('name', 'path')}, {len(capacities)} sub-models"
-            if capacities:
-                low, high = 100 * min(capacities), 100 * max(capacities)
-                text += f", {low:.1f} % to {high:.1f} % of the weights"
             yield "Path", text
+            if capacities:
+                yield "Capacities asked, %", _percents(capacities)
+            recorded = self.manifest.get("path", {})
+            for field, name in (
+                ("reached", "Capacities reached, %"),
+                ("reached_of_body", "Kept of all matrix weights, %"),
+            ):
+                if recorded.get(field):
+                    yield name, _percents(recorded[field])
         head = self.metadata.get("head")
         if isinstance(head, dict):
             shown = ("kind", "logit", "temperature", "neighbours")
@@ -152,13 +186,18 @@ class Run:
         computed = [self.metadata.get("dtype"), self.config.get("device")]
         yield "Computed in", " on ".join(str(part) for part in computed if part) or "not recorded"
         if self.seconds is not None:
-            yield "Time", _duration(self.seconds)
+            yield "Time, to the last file", _duration(self.seconds)
         versions = self.config.get("versions", {})
         if versions:
             yield "Versions", ", ".join(f"{key} {value}" for key, value in versions.items())
         for key in ("model_digest", "data_digest"):
             if self.metadata.get(key):
                 yield key.replace("_", " ").capitalize(), str(self.metadata[key])
+
+
+def _percents(shares: Sequence[float]) -> str:
+    more = ", …" if len(shares) > _SHOWN else ""
+    return ", ".join(f"{100 * share:.3g}" for share in shares[:_SHOWN]) + more
 
 
 def _duration(seconds: float) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lc_engine._util.extras import require
 from lc_engine.data.batch import OK
+from lc_engine.data.ranks import SOURCE
+from lc_engine.reporting.least import Least
+from lc_engine.reporting.totals import Totals, add_groups, length_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,20 +24,12 @@ if TYPE_CHECKING:
 STD_MAX = 0.5
 DENSITY_BINS = 160
 _FINE_BINS = 4096
+_LENGTH = "token_count"
 _GROUPS = 25
+# A column with more values than this is not counted by value.
+MOST_VALUES = 1000
 # A row below this under every sub-model is "hard under every sub-model".
 NEVER = 0.5
-
-
-@dataclass
-class ClassTotals:
-    """Sums over the scored rows of one class."""
-
-    rows: int = 0
-    lc: float = 0.0
-    lc_std: float = 0.0
-    never: int = 0
-    kept: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 class Border(NamedTuple):
@@ -52,6 +46,7 @@ class Survey:
     Args:
         table: the scores; read in pieces, so memory does not grow with the rows.
         subsets: ids kept, by the name of the selection.
+        columns: texts (N,) by the name of a column of the data, by which rows are counted too.
         drawn: most rows of the map.
         listed: rows of each gallery.
         bad: most rows of the list of those without a score.
@@ -64,6 +59,10 @@ class Survey:
         bad: row numbers of the first rows without a score.
         density: (DENSITY_BINS, DENSITY_BINS) rows by lc_std and lc.
         classes: totals by label.
+        groups: totals by value, of each column of the data and of `token_count` (see
+            `length_group`); a column with more than a thousand values has more than a thousand.
+        alone: S of row numbers: a random choice of those that only this selection keeps; empty
+            where there is one selection.
         overlap: (2^S,) rows by the set of selections that keep them; bit s is selection s.
         median_lc: of the scored rows, to 1/4096.
     """
@@ -72,29 +71,37 @@ class Survey:
         self,
         table: ScoreTable,
         subsets: Mapping[str, pa.Array],
+        columns: Mapping[str, NDArray[Any]] | None = None,
         *,
         drawn: int,
         listed: int,
         bad: int,
         seed: int,
     ) -> None:
-        self._table, self._subsets = table, subsets
+        self._table, self._subsets, self._columns = table, subsets, dict(columns or {})
         self.has_path = "path_log_probs" in table.column_names
         self.drawn = _sample(len(table), drawn, seed)
-        self._easiest, self._hardest = _Least(listed), _Least(listed)
+        self._easiest, self._hardest = Least(listed), Least(listed)
         self._bad: list[int] = []
         self._listed_bad = bad
         self.density = np.zeros((DENSITY_BINS, DENSITY_BINS), np.int64)
-        self.classes: dict[int, ClassTotals] = {}
+        self.classes: dict[int, Totals] = {}
+        counted = [name for name in (SOURCE, _LENGTH) if name in table.column_names]
+        counted += [name for name in self._columns if name not in counted]
+        self.groups: dict[str, dict[Any, Totals]] = {name: {} for name in counted}
+        self._alone = [Least(listed) for _ in subsets]
+        self._random = np.random.default_rng(seed)
         self.overlap = np.zeros(1 << len(subsets), np.int64)
         self._histogram = np.zeros((1 + len(subsets), _FINE_BINS), np.int64)
         self._read()
         self.easiest, self.hardest = self._easiest.rows, self._hardest.rows
+        self.alone = [alone.rows for alone in self._alone]
         self.bad = np.array(self._bad, np.int64)
 
     def _read(self) -> None:
         names = ["label", "lc", "lc_std", "status"]
         names += ["id"] * bool(self._subsets) + ["path_log_probs"] * self.has_path
+        names += [name for name in self.groups if name in self._table.column_names]
         start = 0
         for piece in self._table.pieces(*names):
             self._add(piece, start)
@@ -123,18 +130,21 @@ class Survey:
         never = np.zeros(len(lc), bool)
         if self.has_path:
             never = path_confidences(piece)[ok].max(1, initial=0.0) < NEVER
-        labels, where = np.unique(_numpy(piece.column("label"))[ok], return_inverse=True)
-        counts = np.bincount(where, minlength=len(labels))
-        sums = [np.bincount(where, values, len(labels)) for values in (lc, lc_std, never, *kept)]
-        for at, label in enumerate(labels.tolist()):
-            total = self.classes.setdefault(
-                label, ClassTotals(kept=np.zeros(len(self._subsets), np.int64))
-            )
-            total.rows += int(counts[at])
-            total.lc += float(sums[0][at])
-            total.lc_std += float(sums[1][at])
-            total.never += int(sums[2][at])
-            total.kept += np.array([part[at] for part in sums[3:]], np.int64)
+        add_groups(self.classes, _numpy(piece.column("label"))[ok], lc, lc_std, never, kept)
+        keys = {name: values[rows] for name, values in self._columns.items()}
+        if SOURCE in piece.column_names:
+            keys[SOURCE] = _numpy(piece.column(SOURCE))[ok].astype(np.str_)
+        if _LENGTH in piece.column_names:
+            keys[_LENGTH] = length_group(_numpy(piece.column(_LENGTH))[ok])
+        for name, values in keys.items():
+            groups = self.groups[name]
+            if len(groups) <= MOST_VALUES:
+                add_groups(groups, values, lc, lc_std, never, kept)
+        if len(kept) > 1:
+            shuffled = self._random.random(len(rows))
+            for i, alone in enumerate(self._alone):
+                only = codes == 1 << i
+                alone.add(shuffled[only], rows[only])
 
     def kept(self, piece: pa.Table) -> NDArray[np.bool_]:
         """Return (S, rows) whether each selection keeps each row of a piece that has ids."""
@@ -174,7 +184,7 @@ class Survey:
         share = rows[1 + selection] / np.maximum(rows[0], 1)
         steps = np.abs(np.diff(share))
         at = float(edges[1 + np.argmax(steps)]) if len(steps) else 0.5
-        kept, dropped = _Least(listed), _Least(listed)
+        kept, dropped = Least(listed), Least(listed)
         start = 0
         compute = require("pyarrow.compute", "table")
         for piece in self._table.pieces("id", "lc", "status"):
@@ -185,25 +195,6 @@ class Survey:
                 side.add(distance[wanted], start + np.flatnonzero(wanted))
             start += piece.num_rows
         return Border(at, kept.rows, dropped.rows)
-
-
-class _Least:
-    """The rows of the k least values, ascending; the first rows where values are equal."""
-
-    def __init__(self, k: int) -> None:
-        self._k = k
-        self._values = np.zeros(0, np.float32)
-        self.rows = np.zeros(0, np.int64)
-
-    def add(self, values: NDArray[np.floating], rows: NDArray[np.int64]) -> None:
-        if len(values) > self._k > 0:
-            # All that are no larger than the k-th, so that ties do not depend on the partition.
-            chosen = values <= np.partition(values, self._k - 1)[self._k - 1]
-            values, rows = values[chosen], rows[chosen]
-        values = np.concatenate([self._values, values])
-        rows = np.concatenate([self.rows, rows])
-        order = np.lexsort((rows, values))[: self._k]
-        self._values, self.rows = values[order], rows[order]
 
 
 def take(table: ScoreTable, rows: NDArray[np.int64]) -> pa.Table:

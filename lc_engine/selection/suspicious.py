@@ -113,7 +113,7 @@ def find_suspects(table: ScoreTable, most: int | None = None) -> Suspects:
     classes = {label for label, _ in groups.names if label != NO_LABEL}
     if table.has_features and len(rows) and len(classes) > 1 and (labels != NO_LABEL).all():
         features = table.features()
-        means = ClassMeans(features, _labels(table))
+        means = ClassMeans(features, labels_of(table))
         nearest, ratio = means.nearest(features, rows, labels)
         suggested = np.where(nearest == labels, NO_LABEL, nearest)
     return Suspects(
@@ -128,7 +128,7 @@ def find_suspects(table: ScoreTable, most: int | None = None) -> Suspects:
     )
 
 
-def _labels(table: ScoreTable) -> Iterator[NDArray[np.int64]]:
+def labels_of(table: ScoreTable) -> Iterator[NDArray[np.int64]]:
     """Return the labels of a table in pieces, −1 where a row has no score."""
     for piece in table.pieces("label", "status"):
         status = piece.column("status").combine_chunks().dictionary_encode()

@@ -12,6 +12,7 @@ import PIL.Image
 import torch
 from safetensors.torch import save_file
 
+import lc_engine as lc
 from lc_engine.data.open import open_source
 from lc_engine.data.table import ScoreTable
 from lc_engine.path.learning_path import LearningPath
@@ -64,6 +65,27 @@ def dense(features, labels, head):
     np.save(features, rng.standard_normal((40, 16)).astype(np.float32))
     np.save(labels, rng.integers(0, 3, 40))
     save_file({"weight": torch.randn(3, 16), "bias": torch.zeros(3)}, head)
+
+
+def blobs(root):
+    """Score 3 classes of features, far apart; six of 120 rows have the label of another class.
+
+    Returns:
+        The folder of the scores, the true classes and the labels.
+    """
+    rng = np.random.default_rng(0)
+    truth = np.arange(120) % 3
+    x = (4 * np.eye(3)[truth] + 0.3 * rng.standard_normal((120, 3))).astype(np.float32)
+    labels = truth.copy()
+    labels[:6] = (truth[:6] + 1) % 3
+    scorer = lc.Scorer(
+        torch.nn.Linear(3, 3),
+        head="linear",
+        path=lc.LearningPath.explicit([1.0, 0.6]),
+        masking=lc.Masking(weights="head"),
+    )
+    lc.score(scorer, (x, labels), root / "scores", features=True, return_path=True)
+    return root / "scores", truth, labels
 
 
 def payload(page):

@@ -37,7 +37,7 @@ def _no_page(monkeypatch):
     """The page has a test of its own, and takes as long as all the rest."""
     from lc_engine.reporting import page
 
-    def write(scores, data, subset, out, title):
+    def write(scores, data, subset, out, *, title, **_):
         for name in (out, out.with_name("report.suspicious.csv")):
             name.write_text(title)
 

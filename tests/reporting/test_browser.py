@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import time
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 
 import lc_engine as lc
+from helpers import tiny_language_model as tiny
 from helpers.browser import needs_chromium, opened
-from helpers.pages_of_scores import HOSTILE, folder_of_images, scored
+from helpers.pages_of_scores import HOSTILE, blobs, folder_of_images, scored
 from lc_engine.data.ids import read_id_lines
+from lc_engine.language.scorer import CausalLMScorer
 
 pytestmark = [needs_chromium, pytest.mark.slow]
 
@@ -205,18 +210,151 @@ def test_filters_count_right(browser, tmp_path):
     assert errors(browser) == []
 
 
+def test_columns_of_the_data_and_statuses_are_filters_that_count_right(browser, tmp_path):
+    rows = [
+        {"instruction": f"Say {i}", "output": "x", "source": "abc"[i * i % 3]} for i in range(90)
+    ]
+    file = tmp_path / "data.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = scored(1, rows=90, classes=0, names=np.arange(90), head={"kind": "lm"})
+    ok = table.column("status") == "ok"
+    show(browser, lc.report(table, file, out=tmp_path / "report.html", carry=["source"]))
+    sources = np.array([row["source"] for row in rows])
+    for value, wanted in (("1", "b"), ("0", "a"), ("", None)):
+        browser.execute_script(
+            "const list = document.querySelector('[data-text=source]'); list.value = arguments[0];"
+            "list.dispatchEvent(new Event('input', {bubbles: true}));",
+            value,
+        )
+        want = (ok & ((sources == wanted) | (wanted is None))).sum()
+        for colour in ("text:source", "loss"):
+            choose(browser, "colour", colour)
+            assert browser.execute_script(SHOWN) == want
+    shown = "return [...document.querySelectorAll('[data-status]')].filter((r) => !r.hidden).length"
+    assert browser.execute_script(shown) == (~ok).sum()
+    browser.execute_script(
+        "const list = document.getElementById('status'); list.value = 'unreadable';"
+        "list.dispatchEvent(new Event('change'));"
+    )
+    assert browser.execute_script(shown) == (~ok).sum()
+    count = browser.execute_script('return document.getElementById("bad-count").textContent')
+    assert count == f"{(~ok).sum()} rows"
+    assert browser.execute_script(UNNAMED) == []
+    assert errors(browser) == []
+
+
+def test_rows_that_look_like_another_class_are_found_by_a_filter(browser, tmp_path):
+    scores, truth, labels = blobs(tmp_path)
+    show(browser, lc.report(scores, out=tmp_path / "report.html"))
+    choose(browser, "looks", "other")
+    assert browser.execute_script(SHOWN) == (truth != labels).sum()
+    choose(browser, "colour", "nearest")
+    assert browser.execute_script(SHOWN) == (truth != labels).sum()
+    browser.execute_script("document.querySelector('#galleries [data-pin]').click()")
+    for row in np.flatnonzero(truth != labels)[:2].tolist():
+        browser.execute_script(
+            f"document.querySelector('#suspicious [data-pin=\"{row}\"]').click()"
+        )
+        card = browser.execute_script('return document.getElementById("card").textContent')
+        assert f"label {labels[row]}looks like {truth[row]}" in card
+    assert errors(browser) == []
+
+
+IMAGES = 'return document.querySelectorAll("img[src=x]").length'
+
+
 def test_hostile_text_stays_text(browser, tmp_path):
     names = [f"{HOSTILE}{i}" for i in range(8)]
     table = scored(0, rows=8, names=names, bad=10**6)
-    page = lc.report(table, None, {HOSTILE: names[:3]}, tmp_path / "report.html", title=HOSTILE)
-    show(browser, page)
+    selections = {HOSTILE: names[:3], f"{HOSTILE}2": names[2:5]}
+    trial = [{"candidate": HOSTILE, "gain": 1.0, "error": 0.5}]
+    page = tmp_path / "report.html"
+    show(browser, lc.report(table, None, selections, page, title=HOSTILE, trial=trial))
     browser.execute_script('document.querySelectorAll("[data-pin]").forEach((b) => b.click())')
     browser.execute_script(CARD)
     time.sleep(0.3)
     assert browser.title == f"{HOSTILE} · learning complexity"
     assert browser.execute_script('return document.querySelector("h1").textContent') == HOSTILE
-    assert browser.execute_script('return document.querySelectorAll("img[src=x]").length') == 0
+    assert browser.execute_script(IMAGES) == 0
     assert errors(browser) == []
+
+
+def test_hostile_conversations_columns_and_tokens_stay_text(browser, tmp_path):
+    rows = [
+        {
+            "prompt": f"{HOSTILE} {i}",
+            "chosen": f"{HOSTILE} yes",
+            "rejected": f"{HOSTILE} no",
+            HOSTILE: f"{HOSTILE}{i % 3}",
+        }
+        for i in range(6)
+    ]
+    file = tmp_path / "data.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scorer = CausalLMScorer(
+        tiny.model(), tiny.tokenizer(), path=lc.LearningPath.explicit([1.0, 0.8])
+    )
+    page = tmp_path / "report.html"
+    table = lc.score(scorer, file)
+    show(browser, lc.report(table, file, out=page, carry=[HOSTILE], scorer=scorer))
+    choose(browser, "colour", f"text:{HOSTILE}")
+    browser.execute_script('document.querySelector("#galleries [data-pin]").click()')
+    sides = "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)"
+    for where in ("#card .pair .said", "#galleries .pair .said"):
+        said = browser.execute_script(sides, where)
+        assert said[:2] == [f"{HOSTILE} yes", f"{HOSTILE} no"]
+    assert (
+        browser.execute_script("return document.querySelectorAll('#card .said span').length") > 20
+    )
+    assert browser.execute_script(IMAGES) == 0
+    assert browser.title == "Score table · learning complexity"
+    assert errors(browser) == []
+
+
+SCREENS = Path(__file__).parent / "screens"
+SECTIONS = ("map", "galleries", "selection", "classes")
+
+
+def section(browser, name, width):
+    """Return a section of the page as it looks, `width` pixels wide."""
+    box = browser.execute_script(
+        "const box = document.getElementById(arguments[0]).getBoundingClientRect();"
+        "return {x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height};",
+        name,
+    )
+    clip = box | {"height": min(box["height"], 900), "scale": 1}
+    shot = browser.execute_cdp_cmd(
+        "Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip}
+    )
+    image = PIL.Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
+    return image.resize(
+        (width, round(width * image.height / image.width)), PIL.Image.Resampling.BOX
+    )
+
+
+@pytest.mark.parametrize("name", ["light", "dark"])
+def test_the_page_looks_as_before(browser, name, tmp_path):
+    """Compared at a quarter of its width, as letters differ between machines."""
+    table, root = folder_of_images(tmp_path, rows=60)
+    ids = table.column("id")
+    chosen = {"first": ids[:20], "third": ids[::3]}
+    feature = [{"name": "prefers-color-scheme", "value": name}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": feature})
+    show(browser, lc.report(table, root, chosen, tmp_path / "report.html"))
+    time.sleep(0.5)
+    made = {tmp_path / f"{part}-{name}.webp": section(browser, part, 320) for part in SECTIONS}
+    for file, image in made.items():
+        image.save(file, quality=85)
+    for file, image in made.items():
+        reference = SCREENS / file.name
+        assert reference.exists(), f"look at {file} and copy it to {reference}"
+        want = PIL.Image.open(reference).convert("RGB")
+        assert abs(image.height - want.height) <= 6, f"{file} is not as high as {reference}"
+        # As it was stored, so that both have what the compression adds.
+        got = np.asarray(PIL.Image.open(file).convert("RGB").resize(want.size), float)
+        away = np.abs(got - np.asarray(want, float)).max(2)
+        assert away.mean() < 4, f"{file} differs from {reference}"
+        assert (away > 60).mean() < 0.02, f"{file} differs from {reference}"
 
 
 def test_the_keyboard_reaches_every_control_and_every_row(browser, tmp_path):

@@ -18,7 +18,7 @@ import torch
 import lc_engine as lc
 from helpers.pages_of_scores import HOSTILE, dense, folder_of_images, payload, scored
 from lc_engine.cli.main import run
-from lc_engine.reporting import page, previews
+from lc_engine.reporting import content, previews
 
 
 def read(path):
@@ -133,8 +133,8 @@ def test_selections_are_counted_by_class_by_score_and_against_each_other(tmp_pat
     for number in np.unique(label[ok]):
         kept_here = (label[easy] == number).sum()
         line = re.search(rf'<th scope="row">{number}</th>.*?</tr>', html, re.S)[0]
-        assert f"<td>{(label[ok] == number).sum()}</td>" in line
-        assert f"<td>{kept_here} · " in line
+        assert f'<td class="number">{(label[ok] == number).sum()}</td>' in line
+        assert f" · {kept_here}</td>" in line
 
 
 def test_a_selection_of_other_scores_is_refused(tmp_path):
@@ -169,7 +169,7 @@ def test_images_are_thumbnails_of_their_rows(tmp_path):
 @pytest.mark.parametrize("shape", [(1, 1), (1000, 3), (97, 96), (400, 400)])
 def test_a_thumbnail_of_any_image_fits(shape):
     noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    uri = previews._data_uri(previews._thumbnail(PIL.Image.fromarray(noise)))
+    uri = previews.of_image(previews.thumbnail(PIL.Image.fromarray(noise))).image
     image = PIL.Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
     image.load()
     assert max(image.size) == previews.SIDE
@@ -178,7 +178,7 @@ def test_a_thumbnail_of_any_image_fits(shape):
 
 def test_features_have_no_thumbnail():
     for features in (torch.zeros(7), torch.zeros(previews._BYTES, dtype=torch.uint8)):
-        assert previews._data_uri(features) is None
+        assert previews.of_image(features) is None
 
 
 @pytest.mark.slow
@@ -187,11 +187,11 @@ def test_the_page_stays_small_whatever_the_images_weigh(tmp_path, monkeypatch):
     full = payload(lc.report(table, root, out=tmp_path / "report.html"))
     assert len(full["previews"]) == 60
     sizes = {i: len(full["previews"][k]["image"]) for i, k in enumerate(full["preview"])}
-    monkeypatch.setattr(page, "PREVIEW_BYTES", 20 * 3 * max(sizes.values()))
+    monkeypatch.setattr(content, "PREVIEW_BYTES", 20 * 3 * max(sizes.values()))
     out = lc.report(table, root, out=tmp_path / "report.html")
     shown = [i for i, k in enumerate(payload(out)["preview"]) if k >= 0]
     assert 20 <= len(shown) < 60
-    assert 3 * sum(sizes[i] for i in shown) <= page.PREVIEW_BYTES
+    assert 3 * sum(sizes[i] for i in shown) <= content.PREVIEW_BYTES
     assert f"{len(shown)} of the 60 rows of the page come with" in read(out)
 
 
@@ -224,7 +224,7 @@ def test_conversations_are_shown_as_turns(tmp_path):
     found = payload(out)
     for i in range(9):
         turns = found["previews"][found["preview"][i]]["turns"]
-        assert turns[0] == ["user", f"Say {i}"]
+        assert turns[0] == ["user", f"Say {i}", None]
         assert turns[1][1].startswith(rows[i]["output"][:1200])
     assert "3,800 more characters" in found["previews"][0]["turns"][1][1]
     html = read(out)

@@ -2,7 +2,7 @@
 (() => {
   const $ = (id) => document.getElementById(id);
   // Okabe and Ito's colours, then lighter ones: told apart by every kind of colour vision.
-  const COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A600", "#7F7F7F", "#44449B", "#8C564B"];
+  const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#B8A600", "#7F7F7F", "#7A6FD0", "#A5705C"];
   const OTHER = "#9aa4af";
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const percent = (value) => (100 * value).toFixed(1) + " %";
@@ -91,22 +91,32 @@
   const labelOf = (i) => (data.label[i] < 0 ? "" : data.names[data.label[i]] ?? String(data.label[i]));
   const keptBy = (i) => data.subsets.filter((_, s) => (data.kept[i] >> s) & 1);
 
+  const nearestOf = (i) => (data.nearest && data.nearest[i] >= 0 ? data.names[data.nearest[i]] : "");
+
+  // Rows by category: the most frequent ones get colours of their own.
+  function byCategory(category, nameOf) {
+    const counts = new Map();
+    for (const i of state.visible) counts.set(category(i), (counts.get(category(i)) ?? 0) + 1);
+    const common = [...counts].sort((a, b) => b[1] - a[1]).slice(0, COLOURS.length).map(([key]) => key).sort((a, b) => a - b);
+    const place = new Map(common.map((key, at) => [key, at]));
+    const found = common.map((key, at) => ({ name: nameOf(key), colour: COLOURS[at], rows: [] }));
+    const rest = { name: "others", colour: OTHER, rows: [] };
+    for (const i of state.visible) (found[place.get(category(i))] ?? rest).rows.push(i);
+    return rest.rows.length ? [rest, ...found] : found;
+  }
+
   // Groups of visible rows, each with a name and a colour; or one group with a scale of colours.
   function groups() {
     const by = $("colour").value;
-    if (by === "label") {
-      const counts = new Map();
-      for (const i of state.visible) counts.set(data.label[i], (counts.get(data.label[i]) ?? 0) + 1);
-      const common = [...counts].sort((a, b) => b[1] - a[1]).slice(0, COLOURS.length).map(([label]) => label).sort((a, b) => a - b);
-      const place = new Map(common.map((label, at) => [label, at]));
-      const found = common.map((label, at) => ({ name: data.names[label] ?? "no label", colour: COLOURS[at], rows: [] }));
-      const rest = { name: "other classes", colour: OTHER, rows: [] };
-      for (const i of state.visible) (found[place.get(data.label[i])] ?? rest).rows.push(i);
-      return rest.rows.length ? [rest, ...found] : found;
+    if (by === "label") return byCategory((i) => data.label[i], (key) => data.names[key] ?? "no label");
+    if (by === "nearest") return byCategory((i) => data.nearest[i], (key) => data.names[key] ?? "unknown");
+    if (by.startsWith("text:")) {
+      const { values, rows } = data.texts[by.slice(5)];
+      return byCategory((i) => rows[i], (key) => values[key]);
     }
     if (by.startsWith("kept:")) {
       const bit = Number(by.slice(5));
-      const found = [{ name: "dropped", colour: OTHER, rows: [] }, { name: "kept", colour: COLOURS[5], rows: [] }];
+      const found = [{ name: "dropped", colour: OTHER, rows: [] }, { name: "kept", colour: COLOURS[1], rows: [] }];
       for (const i of state.visible) found[(data.kept[i] >> bit) & 1].rows.push(i);
       return found;
     }
@@ -201,6 +211,18 @@
     }), { ...CONFIG, displayModeBar: false, scrollZoom: false });
   }
 
+  const RESPONSES = ["assistant", "chosen", "rejected"];
+
+  function spoken([role, text, tokens]) {
+    const said = element("span", { class: "said" });
+    for (const [part, nll] of tokens ?? []) {
+      const shade = data.shades.filter((low) => nll >= low).length;
+      said.append(element("span", { class: "n" + shade, title: "NLL " + nll.toFixed(2) }, part));
+    }
+    if (!tokens?.length) said.append(text);
+    return element("span", { class: RESPONSES.includes(role) ? "turn response" : "turn" }, element("b", {}, role + " "), said);
+  }
+
   function show(i) {
     state.shown = i;
     const card = $("card");
@@ -212,13 +234,15 @@
     card.append(element("h4", {}, data.id[i]));
     const line = (name, value) => card.append(element("p", {}, element("b", {}, name + " "), value));
     if (data.label[i] >= 0) line("label", labelOf(i));
+    if (data.nearest?.[i] >= 0 && data.nearest[i] !== data.label[i]) line("looks like", nearestOf(i));
     line("confidence", `${(100 * data.lc[i]).toFixed(1)} ± ${percent(data.lc_std[i])}`);
+    const pair = element("span", { class: "pair" });
+    for (const turn of preview?.turns ?? []) (turn[0] === "chosen" || turn[0] === "rejected" ? pair : card).append(spoken(turn));
+    if (pair.childElementCount) card.append(pair);
     line("loss", String(data.loss[i]));
-    for (const [name, values] of Object.entries(data.extra)) line(name, String(values[i]));
+    for (const [name, values] of Object.entries(data.extra)) line(name, String(values[i] ?? "none"));
+    for (const [name, column] of Object.entries(data.texts)) line(name, column.values[column.rows[i]]);
     if (data.subsets.length) line("kept by", keptBy(i).join(", ") || "none");
-    for (const [role, text] of preview?.turns ?? []) {
-      card.append(element("span", { class: "turn" }, element("b", {}, role + " "), element("span", { class: "said" }, text)));
-    }
     drawPaths();
   }
 
@@ -249,6 +273,8 @@
   function filter() {
     const label = $("class")?.value ?? "";
     const kept = $("kept")?.value ?? "";
+    const looks = $("looks")?.value ?? "";
+    const texts = [...document.querySelectorAll("[data-text]")].filter((list) => list.value !== "");
     const text = $("search").value.toLowerCase();
     state.visible = [];
     for (let i = 0; i < data.id.length; i++) {
@@ -258,12 +284,20 @@
         const [bit, side] = kept.split(":").map(Number);
         if (((data.kept[i] >> bit) & 1) !== side) continue;
       }
+      if (looks && (data.nearest[i] === data.label[i] ? "own" : "other") !== looks) continue;
+      if (texts.some((list) => data.texts[list.dataset.text].rows[i] !== Number(list.value))) continue;
       if (text && !data.id[i].toLowerCase().includes(text)) continue;
       state.visible.push(i);
     }
     state.cursor = -1;
     $("count").textContent = `${state.visible.length.toLocaleString("en")} points`;
     return drawMap();
+  }
+
+  function save(rows) {
+    const url = URL.createObjectURL(new Blob([rows.map((i) => data.id[i] + "\n").join("")], { type: "text/plain" }));
+    element("a", { href: url, download: "ids.txt" }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
   }
 
   function option(list, value, text) {
@@ -273,7 +307,16 @@
   function controls() {
     const colour = $("colour");
     if (Object.keys(data.names).length) option(colour, "label", "class");
+    if (data.nearest) option(colour, "nearest", "class that it looks like");
     data.subsets.forEach((name, s) => option(colour, "kept:" + s, "kept by " + name));
+    for (const [name, column] of Object.entries(data.texts)) {
+      if (!column.is_category) continue;
+      option(colour, "text:" + name, name);
+      const list = element("select", { "data-text": name });
+      option(list, "", "all");
+      column.values.forEach((value, at) => option(list, at, value));
+      $("search").parentElement.before(element("label", {}, name + " ", list));
+    }
     option(colour, "loss", "loss");
     for (const name of Object.keys(data.extra)) option(colour, "extra:" + name, name);
     if (data.subsets.length) colour.value = "kept:0";
@@ -292,15 +335,19 @@
       const button = event.target.closest("button");
       if (!button) return;
       if (button.dataset.pin) pin(Number(button.dataset.pin));
+      if (button.dataset.save) save(button.dataset.save.split(","));
       if (button.dataset.ids) copy(button.dataset.ids.split(",").map((i) => data.id[i]).join("\n"), button);
     });
     $("copy-pins").onclick = (event) => copy(state.pins.map((i) => data.id[i]).join("\n"), event.target);
     $("clear-pins").onclick = () => { state.pins = []; refreshPins(); };
-    $("save-pins").onclick = () => {
-      const url = URL.createObjectURL(new Blob([state.pins.map((i) => data.id[i] + "\n").join("")], { type: "text/plain" }));
-      element("a", { href: url, download: "ids.txt" }).click();
-      setTimeout(() => URL.revokeObjectURL(url), 1000);
-    };
+    $("save-pins").onclick = () => save(state.pins);
+    if ($("status")) {
+      $("status").onchange = () => {
+        const rows = [...document.querySelectorAll("[data-status]")];
+        for (const row of rows) row.hidden = $("status").value !== "" && row.dataset.status !== $("status").value;
+        $("bad-count").textContent = `${rows.filter((row) => !row.hidden).length.toLocaleString("en")} rows`;
+      };
+    }
     $("points").addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1, ArrowUp: 10, ArrowDown: -10 }[event.key];
       if (step) {
