@@ -18,13 +18,14 @@ from helpers.pruning import names, pictures, prune, selection
 from lc_engine.cli import main as cli
 from lc_engine.language.model import LanguageModelSpec
 from lc_engine.reporting import page
-from lc_engine.reporting.previews import text_previews
+from lc_engine.reporting.run import Run
+from lc_engine.reporting.scored_data import ScoredData
 
 
 @pytest.fixture(autouse=True)
 def _no_page(monkeypatch):
     """The page takes as long as all the rest."""
-    monkeypatch.setattr(page, "report", lambda scores, data, subset, out, title: None)
+    monkeypatch.setattr(page, "report", lambda scores, data, subset, out, **_: None)
 
 
 @pytest.fixture
@@ -153,9 +154,10 @@ def test_folders_of_images_share_their_classes_by_name(model, tmp_path):
 def test_rows_of_several_sources_have_previews(sources):
     data = dict(zip(("math", "code"), sources, strict=True))
     rows = np.array([3, 19, 20, 31])
-    found = text_previews(data, rows, table_rows=32, form=None)
-    alone = text_previews(sources[1], np.array([0, 11]), table_rows=12, form=None)
+    run, ids = Run({"head": {"kind": "lm"}}), [""] * 4
+    found = dict(ScoredData(data, run, 32).previews(rows, ids))
+    alone = dict(ScoredData(sources[1], run, 12).previews(np.array([0, 11]), ids))
     assert list(found) == rows.tolist()
     assert [found[20], found[31]] == [alone[0], alone[11]]
     with pytest.raises(ValueError, match="32 rows, but the score table has 31"):
-        text_previews(data, rows, table_rows=31, form=None)
+        ScoredData(data, run, 31)
