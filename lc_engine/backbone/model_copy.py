@@ -77,6 +77,8 @@ class ModelCopy:
         dropout: whether inputs of masked modules are dropped: no two of them run in one call then.
 
         attention: context in which forwards run; set by cpu_attention.
+        map_numel: numbers per image in the largest map (N, C, H, W) of a forward over the example;
+            set by cpu_attention.
         factors: by name of a convolution's weight (E, …), the factor (E, 1, …) of the norm that
             was folded into it; set by fold_batch_norm.
         activations: by layer or max pooling, the activation that it applies to its output; set
@@ -99,6 +101,7 @@ class ModelCopy:
     dropout: bool = False
 
     attention: Callable[[], AbstractContextManager[Any]] = nullcontext
+    map_numel: int = 0
     factors: dict[str, Tensor] = field(default_factory=dict)
     activations: dict[nn.Module, nn.Module] = field(default_factory=dict)
     producers: dict[nn.Module, nn.Module] = field(default_factory=dict)

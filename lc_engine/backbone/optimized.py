@@ -86,7 +86,7 @@ class OptimizedCopy:
         self._dropout = InjectedDropout(masked, masking.seed) if dropout else None
         self._rates = masks.thresholds[:, 0].tolist()
         self._first_equal = masks.first_equal
-        self._images = _images_at_once(masked, int8)
+        self._images = _images_at_once(copy)
         self._parts_at_once = 1
         self._state = ModelState(twin)
         self._written: int | None = None
@@ -212,8 +212,13 @@ def _owners(model: nn.Module, names: Collection[str]) -> list[nn.Module]:
     ]
 
 
-def _images_at_once(masked: Sequence[nn.Module], int8: bool) -> int:
-    convolutions = sum(isinstance(module, nn.Conv2d) for module in masked)
-    if convolutions > len(masked) * tuning.CONVOLUTIONAL_SHARE:
-        return tuning.IMAGES_OF_CONVOLUTIONS
-    return tuning.IMAGES_OF_TOKENS_INT8 if int8 else tuning.IMAGES_OF_TOKENS
+def _images_at_once(copy: ModelCopy) -> int:
+    """Return how many images of 224 × 224 pixels go through a copy together."""
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in copy.masked)
+    if convolutions <= len(copy.masked) * tuning.CONVOLUTIONAL_SHARE:
+        return tuning.IMAGES_OF_TOKENS_INT8 if copy.int8 else tuning.IMAGES_OF_TOKENS
+    most, example = tuning.IMAGES_OF_CONVOLUTIONS, copy.example
+    if isinstance(example, Tensor) and example.dim() == 4 and copy.map_numel:
+        map_bytes = copy.map_numel * copy.dtype.itemsize / example[0, 0].numel() * 224 * 224
+        most = min(most, int(tuning.MAP_BYTES / map_bytes))
+    return max(1, most)

@@ -32,6 +32,9 @@ def kind() -> Kind:
 # Images of 224 × 224 pixels per forward on a CPU: more overflow the caches, fewer cost calls.
 # tune IMAGES_OF_CONVOLUTIONS 8 12 32 --model resnet18
 IMAGES_OF_CONVOLUTIONS = 16
+# Bytes of the largest map of such a forward: glibc gives larger blocks back to the system, which
+# clears their pages anew for every layer. tune MAP_BYTES 16000000 64000000 --dtype float32
+MAP_BYTES = 32 << 20
 # Tokens take less memory than pixels. tune IMAGES_OF_TOKENS 8 16 64 --model vit_tiny_patch16_224
 IMAGES_OF_TOKENS = 32
 # In int8 calls are a larger part of the time, and values between layers smaller.

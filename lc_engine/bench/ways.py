@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NAIVE: Final = "naive loop"
 RELEASED: Final = "released way"
 COMPILED: Final = "torch.compile"
+FROZEN: Final = "torch.compile, frozen, bfloat16"
 BFLOAT16: Final = "bfloat16 loop"
 ENGINE: Final = "engine"
 ENGINE_BFLOAT16: Final = "engine, bfloat16"

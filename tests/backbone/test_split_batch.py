@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
+import lc_engine as lc
 from lc_engine.backbone.split_batch import split_batch
+from lc_engine.scorer.prepared import Prepared
 
 
 @pytest.mark.parametrize(("side", "images", "sizes"), [(224, 2, [2, 2, 1]), (448, 2, [1] * 5)])
@@ -31,3 +34,21 @@ def test_other_inputs_stay_whole(shape: tuple[int, ...]) -> None:
 def test_integers_keep_their_dtype() -> None:
     (part,) = split_batch(torch.ones(2, 3, dtype=torch.int64), torch.bfloat16)
     assert part.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("channels", "dtype", "images"),
+    [
+        (64, torch.float32, 2),  # 64 · 224² · 4 bytes are 12.25 MiB
+        (64, torch.bfloat16, 5),
+        (8, torch.bfloat16, 16),
+        (320, torch.float32, 1),
+    ],
+)
+def test_the_largest_map_of_a_part_fits_a_block_that_is_reused(
+    channels: int, dtype: torch.dtype, images: int
+) -> None:
+    layers = (nn.Conv2d(3, channels, 1), nn.ReLU(), nn.AvgPool2d(32), nn.Flatten())
+    model = nn.Sequential(*layers, nn.Linear(channels, 2)).eval()
+    views = Prepared(model, "auto", lc.Masking(), lc.LearningPath.explicit([1.0, 0.5])).views
+    assert views(torch.randn(2, 3, 32, 32), dtype)._images == images

@@ -44,7 +44,8 @@ def head():
 
 
 def without_compiler(job):
-    return dataclasses.replace(job, ways=[w for w in job.ways if w.name != ways.COMPILED])
+    compiled = (ways.COMPILED, ways.FROZEN)
+    return dataclasses.replace(job, ways=[w for w in job.ways if w.name not in compiled])
 
 
 @pytest.fixture
@@ -104,6 +105,30 @@ def test_torch_compile_gives_the_same_scores(features, head):
     by_name = {way.name: way for way in made.ways}
     want = by_name[ways.NAIVE].run(made.source, path)
     np.testing.assert_allclose(by_name[ways.COMPILED].run(made.source, path), want, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_network_is_compiled_once_per_sub_model_with_frozen_weights(monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(32, 3, 8, 8, generator=generator)
+    source = open_source([(x, i % 3) for i, x in enumerate(inputs)])
+    made = image_job("a net", SmallNet(1), source, lc.LearningPath.gauss(2, 0.3, 1), 16)
+    by_name = {way.name: way for way in made.ways}
+    compiled, real = [], torch.compile
+
+    def counted(model, **options):
+        compiled.append(model)
+        return real(model, **options)
+
+    monkeypatch.setattr(torch, "compile", counted)
+    want = by_name[ways.NAIVE].run(source, made.path)
+    found = [by_name[ways.FROZEN].run(source, made.path) for _ in range(2)]
+    assert len(compiled) == 3  # two sub-models, and the whole network for the prototypes
+    np.testing.assert_array_equal(*found)
+    assert parity.compare(want, found[0], 0.5, parity.ROUNDED).agrees
+    many = lc.LearningPath.geometric(20, 0.05)
+    with pytest.raises(ValueError, match="more than 16 sub-models"):
+        by_name[ways.FROZEN].run(source, many)
 
 
 def permuted(lc):

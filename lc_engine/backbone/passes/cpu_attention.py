@@ -28,14 +28,17 @@ def apply(copy: ModelCopy) -> bool:
 
     A context costs every torch call a little: a model without attention gets an empty one.
 
+    Sets `copy.map_numel` too.
+
     Returns:
-        Whether it was set.
+        Whether attention was set.
 
     Raises:
         ValueError: the model cannot take inputs of that shape.
     """
     with _Trace() as trace:
         copy.tap.run(copy.example)
+    copy.map_numel = trace.map_numel
     faster = has_vectors() and copy.dtype in tuning.OWN_DTYPES[tuning.kind()]
     if trace.attention and copy.example.device.type == "cpu" and faster:
         copy.attention = FastAttention
@@ -44,13 +47,17 @@ def apply(copy: ModelCopy) -> bool:
 
 
 class _Trace(TorchCalls):
-    """Sees whether attention is called."""
+    """Sees whether attention is called, and how many numbers the largest map has per image."""
 
     attention = False
+    map_numel = 0
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.attention |= func in _REPLACEMENTS
-        return func(*args, **kwargs)
+        found = func(*args, **kwargs)
+        if isinstance(found, Tensor) and found.dim() == 4 and len(found):
+            self.map_numel = max(self.map_numel, found[0].numel())
+        return found
 
 
 class FastAttention(TorchCalls):
