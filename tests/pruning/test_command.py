@@ -253,6 +253,12 @@ def test_tars_keep_all_members_of_their_samples(model, tmp_path):
     assert [content for name, content in found if name.endswith("txt")] == [
         f"caption {row}".encode() for row in kept
     ]
+    files = [str(path) for path in sorted((out / "data").iterdir())]
+    read = datasets.load_dataset(
+        "webdataset", data_files=files, split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert read["txt"] == [f"caption {row}" for row in kept]
+    assert np.array_equal(np.array(read[0]["png"]), pixels[kept[0]])
 
 
 def test_a_saved_data_set_stays_one(model, tmp_path):
@@ -386,10 +392,10 @@ def test_conversations_keep_their_lines_and_their_order(language_model, tmp_path
     assert pd.read_parquet(out / "rows.parquet")["source"].tolist() == [
         row["source"] for row in rows
     ]
-    if kind != "json":
-        reader = kind if kind in ("csv", "parquet") else "json"
-        read = datasets.load_dataset(reader, data_files=str(written), split="train")
-        assert len(read) == 8
+    reader = kind if kind in ("csv", "parquet") else "json"
+    cache = str(tmp_path / "cache")
+    read = datasets.load_dataset(reader, data_files=str(written), split="train", cache_dir=cache)
+    assert read["output"] == [rows[row]["output"] for row in kept]
 
 
 def test_without_ifd_it_says_before_scoring_that_rows_are_drawn(language_model, tmp_path, caplog):
@@ -559,16 +565,25 @@ def test_csv_of_suspicious_rows_has_a_header_where_nothing_is_listed():
     assert list(csv.reader(io.StringIO(to_csv({"row": [], "reason": []})))) == [["row", "reason"]]
 
 
-def test_a_full_disk_leaves_the_earlier_results(features, tmp_path, capsys):
+@pytest.mark.parametrize("kind", ["features", "images", "lines"])
+def test_a_full_disk_leaves_the_earlier_results(
+    kind, features, model, photos, language_model, tmp_path, capsys
+):
     resource = pytest.importorskip("resource")
-    out = tmp_path / "pruned"
+    out, lines = tmp_path / "pruned", tmp_path / "rows.jsonl"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in conversations(60)))
     head = [f"--model={features / 'head.safetensors'}", f"--labels={features / 'y.npy'}"]
-    assert prune(head, features / "x.npy", out, "--keep=12") == 0
+    options, data, code = {
+        "features": (head, features / "x.npy", 0),
+        "images": (model, photos, 3),
+        "lines": (language_model, lines, 0),
+    }[kind]
+    assert prune(options, data, out, "--keep=12") == code
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
     try:
-        assert prune(head, features / "x.npy", out, "--keep=50") == 1
+        assert prune(options, data, out, "--keep=25") == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "too large" in capsys.readouterr().err
