@@ -37,6 +37,8 @@ class Block(NamedTuple):
 def candidate_blocks(rows: int, count: int) -> list[Block]:
     """Return the blocks that a greedy choice of `count` of `rows` rows goes through."""
     blocks = _number_of_blocks(rows, count)
+    if blocks == 1:  # most groups: no budget to share out
+        return [Block(0, rows, count)]
     edges = np.linspace(0, rows, blocks + 1).astype(np.int64)
     counts = apportion(np.diff(edges), count)
     parts = zip(edges.tolist(), edges[1:].tolist(), counts.tolist(), strict=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from contextlib import nullcontext
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,9 +40,14 @@ def _one_thread() -> AbstractContextManager[object]:
     """Limit products and k-means to one thread: sums have one order, and small ones do not wait."""
     if find_spec("threadpoolctl") is None:  # it comes with scikit-learn, so there is no k-means
         return nullcontext()
-    threadpools = require("threadpoolctl", "select")
-    limits: AbstractContextManager[object] = threadpools.threadpool_limits(1)
+    limits: AbstractContextManager[object] = _libraries("sklearn" in sys.modules).limit(limits=1)
     return limits
+
+
+@functools.cache
+def _libraries(with_k_means: bool) -> Any:
+    """Return the threaded libraries; looking for them takes as long as a small choice."""
+    return require("threadpoolctl", "select").ThreadpoolController()
 
 
 def mean_of_rows(features: NDArray[np.float32], members: NDArray[np.intp]) -> NDArray[np.float64]:
