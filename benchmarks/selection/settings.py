@@ -1,7 +1,7 @@
-"""The settings: a backbone, an image set and what was done to its labels, per seed.
+"""What the strategies are tried on: an image set, what was done to its labels, and a seed.
 
-Every seed has its own training set, 80 % of the pool, and its own flipped labels; all have the same
-test set.
+Every seed has its own training set, up to 240 rows per class and 80 % of the pool, and its own
+flipped labels. It is judged on the test images, or with `--held-out` on the rest of the pool.
 """
 
 from __future__ import annotations
@@ -10,86 +10,92 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from images import per_class
 
+from benchmarks.selection.images import per_class
 from lc_engine import ops
 
 if TYPE_CHECKING:
-    from features import Features
+    from collections.abc import Sequence
 
-POOL_SHARE = 0.8
+    from lc_engine.path.learning_path import LearningPath
+
+IMAGES = ("fashion", "mnist", "digits")
+VARIANTS = ("plain", "flipped", "long tail")
+POOL_SHARE, MOST_PER_CLASS = 0.8, 240
 NOISE = 0.2
 IMBALANCE = 100
-
-
-class Setting(NamedTuple):
-    backbone: str
-    images: str
-    variant: str  # "plain", "longtail" (100:1) or "noisy" (20 % of the labels flipped)
-
-    def __str__(self) -> str:
-        return f"{self.backbone} {self.images} {self.variant}"
-
-
-ALL = (
-    Setting("cnn", "fashion", "plain"),
-    Setting("cnn", "fashion", "longtail"),
-    Setting("cnn", "fashion", "noisy"),
-    Setting("lite0", "fashion", "longtail"),
-    Setting("lite0", "mnist", "plain"),
-    Setting("lite0", "fashion", "noisy"),
-    Setting("lite0", "fashion", "plain"),
-)
-# The MNIST network has seen the digits, so it never appears with them above: that pair and folds
-# of the training images are where `lc_engine/selection/auto_gamma/constants.py` was settled.
+FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 class Draw(NamedTuple):
-    """One training set: rows of the pool and their labels."""
+    """One training set: rows of the pool and their labels, and the rows that it leaves out."""
 
     rows: np.ndarray
     labels: np.ndarray
+    held_out: np.ndarray
 
 
-def draw(setting: Setting, labels: np.ndarray, seed: int) -> Draw:
+def draw(variant: str, labels: np.ndarray, seed: int) -> Draw:
     rng = np.random.default_rng([seed, 7])
     sizes = np.bincount(labels)
-    rows = per_class(labels, int(POOL_SHARE * sizes.min()), rng)
+    classes = len(sizes)
+    rows = per_class(labels, min(int(POOL_SHARE * sizes.min()), MOST_PER_CLASS), rng)
+    held_out = np.setdiff1d(np.arange(len(labels)), rows)
     assigned = labels[rows]
-    if setting.variant == "noisy":
-        classes = len(sizes)
+    if variant == "flipped":
         flipped = rng.random(len(rows)) < NOISE
         shift = rng.integers(1, classes, len(rows))
         assigned = np.where(flipped, (assigned + shift) % classes, assigned)
-    if setting.variant == "longtail":
-        classes = len(sizes)
+    if variant == "long tail":
         largest = np.bincount(assigned).max()
         kept = np.zeros(len(rows), dtype=bool)
         for c in range(classes):
             count = max(1, round(largest * IMBALANCE ** (-c / (classes - 1))))
             kept[np.flatnonzero(assigned == c)[:count]] = True
         rows, assigned = rows[kept], assigned[kept]
-    return Draw(rows, assigned)
+    return Draw(rows, assigned, held_out)
 
 
-def score_columns(source: Features, drawn: Draw, path: str) -> dict[str, np.ndarray]:
-    """Score a training set as lc_engine does: prototypes of the full model, K sub-models."""
-    features = np.stack([source.at(capacity)[drawn.rows] for capacity in source.path(path)])
-    classes = int(drawn.labels.max()) + 1
-    means = np.stack([features[0][drawn.labels == c].mean(0) for c in range(classes)])
-    scores = ops.prototype_confidence(
-        torch.from_numpy(features),
-        torch.from_numpy(means),
-        torch.from_numpy(drawn.labels),
-        return_path=True,
-        backend="reference",  # the same bits, and so the same ranks, on every machine
-    )
-    assert scores.log_probs is not None
-    p = scores.log_probs.double().exp().numpy()
+def budgets(rows: int, classes: int) -> list[tuple[float, int]]:
+    """Share and size of each subset that has at least one row per class."""
+    return [(f, round(f * rows)) for f in FRACTIONS if round(f * rows) >= classes]
+
+
+def log_probs(
+    along: Sequence[np.ndarray], prototypes_of: np.ndarray | None, labels: np.ndarray
+) -> np.ndarray:
+    """log p(label) (K, N) by the library's default head under K sub-models, from features (N, D).
+
+    Prototypes are class means of `prototypes_of`; None: of each sub-model's own features.
+    """
+    found = []
+    for features in along:
+        source = features if prototypes_of is None else prototypes_of
+        means = np.stack([source[labels == c].mean(0) for c in range(labels.max() + 1)])
+        scores = ops.prototype_confidence(
+            torch.from_numpy(features[None]),
+            torch.from_numpy(means),
+            torch.from_numpy(labels),
+            return_path=True,
+            backend="reference",  # the same bits, and so the same ranks, on every machine
+        )
+        assert scores.log_probs is not None
+        found.append(scores.log_probs[0].double().numpy())
+    return np.stack(found)
+
+
+def score_columns(
+    along: Sequence[np.ndarray], path: LearningPath, whole: np.ndarray, drawn: Draw
+) -> dict[str, np.ndarray]:
+    """A training set's score table, as lc_engine makes it, from the pool's features."""
+    own = [features[drawn.rows] for features in along]
+    log_p = log_probs(own, None if path.name == "exits" else whole[drawn.rows], drawn.labels)
+    weights = np.array(path.weights)[:, None]
+    lc = (weights * np.exp(log_p)).sum(0)
     return {
         "id": np.arange(len(drawn.rows)),
         "label": drawn.labels,
-        "lc": scores.lc.numpy(),
-        "loss": scores.loss.numpy(),
-        "lc_std": p.std(0).astype(np.float32),
+        "lc": lc.astype(np.float32),
+        "loss": -(weights * log_p).sum(0).astype(np.float32),
+        "lc_std": np.exp(log_p).std(0).astype(np.float32),
     }

@@ -1,120 +1,85 @@
-"""The tables and the figure of docs/selection.md, from the tidy Parquet.
-
-    python benchmarks/selection/tables.py DIR/evidence.parquet --out DIR
+"""The tables of docs/selection.md.
 
 A gap is the accuracy of a strategy minus that of the class-wise random draw on the same training
-set, in points of test accuracy (mean over classes), averaged over its draws. Two 95 % intervals by
-Student's t: over the seeds (each with its own training set and flips, averaged over settings), for
-another draw of these data; and over the settings, a weak estimate for other data sets.
+set, in points of the mean over classes. ± is half of a 95 % interval by Student's t over the seeds,
+each of which has its own training set and flips.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.stats import t as student
 
-from lc_engine._util.extras import require
-from lc_engine.selection.auto_gamma.constants import CANDIDATES
-
-FEW = 30  # rows per class up to which a gain is claimed
-LOSS = 0.3  # points below random that gamma="auto" must not reach
-FRACTIONS = ("1 %", "2 %", "5 %", "10 %", "20 %", "30 %", "50 %", "70 %", "90 %")
-PER_CLASS = tuple(f"{rows} per class" for rows in (3, 5, 10, 30, 100, 300))
-FIXED = tuple(f"flexrand_{gamma:g}" for gamma in CANDIDATES)
-COMPARED = (
-    "flexrand_auto", "flexrand_rule", "flexrand_0.5", "random_guard", "flexrand_auto_guard",
-    "easy", "hard", "easy_diverse", "stratified", "moderate", "herding", "kcenter", "entropy",
-    "margin", "least_confidence", "el2n",
-)  # fmt: skip
-
-Setting = tuple[str, str, str]
+Cell = tuple[str, str, float]  # image set, variant, share kept
+AUTO, SAME_SHARES = "auto", "auto, α = 1"
+LOSS = 0.3  # points that "auto" should not be behind the best strategy, or below random
 
 
-class Interval(NamedTuple):
-    mean: float
-    half: float
+def text(rows: list[dict[str, Any]]) -> str:
+    probe = [row for row in rows if row["of"]["part"] in ("probe", "held out")]
+    tuned = [row for row in rows if row["of"]["part"] == "fine-tuning"]
+    along = [row for row in rows if row["of"]["part"] == "paths"]
+    blocks = [row for row in rows if row["of"]["part"] == "blocks"]
+    found: list[str] = []
+    if probe:
+        gaps = Gaps(probe)
+        found += ["### Strategies", strategies(gaps), "### Auto", auto(gaps), regret(gaps)]
+        found += [furthest_behind(gaps), chosen(probe)]
+    if tuned:
+        found += ["### Fine-tuning", cells(Gaps(tuned))]
+    if blocks:
+        gaps = Gaps(blocks)
+        found += ["### Blocks", cells(gaps), gaps.mean([*gaps.by], "blocks", "all at once")]
+    if along:
+        found += ["### Paths", paths(along)]
+    return "\n\n".join(found)
 
-    def __str__(self) -> str:
-        return f"{self.mean:+.2f} ± {self.half:.2f}"
 
+class Gaps:
+    """Gap to random by cell, strategy and seed."""
 
-class Evidence:
-    """Accuracy by (setting, keep, method, seed), averaged over draws."""
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        accuracy: dict[tuple[Cell, int], dict[str, float]] = defaultdict(dict)
+        for row in rows:
+            of = row["of"]
+            cell = (of["images"], of["variant"], row["keep"])
+            accuracy[cell, of["seed"]][row["method"]] = float(np.mean(row["accuracy"]))
+        self.by: dict[Cell, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+        self.random: dict[Cell, list[float]] = defaultdict(list)
+        for (cell, seed), by_method in accuracy.items():
+            self.random[cell].append(by_method["random"])
+            for method, value in by_method.items():
+                self.by[cell][method][seed] = value - by_method["random"]
 
-    def __init__(self, path: Path) -> None:
-        table = require("pyarrow.parquet", "table").read_table(path).to_pylist()
-        found: dict[tuple[Setting, str, str, int], list[float]] = defaultdict(list)
-        self.per_class: dict[tuple[Setting, str], float] = {}
-        self.chosen: dict[tuple[Setting, str], dict[int, float]] = defaultdict(dict)
-        evaluated = set()
-        for row in table:
-            setting = (row["backbone"], row["images"], row["variant"])
-            evaluation = (setting, row["method"], row["seed"], row["keep"], row["draw"])
-            if evaluation in evaluated:
-                raise SystemExit(
-                    f"{path} holds {evaluation} twice: the test set was evaluated too often"
-                )
-            evaluated.add(evaluation)
-            found[setting, row["keep"], row["method"], row["seed"]].append(row["accuracy"])
-            self.per_class[setting, row["keep"]] = row["per_class"]
-            if row["method"] == "flexrand_auto":
-                self.chosen[setting, row["keep"]][row["seed"]] = row["gamma"]
-        self.accuracy = {key: float(np.mean(values)) for key, values in found.items()}
-        self.settings = tuple(dict.fromkeys(key[0] for key in self.accuracy))
-        self.seeds = sorted({key[3] for key in self.accuracy})
+    def seeds(self) -> list[int]:
+        return sorted({seed for by in self.by.values() for seed in by["random"]})
 
-    def gap(self, setting: Setting, keep: str, method: str, seed: int, base: str) -> float | None:
-        one = self.accuracy.get((setting, keep, method, seed))
-        other = self.accuracy.get((setting, keep, base, seed))
-        return None if one is None or other is None else one - other
-
-    def few(self) -> list[tuple[Setting, str]]:
-        """Cells with at most FEW rows per class, no budget of a setting twice."""
-        seen, cells = set(), []
-        for (setting, keep), count in self.per_class.items():
-            if count <= FEW and (setting, count) not in seen:
-                seen.add((setting, count))
-                cells.append((setting, keep))
-        return cells
-
-    def over_seeds(
-        self, cells: list[tuple[Setting, str]], method: str, base: str = "random"
-    ) -> Interval:
-        values = []
-        for seed in self.seeds:
-            gaps = [self.gap(s, k, method, seed, base) for s, k in cells]
-            if gaps and None not in gaps:
-                values.append(self._balanced([s for s, _ in cells], gaps))
+    def mean(self, cells: list[Cell], method: str, base: str = "random") -> str:
+        """Mean over cells with the interval over seeds."""
+        values = [
+            np.mean([self.by[c][method][seed] - self.by[c][base][seed] for c in cells])
+            for seed in self.seeds()
+        ]
         return interval(values)
 
-    def over_settings(
-        self, cells: list[tuple[Setting, str]], method: str, base: str = "random"
-    ) -> Interval:
-        return interval(
-            [
-                self.over_seeds([c for c in cells if c[0] == setting], method, base).mean
-                for setting in dict.fromkeys(s for s, _ in cells)
-            ]
-        )
-
-    @staticmethod
-    def _balanced(settings: list[Setting], gaps: list[Any]) -> float:
-        by_setting: dict[Setting, list[float]] = defaultdict(list)
-        for setting, value in zip(settings, gaps, strict=True):
-            by_setting[setting].append(value)
-        return float(np.mean([np.mean(values) for values in by_setting.values()]))
+    def singles(self, cell: Cell) -> dict[str, float]:
+        """Mean gap of each single strategy at the shares of the data."""
+        return {
+            method: float(np.mean([*by_seed.values()]))
+            for method, by_seed in self.by[cell].items()
+            if not method.startswith(AUTO)
+        }
 
 
-def interval(values: list[float]) -> Interval:
-    if len(values) < 2:
-        return Interval(float(np.mean(values)) if values else float("nan"), float("nan"))
-    error = np.std(values, ddof=1) / len(values) ** 0.5
-    return Interval(float(np.mean(values)), float(student.ppf(0.975, len(values) - 1) * error))
+def interval(values: list[Any]) -> str:
+    half = float("nan")
+    if len(values) > 1:
+        error = np.std(values, ddof=1) / len(values) ** 0.5
+        half = student.ppf(0.975, len(values) - 1) * error
+    return f"{np.mean(values):+.2f} ± {half:.2f}"
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
@@ -122,171 +87,133 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def by_keep(evidence: Evidence, keeps: tuple[str, ...]) -> str:
-    """Gap to random of every strategy at every budget, averaged over the settings that have it."""
-    keeps = tuple(k for k in keeps if any(keep == k for _, keep in evidence.per_class))
-    cells = {k: [(s, k) for s in evidence.settings if (s, k) in evidence.per_class] for k in keeps}
-    means = {m: [evidence.over_seeds(cells[k], m) for k in keeps] for m in (*COMPARED, *FIXED)}
-    base = [
-        np.mean([v for key, v in evidence.accuracy.items() if key[1] == k and key[2] == "random"])
-        for k in keeps
+def strategies(gaps: Gaps) -> str:
+    """Gap to random by share kept, over all settings that have it; best first."""
+    keeps = sorted({cell[2] for cell in gaps.by})
+    cells = {keep: [cell for cell in gaps.by if cell[2] == keep] for keep in keeps}
+    every = [*gaps.by]
+    methods = [m for m in gaps.by[every[0]] if all(m in gaps.by[c] for c in every)]
+    mean = {m: np.mean([np.mean([*gaps.by[c][m].values()]) for c in every]) for m in methods}
+    rows = [
+        [
+            m,
+            *(f"{np.mean([[*gaps.by[c][m].values()] for c in cells[k]]):+.1f}" for k in keeps),
+            gaps.mean(every, m),
+        ]
+        for m in sorted(methods, key=lambda m: -mean[m])
     ]
-    order = np.argsort([[-value.mean for value in means[m]] for m in COMPARED], axis=0)
-    rank = np.argsort(order, axis=0).mean(1) + 1
-    rows = [["random (accuracy)", *(f"{value:.1f}" for value in base), ""]]
-    for i in np.argsort(rank):
-        method = COMPARED[i]
-        rows.append([method, *(str(value) for value in means[method]), f"{rank[i]:.1f}"])
-    for method in FIXED:
-        if method not in COMPARED:
-            rows.append([f"({method})", *(str(value) for value in means[method]), ""])
-    return markdown(["gap to random", *keeps, "mean rank"], rows)
+    return markdown(["gap to random", *(f"{100 * k:g} %" for k in keeps), "mean"], rows)
 
 
-def few_rows(evidence: Evidence) -> str:
-    """The claim about budgets of at most FEW rows per class."""
-    cells = evidence.few()
+def auto(gaps: Gaps) -> str:
+    """By variant and share kept, over the image sets: auto, herding and the best single."""
     rows = []
-    pairs = [
-        ("flexrand_auto", "random"), ("flexrand_auto", "flexrand_0.5"),
-        ("flexrand_rule", "random"), ("flexrand_0.5", "random"),
-        ("flexrand_auto_guard", "random"), ("random_guard", "random"),
-    ]  # fmt: skip
-    for method, base in pairs:
-        each = [evidence.over_seeds([c for c in cells if c[0] == s], method, base)
-                for s in evidence.settings]  # fmt: skip
-        rows.append(
-            [f"{method} − {base}", str(evidence.over_seeds(cells, method, base)),
-             str(evidence.over_settings(cells, method, base)), *map(str, each)]
-        )  # fmt: skip
-    names = [" ".join(s) for s in evidence.settings]
-    return markdown([f"at most {FEW} rows per class", "over seeds", "over settings", *names], rows)
-
-
-def paths(evidence: Evidence) -> str:
-    """The three paths at small budgets, on the seeds that ran all three."""
-    cells = evidence.few()
-    names = {"calibrated": "flexrand_auto", "published": "flexrand_auto_published",
-             "full model alone": "flexrand_auto_full"}  # fmt: skip
-    rows = []
-    for name, method in names.items():
-        rows.append([name, str(evidence.over_seeds(cells, method))])
-    rows.append(
-        [
-            "calibrated − published",
-            str(evidence.over_seeds(cells, "flexrand_auto", "flexrand_auto_published")),
-        ]
-    )
-    rows.append(
-        [
-            "calibrated − full model",
-            str(evidence.over_seeds(cells, "flexrand_auto", "flexrand_auto_full")),
-        ]
-    )
-    return markdown(["path", f"gap to random, at most {FEW} rows per class"], rows)
-
-
-def regret(evidence: Evidence) -> str:
-    """How far gamma="auto" is behind the best fixed γ in hindsight.
-
-    "Same seeds" takes the γ (or random) of highest mean over the seeds that it is judged on, a mean
-    that is biased upwards; "other seeds" picks it on every second seed and judges on the rest, and
-    vice versa.
-    """
-    rows = []
-    for label, low, high in (("all budgets", 0, 1e9), (f"≤ {FEW} per class", 0, FEW),
-                             (f"> {FEW} per class", FEW + 1e-9, 1e9)):  # fmt: skip
-        biased, unbiased, gains = [], [], []
-        for (setting, keep), count in evidence.per_class.items():
-            if not low <= count <= high:
-                continue
-            seeds = [s for s in evidence.seeds if (setting, keep, "random", s) in evidence.accuracy]
-            names = ("random", *FIXED)
-            grid = np.array(
-                [[evidence.accuracy[setting, keep, m, s] for s in seeds] for m in names]
-            )
-            auto = np.array([evidence.accuracy[setting, keep, "flexrand_auto", s] for s in seeds])
-            biased.append(grid.mean(1).max() - auto.mean())
-            gains.append(auto.mean() - grid[0].mean())
-            for half in (0, 1):
-                judge = np.arange(len(seeds)) % 2 == half
-                best = grid[:, ~judge].mean(1).argmax()
-                unbiased.append(grid[best, judge].mean() - auto[judge].mean())
-        if not gains:
-            continue
-        figures = [np.mean(gains), np.mean(biased), np.mean(unbiased), np.min(gains)]
-        below = str(sum(gain < -LOSS for gain in gains))
-        rows.append([label, str(len(gains)), *(f"{value:+.2f}" for value in figures), below])
-    header = ["budgets", "cells", "auto − random", "best fixed − auto, same seeds"]
-    header += ["best fixed − auto, other seeds", "worst cell, auto − random"]
-    header += [f"cells below -{LOSS}"]
+    for variant in dict.fromkeys(cell[1] for cell in gaps.by):
+        for keep in sorted({cell[2] for cell in gaps.by if cell[1] == variant}):
+            cells = [cell for cell in gaps.by if cell[1:] == (variant, keep)]
+            accuracy = np.mean([value for cell in cells for value in gaps.random[cell]])
+            best = np.mean([max(gaps.singles(cell).values()) for cell in cells])
+            by_method = [gaps.mean(cells, m) for m in (AUTO, SAME_SHARES, "herding")]
+            name = f"{variant}, {100 * keep:g} %"
+            rows.append([name, f"{accuracy:.1f}", *by_method, f"{best:+.2f}"])
+    header = ["", "random (accuracy)", AUTO, SAME_SHARES, "herding", "best single of each set"]
     return markdown(header, rows)
 
 
-def worst(evidence: Evidence) -> str:
-    """The cells where gamma="auto" is furthest below random."""
-    cells = [
-        (evidence.over_seeds([cell], "flexrand_auto"), cell, evidence.chosen[cell])
-        for cell in evidence.per_class
-    ]
-    rows = [
-        [" ".join(setting), keep, str(gap), ", ".join(f"{g:g}" for g in chosen.values())]
-        for gap, (setting, keep), chosen in sorted(cells, key=lambda c: c[0].mean)[:8]
-    ]
-    return markdown(["setting", "keep", "auto − random", "gamma by seed (0: random)"], rows)
+def regret(gaps: Gaps) -> str:
+    """How far auto is behind the best single strategy, above herding and above random.
+
+    "Same seeds": the best by its mean over the seeds that it is judged on, which is biased upwards;
+    "other seeds": of each seed, the best by its mean over the others.
+    """
+    rows = []
+    for name in (AUTO, SAME_SHARES):
+        behind, other, low = [], [], []
+        for cell, by in gaps.by.items():
+            seeds = [*by["random"]]
+            singles = [*gaps.singles(cell)]
+            grid = np.array([[by[m][seed] for seed in seeds] for m in singles])
+            mine = np.array([by[name][seed] for seed in seeds])
+            behind.append(grid.mean(1).max() - mine.mean())
+            low.append(mine.mean())
+            best = [grid[:, np.arange(len(seeds)) != i].mean(1).argmax() for i in range(len(seeds))]
+            other.append(grid[best, range(len(seeds))].mean() - mine.mean())
+        figures = [f"{np.mean(behind):+.2f}", f"{np.mean(other):+.2f}", f"{np.max(behind):+.2f}"]
+        count = f"{sum(b > LOSS for b in behind)} of {len(behind)}"
+        above = gaps.mean([*gaps.by], name, "herding")
+        rows.append([name, *figures, count, above, f"{np.min(low):+.2f}"])
+    header = ["", "best single − auto, same seeds", "other seeds", "largest", f"above {LOSS}"]
+    return markdown([*header, "auto − herding", "lowest auto − random"], rows)
 
 
-def plot(evidence: Evidence, out: Path) -> None:
-    """Accuracy gap to random by keep fraction, averaged and per setting."""
-    plt = require("matplotlib.pyplot", "report")
-    shown = ("flexrand_auto", "flexrand_0.5", "easy", "hard", "stratified", "herding", "kcenter",
-             "el2n", "easy_diverse", "moderate")  # fmt: skip
-    panels = [("mean over the settings", list(evidence.settings))]
-    panels += [(" ".join(s), [s]) for s in evidence.settings]
-    figure, axes = plt.subplots(
-        2, (len(panels) + 1) // 2, figsize=(17, 8), sharex=True, layout="constrained"
+def furthest_behind(gaps: Gaps, count: int = 8) -> str:
+    """The cells where auto at the shares of the data is furthest behind the best strategy."""
+    rows = []
+    for cell, by in gaps.by.items():
+        singles = gaps.singles(cell)
+        best = max(singles, key=lambda method: singles[method])
+        mine = float(np.mean([*by[SAME_SHARES].values()]))
+        difference = gaps.mean([cell], best, SAME_SHARES)
+        name = f"{cell[0]}, {cell[1]}, {100 * cell[2]:g} %"
+        rows.append((singles[best] - mine, [name, best, difference, gaps.mean([cell], AUTO)]))
+    header = ["furthest behind", "best single", "best − auto at α = 1", "auto − random"]
+    return markdown(header, [row for _, row in sorted(rows, key=lambda row: -row[0])[:count]])
+
+
+def chosen(rows: list[dict[str, Any]]) -> str:
+    """How often auto chose what, and how long the choice took."""
+    mine = [row for row in rows if row["method"] == SAME_SHARES]
+    names = [row["chosen"] for row in mine]
+    often = sorted(set(names), key=lambda name: -names.count(name))
+    times = [row["seconds"] for row in mine]
+    listed = ", ".join(f"{name} {names.count(name)}" for name in often)
+    return (
+        f"Chosen at α = 1: {listed}. CPU seconds of a choice: {np.mean(times):.2f} on average, "
+        f"{np.max(times):.2f} at most."
     )
-    x = [float(k.split()[0]) for k in FRACTIONS]
-    for axis, (title, chosen) in zip(axes.flat, panels, strict=False):
-        for i, method in enumerate(shown):
-            gaps = [evidence.over_seeds([(s, k) for s in chosen], method) for k in FRACTIONS]
-            style = {"lw": 2.5, "zorder": 5} if method == "flexrand_auto" else {"lw": 1.2}
-            means = np.array([g.mean for g in gaps])
-            axis.plot(x, means, marker="o", ms=3, color=f"C{i}", label=method, **style)
-            if method == "flexrand_auto":
-                half = np.array([g.half for g in gaps])
-                axis.fill_between(x, means - half, means + half, color=f"C{i}", alpha=0.2)
-        axis.axhline(0, color="black", lw=0.8)
-        axis.set(
-            title=title, xscale="log", ylim=(-15, 13), xticks=x, xticklabels=[f"{v:g}" for v in x]
-        )
-        axis.minorticks_off()
-        axis.tick_params(axis="x", labelsize=8)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper")
-    figure.supxlabel("kept (%)")
-    figure.supylabel("accuracy − class-wise random (points)")
-    figure.savefig(out / "selection.png", dpi=80)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("evidence", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
-    evidence = Evidence(options.evidence)
-    sections = {
-        "Few rows per class": few_rows(evidence),
-        "Regret": regret(evidence),
-        "Worst cells": worst(evidence),
-        "Paths": paths(evidence),
-        "By fraction kept": by_keep(evidence, FRACTIONS),
-        "By rows per class": by_keep(evidence, PER_CLASS),
-    }
-    text = "\n\n".join(f"### {title}\n\n{table}" for title, table in sections.items())
-    (options.out / "tables.md").write_text(text + "\n")
-    plot(evidence, options.out)
-    print(text)
+def cells(gaps: Gaps) -> str:
+    """Gap to random of every cell."""
+    methods = [m for m in next(iter(gaps.by.values())) if m != "random"]
+    rows = [
+        [", ".join([*cell[:2], f"{100 * cell[2]:g} %"]), f"{np.mean(gaps.random[cell]):.1f}"]
+        + [gaps.mean([cell], m) for m in methods]
+        for cell in gaps.by
+    ]
+    rows.append(["all", "", *(gaps.mean([*gaps.by], m) for m in methods)])
+    return markdown(["gap to random", "random (accuracy)", *methods], rows)
 
 
-if __name__ == "__main__":
-    main()
+def paths(rows: list[dict[str, Any]]) -> str:
+    """The same selections by the scores of a path and by those of the whole model."""
+    value: dict[tuple[str, str], dict[Any, float]] = defaultdict(dict)
+    for row in rows:
+        of = row["of"]
+        on = f"{of['backbone']}, {of['images']}"
+        key = (of["variant"], row["keep"], row["method"], of["seed"])
+        value[on, row["path"]][key] = float(np.mean(row["accuracy"]))
+    lines = []
+    for (on, path), by in value.items():
+        whole = value[on, "full"]
+        found = np.mean([v for key, v in by.items() if key[2] == "AUROC"])
+        differences = defaultdict(list)
+        for key, v in by.items():
+            if key[2] != "AUROC":
+                differences[key[:3]].append(v - whole[key])
+        if path == "full":
+            lines.append([on, path, f"{found / 100:.3f}", "", "", ""])
+            continue
+        by_seed = np.mean([*differences.values()], axis=0)
+        ends = [_ends(values) for values in differences.values()]
+        worse = sum(high < 0 for _, high in ends)
+        better = sum(low > 0 for low, _ in ends)
+        count = [str(better), str(worse), str(len(ends))]
+        lines.append([on, path, f"{found / 100:.3f}", interval([*by_seed]), *count[:2]])
+    header = ["on", "path", "flipped labels, AUROC", "path − whole model", "better", "worse"]
+    return markdown(header, lines)
+
+
+def _ends(values: list[float]) -> tuple[float, float]:
+    error = np.std(values, ddof=1) / len(values) ** 0.5 * student.ppf(0.975, len(values) - 1)
+    return float(np.mean(values) - error), float(np.mean(values) + error)

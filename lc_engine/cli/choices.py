@@ -29,6 +29,7 @@ Strategy = Literal[
     "stratified",
     "moderate",
     "herding",
+    "guarded_herding",
     "kcenter",
     "el2n",
     "entropy",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from helpers.flipped_blobs import flipped_blobs
 from helpers.selection_tables import shuffled
 from lc_engine.selection import choose_strategy, select
-from lc_engine.selection.auto_strategy.candidates import ALL, GUARD, RANDOM, Candidate
+from lc_engine.selection.auto_gamma.cross_validation import CrossValidation
+from lc_engine.selection.auto_strategy.candidates import ALL, FAVORITE, GUARD, RANDOM, Candidate
 from lc_engine.selection.eligible import read_eligible_rows
 from lc_engine.selection.problem import prepare
 
@@ -82,6 +84,34 @@ def test_a_given_gamma_stands_for_flexrand() -> None:
     np.testing.assert_array_equal(
         select(scores, 30, gamma=0.2, features=features), select(scores, 30, "flexrand", gamma=0.2)
     )
+
+
+def test_the_favorite_is_taken_unless_another_is_shown_to_be_better(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scores, features, _ = flipped_blobs(5, 1200, 4)
+    first, *_ = ALL
+    assert first == FAVORITE
+
+    def with_accuracy(ahead: float, spread: float) -> Candidate:
+        def accuracy_of(self: CrossValidation, keep: Any, score: str) -> np.ndarray:
+            by_fold = np.full(len(self.folds), 0.9)
+            if keep.__self__.strategy == "easy":
+                by_fold += ahead + spread * np.resize([1, -1], len(by_fold))
+            return by_fold
+
+        monkeypatch.setattr(CrossValidation, "accuracy_of", accuracy_of)
+        return choose_strategy(scores, 40, features=features).candidate
+
+    assert with_accuracy(ahead=0.02, spread=0.0) == Candidate("easy")
+    assert with_accuracy(ahead=0.02, spread=0.2) == FAVORITE
+    assert with_accuracy(ahead=-0.9, spread=0.0) == FAVORITE
+
+
+def test_a_fold_with_a_single_class_is_no_obstacle() -> None:
+    scores, features, _ = flipped_blobs(6, 80, 2, flipped=0.0)
+    scores["label"] = (np.arange(80) == 3).astype(int)
+    assert len(select(scores, 8, features=features)) == 8
 
 
 def test_a_score_of_pure_noise_is_not_chosen_over_features() -> None:

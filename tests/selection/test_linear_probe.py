@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lc_engine.selection import linear_probe
 from lc_engine.selection.linear_probe import (
+    leave_one_out_margins,
     principal_components,
     ridge_predict,
     standardize,
@@ -25,6 +27,28 @@ def test_ridge_is_least_squares_with_a_penalty(samples: int, width: int) -> None
     expected = ((queries - x.mean(0)) / scale @ weight + onehot.mean(0)).argmax(1)
     found = ridge_predict(x.astype(np.float32), y, 3, queries.astype(np.float32))
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("samples", "width"), [(12, 40), (50, 5), (2, 3)])
+def test_margins_are_those_of_classifiers_without_the_row(
+    samples: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear_probe, "_CHUNK", 7)
+    rng = np.random.default_rng(samples)
+    x = rng.standard_normal((samples, width)) + 5
+    y = np.concatenate([[0, 1], rng.integers(0, 3, samples - 2)])
+    penalty = 0.3 * np.square(x - x.mean(0)).sum() / samples
+    expected = []
+    for row in range(samples):
+        others = np.arange(samples) != row
+        inputs, targets = x[others], np.eye(3)[y[others]]
+        centered = inputs - inputs.mean(0)
+        gram = centered.T @ centered + penalty * np.eye(width)
+        weight = np.linalg.solve(gram, centered.T @ targets)
+        output = (x[row] - inputs.mean(0)) @ weight + targets.mean(0)
+        expected.append(output[y[row]] - np.delete(output, y[row]).max())
+    found = leave_one_out_margins(x.astype(np.float32), y, 3)
+    np.testing.assert_allclose(found, expected, atol=1e-4)  # float32 products
 
 
 @pytest.mark.parametrize("rank", [3, 200])

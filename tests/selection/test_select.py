@@ -21,6 +21,7 @@ TABLE: dict[str, tuple[set[str], dict[str, object]]] = {
     "el2n": ({"features"}, {}),
     "entropy": ({"features"}, {}),
     "flexrand": ({"score", "gamma"}, {}),
+    "guarded_herding": ({"features"}, {"guard": 0.2}),
     "hard": ({"score"}, {}),
     "herding": ({"features"}, {}),
     "kcenter": ({"features"}, {}),

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from helpers.flipped_blobs import flipped_blobs
 from helpers.selection_tables import random_columns
 from lc_engine.selection import select
 from lc_engine.selection.linear_probe import standardize, train_softmax_probe
@@ -78,6 +79,41 @@ def test_herding_follows_the_mean(seed: int) -> None:
         chosen.append(rest[int(np.argmin(gaps))])
     kept = select(one_class(loss=features[:, 0]), 7, "herding", features=features)
     assert kept.tolist() == sorted(chosen)
+
+
+def test_guarded_herding_is_herding_among_the_rows_that_a_classifier_confirms() -> None:
+    scores, features, wrong = flipped_blobs(0, 600, 4)
+    is_wrong = dict(zip(scores["id"].tolist(), wrong, strict=True))
+    kept = select(scores, 60, "guarded_herding", features=features, guard=0.4)
+    assert sum(is_wrong[i] for i in kept.tolist()) == 0
+    plain = select(scores, 60, "herding", features=features)
+    assert sum(is_wrong[i] for i in plain.tolist()) > 3
+    unguarded = select(scores, 60, "guarded_herding", features=features, guard=0.0)
+    np.testing.assert_array_equal(unguarded, plain)
+
+
+def test_guarded_herding_sets_no_row_aside_that_the_budget_needs() -> None:
+    scores, features, _ = flipped_blobs(0, 90, 3)
+    kept = select(scores, 88, "guarded_herding", features=features, guard=0.9)
+    assert len(kept) == 88
+
+
+@pytest.mark.parametrize("samples", [1, 30])
+def test_guarded_herding_of_a_single_class_is_herding(samples: int) -> None:
+    features = np.random.default_rng(0).standard_normal((samples, 4))
+    scores = one_class(loss=features[:, 0])
+    keep = max(1, samples // 4)
+    guarded, plain = (
+        select(scores, keep, strategy, features=features)
+        for strategy in ("guarded_herding", "herding")
+    )
+    np.testing.assert_array_equal(guarded, plain)
+
+
+def test_a_guard_is_a_share() -> None:
+    scores, features, _ = flipped_blobs(0, 30, 3)
+    with pytest.raises(ValueError, match=r"guard must lie in \[0, 1\), got 1"):
+        select(scores, 6, "guarded_herding", features=features, guard=1)
 
 
 @pytest.mark.parametrize("seed", range(3))

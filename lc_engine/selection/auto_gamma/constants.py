@@ -1,12 +1,14 @@
-"""The constants of gamma="auto", settled on held-out training rows.
+"""The constants of gamma="auto" and strategy="auto", settled on held-out training rows.
 
-python benchmarks/selection/settle.py --cache DIR measures them again.
+python -m benchmarks.selection --cache DIR --held-out judges strategies and "auto" on such rows.
 """
 
 CANDIDATES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85)  # γ
 FINALISTS = 2  # candidates that get MORE_DRAWS
 FIRST_DRAWS, MORE_DRAWS = 12, 24  # subsets of each; multiples of FOLDS
 FOLDS = 4
+# Of strategy="auto": partitions into FOLDS, and random subsets per fold.
+PARTITIONS, DRAWS_PER_FOLD = 3, 3
 MIN_TRIAL_ROWS = 40  # with fewer rows the rule decides
 
 # (rows per group below which it holds, γ); above the last, random.

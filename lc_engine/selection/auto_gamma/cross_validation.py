@@ -102,6 +102,7 @@ class CrossValidation:
         features: (rows of the score table, D).
         rng: of the subsample, the folds and the draws.
         objective: "balanced" is the mean of the classes' accuracies, "as-is" that of the rows.
+        partitions: of the rows into FOLDS folds each; draws go through the folds of all.
 
     Raises:
         ValueError: features of another shape or not finite, or no label column.
@@ -114,6 +115,7 @@ class CrossValidation:
         features: ArrayLike | Features,
         rng: np.random.Generator,
         objective: Objective = "balanced",
+        partitions: int = 1,
     ) -> None:
         self.objective = objective
         kept, budget = _subsample(problem, rng)
@@ -122,9 +124,9 @@ class CrossValidation:
         self.classes = len(names)
         self.features = principal_components(rows.align(features), WIDTH, rng)
         rows = rows.in_memory()
-        fold = rng.permutation(len(rows)) % FOLDS
         self.folds = [
             _Fold(np.flatnonzero(fold != i), np.flatnonzero(fold == i), rows, hardness, budget)
+            for fold in (rng.permutation(len(rows)) % FOLDS for _ in range(partitions))
             for i in range(FOLDS)
         ]
         self.seed = int(rng.integers(1 << 62))
@@ -137,31 +139,30 @@ class CrossValidation:
         """
         found = np.zeros(len(draws))
         for i, draw in enumerate(draws):
-            fold = self.folds[draw % FOLDS]
+            fold = self.folds[draw % len(self.folds)]
             kept = fold.draw(gamma, np.random.default_rng([self.seed, draw]))
             if len(kept):  # else all rows of the budget are in the validation fold
                 found[i] = self._validate(kept, fold.validation)
         return found
 
-    def accuracy_of(self, keep: Keep, score: str, draws: range) -> NDArray[np.float64]:
-        """Return the validation accuracy (len(draws),) of the rows that a strategy keeps.
+    def accuracy_of(self, keep: Keep, score: str) -> NDArray[np.float64]:
+        """Return the validation accuracy (folds,) of the rows that a strategy keeps.
 
-        As `accuracy`, for a strategy that keeps the same rows in every draw: each fold is tried
-        once.
+        As `accuracy`, for a strategy that keeps the same rows in every draw: draw i has that of
+        fold i modulo their number.
 
         Args:
             keep: (problem, features, score, rng) -> indices into the problem's rows.
             score: the column of numbers that ranks rows.
-            draws: numbers of the draws.
         """
-        found = np.zeros(FOLDS)
+        found = np.zeros(len(self.folds))
         for number, fold in enumerate(self.folds):
             if fold.counts.any():  # else all rows of the budget are in the validation fold
                 problem = Problem(fold.rows, fold.counts)
                 rng = np.random.default_rng([self.seed, number])
                 kept = fold.train[keep(problem, self.features[fold.train], score, rng)]
                 found[number] = self._validate(kept, fold.validation)
-        return np.asarray(found[np.array(draws) % FOLDS])
+        return found
 
     def _validate(self, kept: NDArray[np.intp], validation: NDArray[np.intp]) -> float:
         predicted = ridge_predict(

@@ -45,11 +45,11 @@ def two_rounds(
     return best if mean > error else None, summary
 
 
-def over_folds(gain: NDArray[np.float64]) -> tuple[float, float]:
+def over_folds(gain: NDArray[np.float64], folds: int = FOLDS) -> tuple[float, float]:
     """Return the mean of the draws' gains and its standard error over the folds, in points.
 
     Over folds, since draws of one fold share its validation rows: an error over draws would be too
     small.
     """
-    folds = 100 * gain.reshape(-1, FOLDS).mean(0)
-    return float(folds.mean()), float(folds.std(ddof=1) / FOLDS**0.5)
+    by_fold = 100 * gain.reshape(-1, folds).mean(0)
+    return float(by_fold.mean()), float(by_fold.std(ddof=1) / folds**0.5)

@@ -1,7 +1,6 @@
 """What strategy="auto" chooses from: strategies that win somewhere on the evidence.
 
-docs/selection.md has the evidence. `hard`, `kcenter` and the uncertainty baselines are below random
-in every setting at small budgets, `moderate` and `stratified` never win: none is a candidate.
+docs/selection.md has the evidence, also for those that are no candidates as they never win.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from lc_engine.selection.auto_gamma.constants import CANDIDATES as GAMMAS
 from lc_engine.selection.noise_guard import drop_suspected_noise
 from lc_engine.selection.problem import Problem
 from lc_engine.selection.strategies import STRATEGIES, keywords
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-GUARD: Final = 0.1  # share of each group that a guarded candidate drops first
+GUARD: Final = 0.1  # share of each group that a candidate behind a guard drops first
 
 
 class Candidate(NamedTuple):
@@ -40,11 +38,6 @@ class Candidate(NamedTuple):
         """Return the name in the trial's table."""
         name = self.strategy if self.gamma is None else f"{self.strategy} {self.gamma:g}"
         return f"{name} behind a guard" if self.noise_guard else name
-
-    @property
-    def drawn(self) -> bool:
-        """Whether another draw keeps other rows."""
-        return self.strategy in ("random", "flexrand")
 
     def keep(
         self,
@@ -69,10 +62,10 @@ class Candidate(NamedTuple):
 
 
 RANDOM: Final = Candidate("random")
+FAVORITE: Final = Candidate("guarded_herding")  # taken unless another is shown to be better
 ALL: Final = (
-    *(Candidate("flexrand", gamma) for gamma in GAMMAS),
-    Candidate("easy"),
-    Candidate("easy_diverse"),
+    FAVORITE,
     Candidate("herding"),
     Candidate("herding", noise_guard=GUARD),
+    Candidate("easy"),
 )

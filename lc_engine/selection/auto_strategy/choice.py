@@ -10,15 +10,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lc_engine.selection.auto_gamma.choice import by_rule
-from lc_engine.selection.auto_gamma.constants import MIN_TRIAL_ROWS
+from lc_engine.selection.auto_gamma.constants import DRAWS_PER_FOLD, MIN_TRIAL_ROWS, PARTITIONS
 from lc_engine.selection.auto_gamma.cross_validation import CrossValidation
-from lc_engine.selection.auto_gamma.rounds import two_rounds
-from lc_engine.selection.auto_strategy.candidates import ALL, GUARD, RANDOM, Candidate
+from lc_engine.selection.auto_gamma.rounds import over_folds
+from lc_engine.selection.auto_strategy.candidates import (
+    ALL,
+    FAVORITE,
+    GUARD,
+    RANDOM,
+    Candidate,
+)
 from lc_engine.selection.columns import optional_column
 from lc_engine.selection.noise_guard import has_ifd
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from lc_engine.data.features import Features
     from lc_engine.selection.auto_gamma.cross_validation import Objective
@@ -111,24 +117,29 @@ def _by_trial(
         choice = _by_rule(problem)
         return replace(choice, reason=f"{rows} rows are too few for a trial; {choice.reason}")
     hardness = problem.rows.hardness(score)
-    trial = CrossValidation(problem, hardness, features, np.random.default_rng(seed), objective)
+    rng = np.random.default_rng(seed)
+    trial = CrossValidation(problem, hardness, features, rng, objective, PARTITIONS)
     if trial.classes < 2:
         choice = _by_rule(problem)
         return replace(choice, reason=f"a trial needs rows of two classes; {choice.reason}")
 
-    def accuracy(candidate: Candidate, draws: range) -> NDArray[np.float64]:
-        if candidate.drawn:
-            return trial.accuracy(candidate.gamma or 0.0, draws)  # with γ = 0 it is random
-        return trial.accuracy_of(candidate.keep, score, draws)
-
-    candidates = [c for c in ALL if not c.noise_guard or _has_guard_columns(problem)]
-    best, gains = two_rounds(candidates, RANDOM, accuracy)
+    folds = len(trial.folds)
+    base = trial.accuracy(0.0, range(DRAWS_PER_FOLD * folds)).reshape(-1, folds).mean(0)
+    by_fold = {
+        candidate: trial.accuracy_of(candidate.keep, score) - base
+        for candidate in ALL
+        if not candidate.noise_guard or _has_guard_columns(problem)
+    }
+    gains = {candidate: over_folds(gain, folds) for candidate, gain in by_fold.items()}
+    best = max(gains, key=lambda candidate: gains[candidate][0])
+    ahead, error = over_folds(by_fold[best] - by_fold[FAVORITE], folds)
+    best = best if ahead > error else FAVORITE
     named = {str(candidate): gain for candidate, gain in gains.items()}
-    if best is None:
+    mean, error = gains[best]
+    if mean <= error:
         reason = "no strategy beats random by more than its standard error"
         return StrategyChoice(RANDOM, reason, named)
-    reason = f"{gains[best][0]:+.2f} points over random on validation folds"
-    return StrategyChoice(best, reason, named)
+    return StrategyChoice(best, f"{mean:+.2f} points over random on validation folds", named)
 
 
 def _has_guard_columns(problem: Problem) -> bool:

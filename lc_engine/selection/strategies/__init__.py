@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lc_engine.selection.strategies import feature_space, score_based, uncertainty
 from lc_engine.selection.strategies.flexrand import flexrand
-from lc_engine.selection.strategies.herding import herding
+from lc_engine.selection.strategies.herding import guarded_herding, herding
 from lc_engine.selection.strategies.k_center import kcenter
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ STRATEGIES: dict[str, Callable[..., NDArray[np.intp]]] = {
     "el2n": uncertainty.el2n,
     "entropy": uncertainty.entropy,
     "flexrand": flexrand,
+    "guarded_herding": guarded_herding,
     "hard": score_based.hard,
     "herding": herding,
     "kcenter": kcenter,

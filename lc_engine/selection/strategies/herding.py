@@ -1,4 +1,4 @@
-"""Herding: rows whose running mean follows the mean of their group."""
+"""Herding: rows whose running mean follows the mean of their group, of all or of confirmed rows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lc_engine.selection.linear_probe import leave_one_out_margins, principal_components
 from lc_engine.selection.strategies.candidate_blocks import candidate_blocks, log_blocks
 from lc_engine.selection.strategies.per_group import mean_of_rows, per_group
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lc_engine.selection.problem import Problem
+
+_MARGIN_WIDTH = 128  # principal components that margins are computed from
 
 
 def herding(
@@ -26,6 +29,45 @@ def herding(
     """
     log_blocks(problem, "herding")
     return per_group(problem, lambda members, count: _herd(features, members, count))
+
+
+def guarded_herding(
+    problem: Problem,
+    rng: np.random.Generator,
+    *,
+    features: NDArray[np.float32],
+    guard: float = 0.2,
+) -> NDArray[np.intp]:
+    """Keep rows as herding does, among those whose label a classifier of the other rows confirms.
+
+    First the rows of smallest leave-one-out margin of a ridge classifier are set aside: wrong
+    labels, and rows that lie among another class. Of a single class none is.
+
+    Args:
+        problem: rows and budgets.
+        rng: draws the rows that principal components are taken from.
+        features: (N, D) of the rows.
+        guard: share of each group to set aside, in [0, 1); less where the budget needs the rows.
+
+    Raises:
+        ValueError: guard out of range, or no label column.
+    """
+    if not 0.0 <= guard < 1.0:
+        raise ValueError(f"guard must lie in [0, 1), got {guard}")
+    names, classes = np.unique(problem.rows.labels(), return_inverse=True)
+    if len(names) < 2:
+        return herding(problem, rng, features=features)
+    log_blocks(problem, "guarded_herding")
+    narrow = principal_components(features, _MARGIN_WIDTH, rng)
+    margins = leave_one_out_margins(narrow, classes, len(names))
+
+    def choose(members: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+        left = max(count, len(members) - int(guard * len(members)))
+        confirmed = np.sort(np.argsort(-margins[members], kind="stable")[:left])
+        kept: NDArray[np.intp] = confirmed[_herd(features, members[confirmed], count)]
+        return kept
+
+    return per_group(problem, choose)
 
 
 def _herd(features: NDArray[np.float32], members: NDArray[np.intp], count: int) -> NDArray[np.intp]:
