@@ -55,6 +55,23 @@ def attention(
 ) -> None:
     """Read and write (batches, heads, tokens, dims) of any strides but for the dims."""
 
+def take_logits(
+    logits: NDArray[np.uint16],
+    lost: NDArray[np.uint16] | None,
+    bias: _Float32 | None,
+    labels: _Labels | None,
+    first: int,
+    largest: _Float32,
+    total: _Float32,
+    moment: _Float32 | None,
+    chosen: _Float32,
+    threads: int,
+) -> None:
+    """Take a tile of bfloat16 logits (rows, classes), the first of class `first`, into softmaxes.
+
+    The last four arrays are (rows,) states, in base 2 and overwritten; see csrc/logits/kernel.h.
+    """
+
 def count_kept(weight: NDArray[Any], threads: int) -> int: ...
 def gated_silu(gate: NDArray[Any], up: NDArray[Any], out: NDArray[Any], threads: int) -> None: ...
 def masked_linear(

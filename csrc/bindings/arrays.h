@@ -96,6 +96,7 @@ void bind_gated_silu(py::module_& module);
 void bind_int8_convolution(py::module_& module);
 void bind_int8_linear(py::module_& module);
 void bind_linear(py::module_& module);
+void bind_logits(py::module_& module);
 void bind_masked_linear(py::module_& module);
 void bind_max_pool(py::module_& module);
 void bind_mlp(py::module_& module);

@@ -37,6 +37,7 @@ PYBIND11_MODULE(_native, module, pybind11::mod_gil_not_used()) {
   lc::bind_int8_convolution(module);
   lc::bind_int8_linear(module);
   lc::bind_linear(module);
+  lc::bind_logits(module);
   lc::bind_masked_linear(module);
   lc::bind_max_pool(module);
   lc::bind_mlp(module);

@@ -12,9 +12,9 @@ namespace LC_ISA {
 struct Wide {
   static constexpr int kVectors = 1;
   static const Quad* quads(const Shells& s) { return s.quads; }
-  // The logit in base 2 of a sum, and 2^logit.
+  // The logit in base 2 of a sum, and `total` + 2^logit.
   LC_INLINE Vec logit(Vec sum) { return sum; }
-  LC_INLINE Vec power(Vec sum) { return exp2(sum); }
+  LC_INLINE Vec add_power(Vec total, Vec sum) { return add_exp2(total, sum); }
 
   // Adds a quad's products to the running sums; returns whether its shell ends.
   LC_INLINE bool take(const Quad& quad, const char* window, Vec (&sum)[kVectors]) {
@@ -40,7 +40,7 @@ struct Pairs {
   static constexpr int kVectors = 2;
   static const PairQuad* quads(const Shells& s) { return s.pairs; }
   LC_INLINE Vec logit(Vec sum) { return mul(sum, splat(kLog2E)); }
-  LC_INLINE Vec power(Vec sum) { return exp(sum); }
+  LC_INLINE Vec add_power(Vec total, Vec sum) { return add_exp(total, sum); }
 
   LC_INLINE bool take(const PairQuad& quad, const char* window, Vec (&sum)[kVectors]) {
     const auto feature = [window](uint64_t offset) {

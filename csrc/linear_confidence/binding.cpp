@@ -12,8 +12,8 @@
 namespace lc {
 namespace {
 
-constexpr int64_t kTileBytes = 512 * 1024;  // of tiles in the second-level cache
-constexpr int64_t kMaxTiles = 8;
+constexpr int64_t kTileBytes = 768 * 1024;  // of tiles in the second-level cache
+constexpr int64_t kMaxTiles = 16;
 
 void score(Isa isa, const LinearJob& job, int64_t row, int64_t tiles, float* scratch) {
   LC_DISPATCH(isa, linear_confidence, job, row, tiles, scratch)

@@ -61,7 +61,7 @@ LC_INLINE void take_in(int64_t width, const float* partial, const float* last, f
     else if (kPass == Pass::shifted)
       store(sums + j, add(load(sums + j), exp2(sub(F::logit(sum), load(shift + j)))));
     else
-      store(sums + j, add(load(sums + j), F::power(sum)));
+      store(sums + j, F::add_power(load(sums + j), sum));
   }
 }
 

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lc_engine.ops import arrays, checks, contract
+from lc_engine.ops import arrays, checks, choices, contract
 from lc_engine.ops.custom_op import register_shapes
 
 
@@ -35,7 +35,8 @@ def attention(
         scale: of the scores, positive; 1/√D if None.
         causal: whether the last query sees all keys and each query before it one key less, as the
             last Q of K tokens do; Q is at most K.
-        backend: "auto" is native on a CPU (float32, bfloat16), else plain torch, "reference".
+        backend: "auto" is native on a CPU (float32, bfloat16), else plain torch, "reference"; but
+            bfloat16 on a CPU with AMX is torch's own attention.
 
     Returns:
         (…, H, Q, E) in the dtype of `q`; in memory a token's heads are contiguous. The
@@ -118,7 +119,18 @@ def _operator(
         q.device,
         q.dtype,
     )
+    if choices.multiplies_on_tiles(q.dtype, q.device, backend):
+        return _library(q, k, v, factor, causal)
     return (_native if chosen == "native" else _reference)(q, k, v, factor, causal)
+
+
+def _library(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> Tensor:
+    """Run torch's own attention, whose causal order aligns the first tokens, not the last."""
+    queries, keys = q.shape[-2], k.shape[-2]
+    seen = q.new_ones((queries, keys), dtype=torch.bool).tril(keys - queries) if causal else None
+    found = torch.nn.functional.scaled_dot_product_attention(q, k, v, seen, scale=scale)
+    out = _empty_result(q, v)
+    return found if found.stride() == out.stride() else out.copy_(found)
 
 
 def _native(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> Tensor:

@@ -8,22 +8,29 @@ Learning complexity is defined in "Exploring Learning Complexity for Downstream 
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lc_engine.ops import arrays, checks, contract, path_scores, philox
+from lc_engine.ops import arrays, checks, choices, contract, path_scores, philox
 from lc_engine.ops import saliency as scores
 from lc_engine.ops.custom_op import register_shapes
 from lc_engine.ops.path_scores import PathScores
+from lc_engine.ops.softmax_tiles import SoftmaxTiles
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lc_engine.kernels.linear_confidence import LinearHead
     from lc_engine.ops.contract import Backend
     from lc_engine.ops.saliency import Saliency
+
+# Rows of a dense product. All are as large, the last one filled up: how a library sums may depend
+# on the size of a product, and a score must not depend on its batch.
+_ROWS = 256
 
 
 def linear_confidence(
@@ -50,7 +57,9 @@ def linear_confidence(
         saliency: None for |w|; a tensor (C, D), or (K, C, D) where the masks are not nested;
             or ("random", seed) for numbers drawn by Philox.
         return_path: whether to return log p_k too.
-        backend: "auto" takes the C++ core on a CPU, Triton on a GPU.
+        backend: "auto" takes the C++ core on a CPU, Triton on a GPU. Of a bfloat16 head with few
+            sub-models on a CPU with AMX (`choices`) torch multiplies each, in tiles whose logits
+            are rounded to bfloat16.
 
     Returns:
         PathScores in float32 (float64 for float64 features).
@@ -108,7 +117,8 @@ class LinearPlan:
         tensor, self.seed = scores.split(saliency)
         self.saliency = self._given_saliency(tensor, dtype)
         self._native: dict[bool, object] = {}
-        if self.backend == "native":
+        self._dense = self._prepare_dense(backend)
+        if self.backend == "native" and not self._dense:
             self._prepare_native(self.weight.dtype)
         self._triton = self._prepare_triton() if self.backend == "triton" else None
 
@@ -150,6 +160,25 @@ class LinearPlan:
             )
         return self._native[both]
 
+    def _masked(self, dtype: torch.dtype) -> Iterator[Tensor]:
+        """Yield the weight as each sub-model keeps it, wide enough to compare."""
+        weight = self.weight.to(dtype)
+        for k, threshold in enumerate(self.thresholds.to(weight.device)):
+            score = self.saliency if self.nested or self.saliency is None else self.saliency[k]
+            yield scores.keep(weight, score, threshold)
+
+    def _prepare_dense(self, backend: Backend) -> list[Tensor]:
+        """Return each sub-model's weights where dense products are the faster form, else none."""
+        weight, sub_models = self.weight, len(self.thresholds)
+        if not choices.multiplies_on_tiles(weight.dtype, weight.device, backend):
+            return []
+        # Shells hold the weights of the densest sub-model, or those of each.
+        listed = itertools.islice(self._masked(torch.float32), 1 if self.nested else None)
+        kept = sum(int(torch.count_nonzero(masked)) for masked in listed) / weight.numel()
+        if not choices.head_is_dense(*weight.shape, sub_models, kept):
+            return []
+        return [masked.to(weight.dtype) for masked in self._masked(torch.float32)]
+
     def _prepare_triton(self) -> LinearHead:
         from lc_engine.kernels.linear_confidence import prepare
 
@@ -167,6 +196,8 @@ class LinearPlan:
 
             scores = launch(features, self._triton, labels, self.path_weights, return_path)
             return PathScores(*scores)
+        if self._dense and features.dtype == torch.bfloat16:
+            return self._run_dense(features, labels, return_path)
         if self.backend == "native":
             return path_scores.run_native(
                 self._prepare_native(features.dtype),
@@ -178,16 +209,36 @@ class LinearPlan:
         log_probs = self._reference(features, labels)
         return path_scores.finish(log_probs, self.path_weights, return_path)
 
+    def _run_dense(self, features: Tensor, labels: Tensor | None, return_path: bool) -> PathScores:
+        """Score in dense products of the sub-models; one tile of logits exists at a time."""
+        rows = len(features)
+        labels = None if labels is None else labels.to(torch.int64).contiguous()
+        log_probs = np.empty((len(self._dense), rows), dtype=np.float32)
+        filled = features.new_zeros((_ROWS, features.shape[1]))
+        logits = features.new_empty((_ROWS, len(self.weight)))
+        for first in range(0, rows, _ROWS):
+            part = features[first : first + _ROWS]
+            here = slice(first, first + len(part))
+            if len(part) < _ROWS:
+                filled[: len(part)] = part
+            for k, weight in enumerate(self._dense):
+                torch.mm(filled if len(part) < _ROWS else part, weight.T, out=logits)
+                softmax = SoftmaxTiles(len(part))
+                softmax.take_in(
+                    logits[: len(part)],
+                    bias=self.bias,
+                    labels=None if labels is None else labels[here],
+                )
+                log_probs[k, here] = softmax.log_probs(labelled=labels is not None)
+        return path_scores.reduced(log_probs, self.path_weights, return_path)
+
     def _reference(self, features: Tensor, labels: Tensor | None) -> Tensor:
         """Compute log p (K, N) in plain torch, one sub-model after the other."""
         dtype = contract.compute_dtype(features.dtype)
-        x, weight = features.to(dtype), self.weight.to(dtype)
-        bias = None if self.bias is None else self.bias.to(dtype)
-        saliency = weight.abs() if self.saliency is None else self.saliency
+        x, bias = features.to(dtype), None if self.bias is None else self.bias.to(dtype)
         rows = []
-        for k, threshold in enumerate(self.thresholds.to(x.device)):
-            kept = (saliency if saliency.dim() == 2 else saliency[k]) >= threshold
-            logits = torch.nn.functional.linear(x, torch.where(kept, weight, 0), bias)
+        for masked in self._masked(dtype):
+            logits = torch.nn.functional.linear(x, masked, bias)
             rows.append(path_scores.label_log_prob(logits, labels))
         return torch.stack(rows)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import Tensor
 
-from lc_engine.ops import arrays, checks, contract
+from lc_engine.ops import arrays, checks, choices, contract
 from lc_engine.ops import saliency as scores
 from lc_engine.ops.custom_op import register_shapes
 
@@ -49,7 +49,8 @@ def masked_linear(
         saliency: None for |w|, a tensor (E, D), or ("random", seed) for numbers drawn by Philox.
         activation: None, "relu", or "gelu" by the error function.
         backend: "auto" is Triton on a GPU and native on a CPU (float32, bfloat16), where it was
-            measured faster than plain torch, "reference", at every size.
+            measured faster than plain torch, "reference", at every size; but bfloat16 on a CPU with
+            AMX is torch's.
 
     Returns:
         (K, M, E) in the dtype of `x`, accumulated in float32 (float64 for float64).
@@ -98,14 +99,18 @@ def _reference(
     thresholds: Tensor,
     saliency: Tensor | None,
     activation: str | None,
+    dtype: torch.dtype,
 ) -> Tensor:
-    """Compute one sub-model after the other; one masked copy of the weight exists at a time."""
-    dtype = contract.compute_dtype(x.dtype)
-    wide, shift = weight.to(dtype), None if bias is None else bias.to(dtype)
+    """Compute one sub-model after the other, multiplied in a dtype.
+
+    One masked copy of the weight exists at a time.
+    """
+    wide = weight.to(contract.compute_dtype(x.dtype))  # as the thresholds are
+    shift = None if bias is None else bias.to(dtype)
     out = x.new_empty((*x.shape[:2], weight.shape[0]))
     for k, threshold in enumerate(thresholds.to(x.device)):
         layer = torch.nn.functional.linear(
-            x[k].to(dtype), scores.keep(wide, saliency, threshold), shift
+            x[k].to(dtype), scores.keep(wide, saliency, threshold).to(dtype), shift
         )
         if activation == "relu":
             layer = layer.relu_()
@@ -127,6 +132,7 @@ def _operator(
     backend: str,
 ) -> Tensor:
     bounds = _check(x, weight, bias, thresholds, saliency, activation)
+    on_tiles = choices.multiplies_on_tiles(x.dtype, x.device, backend)  # type: ignore[arg-type]
     chosen = contract.resolve_backend(
         "masked_linear",
         backend,  # type: ignore[arg-type]
@@ -135,10 +141,11 @@ def _operator(
     )
     if chosen == "triton":
         return _triton(x, weight, bias, bounds, saliency, seed, activation)
-    if chosen == "native":
+    if chosen == "native" and not on_tiles:
         return _native(x, weight, bias, bounds, saliency, seed, activation)
     score = scores.drawn(weight, saliency, seed)
-    return _reference(x, weight, bias, bounds, score, activation)
+    dtype = x.dtype if on_tiles else contract.compute_dtype(x.dtype)
+    return _reference(x, weight, bias, bounds, score, activation, dtype)
 
 
 def _native(

@@ -54,10 +54,7 @@ def run_native(
     path_weights: Tensor,
     return_path: bool,
 ) -> PathScores:
-    """Run a prepared native plan on host tensors.
-
-    The sums over the path are NumPy's: torch's threads would spin beside those of the core.
-    """
+    """Run a prepared native plan on host tensors."""
     log_probs = np.empty((len(path_weights), features.shape[-2]), dtype=np.float32)
     plan.run(
         arrays.host_array(features),
@@ -65,10 +62,18 @@ def run_native(
         log_probs,
         torch.get_num_threads(),
     )
-    reduced = reduce_path(log_probs, path_weights.tolist())
+    return reduced(log_probs, path_weights, return_path)
+
+
+def reduced(log_probs: np.ndarray[Any, Any], path_weights: Tensor, return_path: bool) -> PathScores:
+    """Reduce float32 log p (K, N) on the host over the path.
+
+    The sums are NumPy's: torch's threads would spin beside those of the core.
+    """
+    sums = reduce_path(log_probs, path_weights.tolist())
     return PathScores(
-        torch.from_numpy(reduced.lc.astype(np.float32)),
-        torch.from_numpy(reduced.loss.astype(np.float32)),
+        torch.from_numpy(sums.lc.astype(np.float32)),
+        torch.from_numpy(sums.loss.astype(np.float32)),
         torch.from_numpy(log_probs) if return_path else None,
     )
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from lc_engine.ops import arrays, checks, contract
+from lc_engine.ops import arrays, checks, choices, contract
 from lc_engine.ops import saliency as scores
 from lc_engine.ops.custom_op import register_shapes
+from lc_engine.ops.softmax_tiles import SoftmaxTiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +93,8 @@ def token_nll(
             (the reference holds V·D of them while the call runs).
         return_entropy: whether to return the entropy of each prediction too.
         backend: "auto" is Triton on a GPU and native on a CPU, except that few tokens in float32
-            against a whole head are plain torch's, "reference".
+            against a whole head are plain torch's, "reference", and that bfloat16 on a CPU with AMX
+            is multiplied by torch.
 
     Returns:
         The negative log-likelihood (K, T) in nats, float32 (float64 for float64); with
@@ -224,7 +226,7 @@ class _Running:
         return nll, None if self.moment is None else log_total - self.moment / self.total
 
 
-def _reference(
+def _in_torch(
     hidden: Tensor,
     vocab_weight: Tensor,
     targets: Tensor,
@@ -232,32 +234,51 @@ def _reference(
     thresholds: Tensor | None,
     saliency: Tensor | None,
     return_entropy: bool,
+    running: _Running | SoftmaxTiles,
 ) -> tuple[Tensor, Tensor | None]:
-    """Score in plain torch, a tile of logits at a time; see the constants for how much it takes."""
+    """Score by torch's products, a tile of logits at a time; the constants say how much it takes.
+
+    `running` is the online softmax: torch's own, or the core's of bfloat16 logits.
+    """
     sub_models, tokens, depth = hidden.shape
     dtype = contract.compute_dtype(hidden.dtype)
     columns = max(1, _TILE_WEIGHTS // max(1, depth))
     rows = max(1, _TILE_LOGITS // columns)
-    running = _Running(sub_models * tokens, hidden, dtype, return_entropy)
-    targets = targets.to(torch.int64)
+    targets = targets.to(torch.int64).contiguous()
     for first in range(0, vocab_weight.shape[0], columns):
         part = slice(first, first + columns)
-        weight = vocab_weight[part].to(dtype)
+        weight = vocab_weight[part]
         shift = None if bias is None else bias[part].to(dtype)
         for k in range(sub_models):
             masked = weight
             if thresholds is not None:
                 score = None if saliency is None else saliency[part]
-                masked = scores.keep(weight, score, thresholds[k].to(weight.device))
-            masked = masked.to(hidden.dtype)  # it came from there, so nothing is rounded
+                masked = scores.keep(weight.to(dtype), score, thresholds[k].to(weight.device))
+                masked = masked.to(hidden.dtype)  # it came from there, so nothing is rounded
             for start in range(0, tokens, rows):
                 stop = min(tokens, start + rows)
-                logits = _logits(hidden[k, start:stop], masked, shift)
                 where = slice(k * tokens + start, k * tokens + stop)
-                running.take_in(where, logits, first, targets[start:stop])
+                inputs, labels = hidden[k, start:stop], targets[start:stop]
+                if isinstance(running, SoftmaxTiles):
+                    logits, lost = _rounded(inputs, masked)
+                    running.take_in(
+                        logits, rows=where, lost=lost, bias=shift, labels=labels, first=first
+                    )
+                else:
+                    running.take_in(where, _logits(inputs, masked, shift), first, labels)
     nll, entropy = running.close()
     shape = (sub_models, tokens)
-    return nll.view(shape), None if entropy is None else entropy.view(shape)
+    return nll.view(shape), entropy.view(shape) if return_entropy else None
+
+
+def _rounded(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Multiply bfloat16 (T, D) by (V, D): the logits (T, V) rounded, and what that lost.
+
+    torch rounds a product of bfloat16 matrices to bfloat16. Subtracting the rounded product inside
+    a second one gives what was lost, and both are still faster than float32.
+    """
+    rounded = hidden @ weight.T
+    return rounded, torch.addmm(rounded, hidden, weight.T, beta=-1)
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -265,10 +286,7 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     dtype = contract.compute_dtype(hidden.dtype)
     if hidden.dtype != torch.bfloat16:
         return torch.nn.functional.linear(hidden.to(dtype), weight.to(dtype), bias)
-    # torch rounds a product of bfloat16 matrices to bfloat16. Subtracting the rounded product
-    # inside a second one gives what was lost, and both are still faster than float32.
-    rounded = hidden @ weight.T
-    lost = torch.addmm(rounded, hidden, weight.T, beta=-1)
+    rounded, lost = _rounded(hidden, weight)
     logits = rounded.to(dtype).add_(lost)
     return logits if bias is None else logits.add_(bias)
 
@@ -286,7 +304,8 @@ def _operator(
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     bounds = _check(hidden, vocab_weight, targets, bias, thresholds, saliency, seed)
-    chosen = _choose(backend, hidden, masked=thresholds is not None)
+    on_tiles = choices.multiplies_on_tiles(hidden.dtype, hidden.device, backend)
+    chosen = "reference" if on_tiles else _choose(backend, hidden, masked=thresholds is not None)
     if chosen != "reference":
         run = _triton if chosen == "triton" else _native
         nll, entropy = run(
@@ -294,8 +313,18 @@ def _operator(
         )
     else:
         score = scores.drawn(vocab_weight, saliency, seed)
-        nll, entropy = _reference(
-            hidden, vocab_weight, targets, bias, bounds, score, return_entropy
+        rows, dtype = hidden.shape[0] * hidden.shape[1], contract.compute_dtype(hidden.dtype)
+        nll, entropy = _in_torch(
+            hidden,
+            vocab_weight,
+            targets,
+            bias,
+            bounds,
+            score,
+            return_entropy,
+            SoftmaxTiles(rows, entropy=return_entropy)
+            if on_tiles
+            else _Running(rows, hidden, dtype, return_entropy),
         )
     # A custom op's result may not be None: an entropy that was not asked for is an empty tensor.
     return nll, nll.new_empty((0, 0)) if entropy is None else entropy

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from unittest import mock
 
-from lc_engine.ops import contract
+from lc_engine.ops import choices, contract, processor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,3 +23,17 @@ def instruction_set(isa: str) -> Iterator[None]:
         yield
     finally:
         contract.native().set_isa(before)
+
+
+@contextmanager
+def products_on_amx() -> Iterator[None]:
+    """Choose as on a processor with AMX for a while; heads of any size become dense products.
+
+    torch multiplies by whatever the processor has: slower, with sums of the same precision.
+    """
+    found = processor.cpu_features()._replace(amx_bf16=True, amx_int8=True)
+    with (
+        mock.patch.object(choices, "cpu_features", return_value=found),
+        mock.patch.object(choices, "head_is_dense", return_value=True),
+    ):
+        yield

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from helpers.native import ISAS, instruction_set
+from helpers.native import ISAS, instruction_set, products_on_amx
 from helpers.pairwise import covering
 
 Draw = Callable[..., torch.Tensor]
@@ -51,12 +51,18 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
-@pytest.fixture(params=["reference", *(f"native-{isa}" for isa in ISAS)])
+@pytest.fixture(
+    params=["reference", *(f"native-{isa}" for isa in ISAS), *["auto-amx"] * bool(ISAS)]
+)
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The CPU's backends, the native one on each instruction set."""
+    """The CPU's backends, the native one on each instruction set, and what AMX makes of "auto"."""
     name, _, isa = request.param.partition("-")
     if name == "reference":
         yield name
+        return
+    if name == "auto":
+        with products_on_amx():
+            yield name
         return
     with instruction_set(isa):
         yield name
