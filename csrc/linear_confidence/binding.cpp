@@ -12,8 +12,10 @@
 namespace lc {
 namespace {
 
-constexpr int64_t kTileBytes = 768 * 1024;  // of tiles in the second-level cache
-constexpr int64_t kMaxTiles = 16;
+// Tiles in the second-level cache, where all quads fit it too, and where each call fetches them
+// again, which more tiles share.
+constexpr int64_t kTileBytes = 512 * 1024, kSharedTileBytes = 768 * 1024;
+constexpr int64_t kMaxTiles = 8, kMaxSharedTiles = 16;
 
 void score(Isa isa, const LinearJob& job, int64_t row, int64_t tiles, float* scratch) {
   LC_DISPATCH(isa, linear_confidence, job, row, tiles, scratch)
@@ -90,7 +92,9 @@ int64_t linear_tiles_per_call(const LinearJob& job, int lanes, int threads) {
   const int64_t samples = tile_samples(form, lanes);
   const int64_t tile_bytes =
       std::max<int64_t>(1, job.parts[0].dims) * tile_bytes_per_dim(form, lanes);
-  const int64_t fit = std::clamp<int64_t>(kTileBytes / tile_bytes, 1, kMaxTiles);
+  const bool shared = job.parts[0].outputs > job.parts[0].outputs_per_group;
+  const int64_t fit = std::clamp<int64_t>((shared ? kSharedTileBytes : kTileBytes) / tile_bytes, 1,
+                                          shared ? kMaxSharedTiles : kMaxTiles);
   // A small batch is spread over the threads rather than over the cache.
   const int64_t tiles = (job.samples + samples - 1) / samples;
   return std::clamp<int64_t>((tiles + threads - 1) / std::max(1, threads), 1, fit);

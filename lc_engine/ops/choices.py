@@ -7,15 +7,12 @@ moment, on the rows of a batch or on the threads: a score does not either.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 
 from lc_engine.ops import contract
 from lc_engine.ops.processor import cpu_features
-
-if TYPE_CHECKING:
-    from lc_engine.ops.contract import Backend
 
 # Picoseconds of a sub-model's logit as a dense product: per dim, from torch's 1.0 TFLOP/s in
 # pytest benchmarks/bench_masked_linear.py, and to take it into a softmax, from the same kernel on a
@@ -33,7 +30,7 @@ DENSE_DIMS: Final = 64
 DENSE_BYTES: Final = 64 << 20
 
 
-def multiplies_on_tiles(dtype: torch.dtype, device: torch.device, backend: Backend) -> bool:
+def multiplies_on_tiles(dtype: torch.dtype, device: torch.device, backend: str) -> bool:
     """Return whether torch's own product of CPU tensors is the faster one.
 
     Measured 2.9 × as fast as masked_linear's, 2.1 × as attention's and 1.6 × as token_nll's, with

@@ -175,7 +175,7 @@ class LinearPlan:
         # Shells hold the weights of the densest sub-model, or those of each.
         listed = itertools.islice(self._masked(torch.float32), 1 if self.nested else None)
         kept = sum(int(torch.count_nonzero(masked)) for masked in listed) / weight.numel()
-        if not choices.head_is_dense(*weight.shape, sub_models, kept):
+        if not choices.head_is_dense(len(weight), weight.shape[1], sub_models, kept):
             return []
         return [masked.to(weight.dtype) for masked in self._masked(torch.float32)]
 

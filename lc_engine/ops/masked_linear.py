@@ -132,7 +132,7 @@ def _operator(
     backend: str,
 ) -> Tensor:
     bounds = _check(x, weight, bias, thresholds, saliency, activation)
-    on_tiles = choices.multiplies_on_tiles(x.dtype, x.device, backend)  # type: ignore[arg-type]
+    on_tiles = choices.multiplies_on_tiles(x.dtype, x.device, backend)
     chosen = contract.resolve_backend(
         "masked_linear",
         backend,  # type: ignore[arg-type]

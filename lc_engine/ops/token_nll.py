@@ -233,7 +233,6 @@ def _in_torch(
     bias: Tensor | None,
     thresholds: Tensor | None,
     saliency: Tensor | None,
-    return_entropy: bool,
     running: _Running | SoftmaxTiles,
 ) -> tuple[Tensor, Tensor | None]:
     """Score by torch's products, a tile of logits at a time; the constants say how much it takes.
@@ -268,7 +267,7 @@ def _in_torch(
                     running.take_in(where, _logits(inputs, masked, shift), first, labels)
     nll, entropy = running.close()
     shape = (sub_models, tokens)
-    return nll.view(shape), entropy.view(shape) if return_entropy else None
+    return nll.view(shape), None if entropy is None else entropy.view(shape)
 
 
 def _rounded(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -321,7 +320,6 @@ def _operator(
             bias,
             bounds,
             score,
-            return_entropy,
             SoftmaxTiles(rows, entropy=return_entropy)
             if on_tiles
             else _Running(rows, hidden, dtype, return_entropy),
