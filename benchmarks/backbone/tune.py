@@ -3,7 +3,8 @@
 python -m benchmarks.backbone.tune IMAGES_OF_TOKENS 8 16 64 --model vit_tiny_patch16_224
 
 The present value is timed too. An entry of a table is named with dots, such as
-`SPARSE_BELOW.winograd.bfloat16`; sparse kernels need a path with few weights (`--lowest 0.02`).
+`SPARSE_BELOW.vectors.winograd.bfloat16`; sparse kernels need a path with few weights (`--lowest
+0.02`).
 """
 
 from __future__ import annotations
