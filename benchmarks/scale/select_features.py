@@ -21,18 +21,19 @@ import numpy as np
 from lc_engine.scoring.progress import peak_bytes
 
 CLASSES, WIDTH, PART_ROWS = 10, 384, 100_000
+SPREAD = 0.08  # of the class means, in standard deviations: classes overlap
 
 
 def make(file: Path, rows: int) -> None:
     """Write features (rows, WIDTH), a part at a time; row i is of class i modulo CLASSES."""
     rng = np.random.default_rng(0)
-    means = rng.normal(size=(CLASSES, WIDTH)).astype(np.float32)
+    means = SPREAD * rng.normal(size=(CLASSES, WIDTH)).astype(np.float32)
     written = file.with_suffix(".part")
     out = np.lib.format.open_memmap(written, "w+", np.float16, (rows, WIDTH))
     for start in range(0, rows, PART_ROWS):
         part = np.arange(start, min(start + PART_ROWS, rows))
         noise = rng.normal(size=(len(part), WIDTH)).astype(np.float32)
-        out[part] = means[part % CLASSES] + 2 * noise
+        out[part] = means[part % CLASSES] + noise
     out.flush()
     written.rename(file)
 

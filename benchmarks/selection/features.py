@@ -35,6 +35,7 @@ K = 8
 PUBLISHED = tuple((0.372 ** (1 / (K - 1))) ** k for k in range(K))
 BATCH = 16
 CALIBRATION_ROWS = 300
+EXITS = {"cnn": Exits(("2", "5", "8")), "lite0": Exits()}  # after each block
 CALIBRATION_GRID = tuple(np.arange(1.0, 0.049, -0.05).round(2))
 
 
@@ -44,6 +45,7 @@ class Features:
     def __init__(self, backbone: str, image_set: str, cache: Path) -> None:
         self.folder = cache / f"{backbone}-{image_set}"
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.exits = EXITS[backbone]
         self.images = images.load(image_set, cache)
         self.backbone = backbones.load(backbone, cache)
 
@@ -56,7 +58,8 @@ class Features:
         """Features (N, D) of the training images under each sub-model of a path, and the path."""
         how, kind = name.split()[0], name.split()[-1]
         if how == "exits":
-            found = self._kept(how, range(self._exits()), "train")
+            blocks = self.exits.find(self.backbone.model, None)
+            found = self._kept(how, range(len(blocks)), "train")
             return found, Exits.path(len(found))
         path = {
             "full": lambda: LearningPath.explicit([1.0]),
@@ -65,12 +68,6 @@ class Features:
             "calibrated": lambda: LearningPath.explicit(self._calibrated(kind)),
         }[how]()
         return self._kept(kind.replace("full", "magnitude"), path.capacities, "train"), path
-
-    def _exits(self) -> int:
-        file = self.folder / "exits.json"
-        if not file.exists():
-            file.write_text(json.dumps(len(Exits().find(self.backbone.model, None))))
-        return int(json.loads(file.read_text()))
 
     def _kept(self, kind: str, points: Sequence[float], split: str) -> list[np.ndarray]:
         middle = "" if kind == "magnitude" else f"{kind}-"
@@ -102,7 +99,7 @@ class Features:
         model, prepare = self.backbone
         exits = kind == "exits"
         path = LearningPath.explicit([1.0] if exits else list(points))
-        masking = Exits() if exits else Masking(kind)
+        masking = self.exits if exits else Masking(kind)
         example = prepare(pixels[:BATCH])
         views = family_of(masking, Tap(model, None), path).views(example, torch.float32)
         found: list[list[np.ndarray]] = []
