@@ -168,7 +168,8 @@ class Proxies:
             self.features[kept] / self.features.std(), self.clusters[kept]
         )
         hits = classifier.predict(self.features[left] / self.features.std()) == self.clusters[left]
-        of_each = np.bincount(self.clusters[left], hits) / np.bincount(self.clusters[left])
+        with np.errstate(invalid="ignore"):  # a cluster of kept rows alone is NaN
+            of_each = np.bincount(self.clusters[left], hits) / np.bincount(self.clusters[left])
         return {"ridge": float(1 - error / spread), "clusters": 100 * float(np.nanmean(of_each))}
 
 

@@ -57,6 +57,17 @@ def check_status(status: NDArray[Any], ids: NDArray[Any]) -> None:
         )
 
 
+def nothing_to_keep(scores: Scores) -> str:
+    """Return why there is no row to choose from: how many rows have which status, and a detail."""
+    status, detail = (optional_column(scores, name) for name in ("status", "detail"))
+    if status is None or not len(status):
+        return NOTHING_TO_KEEP
+    names, counts = np.unique(np.asarray(status).astype(np.str_), return_counts=True)
+    shown = ", ".join(f"{n:,} {name}" for name, n in zip(names.tolist(), counts, strict=True))
+    first = "" if detail is None else f", the first: {np.asarray(detail)[0]}"
+    return f"{NOTHING_TO_KEEP} ({shown}{first})"
+
+
 def column_names(scores: Scores) -> list[str]:
     """Return the names of the columns."""
     return list(scores) if isinstance(scores, Mapping) else scores.column_names

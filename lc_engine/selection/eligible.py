@@ -14,7 +14,6 @@ import numpy as np
 
 from lc_engine.data.features import as_rows
 from lc_engine.selection.columns import (
-    NOTHING_TO_KEEP,
     as_numbers,
     as_scores,
     check_no_nan,
@@ -22,6 +21,7 @@ from lc_engine.selection.columns import (
     check_unique,
     first_marked,
     is_hard_when_high,
+    nothing_to_keep,
     optional_column,
     require_column,
 )
@@ -159,7 +159,7 @@ def read_eligible_rows(scores: ScoresLike, by: str | None = "label") -> Eligible
         check_status(np.asarray(status), ids)
     indices = np.arange(total) if status is None else np.flatnonzero(np.asarray(status) == "ok")
     if not len(indices):
-        raise ValueError(NOTHING_TO_KEEP)
+        raise ValueError(nothing_to_keep(scores))
     ids = ids[indices]
     hashes = hash_ids(ids)
     order = np.argsort(hashes)

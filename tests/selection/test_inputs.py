@@ -57,6 +57,18 @@ def test_a_score_of_a_row_that_is_not_ok_is_not_read_streamed_or_not():
         np.testing.assert_array_equal(choose(table, 1.0, "easy"), np.sort(table.column("id")[:25]))
 
 
+def test_where_no_row_has_a_score_the_reason_is_named_streamed_or_not():
+    table = as_table(random_columns(0, 3))
+    table = with_column(table, "status", pa.array(["unreadable", "too_long", "unreadable"]))
+    table = with_column(table, "detail", pa.array(["line 1: no calls are written", "", ""]))
+    reason = (
+        r"nothing to keep \(1 too_long, 2 unreadable, the first: line 1: no calls are written\)"
+    )
+    for choose in (select, select_streamed):
+        with pytest.raises(ValueError, match=reason):
+            choose(table, 0.5)
+
+
 @pytest.mark.parametrize("text", [False, True])
 @pytest.mark.parametrize("held", [7, 1 << 25])
 @pytest.mark.parametrize("ascending", [False, True])

@@ -92,21 +92,26 @@ def choose(
     return replace(choice, seconds=time.perf_counter() - started)
 
 
-def _by_rule(problem: Problem) -> StrategyChoice:
+def _by_rule(problem: Problem, why: str = "") -> StrategyChoice:
     """Return what needs no trial.
 
     Of instruction data with `ifd`, random rows behind the guard: no proxy of a trial without
-    classes foretold fine-tuning (docs/selection.md). Otherwise FlexRand with the γ of its rule.
+    classes is known to foretell fine-tuning (docs/selection.md). Otherwise FlexRand with the γ of
+    its rule.
+
+    Args:
+        problem: rows and budgets.
+        why: there is no trial, for the reason.
     """
     if has_ifd(problem.rows.scores):
         return StrategyChoice(
             Candidate("random", noise_guard=GUARD),
-            f"of instruction data the {GUARD:.0%} with the highest ifd and loss, often wrong "
-            "answers, are set aside, and no other use of the scores is known to help",
+            f"the {100 * GUARD:g} % of highest ifd and loss, often wrong answers, are set aside; "
+            "no other use of the scores of instructions is known to help",
         )
     found = by_rule(problem.counts)
     candidate = RANDOM if found.random else Candidate("flexrand", found.gamma)
-    return StrategyChoice(candidate, found.reason)
+    return StrategyChoice(candidate, f"{why}; {found.reason}" if why else found.reason)
 
 
 def _by_trial(
@@ -114,14 +119,12 @@ def _by_trial(
 ) -> StrategyChoice:
     rows = len(problem.rows)
     if rows < MIN_TRIAL_ROWS:
-        choice = _by_rule(problem)
-        return replace(choice, reason=f"{rows} rows are too few for a trial; {choice.reason}")
+        return _by_rule(problem, f"{rows} rows are too few for a trial")
     hardness = problem.rows.hardness(score)
     rng = np.random.default_rng(seed)
     trial = CrossValidation(problem, hardness, features, rng, objective, PARTITIONS)
     if trial.classes < 2:
-        choice = _by_rule(problem)
-        return replace(choice, reason=f"a trial needs rows of two classes; {choice.reason}")
+        return _by_rule(problem, "a trial needs rows of two classes")
 
     folds = len(trial.folds)
     base = trial.accuracy(0.0, range(DRAWS_PER_FOLD * folds)).reshape(-1, folds).mean(0)

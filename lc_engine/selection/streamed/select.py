@@ -15,7 +15,7 @@ from lc_engine.selection.arguments import (
 )
 from lc_engine.selection.auto_gamma.choice import by_rule, log_one_pool
 from lc_engine.selection.budget import allocate
-from lc_engine.selection.columns import NOTHING_TO_KEEP
+from lc_engine.selection.columns import nothing_to_keep
 from lc_engine.selection.method import Method
 from lc_engine.selection.noise_guard import WRONG_ANSWERS, has_ifd
 from lc_engine.selection.strategies.flexrand import easy_counts, easy_pool_sizes, per_pool
@@ -115,7 +115,7 @@ def make_streamed_selection(
         histogram.add(len(chunks.group_names), chunk)
         unique.add(chunk)
     if not chunks.group_names:
-        raise ValueError(NOTHING_TO_KEEP)
+        raise ValueError(nothing_to_keep(table))
     unique.check(chunks)
     order = chunks.sort_groups()
     sizes = np.array([histogram.counts[i].sum(dtype=np.int64) for i in order])
