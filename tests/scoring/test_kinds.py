@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from helpers import tiny_encoder as tiny
+from helpers import tiny_vision as vision
 from helpers.through_the_command_line import whole_job
 
 pytestmark = pytest.mark.slow
@@ -93,6 +94,25 @@ def test_words_under_a_token_classifier(tmp_path, capsys):
     job = ("--model", folder, "--loss", "lc_engine.heads.loss:token_nll", *data)
     table = whole_job(tmp_path / "out", job, capsys)
     assert table.status_counts() == {"ok": 20}
+
+
+def test_images_under_a_model_of_hugging_face(tmp_path, capsys):
+    folder = vision.save(tmp_path / "model", "ViT", "ForImageClassification", num_labels=3)
+    vision.pictures(tmp_path / "photos", 3, 6)
+    job = ("--model", folder, "--head", "linear", "--data", str(tmp_path / "photos"))
+    table = whole_job(tmp_path / "out", job, capsys)
+    assert table.status_counts() == {"ok": 18}
+
+
+def test_images_under_prompts(tmp_path, capsys):
+    folder = vision.save(tmp_path / "model", "CLIP", "Model")
+    vision.pictures(tmp_path / "photos", 3, 6)
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a cat\nthe dog\na red tree\n")
+    where = ("--data", str(tmp_path / "photos"), "--prompts", str(prompts))
+    job = ("--model", folder, *where, "--label-kind", "none")
+    table = whole_job(tmp_path / "out", job, capsys)
+    assert np.isfinite(table.column("agreement")).all()
 
 
 def test_votes(module, tmp_path, capsys):
