@@ -149,4 +149,8 @@ def principal_components(
     values, vectors = np.linalg.eigh(sample @ sample.T)
     kept = np.flatnonzero(values > 1e-6 * values[-1])[-width:]
     top = vectors[:, kept] / np.sqrt(values[kept])
-    return np.asarray((features - mean) @ (sample.T @ top), dtype=np.float32)
+    basis = sample.T @ top
+    projected = np.empty((len(features), basis.shape[1]), dtype=np.float32)
+    for start in range(0, len(features), _CHUNK):
+        projected[start : start + _CHUNK] = (features[start : start + _CHUNK] - mean) @ basis
+    return projected
