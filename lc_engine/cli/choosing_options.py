@@ -10,7 +10,6 @@ import typer
 
 from lc_engine.cli.choices import Objective, Strategy
 from lc_engine.cli.command import in_selection
-from lc_engine.cli.id_files import read_ids
 
 if TYPE_CHECKING:
     from lc_engine.pruning.choice import Choice
@@ -145,6 +144,7 @@ class ChoosingOptions:
             ValueError: one that does not fit.
             FileNotFoundError: a file of ids that is not there.
         """
+        from lc_engine.data.readers.id_files import read_ids
         from lc_engine.pruning.choice import Choice
 
         made = Choice(

@@ -20,7 +20,7 @@ CONFIG = "config.json"
 _VERSION = 1
 # What is read. All else is for the reader of the file, and refused where it was edited.
 _READ = ("options", "version", "digests")
-_RESOLVED = {"versions", "head", "path", "masking", "device", "num_workers", "source", "left_out"}
+_RESOLVED = {"versions", "head", "path", "masking", "device", "num_workers", "source"}
 
 
 def write_config(folder: Path, options: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:

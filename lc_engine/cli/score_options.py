@@ -28,7 +28,6 @@ from lc_engine.cli.choices import (
 from lc_engine.cli.command import in_data, in_model, in_path, in_run
 from lc_engine.cli.config_file import CONFIG, check_config, read_config, write_config
 from lc_engine.cli.data_location import locate
-from lc_engine.cli.id_files import read_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -286,6 +285,8 @@ class JobOptions:
 
     def read_ids(self) -> list[str] | np.ndarray | None:
         """Return the ids of the file that names them."""
+        from lc_engine.data.readers.id_files import read_ids
+
         return None if self.ids is None else read_ids(self.ids)
 
     @property
@@ -503,11 +504,8 @@ class ScoreOptions(JobOptions):
             "num_workers": default_workers() if self.num_workers is None else self.num_workers,
             "source": source.describe(),
         }
-        left_out = unreadable_files(source)
-        if left_out:
-            resolved["left_out"] = left_out
         write_config(self.out, self.to_dict(), resolved)
-        return table, left_out
+        return table, unreadable_files(source)
 
     def wants_features(self, scorer: RowScorer) -> bool | None:
         """Return whether features are kept; None leaves it to `score`."""

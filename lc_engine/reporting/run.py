@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lc_engine.data.run.ledger import MANIFEST
@@ -13,7 +16,6 @@ from lc_engine.data.table_files import PART_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from lc_engine.language.scorer import CausalLMScorer
 
@@ -118,7 +120,7 @@ class Run:
         """Yield what the run warned of."""
         if "mask_warning" in self.manifest:
             yield f"Masks: {self.manifest['mask_warning']}."
-        for name, reason in self.config.get("left_out", {}).items():
+        for name, reason in self.manifest.get("data", {}).get("refused", {}).items():
             yield f"File left out: {reason if name in reason else f'{name}: {reason}'}."
 
     def command(self) -> str | None:
@@ -135,17 +137,16 @@ class Run:
                 if one is True:
                     words.append(option)
                 elif one is not None and one is not False:
-                    words += [option, str(one)]
+                    words += [option, _shown(str(one))]
         return shlex.join(words)
 
     def facts(self) -> Iterator[tuple[str, str]]:
         """Yield what the run was, as (name, value)."""
         model = self.metadata.get("model")
         name = model.get("name", model.get("model")) if isinstance(model, dict) else model
-        yield "Model", str(self.options.get("model") or name or "not recorded")
+        yield "Model", _shown(str(self.options.get("model") or name or "not recorded"))
         data, named = self.manifest.get("data", {}), self.options.get("data")
-        if isinstance(named, list):
-            named = ", ".join(named)
+        named = ", ".join(map(_shown, [named] if isinstance(named, str) else named or ()))
         yield (
             "Data",
             " · ".join(str(part) for part in (named, data.get("kind")) if part) or "not recorded",
@@ -193,6 +194,12 @@ class Run:
         for key in ("model_digest", "data_digest"):
             if self.metadata.get(key):
                 yield key.replace("_", " ").capitalize(), str(self.metadata[key])
+
+
+def _shown(location: str) -> str:
+    """Return a path below the current folder, also as NAME=PATH, as one would type it there."""
+    here = re.escape(f"{Path.cwd()}{os.sep}")
+    return re.sub(f"(^|=){here}", r"\1", location)
 
 
 def _percents(shares: Sequence[float]) -> str:

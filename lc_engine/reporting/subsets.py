@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine._util.extras import require
-from lc_engine.data.ids import read_id_lines
+from lc_engine.data.readers.id_files import read_ids
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,10 +72,8 @@ def _ids(name: str, given: Any, id_type: pa.DataType) -> pa.Array:
 def _read(path: Path) -> Any:
     if not path.exists():
         raise FileNotFoundError(f"subset: {path} does not exist")
-    if path.suffix == ".npy":
-        return np.load(path, allow_pickle=False)
-    if path.suffix == ".txt":
-        return read_id_lines(path)
+    if path.suffix in (".npy", ".txt"):
+        return read_ids(path)
     if path.suffix == ".parquet":
         table = require("pyarrow.parquet", "table").read_table(path, columns=["id"])
         return table.column("id").to_pylist()

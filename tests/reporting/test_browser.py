@@ -151,10 +151,14 @@ def test_points_are_drawn_in_light_and_dark_and_on_paper(browser, tmp_path):
     browser.execute_script('document.getElementById("theme").click()')
     assert browser.execute_script(body) == "rgb(15, 19, 25)"
     until(browser, 'return document.getElementById("points").layout.paper_bgcolor === "#181e26"')
+    width = 'return document.getElementById("points")._fullLayout.width'
+    wide = browser.execute_script(width)
     until(browser, "window.dispatchEvent(new Event('beforeprint')); return true")
     assert browser.execute_script(body) == "rgb(255, 255, 255)"
+    until(browser, width + " === 660")
     until(browser, "window.dispatchEvent(new Event('afterprint')); return true")
     assert browser.execute_script(body) == "rgb(15, 19, 25)"
+    until(browser, width + " === arguments[0]", wide)
     printed = browser.execute_cdp_cmd("Page.printToPDF", {})
     assert len(printed["data"]) > 20_000
     for name in ("dark", "light"):
@@ -165,7 +169,7 @@ def test_points_are_drawn_in_light_and_dark_and_on_paper(browser, tmp_path):
 
 
 PANELS = {"light": (246, 247, 249), "dark": (24, 30, 38)}
-BLUE, OPACITY = (0, 114, 178), 0.8
+BLUES, OPACITY = {"light": (0, 82, 143), "dark": (61, 155, 219)}, 0.8
 
 
 @pytest.mark.parametrize("name", ["light", "dark"])
@@ -179,7 +183,7 @@ def test_a_picture_of_the_map_has_the_colour_of_a_point_where_a_row_lies(browser
     places = [browser.execute_script(PIXEL_OF, *place) for place in places]
     shot = PIL.Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
     panel = np.array(PANELS[name])
-    want = OPACITY * np.array(BLUE) + (1 - OPACITY) * panel
+    want = OPACITY * np.array(BLUES[name]) + (1 - OPACITY) * panel
     for x, y in places:
         np.testing.assert_allclose(shot.getpixel((round(x), round(y))), want, atol=12)
         np.testing.assert_allclose(shot.getpixel((round(x) + 14, round(y) + 3)), panel, atol=12)

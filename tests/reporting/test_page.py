@@ -8,17 +8,22 @@ import gzip
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageColor
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 import lc_engine as lc
 from helpers.pages_of_scores import HOSTILE, dense, folder_of_images, payload, scored
 from lc_engine.cli.main import run
+from lc_engine.data.readers.id_files import read_ids
 from lc_engine.reporting import content, previews
+from lc_engine.reporting.run import Run
 
 
 def read(path):
@@ -31,6 +36,30 @@ def test_the_page_loads_nothing_from_elsewhere(tmp_path):
     assert "@import" not in html
     assert "url(" not in html
     assert "default-src 'none'" in html
+
+
+def luminance(colour):
+    """WCAG 2.2's relative luminance of sRGB values (3,) of 0 to 255."""
+    share = np.asarray(colour) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_points_have_a_contrast_of_3_with_their_panel(theme):
+    assets = Path(content.__file__).with_name("assets")
+    page, style = (read(assets / name) for name in ("page.js", "page.css"))
+    panel = re.findall(r"--panel: (#\w{6})", style)[theme == "dark"]
+    listed = re.search(rf"{theme}: \[(.*?)\]", page)[1]
+    others = re.search(rf'OTHERS = .*?{theme}: "(#\w+)"', page)[1]
+    opacity = float(re.search(r"opacity: ([\d.]+),", page)[1])
+    behind = np.array(PIL.ImageColor.getrgb(panel))
+    colours = [*re.findall(r"#\w{6}", listed), others]
+    assert len(colours) == 11
+    for name in colours:
+        drawn = opacity * np.array(PIL.ImageColor.getrgb(name)) + (1 - opacity) * behind
+        dark, light = sorted([luminance(drawn), luminance(behind)])
+        assert (light + 0.05) / (dark + 0.05) >= 3, name
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -143,6 +172,19 @@ def test_a_selection_of_other_scores_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"subset: .*gone\.txt does not exist"):
         lc.report(scored(0), None, tmp_path / "gone.txt", tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+def test_ids_saved_as_python_objects_are_refused_and_the_remedy_is_named(tmp_path):
+    table, path = scored(0), tmp_path / "kept.npy"
+    kept = lc.select(table, keep=0.5, strategy="easy")
+    np.save(path, kept)
+    remedy = re.escape("np.save(path, ids.astype(str))")
+    for read in (lambda: lc.report(table, None, path, tmp_path / "x.html"), lambda: read_ids(path)):
+        with pytest.raises(ValueError, match=rf"kept\.npy .*{remedy}"):
+            read()
+    np.save(path, kept.astype(str))
+    assert read_ids(path).tolist() == kept.tolist()
+    assert sum(payload(lc.report(table, None, path, tmp_path / "x.html"))["kept"]) == len(kept)
 
 
 def test_ids_that_are_not_scored_are_said(tmp_path):
@@ -279,6 +321,41 @@ def test_the_command_reports_a_folder_and_says_how_to_repeat_the_run(tmp_path, c
     assert sum(payload(out)["kept"]) == 20
     assert run(["report", str(tmp_path / "scores"), *asked, "--format", "png"]) == 0
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_paths_are_as_typed_and_files_that_were_left_out_are_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dense("x.npy", "y.npy", "head.safetensors")
+    x, y = np.load("x.npy"), np.load("y.npy")
+    (tmp_path / "set").mkdir()
+    columns = {"x": pa.FixedSizeListArray.from_arrays(x.ravel(), 16), "label": y}
+    pq.write_table(pa.table(columns), "set/a.parquet")
+    (tmp_path / "set" / "b.parquet").write_bytes(b"PAR1")
+    score = ["score", "--model", "head.safetensors", "--path", "gauss:3", "--out", "scores"]
+    assert run([*score, "--data", "set"]) == 3
+    assert run(["report", "scores"]) == 0
+    html = read(tmp_path / "report.html")
+    command = re.search(r'<code id="command">(.*?)</code>', html)[1]
+    for typed in ("--model head.safetensors ", "--data set ", "--out scores "):
+        assert typed in command
+    assert "<dd>set · " in html
+    assert "<dd>head.safetensors</dd>" in html
+    assert re.search(r'class="warning">File left out: .*b\.parquet cannot be read as Parquet', html)
+
+
+def test_paths_elsewhere_are_whole(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    typed = {
+        str(tmp_path / "photos"): "photos",
+        f"web={tmp_path / 'a' / 'b.jsonl'}": f"web={Path('a/b.jsonl')}",
+        str(tmp_path): str(tmp_path),
+        f"{tmp_path}-other/photos": f"{tmp_path}-other/photos",
+        "s3://bucket/photos": "s3://bucket/photos",
+    }
+    for stored, shown in typed.items():
+        behind = Run({}, config={"options": {"model": "m", "data": [stored]}})
+        assert behind.command() == f"lc-engine score --model m --data {shown}"
+        assert dict(behind.facts())["Data"] == shown
 
 
 def test_the_library_is_packed_whole(tmp_path):

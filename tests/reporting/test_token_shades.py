@@ -11,7 +11,8 @@ import torch
 
 import lc_engine as lc
 from helpers import tiny_language_model as tiny
-from helpers.pages_of_scores import HOSTILE, payload, scored
+from helpers.pages_of_scores import HOSTILE, dense, payload, scored
+from lc_engine.cli.main import run
 from lc_engine.language.scorer import CausalLMScorer
 from lc_engine.reporting.token_shades import SHADES, _texts, shade_of
 
@@ -138,6 +139,38 @@ def test_without_a_model_the_page_says_how_to_get_shades(tmp_path, scorer):
     file = written(tmp_path, [{"prompt": "Say", "response": "hello"}] * 2)
     page = lc.report(lc.score(scorer, file), file, out=tmp_path / "report.html")
     assert "--shade-tokens" in page.read_text(encoding="utf-8")
+
+
+def test_the_command_loads_the_model_of_the_run_to_shade(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tiny.model().save_pretrained("model")
+    tiny.tokenizer().save_pretrained("model")
+    written(tmp_path, [{"prompt": f"Say {i}", "response": text} for i, text in enumerate(ANSWERS)])
+    score = ["score", "--model", "model", "--data", "data.jsonl", "--path", "explicit:1.0,0.8"]
+    assert run([*score, "--out", "scores"]) == 0
+    assert run(["report", "scores", "--shade-tokens"]) == 0
+    page = tmp_path / "report.html"
+    assert "Tokens of a response are shaded" in page.read_text(encoding="utf-8")
+    found, table = payload(page), lc.ScoreTable.read("scores")
+    for i, answer in enumerate(ANSWERS):
+        tokens = found["previews"][found["preview"][i]]["turns"][1][2]
+        assert "".join(part for part, _ in tokens) == answer
+        total = math.log(table.column("perplexity")[i]) * table.column("token_count")[i]
+        assert sum(nll for _, nll in tokens) == pytest.approx(total, abs=0.01 * len(answer))
+    dense("x.npy", "y.npy", "head.safetensors")
+    other = [
+        "--model",
+        "head.safetensors",
+        "--data",
+        "x.npy",
+        "--labels",
+        "y.npy",
+        "--out",
+        "other",
+    ]
+    assert run(["score", *other]) == 0
+    assert run(["report", "other", "--shade-tokens"]) == 2
+    assert "--shade-tokens: the scores are not those of a language" in capsys.readouterr().err
 
 
 def test_other_texts_than_those_scored_are_refused(tmp_path, scorer):

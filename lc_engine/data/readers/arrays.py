@@ -143,7 +143,8 @@ def _map_npy(path: Path) -> Any:
     except ValueError as error:
         if "object" in str(error).lower() or "pickle" in str(error).lower():
             raise ValueError(
-                "it holds pickled Python objects, which could run code; save it again as numbers"
+                "it holds pickled Python objects, which could run code; save it again as numbers, "
+                "or ids as text: np.save(path, ids.astype(str))"
             ) from None
         raise
 

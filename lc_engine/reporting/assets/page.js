@@ -1,9 +1,14 @@
 "use strict";
 (() => {
   const $ = (id) => document.getElementById(id);
-  // Okabe and Ito's colours, then lighter ones: told apart by every kind of colour vision.
-  const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#B8A600", "#7F7F7F", "#7A6FD0", "#A5705C"];
-  const OTHER = "#9aa4af";
+  // Okabe and Ito's hues, darker or lighter so that a point has a contrast of 3 with the panel.
+  const PALETTES = {
+    light: ["#00528F", "#C65100", "#00805D", "#B2568A", "#1A7CBF", "#A06A00", "#6F6500", "#595959", "#6A5FC4", "#8C5A46"],
+    dark: ["#3D9BDB", "#E8762B", "#1DB98C", "#D58DB6", "#7CC8F2", "#E69F00", "#C9B800", "#B0B0B0", "#9C92E8", "#C48F7B"],
+  };
+  const OTHERS = { light: "#6B7682", dark: "#7E8A97" };
+  const colour = (at) => PALETTES[document.documentElement.dataset.theme][at % PALETTES.light.length];
+  const other = () => OTHERS[document.documentElement.dataset.theme];
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const percent = (value) => (100 * value).toFixed(1) + " %";
 
@@ -64,8 +69,9 @@
     return {
       paper_bgcolor: css("--panel"), plot_bgcolor: css("--panel"),
       font: { color: css("--ink"), family: getComputedStyle(document.body).fontFamily, size: 13 },
-      margin: { l: 56, r: 14, t: 34, b: 46 }, xaxis: axis(x, more.xaxis), yaxis: axis(y, more.yaxis),
+      margin: { l: 56, r: 38, t: 34, b: 46 }, xaxis: axis(x, more.xaxis), yaxis: axis(y, more.yaxis),
       legend: { bgcolor: "rgba(0,0,0,0)", itemsizing: "constant", orientation: "h", x: 0, y: 1.01, yanchor: "bottom" }, hovermode: "closest", dragmode: "pan",
+      modebar: { orientation: "v", bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: css("--accent") },
       uirevision: "kept", ...more.rest,
     };
   }
@@ -97,10 +103,10 @@
   function byCategory(category, nameOf) {
     const counts = new Map();
     for (const i of state.visible) counts.set(category(i), (counts.get(category(i)) ?? 0) + 1);
-    const common = [...counts].sort((a, b) => b[1] - a[1]).slice(0, COLOURS.length).map(([key]) => key).sort((a, b) => a - b);
+    const common = [...counts].sort((a, b) => b[1] - a[1]).slice(0, PALETTES.light.length).map(([key]) => key).sort((a, b) => a - b);
     const place = new Map(common.map((key, at) => [key, at]));
-    const found = common.map((key, at) => ({ name: nameOf(key), colour: COLOURS[at], rows: [] }));
-    const rest = { name: "others", colour: OTHER, rows: [] };
+    const found = common.map((key, at) => ({ name: nameOf(key), colour: colour(at), rows: [] }));
+    const rest = { name: "others", colour: other(), rows: [] };
     for (const i of state.visible) (found[place.get(category(i))] ?? rest).rows.push(i);
     return rest.rows.length ? [rest, ...found] : found;
   }
@@ -116,7 +122,7 @@
     }
     if (by.startsWith("kept:")) {
       const bit = Number(by.slice(5));
-      const found = [{ name: "dropped", colour: OTHER, rows: [] }, { name: "kept", colour: COLOURS[1], rows: [] }];
+      const found = [{ name: "dropped", colour: other(), rows: [] }, { name: "kept", colour: colour(1), rows: [] }];
       for (const i of state.visible) found[(data.kept[i] >> bit) & 1].rows.push(i);
       return found;
     }
@@ -137,17 +143,17 @@
       traces.push({
         type: "heatmap", z: log, x0: 0.5 / size, dx: 1 / size,
         y0: (data.density.std_max * 0.5) / size, dy: data.density.std_max / size,
-        colorscale: [[0, css("--line")], [1, css("--soft")]], showscale: false, hoverinfo: "skip",
+        colorscale: [[0, css("--line")], [1, css("--dense")]], showscale: false, hoverinfo: "skip",
       });
     }
     const many = state.visible.length;
     const size = many > 5000 ? 4 : many > 1000 ? 6 : 8;
     for (const group of groups()) {
-      const marker = { size, opacity: many > 5000 ? 0.6 : 0.8, color: group.colour ?? COLOURS[0] };
+      const marker = { size, opacity: 0.8, color: group.colour ?? colour(0) };
       if (group.scale) {
         Object.assign(marker, {
           color: group.rows.map((i) => group.scale[i]), colorscale: "Cividis", showscale: true,
-          colorbar: { thickness: 12, title: { text: escaped(group.name.replace(/^extra:/, "")) }, outlinewidth: 0 },
+          colorbar: { orientation: "h", x: 0, xanchor: "left", y: 1.01, yanchor: "bottom", len: 0.5, thickness: 12, title: { text: escaped(group.name.replace(/^extra:/, "")) }, outlinewidth: 0 },
         });
       }
       traces.push({
@@ -159,7 +165,7 @@
     traces.push({
       type: "scatter", mode: "markers", name: "pinned", hoverinfo: "skip", showlegend: false,
       x: state.pins.map((i) => data.lc[i]), y: state.pins.map((i) => data.lc_std[i]),
-      marker: { size: 15, symbol: "circle-open", line: { width: 3 }, color: state.pins.map((_, at) => COLOURS[at % COLOURS.length]) },
+      marker: { size: 15, symbol: "circle-open", line: { width: 3 }, color: state.pins.map((_, at) => colour(at)) },
     });
     if (state.cursor >= 0) {
       traces.push({
@@ -185,7 +191,7 @@
       const at = state.pins.indexOf(i);
       return {
         type: "scatter", mode: "lines+markers", name: escaped(data.id[i]), x: data.capacities.map((c) => 100 * c), y: data.path[i],
-        line: { color: at < 0 ? css("--soft") : COLOURS[at % COLOURS.length], dash: at < 0 ? "dot" : "solid", width: 2 },
+        line: { color: at < 0 ? css("--soft") : colour(at), dash: at < 0 ? "dot" : "solid", width: 2 },
         hovertemplate: "%{x:.1f} %: %{y:.3f}<extra></extra>",
       };
     });
@@ -204,7 +210,7 @@
         y.push(100 * group.shares[s], 100 * group.shares[s]);
         start = group.end;
       }
-      return { type: "scatter", mode: "lines", name: escaped(name), x, y, line: { color: COLOURS[s], width: 2.5 }, hovertemplate: "%{y:.1f} % kept<extra></extra>" };
+      return { type: "scatter", mode: "lines", name: escaped(name), x, y, line: { color: colour(s), width: 2.5 }, hovertemplate: "%{y:.1f} % kept<extra></extra>" };
     });
     Plotly.react("budget", traces, layout("rank by confidence, % (hardest first)", "share kept, %", {
       yaxis: { rangemode: "tozero" }, rest: { showlegend: data.subsets.length > 1, dragmode: false, hovermode: "x" },
@@ -250,7 +256,7 @@
     const list = $("pins");
     list.replaceChildren(...state.pins.map((i, at) => {
       const mark = element("i");
-      mark.style.background = COLOURS[at % COLOURS.length];
+      mark.style.background = colour(at);
       const remove = element("button", { type: "button", "aria-label": "Unpin " + data.id[i] }, "×");
       remove.onclick = () => pin(i);
       return element("li", {}, mark, `${data.id[i]} ${labelOf(i)}`, remove);
@@ -365,9 +371,13 @@
   }
 
   function redraw() {
-    drawPaths();
+    refreshPins();
     drawBudget();
-    return drawMap();
+  }
+
+  // A sheet of paper is narrower than a window: charts get its width, and theirs again.
+  function resize(width) {
+    for (const chart of document.querySelectorAll(".js-plotly-plot")) Plotly.relayout(chart, { width, autosize: !width });
   }
 
   async function begin() {
@@ -397,8 +407,8 @@
     };
     wanted.addEventListener("change", () => { theme(wanted.matches ? "dark" : "light"); redraw(); });
     let before = "light";
-    addEventListener("beforeprint", () => { before = document.documentElement.dataset.theme; theme("light"); redraw(); });
-    addEventListener("afterprint", () => { theme(before); redraw(); });
+    addEventListener("beforeprint", () => { before = document.documentElement.dataset.theme; theme("light"); redraw(); resize(660); });
+    addEventListener("afterprint", () => { theme(before); redraw(); resize(); });
     document.documentElement.dataset.ready = "true";
   }
   begin();

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lc_engine.data.ids import read_id_lines
+from lc_engine.data.readers.arrays import open_npy
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -15,9 +18,6 @@ def read_ids(path: Path) -> list[str] | np.ndarray:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not `.npy`, or not UTF-8.
+        ValueError: not `.npy`, one of Python objects, or not UTF-8.
     """
-    from lc_engine.data.ids import read_id_lines
-    from lc_engine.data.readers.arrays import open_npy
-
     return open_npy(path) if path.suffix == ".npy" else read_id_lines(path)
