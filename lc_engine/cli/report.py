@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lc_engine.cli import log
 from lc_engine.cli.command import in_data, in_run
+from lc_engine.cli.data_location import locate
 from lc_engine.cli.score_options import ScoreOptions
 
 if TYPE_CHECKING:
@@ -22,9 +23,10 @@ class ReportCommand:
 
     scores: Annotated[Path, typer.Argument(help="Folder or file of `lc-engine score`.")]
     data: Annotated[
-        str | None,
+        list[str] | None,
         in_data(
             help="The data that were scored, for images and texts.",
+            metavar="[NAME=]PATH",
             show_default="those that the scores' _config.json names",
         ),
     ] = None
@@ -43,8 +45,7 @@ class ReportCommand:
         Literal["html", "png", "parquet"],
         in_run(
             "--format",
-            help="The page; the map and the budget curve alone as an image; or every row with its "
-            "place and its image or text, for embedding viewers.",
+            help="The page; the map and the curve as an image; rows for embedding viewers.",
         ),
     ] = "html"
     title: Annotated[
@@ -60,11 +61,19 @@ class ReportCommand:
         bool,
         in_run(
             "--shade-tokens",
-            help="Load the language model of the run again, and shade the tokens of the galleries' "
-            "responses by their NLL.",
+            help="Shade the responses' tokens by their NLL, by the run's language model.",
         ),
     ] = False
     seed: Annotated[int, in_run(min=0, help="Seed of the sample.")] = 0
+
+    def where(self) -> Any:
+        """Return the data that are named, None if none are.
+
+        Raises:
+            FileNotFoundError: there is nothing of that name.
+            ValueError: two sources have the same name.
+        """
+        return locate(self.data) if self.data else None
 
     def columns(self) -> list[str]:
         """Return the columns of the data that are asked for."""
@@ -116,7 +125,7 @@ def _write(command: ReportCommand) -> Path:
 
         return write_viewer_table(
             command.scores,
-            command.data,
+            command.where(),
             command.subset,
             command.out.with_suffix(".parquet"),
             carry=command.columns(),
@@ -125,7 +134,7 @@ def _write(command: ReportCommand) -> Path:
 
     return write(
         command.scores,
-        command.data,
+        command.where(),
         command.subset,
         command.out,
         title=command.title,

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from lc_engine.data.features import as_rows
 from lc_engine.selection import strategies
 from lc_engine.selection.arguments import check_gamma, check_gamma_applies, check_seed
 from lc_engine.selection.auto_gamma import choice
 from lc_engine.selection.auto_strategy.balance import BALANCES, choose_balance
 from lc_engine.selection.auto_strategy.choice import choose
+from lc_engine.selection.cost import say_or_refuse
 from lc_engine.selection.exceptions import NO_EXCEPTIONS, Exceptions
 from lc_engine.selection.method import Method
 from lc_engine.selection.noise_guard import WRONG_ANSWERS, has_ifd
@@ -219,7 +221,10 @@ def _arguments(
                 f"strategy {strategy} needs features=, one row per row of scores, and these scores "
                 "were made without"
             )
-        arguments["features"] = problem.rows.align(features)
+        rows = as_rows(features)
+        if rows.ndim == 2:  # else the next line refuses them
+            say_or_refuse(problem, strategy, rows.shape[1], options)
+        arguments["features"] = problem.rows.align(rows)
     return arguments
 
 

@@ -87,6 +87,14 @@ def test_a_run_of_two_sources_shares_the_budget_and_writes_each_in_its_form(
     assert cli.run([*choose, "--share=code=1", "--write=hard"]) == 0
     assert names(tmp_path / "hard") == ["code/code.parquet"]
     assert len(pq.read_table(tmp_path / "hard" / "code" / "code.parquet")) == 3
+    # The page and its table take sources as `score` does, also where they have moved.
+    (tmp_path / "moved").mkdir()
+    moved = math.rename(tmp_path / "moved" / "a.jsonl")
+    given = [f"--data=math={moved}", f"--data={code}", "--format=parquet", "--out=seen.parquet"]
+    assert cli.run(["report", scores, *given]) == 0
+    seen = pq.read_table(tmp_path / "seen.parquet")["text"].to_pylist()
+    assert json.loads(lines[19])["output"] in seen[19]
+    assert pq.read_table(code)["output"][11].as_py() in seen[31]
 
 
 def test_a_source_that_changed_is_not_continued(language_model, sources, tmp_path, capsys):

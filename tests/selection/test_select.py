@@ -17,7 +17,7 @@ from lc_engine.selection import STRATEGIES, select, strategies
 # Every strategy: the arguments of `select` that it reads, and its own options with their defaults.
 TABLE: dict[str, tuple[set[str], dict[str, object]]] = {
     "easy": ({"score"}, {}),
-    "easy_diverse": ({"score", "features"}, {"clusters": 16}),
+    "easy_diverse": ({"score", "features"}, {"clusters": None}),
     "el2n": ({"features"}, {}),
     "entropy": ({"features"}, {}),
     "flexrand": ({"score", "gamma"}, {}),

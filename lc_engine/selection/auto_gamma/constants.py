@@ -14,6 +14,13 @@ MIN_TRIAL_ROWS = 40  # with fewer rows the rule decides
 # (rows per group below which it holds, γ); above the last, random.
 RULE = ((8.0, 0.1), (20.0, 0.2), (50.0, 0.35))
 
+# Rates of one core, by which lc_engine/selection/cost.py foretells what a strategy takes:
+# pytest benchmarks/bench_select.py -k features
+VALUES_READ = 50e6  # features a second, gathered, converted and summed
+GREEDY_RATE = 5e9  # operations a second of a matrix that is read from memory for each row kept
+PRODUCT_RATE = 15e9  # operations a second of matrix products
+K_MEANS_PASSES = 45  # over the rows that k-means reads, its other work included
+
 # The size of the trial.
 MAX_BUDGET = 2048  # rows of a subset
 MIN_GROUPS = 10  # groups kept at least, if there are as many

@@ -36,7 +36,7 @@ class Block(NamedTuple):
 
 def candidate_blocks(rows: int, count: int) -> list[Block]:
     """Return the blocks that a greedy choice of `count` of `rows` rows goes through."""
-    blocks = _number_of_blocks(rows, count)
+    blocks = number_of_blocks(rows, count)
     if blocks == 1:  # most groups: no budget to share out
         return [Block(0, rows, count)]
     edges = np.linspace(0, rows, blocks + 1).astype(np.int64)
@@ -48,7 +48,7 @@ def candidate_blocks(rows: int, count: int) -> list[Block]:
 def log_blocks(problem: Problem, strategy: str) -> None:
     """Say once for which groups a strategy reads the candidates in blocks, and what it saves."""
     sizes, counts = problem.rows.group_sizes, problem.counts
-    blocks = np.array([_number_of_blocks(n, k) for n, k in zip(sizes, counts, strict=True)])
+    blocks = np.array([number_of_blocks(n, k) for n, k in zip(sizes, counts, strict=True)])
     if (blocks > 1).any():
         pairs = sizes * counts
         _log.info(
@@ -61,7 +61,8 @@ def log_blocks(problem: Problem, strategy: str) -> None:
         )
 
 
-def _number_of_blocks(rows: int, count: int) -> int:
+def number_of_blocks(rows: int, count: int) -> int:
+    """Return into how many blocks a group of rows is cut, of which `count` are kept."""
     if rows * count <= EXACT_PAIRS:
         return 1
     return max(1, min(rows // MIN_ROWS, count // MIN_KEPT))

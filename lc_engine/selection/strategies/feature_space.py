@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from lc_engine.selection.problem import Problem
 
 _BATCH = 4096  # rows per k-means step
-_FIT_ROWS = 131_072  # that k-means reads: in the order of a hash, so a random sample
+_CLUSTERS, _MOST_CLUSTERS, _KEPT_PER_CLUSTER = 16, 256, 64
+FIT_ROWS = 131_072  # that k-means reads: in the order of a hash, so a random sample
 
 
 def easy_diverse(
@@ -27,7 +28,7 @@ def easy_diverse(
     *,
     score: str,
     features: NDArray[np.float32],
-    clusters: int = 16,
+    clusters: int | None = None,
 ) -> NDArray[np.intp]:
     """Keep the easiest rows of each k-means cluster of each group.
 
@@ -39,30 +40,38 @@ def easy_diverse(
         rng: seeds k-means.
         score: the column of numbers that ranks rows.
         features: (N, D) of the rows.
-        clusters: k per group, or the group's budget if that is smaller.
+        clusters: k per group, or the group's budget if that is smaller. None is 16, and in a group
+            that keeps more than 1,024 rows one for each 64, 256 at most.
 
     Raises:
         ValueError: fewer than one cluster.
         MissingExtraError: scikit-learn is not installed.
     """
-    if clusters < 1:
+    if clusters is not None and clusters < 1:
         raise ValueError(f"clusters must be at least 1, got {clusters}")
     k_means = require("sklearn.cluster", "select").MiniBatchKMeans
     hardness = problem.rows.hardness(score)
 
     def easiest_of_clusters(members: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-        k = min(clusters, count)
+        k = clusters_of(count, clusters)
         model = k_means(k, batch_size=_BATCH, n_init=1, random_state=int(rng.integers(1 << 31)))
         with warnings.catch_warnings():
             # Fewer distinct rows than clusters: some stay empty, and get no budget.
             warnings.filterwarnings("ignore", "Number of distinct clusters")
-            model.fit(features[members[:_FIT_ROWS]])
+            model.fit(features[members[:FIT_ROWS]])
             parts = [model.predict(rows) for _, rows in chunks(features, members)]
         cluster = np.concatenate(parts).astype(np.intp)
         budget = apportion(np.bincount(cluster, minlength=k).astype(np.int64), count)
         return smallest_per_group(hardness[members], cluster, budget)
 
     return per_group(problem, easiest_of_clusters)
+
+
+def clusters_of(count: int, clusters: int | None) -> int:
+    """Return the clusters of a group that keeps `count` rows; see `easy_diverse`."""
+    if clusters is None:
+        clusters = min(max(_CLUSTERS, count // _KEPT_PER_CLUSTER), _MOST_CLUSTERS)
+    return min(clusters, count)
 
 
 def moderate(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lc_engine.selection.problem import Problem
 
-_MARGIN_WIDTH = 128  # principal components that margins are computed from
+MARGIN_WIDTH = 128  # principal components that margins are computed from
 
 
 def herding(
@@ -58,7 +58,7 @@ def guarded_herding(
     if len(names) < 2:
         return herding(problem, rng, features=features)
     log_blocks(problem, "guarded_herding")
-    narrow = principal_components(features, _MARGIN_WIDTH, rng)
+    narrow = principal_components(features, MARGIN_WIDTH, rng)
     margins = leave_one_out_margins(narrow, classes, len(names))
 
     def choose(members: NDArray[np.intp], count: int) -> NDArray[np.intp]:

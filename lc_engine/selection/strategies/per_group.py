@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lc_engine.selection.problem import Problem
 
-_CHUNK = 16_384  # rows copied at a time
+CHUNK = 16_384  # rows copied at a time
 
 
 def per_group(
@@ -62,6 +62,6 @@ def chunks(
     features: NDArray[np.float32], members: NDArray[np.intp]
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Yield slices of `members` and the features (at most 16,384, D) of the rows in them."""
-    for start in range(0, len(members), _CHUNK):
-        part = slice(start, start + _CHUNK)
+    for start in range(0, len(members), CHUNK):
+        part = slice(start, start + CHUNK)
         yield part, features[members[part]]
