@@ -116,10 +116,16 @@ def _widens(module: Any) -> bool:
 
 
 def _largest_input(module: Any) -> float:
-    """Return the absolute value up to which inputs cannot make any partial sum overflow."""
-    sums = module.weight.float().abs().sum(dim=(1, 2, 3))
-    added = 0.0 if module.bias is None else module.bias.float().abs()
-    return float(((_LARGEST - added) / sums.clamp_min(1.0)).min())
+    """Return an absolute value up to which inputs cannot make any partial sum overflow."""
+    products: float = module.weight[0].numel() * _largest(module.weight)
+    added = 0.0 if module.bias is None else _largest(module.bias)
+    return (_LARGEST - added) / max(products, 1.0)
+
+
+def _largest(x: Tensor) -> float:
+    """Return the largest absolute value, NaN if there is one."""
+    low, high = torch.aminmax(x)
+    return max(-float(low), float(high))
 
 
 def _within(x: Tensor, largest: float) -> bool:
