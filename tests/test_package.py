@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import lc_engine as lc
+from helpers.pages import PAGES
 
 
 def run(code: str) -> str:
@@ -27,3 +28,13 @@ def test_every_public_name_is_there():
         assert name in dir(lc)
     with pytest.raises(AttributeError, match="no attribute 'scores'"):
         _ = lc.scores
+
+
+def test_every_public_name_is_in_the_reference():
+    page = PAGES["docs/reference/python.md"]
+    named = [
+        home if name == "presets" else f"{home}.{name}"
+        for name, home in lc._HOMES.items()
+        if name != "ops"  # on a page of its own
+    ]
+    assert [name for name in named if f"::: {name}\n" not in page] == []

@@ -1,6 +1,6 @@
 """What strategy="auto" chooses from: strategies that win somewhere on the evidence.
 
-docs/selection.md has the evidence, also for those that are no candidates as they never win.
+docs/selection.md has the evidence, also for those that are no candidates, as they lose on average.
 """
 
 from __future__ import annotations
