@@ -217,7 +217,7 @@ class Content:
         note = self.table.lc_note()
         if note:
             self.warnings.append(f"{note}.")
-        if not self.survey.has_path:
+        if not self.survey.has_path and len(self.run.capacities) != 1:
             self.warnings.append(
                 "The scores hold no path: score with --save-path (return_path=True) to see "
                 "confidence against capacity."

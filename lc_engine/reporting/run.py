@@ -154,8 +154,8 @@ class Run:
         path = self.metadata.get("path")
         if isinstance(path, dict):
             capacities = self.capacities
-            text = f"{path.get('name', 'path')}, {len(capacities)} sub-models"
-            yield "Path", text
+            plural = "" if len(capacities) == 1 else "s"
+            yield "Path", f"{path.get('name', 'path')}, {len(capacities)} sub-model{plural}"
             if capacities:
                 yield "Capacities asked, %", _percents(capacities)
             recorded = self.manifest.get("path", {})

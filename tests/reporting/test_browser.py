@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
 import lc_engine as lc
 from helpers import tiny_language_model as tiny
@@ -244,6 +245,26 @@ def test_columns_of_the_data_and_statuses_are_filters_that_count_right(browser, 
     count = browser.execute_script('return document.getElementById("bad-count").textContent')
     assert count == f"{(~ok).sum()} rows"
     assert browser.execute_script(UNNAMED) == []
+    assert errors(browser) == []
+
+
+@pytest.mark.parametrize("points", [200, 40])
+def test_points_of_one_sub_model_do_not_lie_on_one_line(browser, tmp_path, points):
+    rng = np.random.default_rng(0)
+    data = (rng.standard_normal((60, 3)).astype(np.float32), rng.integers(0, 3, 60))
+    path, masking = lc.LearningPath.explicit([1.0]), lc.Masking(weights="head")
+    scorer = lc.Scorer(torch.nn.Linear(3, 3), head="linear", path=path, masking=masking)
+    page = lc.report(lc.score(scorer, data), out=tmp_path / "report.html", points=points)
+    assert "score with --save-path" not in page.read_text(encoding="utf-8")
+    show(browser, page)
+    heights = browser.execute_script(
+        'return document.getElementById("points").data.filter((t) => t.customdata)'
+        ".flatMap((t) => Array.from(t.y));"
+    )
+    assert len(set(heights)) == len(heights) == min(points, 60)
+    assert np.ptp(heights) > 0.9
+    assert "no deviation" in browser.execute_script("return document.body.textContent")
+    browser.execute_script('document.querySelector("#galleries [data-pin]").click()')
     assert errors(browser) == []
 
 

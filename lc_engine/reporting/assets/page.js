@@ -77,6 +77,9 @@
   }
   const CONFIG = { responsive: true, displaylogo: false, scrollZoom: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
 
+  // One sub-model has no deviation: its points are spread out, lest they cover each other.
+  const isFlat = () => data.capacities.length === 1;
+
   // From the least to the greatest drawn value, and a little more.
   function reach(values, bins, top) {
     let low = Infinity, high = -Infinity;
@@ -136,13 +139,16 @@
 
   function drawMap() {
     const traces = [];
+    const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
+    const lines = data.density?.rows.map(sum);
+    const columns = data.density?.rows[0].map((_, at) => sum(data.density.rows.map((line) => line[at])));
     if (data.density) {
-      const rows = data.density.rows;
-      const size = rows.length;
+      const rows = isFlat() ? [columns] : data.density.rows;
+      const size = columns.length, high = isFlat() ? 1 : data.density.std_max / size;
       const log = rows.map((line) => line.map((count) => (count ? Math.log10(count) : null)));
       traces.push({
         type: "heatmap", z: log, x0: 0.5 / size, dx: 1 / size,
-        y0: (data.density.std_max * 0.5) / size, dy: data.density.std_max / size,
+        y0: high / 2, dy: high,
         colorscale: [[0, css("--line")], [1, css("--dense")]], showscale: false, hoverinfo: "skip",
       });
     }
@@ -151,35 +157,36 @@
     for (const group of groups()) {
       const marker = { size, opacity: 0.8, color: group.colour ?? colour(0) };
       if (group.scale) {
+        const values = group.rows.map((i) => group.scale[i]);
+        // A few values far away would leave one colour to all others.
+        const sorted = Float64Array.from(values.filter(Number.isFinite)).sort();
+        const at = (share) => sorted[Math.round(share * (sorted.length - 1))];
         Object.assign(marker, {
-          color: group.rows.map((i) => group.scale[i]), colorscale: "Cividis", showscale: true,
+          color: values, cmin: at(0.02), cmax: at(0.98), colorscale: "Cividis", showscale: true,
           colorbar: { orientation: "h", x: 0, xanchor: "left", y: 1.01, yanchor: "bottom", len: 0.5, thickness: 12, title: { text: escaped(group.name.replace(/^extra:/, "")) }, outlinewidth: 0 },
         });
       }
       traces.push({
         type: KIND, mode: "markers", name: escaped(group.name), marker, showlegend: !group.scale,
-        x: group.rows.map((i) => data.lc[i]), y: group.rows.map((i) => data.lc_std[i]),
+        x: group.rows.map((i) => data.lc[i]), y: group.rows.map((i) => data.height[i]),
         customdata: group.rows, hoverinfo: "none",
       });
     }
     traces.push({
       type: "scatter", mode: "markers", name: "pinned", hoverinfo: "skip", showlegend: false,
-      x: state.pins.map((i) => data.lc[i]), y: state.pins.map((i) => data.lc_std[i]),
+      x: state.pins.map((i) => data.lc[i]), y: state.pins.map((i) => data.height[i]),
       marker: { size: 15, symbol: "circle-open", line: { width: 3 }, color: state.pins.map((_, at) => colour(at)) },
     });
     if (state.cursor >= 0) {
       traces.push({
         type: "scatter", mode: "markers", hoverinfo: "skip", showlegend: false,
-        x: [data.lc[state.cursor]], y: [data.lc_std[state.cursor]],
+        x: [data.lc[state.cursor]], y: [data.height[state.cursor]],
         marker: { size: 18, symbol: "square-open", line: { width: 2 }, color: css("--ink") },
       });
     }
-    const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
-    const lines = data.density?.rows.map(sum);
-    const columns = data.density?.rows[0].map((_, at) => sum(data.density.rows.map((line) => line[at])));
-    const shape = layout("mean confidence over the path (lc)", "its standard deviation (lc_std)", {
+    const shape = layout("mean confidence over the path (lc)", isFlat() ? "spread out, without a meaning" : "its standard deviation (lc_std)", {
       xaxis: { range: reach(data.lc, columns, 1) },
-      yaxis: { range: reach(data.lc_std, lines, data.density?.std_max) },
+      yaxis: isFlat() ? { range: [-0.03, 1.03], showticklabels: false } : { range: reach(data.lc_std, lines, data.density?.std_max) },
     });
     return Plotly.react("points", traces, shape, CONFIG);
   }
@@ -385,6 +392,7 @@
       button.onclick = () => copy($(button.dataset.copy).textContent, button);
     });
     data = JSON.parse(await unpack("payload"));
+    data.height = isFlat() ? data.id.map((_, i) => (i * 0.618034) % 1) : data.lc_std;
     const library = element("script");
     library.textContent = await unpack("library");
     document.head.append(library);
