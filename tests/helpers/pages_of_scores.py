@@ -78,8 +78,12 @@ def blobs(root):
     x = (4 * np.eye(3)[truth] + 0.3 * rng.standard_normal((120, 3))).astype(np.float32)
     labels = truth.copy()
     labels[:6] = (truth[:6] + 1) % 3
+    head = torch.nn.Linear(3, 3)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(np.eye(3) + 0.1 * rng.standard_normal((3, 3))))
+        head.bias.zero_()
     scorer = lc.Scorer(
-        torch.nn.Linear(3, 3),
+        head,
         head="linear",
         path=lc.LearningPath.explicit([1.0, 0.6]),
         masking=lc.Masking(weights="head"),
