@@ -15,14 +15,20 @@ _Gram = TypeVar("_Gram", bound="NDArray[Any]")
 
 _LEARNING_RATE, _MOMENTUM, _BATCH = 0.5, 0.9, 128
 _CHUNK = 16_384  # rows at a time
+_OUTPUTS = 1 << 21  # rows · classes at a time
 _RIDGE = 0.3  # of the mean squared norm of a centered row
 
 
 def standardize(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return features (N, D), centered and scaled to a mean squared row norm of 1."""
-    centered = features - features.mean(0)
+    centered = features - _mean(features)
     scale = np.sqrt(np.mean(np.square(centered).sum(1)))
     return np.asarray(centered / max(float(scale), 1e-12), dtype=np.float32)
+
+
+def _mean(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean row (D,): a sum of many rows in float32 would lose digits."""
+    return np.asarray(features.mean(0, dtype=np.float64), dtype=np.float32)
 
 
 def train_softmax_probe(
@@ -78,7 +84,7 @@ def ridge_predict(
     One-hot regression with an intercept. The penalty is relative to the mean squared norm of the
     centered rows, so it does not depend on the scale of the features.
     """
-    mean = features.mean(0)
+    mean = _mean(features)
     centered = features - mean
     targets = np.eye(classes, dtype=np.float32)[labels]
     samples, width = centered.shape
@@ -87,7 +93,7 @@ def ridge_predict(
         weight = centered.T @ np.linalg.solve(_add_ridge(centered @ centered.T, samples), targets)
     else:
         weight = np.linalg.solve(_add_ridge(centered.T @ centered, samples), centered.T @ targets)
-    return np.asarray((queries @ weight + (targets.mean(0) - mean @ weight)).argmax(1))
+    return np.asarray(((queries - mean) @ weight + targets.mean(0)).argmax(1))
 
 
 def leave_one_out_margins(
@@ -106,14 +112,17 @@ def leave_one_out_margins(
         classes: C ≥ 2.
     """
     samples = len(features)
-    parts = [slice(start, start + _CHUNK) for start in range(0, samples, _CHUNK)]
-    mean, one_hot = features.mean(0), np.eye(classes, dtype=np.float32)
+    step = max(1, min(_CHUNK, _OUTPUTS // classes))
+    parts = [slice(start, start + step) for start in range(0, samples, step)]
+    mean = _mean(features)
     gram = np.zeros((features.shape[1], features.shape[1]))
     sums = np.zeros((features.shape[1], classes))
     for part in parts:
         centered = features[part] - mean
         gram += centered.T @ centered
-        sums += centered.T @ one_hot[labels[part]]
+        order = np.argsort(labels[part], kind="stable")
+        present, first = np.unique(labels[part][order], return_index=True)
+        sums[:, present] += np.add.reduceat(centered[order], first, dtype=np.float64).T
     inverse = np.linalg.inv(_add_ridge(gram, samples))
     weight, prior = inverse @ sums, np.bincount(labels, minlength=classes) / samples
     margins = np.empty(samples)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -71,3 +73,29 @@ def test_the_probe_learns_linear_classes() -> None:
     *_, p = train_softmax_probe(standardize(features), labels, 4, 20, rng)
     assert (p.argmax(1) == labels).mean() > 0.98, "whatever the scale of the features"
     np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
+
+
+def test_margins_of_many_classes_fit_in_memory() -> None:
+    rng = np.random.default_rng(0)
+    classes = 3000
+    labels = np.resize(np.arange(classes), 2 * classes)
+    features = rng.standard_normal((2 * classes, 3)).astype(np.float32)
+    tracemalloc.start()
+    leave_one_out_margins(features, labels, classes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6, "rows x classes are 144 MB, classes x classes 36 MB"
+
+
+@pytest.mark.parametrize("offset", [0, 3000])
+def test_rows_far_from_zero_are_classified_alike(offset: int) -> None:
+    rng = np.random.default_rng(0)
+    moved = (rng.standard_normal((500, 6)) + offset).astype(np.float32)
+    exact = (moved.astype(np.float64) - offset).astype(np.float32)
+    labels = (exact[:, 0] > 0).astype(int)
+    found, want = (ridge_predict(x[:300], labels[:300], 2, x[300:]) for x in (moved, exact))
+    np.testing.assert_array_equal(found, want)
+    moved, exact = np.tile(moved, (200, 1)), np.tile(exact, (200, 1))
+    labels = np.tile(labels, 200)
+    found, want = (leave_one_out_margins(x, labels, 2) for x in (moved, exact))
+    np.testing.assert_allclose(found, want, atol=1e-3)

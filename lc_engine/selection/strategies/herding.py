@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lc_engine.data.batch import NO_LABEL
 from lc_engine.selection.linear_probe import leave_one_out_margins, principal_components
 from lc_engine.selection.strategies.candidate_blocks import candidate_blocks, log_blocks
 from lc_engine.selection.strategies.per_group import mean_of_rows, per_group
@@ -41,7 +42,8 @@ def guarded_herding(
     """Keep rows as herding does, among those whose label a classifier of the other rows confirms.
 
     First the rows of smallest leave-one-out margin of a ridge classifier are set aside: wrong
-    labels, and rows that lie among another class. Of a single class none is.
+    labels, and rows that lie among another class. Of a single class none is, and no row without a
+    label.
 
     Args:
         problem: rows and budgets.
@@ -54,15 +56,20 @@ def guarded_herding(
     """
     if not 0.0 <= guard < 1.0:
         raise ValueError(f"guard must lie in [0, 1), got {guard}")
-    names, classes = np.unique(problem.rows.labels(), return_inverse=True)
+    labels = problem.rows.labels()
+    labelled = np.flatnonzero(labels != NO_LABEL)
+    names, classes = np.unique(labels[labelled], return_inverse=True)
     if len(names) < 2:
         return herding(problem, rng, features=features)
     log_blocks(problem, "guarded_herding")
     narrow = principal_components(features, MARGIN_WIDTH, rng)
-    margins = leave_one_out_margins(narrow, classes, len(names))
+    margins = np.full(len(labels), np.inf)
+    known = narrow if len(labelled) == len(labels) else narrow[labelled]
+    margins[labelled] = leave_one_out_margins(known, classes, len(names))
 
     def choose(members: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-        left = max(count, len(members) - int(guard * len(members)))
+        doubtful = int(guard * np.isfinite(margins[members]).sum())
+        left = max(count, len(members) - doubtful)
         confirmed = np.sort(np.argsort(-margins[members], kind="stable")[:left])
         kept: NDArray[np.intp] = confirmed[_herd(features, members[confirmed], count)]
         return kept
@@ -72,11 +79,14 @@ def guarded_herding(
 
 def _herd(features: NDArray[np.float32], members: NDArray[np.intp], count: int) -> NDArray[np.intp]:
     """Return which of the rows `members` (n,) herding keeps: indices (count,)."""
-    target = mean_of_rows(features, members)
+    mean = mean_of_rows(features, members)
+    origin = mean.astype(np.float32)  # squares of rows far from zero would lose digits
+    target = mean - origin
     total = np.zeros_like(target)
     kept: list[int] = []
     for block in candidate_blocks(len(members), count):
         rows = features[members[block.start : block.stop]]
+        rows -= origin
         squares = np.einsum("nd,nd->n", rows, rows)
         for step in range(len(kept) + 1, len(kept) + block.budget + 1):
             # ‖target − (total + x)/step‖² over x, up to factors and terms that do not depend on x.
