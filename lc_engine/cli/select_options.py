@@ -139,6 +139,8 @@ class SelectOptions(ChoosingOptions):
             ("noise-guard", self.noise_guard > 0),
             ("out ….parquet", self.out is not None and self.out.suffix == ".parquet"),
             ("write", self.write is not None),
+            ("balance", self.balance is not None),
+            ("objective", self.objective != "balanced"),
             ("keep-tokens", self.keep_tokens is not None),
             ("keep-bytes", self.keep_bytes is not None),
             ("share", self.share is not None),

@@ -546,8 +546,10 @@ def test_select_streamed(features, capsys):
     assert select(features, *arguments, "--streamed") == 0
     np.testing.assert_array_equal(np.load(out), whole)
     capsys.readouterr()
-    assert select(features, *arguments, "--streamed", "--noise-guard=0.1") == 2
-    assert "--noise-guard needs all rows in memory" in error_line(capsys)
+    for given in ("--noise-guard=0.1", "--balance=1", "--objective=as-is"):
+        assert select(features, *arguments, "--streamed", given) == 2
+        name = given.partition("=")[0]
+        assert f"{name} needs all rows in memory" in error_line(capsys)
 
 
 def test_select_writes_three_kinds_of_file(images, tmp_path):
