@@ -294,5 +294,10 @@ def _opened(path: Path, rows: int) -> NDArray[Any]:
 
 
 def as_rows(features: ArrayLike | Features) -> NDArray[Any] | Features:
-    """Return features as they are where rows of them can be read alone, else as an array."""
+    """Return features as they are where rows of them can be read alone, else as an array.
+
+    Of a torch tensor, which NumPy cannot read in bfloat16, with a gradient or on a GPU, float32.
+    """
+    if hasattr(features, "detach"):
+        features = features.detach().float().cpu().numpy()
     return features if isinstance(features, np.ndarray | Features) else np.asarray(features)

@@ -72,7 +72,8 @@ def select(
             there are features and neither floor nor cap.
         objective: what the trials of strategy="auto" maximize: "balanced" the mean of the classes'
             accuracies, "as-is" the accuracy of the rows as they are.
-        **options: of the strategy: `clusters` (easy_diverse), `bins` and `cutoff` (stratified).
+        **options: of the strategy: `guard` (guarded_herding), `clusters` (easy_diverse), `bins` and
+            `cutoff` (stratified).
 
     Returns:
         The ids kept, ascending.
@@ -112,7 +113,8 @@ def choose_strategy(
 ) -> StrategyChoice:
     """Return the strategy that suits a budget, by a trial on features.
 
-    `select` keeps what it says with the candidate's `strategy`, `gamma` and `noise_guard`.
+    `select` keeps what it says with the candidate's `strategy`, `gamma` and `noise_guard`, and by
+    itself with balance=1.
 
     Args:
         scores: as in `select`, like the other arguments.

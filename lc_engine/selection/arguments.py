@@ -25,6 +25,12 @@ def check_gamma_applies(gamma: Any, strategy: str, applies: bool) -> None:
         raise ValueError(f"gamma is an argument of flexrand, not of strategy {strategy}")
 
 
+def check_objective(objective: Any) -> None:
+    """Raise ValueError if a trial has no such objective."""
+    if objective not in ("balanced", "as-is"):
+        raise ValueError(f'objective must be "balanced" or "as-is", got {objective!r}')
+
+
 def check_seed(seed: Any) -> int:
     """Return the seed as an int.
 

@@ -226,7 +226,7 @@ def with_shares(
             raise ValueError(
                 f"share names group {group!r}, which no row has; groups: {sorted(known)[:20]}"
             )
-        if share < 0:
+        if not share >= 0:  # NaN too
             raise ValueError(f"share of {group} must be at least 0, got {share}")
         index = known[str(group)]
         rows = round(share * budget)

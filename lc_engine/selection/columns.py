@@ -47,14 +47,19 @@ def as_scores(scores: ScoresLike) -> Scores:
 
 def check_status(status: NDArray[Any], ids: NDArray[Any]) -> None:
     """Raise ValueError if a status (N,) is null; the text names the first such id of ids (N,)."""
-    if status.dtype.kind not in "OfT":
-        return
-    null = np.array([one is None or one != one for one in status.tolist()], bool)
+    null = null_of(status)
     if null.any():
         raise ValueError(
             f'column "status" is null at id {first_marked(ids, null)!r}: it must say "ok", or why '
             "the row has no score"
         )
+
+
+def null_of(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which of the values (N,) are None or NaN."""
+    if values.dtype.kind not in "OfT":
+        return np.zeros(len(values), bool)
+    return np.array([one is None or one != one for one in values.tolist()], bool)
 
 
 def nothing_to_keep(scores: Scores) -> str:

@@ -10,14 +10,21 @@ import numpy as np
 
 from lc_engine.data.features import as_rows
 from lc_engine.selection import strategies
-from lc_engine.selection.arguments import check_gamma, check_gamma_applies, check_seed
+from lc_engine.selection.arguments import (
+    check_gamma,
+    check_gamma_applies,
+    check_objective,
+    check_seed,
+)
 from lc_engine.selection.auto_gamma import choice
 from lc_engine.selection.auto_strategy.balance import BALANCES, choose_balance
 from lc_engine.selection.auto_strategy.choice import choose
+from lc_engine.selection.columns import as_scores
 from lc_engine.selection.cost import say_or_refuse
 from lc_engine.selection.exceptions import NO_EXCEPTIONS, Exceptions
 from lc_engine.selection.method import Method
 from lc_engine.selection.noise_guard import WRONG_ANSWERS, has_ifd
+from lc_engine.selection.one_thread import one_thread
 from lc_engine.selection.problem import divide
 from lc_engine.selection.strategies import STRATEGIES
 
@@ -132,6 +139,8 @@ def decide(
     if strategy != "auto":
         check_gamma_applies(gamma, strategy, "gamma" in strategies.keywords(strategy))
     check_seed(seed)
+    check_objective(objective)
+    scores = as_scores(scores)  # read once
 
     def divided(guard: float, share_out: float) -> tuple[Problem, LeftOut]:
         return divide(
@@ -180,7 +189,8 @@ def decide(
         choice.log_one_pool(float(gamma))
     arguments = _arguments(problem, strategy, gamma, score, features, options or {})
     rows, always = problem.rows, left.always
-    kept = STRATEGIES[strategy](problem, np.random.default_rng(seed), **arguments)
+    with one_thread():
+        kept = STRATEGIES[strategy](problem, np.random.default_rng(seed), **arguments)
     return Selection(
         ids=np.sort(np.concatenate([rows.ids[kept], always.ids])),
         rows=np.sort(np.concatenate([rows.indices[kept], always.indices])),

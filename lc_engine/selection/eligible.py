@@ -8,11 +8,13 @@ equal score are not kept in file order.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from lc_engine.data.batch import NO_LABEL
 from lc_engine.data.features import as_rows
+from lc_engine.data.table import HARD
 from lc_engine.selection.columns import (
     as_numbers,
     as_scores,
@@ -22,6 +24,7 @@ from lc_engine.selection.columns import (
     first_marked,
     is_hard_when_high,
     nothing_to_keep,
+    null_of,
     optional_column,
     require_column,
 )
@@ -34,7 +37,15 @@ if TYPE_CHECKING:
     from lc_engine.selection.columns import Scores, ScoresLike
 
 SCORE_COLUMNS = ("label", "lc", "loss", "lc_std", "ifd")  # that strategies read
+HARDNESS = "hardness"  # the column of rows in memory that ranks them, high = hard
+_MOST = 1e12  # of a feature: sums of products of larger ones exceed float32
 _CHUNK = 16_384  # rows of features copied at a time
+
+
+class _InMemory(dict[str, "NDArray[Any]"]):
+    """Columns, of which HARDNESS has a direction."""
+
+    metadata: ClassVar = {"direction": {HARDNESS: HARD}}
 
 
 @dataclass(frozen=True)
@@ -71,14 +82,21 @@ class EligibleRows:
             self, ids=self.ids[index], indices=self.indices[index], groups=self.groups[index]
         )
 
-    def in_memory(self) -> EligibleRows:
-        """Return these rows with their own copy of the columns that strategies read."""
+    def in_memory(self, hardness: NDArray[np.float32]) -> EligibleRows:
+        """Return these rows with their own copy of the columns that strategies read.
+
+        Args:
+            hardness: (N,) of each row, high = hard, which becomes the column HARDNESS.
+        """
         columns = {name: optional_column(self.scores, name) for name in SCORE_COLUMNS}
-        scores = {
-            name: np.asarray(column)[self.indices]
-            for name, column in columns.items()
-            if column is not None
-        }
+        scores = _InMemory(
+            {
+                name: np.asarray(column)[self.indices]
+                for name, column in columns.items()
+                if column is not None
+            }
+            | {HARDNESS: hardness}
+        )
         return replace(self, scores=scores, indices=np.arange(len(self)), total=len(self))
 
     def score(self, name: str) -> NDArray[np.float32]:
@@ -101,33 +119,51 @@ class EligibleRows:
         return values if is_hard_when_high(self.scores, score) else -values
 
     def labels(self) -> NDArray[np.int64]:
-        """Return the label column (N,).
+        """Return the label column (N,), −1 for none; of names, their numbers in ascending order.
 
         Raises:
-            ValueError: the column is missing.
+            ValueError: the column is missing, or a label is null or not a whole number.
         """
-        return np.asarray(require_column(self.scores, "label"))[self.indices].astype(np.int64)
+        labels = np.asarray(require_column(self.scores, "label"))[self.indices]
+        if labels.dtype.kind == "f":
+            wrong = ~(np.isfinite(labels) & (labels == np.rint(labels)))
+        else:
+            wrong = null_of(labels)
+        if wrong.any():
+            raise ValueError(
+                f'column "label" is {first_marked(labels, wrong)} at id '
+                f"{first_marked(self.ids, wrong)!r}: a class is a name or a whole number, "
+                f"{NO_LABEL} for none"
+            )
+        if labels.dtype.kind == "O":  # of a data frame, integers too
+            labels = np.array(labels.tolist())
+        return _factorize(labels)[1] if labels.dtype.kind in "TU" else labels.astype(np.int64)
 
     def align(self, features: ArrayLike | Features) -> NDArray[np.float32]:
         """Return features (rows of the table, D) in the order of these rows: (N, D).
 
         Raises:
-            ValueError: another length, or a NaN or infinity in an eligible row.
+            ValueError: another shape or no numbers, or one that is not finite in float32 or above
+                10¹² in an eligible row.
         """
         array = as_rows(features)
-        if array.ndim != 2 or len(array) != self.total:
+        if array.ndim != 2 or len(array) != self.total or not array.shape[1]:
             raise ValueError(
                 f"features must be a matrix with one row per row of scores ({self.total}), "
                 f"got shape {array.shape}"
             )
+        if array.dtype.kind in "cSUTMm":
+            raise ValueError(f"features must be real numbers, got {array.dtype}")
         aligned = np.empty((len(self), array.shape[1]), dtype=np.float32)
         for start in range(0, len(self), _CHUNK):
             part = slice(start, start + _CHUNK)
-            aligned[part] = array[self.indices[part]]
-            bad = np.logical_not(np.isfinite(aligned[part]).all(1))
+            with np.errstate(over="ignore"):  # infinite, which is refused
+                aligned[part] = array[self.indices[part]]
+            bad = np.logical_not((np.abs(aligned[part]) <= _MOST).all(1))
             if bad.any():
                 raise ValueError(
-                    f"features is not finite at id {first_marked(self.ids[part], bad)!r}"
+                    f"features is not finite at id {first_marked(self.ids[part], bad)!r}, or above "
+                    f'{_MOST:g}: give that row another status than "ok", or scale the features'
                 )
         return aligned
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
 
 from helpers.flipped_blobs import flipped_blobs
-from helpers.selection_tables import shuffled
+from helpers.selection_tables import as_table, random_columns, shuffled
+from lc_engine.data.table import ScoreTable
 from lc_engine.selection import choose_strategy, select
 from lc_engine.selection.auto_gamma.cross_validation import CrossValidation
 from lc_engine.selection.auto_strategy.candidates import ALL, FAVORITE, GUARD, RANDOM, Candidate
 from lc_engine.selection.eligible import read_eligible_rows
 from lc_engine.selection.problem import prepare
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_wrong_labels_favor_a_strategy_that_avoids_them(caplog: pytest.LogCaptureFixture) -> None:
@@ -94,7 +98,7 @@ def test_the_favorite_is_taken_unless_another_is_shown_to_be_better(
     assert first == FAVORITE
 
     def with_accuracy(ahead: float, spread: float) -> Candidate:
-        def accuracy_of(self: CrossValidation, keep: Any, score: str) -> np.ndarray:
+        def accuracy_of(self: CrossValidation, keep: Any) -> np.ndarray:
             by_fold = np.full(len(self.folds), 0.9)
             if keep.__self__.strategy == "easy":
                 by_fold += ahead + spread * np.resize([1, -1], len(by_fold))
@@ -137,3 +141,67 @@ def test_an_option_of_one_strategy_does_not_go_with_auto() -> None:
     scores, _, _ = flipped_blobs(0, 100, 3)
     with pytest.raises(ValueError, match="strategy auto takes no option 'clusters'"):
         select(scores, 10, clusters=4)
+
+
+@pytest.mark.parametrize("score", ["margin", "reward"])
+def test_a_trial_ranks_rows_by_the_column_that_is_asked_for(score: str) -> None:
+    scores, features, _ = flipped_blobs(0, 600, 3)
+    sign = -1 if score == "margin" else 1  # its high values are easy; those of others are not
+    by_loss = choose_strategy(scores, 24, features=features)
+    scores[score] = sign * scores["loss"]
+    assert choose_strategy(scores, 24, features=features, score=score).gains == by_loss.gains
+
+
+def test_a_trial_ranks_rows_in_the_direction_of_the_table() -> None:
+    class Reversed(dict[str, Any]):
+        metadata: ClassVar = {"direction": {"loss": "high = easy"}}
+
+    scores, features, _ = flipped_blobs(0, 600, 3)
+    gains = choose_strategy(scores, 24, features=features).gains
+    scores["loss"] = -scores["loss"]
+    assert choose_strategy(Reversed(scores), 24, features=features).gains == gains
+
+
+@pytest.mark.parametrize("kind", [np.str_, object])
+def test_labels_may_be_names(kind: Any) -> None:
+    scores, features, _ = flipped_blobs(0, 600, 3)
+    expected = select(scores, 24, features=features)
+    scores["label"] = np.array(["ape", "bee", "cat"])[scores["label"]].astype(kind)
+    np.testing.assert_array_equal(select(scores, 24, features=features), expected)
+
+
+def test_a_trial_leaves_out_rows_without_a_label() -> None:
+    scores, features, _ = flipped_blobs(0, 900, 3)
+    scores["label"] = np.where(scores["id"] % 3, scores["label"], -1)
+    problem = prepare(scores, 60, by="label", floor=None, cap=None, noise_guard=0.0)
+    trial = CrossValidation(problem, np.zeros(900, np.float32), features, np.random.default_rng(0))
+    assert trial.classes == 3
+    assert len(trial.labels) == 600
+    assert trial.folds[0].counts[0] == 0  # of the rows without
+    assert len(select(scores, 60, features=features)) == 60
+    only = scores | {"label": np.where(scores["id"] < 3, scores["label"], -1)}
+    assert (
+        "a trial needs rows of two classes" in choose_strategy(only, 30, features=features).reason
+    )
+
+
+@pytest.mark.parametrize("by", [None, "source"])
+def test_without_a_column_of_labels_the_rule_decides(by: str | None) -> None:
+    scores, features, _ = flipped_blobs(0, 300, 3)
+    scores["source"] = (np.arange(300) < 20).astype(int)
+    del scores["label"]
+    assert len(select(scores, 30, by=by, features=features)) == 30
+    choice = choose_strategy(scores, 200, by=by, features=features)
+    assert "a trial needs a column label" in choice.reason
+
+
+def test_a_path_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = random_columns(0, 200)
+    as_table(columns).write(tmp_path / "scores.parquet")
+    features = np.random.default_rng(0).standard_normal((200, 4))
+    want = select(tmp_path / "scores.parquet", 40, features=features)
+    read, times = ScoreTable.read, list[object]()
+    monkeypatch.setattr(ScoreTable, "read", lambda path: (times.append(path), read(path))[1])
+    kept = select(tmp_path / "scores.parquet", 40, features=features)
+    np.testing.assert_array_equal(kept, want)
+    assert len(times) == 1

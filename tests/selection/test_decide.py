@@ -66,6 +66,8 @@ def test_shares_are_exact_and_the_others_share_the_rest(columns):
     assert [kept for _, kept in groups_of(found).values()] == [20, 12, 8]
     with pytest.raises(ValueError, match="floor and cap allow 44"):
         decide(columns, 40, "random", shares={0: 0.5}, floor=12)
+    with pytest.raises(ValueError, match="share of 0 must be at least 0, got nan"):
+        decide(columns, 40, "random", shares={0: float("nan")})
 
 
 @pytest.mark.parametrize(

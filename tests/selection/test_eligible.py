@@ -1,14 +1,18 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 from helpers.selection_tables import as_table, random_columns, shuffled
 from lc_engine.selection import select
 from lc_engine.selection.eligible import read_eligible_rows
 from lc_engine.selection.id_hash import hash_ids
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("text", [False, True])
@@ -98,3 +102,69 @@ def test_a_missing_column_is_named_with_those_there_are() -> None:
         select({"label": [0]}, 1, "random")
     with pytest.raises(ValueError, match='no column "shard"; it has id, label, lc'):
         select(as_table(random_columns(0, 5)), 1, "random", by="shard")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0.0, 0.5, 1.0], 'column "label" is 0.5 at id 5: a class is a name or a whole number'),
+        ([0.0, np.nan, 1.0], 'column "label" is nan at id 5'),
+        (["a", None, "b"], 'column "label" is None at id 5'),
+    ],
+)
+def test_a_label_that_is_no_class_is_refused(labels: list[Any], message: str) -> None:
+    rows = read_eligible_rows({"id": [4, 5, 6], "label": labels}, None)
+    with pytest.raises(ValueError, match=message):
+        rows.labels()
+
+
+def test_labels_are_numbers_of_classes() -> None:
+    for labels, want in (
+        ([2, -1, 2], [2, -1, 2]),
+        ([2.0, -1.0, 2.0], [2, -1, 2]),
+        (np.array([2, -1, 2], object), [2, -1, 2]),
+        (["b", "a", "b"], [1, 0, 1]),
+    ):
+        rows = read_eligible_rows({"id": [4, 5, 6], "label": labels}, None)
+        assert rows.labels().tolist() == np.array(want)[rows.indices].tolist()
+
+
+def test_features_of_any_kind_are_read_alike(tmp_path: Path) -> None:
+    exact = np.random.default_rng(0).integers(-9, 9, (30, 4)).astype(np.float32)
+    np.save(tmp_path / "features.npy", exact)
+    rows = read_eligible_rows(random_columns(0, 30))
+    tensor = torch.tensor(exact, requires_grad=True)
+    for features in (
+        *(exact.astype(kind) for kind in (np.float16, np.float64, np.int64)),
+        np.asfortranarray(exact),
+        np.repeat(exact, 2, 1)[:, ::2],
+        np.load(tmp_path / "features.npy", mmap_mode="r"),
+        exact.tolist(),
+        tensor,
+        tensor.bfloat16(),
+    ):
+        np.testing.assert_array_equal(rows.align(features), exact[rows.indices])
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e300, -1e13])
+def test_features_that_sums_cannot_hold_are_refused(value: float) -> None:
+    columns = random_columns(0, 30)
+    features = np.zeros((30, 4))
+    features[7, 2] = value
+    with pytest.raises(ValueError, match=f"features is not finite at id {columns['id'][7]}, or"):
+        read_eligible_rows(columns).align(features)
+    columns["status"] = np.where(np.arange(30) == 7, "non_finite", "ok")
+    assert read_eligible_rows(columns).align(features).shape == (29, 4)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (np.zeros((30, 0)), r"one row per row of scores \(30\), got shape \(30, 0\)"),
+        (np.zeros((30, 2), complex), "features must be real numbers, got complex128"),
+        (np.full((30, 2), "0"), "features must be real numbers, got <U1"),
+    ],
+)
+def test_features_of_another_form_are_refused(features: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_eligible_rows(random_columns(0, 30)).align(features)

@@ -243,6 +243,7 @@ def test_lc_select_is_this_function() -> None:
         ({"strategy": "easy", "score": "id"}, "score must be"),
         ({"seed": -1}, "seed"),
         ({"seed": True}, "seed"),
+        ({"strategy": "random", "objective": "as_is"}, 'objective must be "balanced" or "as-is"'),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, object], message: str) -> None:

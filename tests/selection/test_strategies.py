@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,3 +183,45 @@ def test_k_means_without_scikit_learn_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
     with pytest.raises(ImportError, match=r"lc_engine\[select\]"):
         select(one_class(loss=np.arange(9.0)), 3, "easy_diverse", features=np.ones((9, 2)))
+
+
+@pytest.mark.parametrize("strategy", ["herding", "guarded_herding", "kcenter"])
+def test_rows_far_from_zero_are_told_apart(strategy: str) -> None:
+    scores, features, _ = flipped_blobs(0, 600, 4)
+    moved = (features.astype(np.float64) + 3000).astype(np.float32)
+    exact = (moved.astype(np.float64) - 3000).astype(np.float32)
+    np.testing.assert_array_equal(
+        select(scores, 120, strategy, features=moved), select(scores, 120, strategy, features=exact)
+    )
+
+
+def test_a_row_without_a_label_is_not_guarded() -> None:
+    scores, features, _ = flipped_blobs(0, 600, 4)
+    scores["label"] = np.where(scores["id"] % 2, scores["label"], -1)
+    kept = select(scores, 0.9, "guarded_herding", features=features, guard=0.9)
+    assert len(kept) == 540
+    few = select(scores, 60, "guarded_herding", features=features, guard=0.5)
+    plain = select(scores, 60, "herding", features=features)
+    np.testing.assert_array_equal(few[few % 2 == 0], plain[plain % 2 == 0])
+
+
+@pytest.mark.parametrize("strategy", ["auto", "guarded_herding", "el2n"])
+def test_a_selection_uses_one_thread(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more, sums have another order, and equal rows another winner."""
+    threads = pytest.importorskip("threadpoolctl")
+    used: set[int] = set()
+
+    def spied(solve: Any) -> Any:
+        def call(*given: Any) -> Any:
+            used.update(one["num_threads"] for one in threads.threadpool_info())
+            return solve(*given)
+
+        return call
+
+    for file, name in (("herding", "leave_one_out_margins"), ("uncertainty", "standardize")):
+        module = sys.modules[f"lc_engine.selection.strategies.{file}"]
+        monkeypatch.setattr(module, name, spied(getattr(module, name)))
+    scores, features, _ = flipped_blobs(0, 100, 2)
+    with threads.threadpool_limits(2):
+        select(scores, 20, strategy, features=features)
+    assert used == {1}

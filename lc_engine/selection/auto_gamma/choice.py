@@ -12,6 +12,7 @@ import numpy as np
 from lc_engine.selection.auto_gamma.constants import CANDIDATES, MIN_TRIAL_ROWS, RULE
 from lc_engine.selection.auto_gamma.cross_validation import CrossValidation
 from lc_engine.selection.auto_gamma.rounds import two_rounds
+from lc_engine.selection.one_thread import one_thread
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -78,7 +79,8 @@ def choose(
     if features is None:
         choice = by_rule(problem.counts)
     else:
-        choice = _by_trial(problem, problem.rows.hardness(score), features, seed)
+        with one_thread():
+            choice = _by_trial(problem, problem.rows.hardness(score), features, seed)
     return GammaChoice(choice.gamma, choice.reason, choice.gains, time.perf_counter() - started)
 
 

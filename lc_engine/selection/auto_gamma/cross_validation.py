@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from lc_engine._util.grouped import rank_within_groups, sample_per_group
+from lc_engine.data.batch import NO_LABEL
 from lc_engine.selection.auto_gamma.constants import (
     FOLDS,
     MAX_BUDGET,
@@ -17,6 +18,7 @@ from lc_engine.selection.auto_gamma.constants import (
     WIDTH,
 )
 from lc_engine.selection.budget import apportion
+from lc_engine.selection.eligible import HARDNESS
 from lc_engine.selection.linear_probe import principal_components, ridge_predict
 from lc_engine.selection.problem import Problem
 from lc_engine.selection.strategies.flexrand import sample_pools
@@ -65,6 +67,15 @@ def _subsample(
     return np.sort(sample_per_group(rows.groups, drawn, rng)), budget
 
 
+def _labelled(
+    rows: EligibleRows, kept: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Return those of `kept` (n,) that have a label, and their labels."""
+    labels = rows.take(kept).labels()
+    known = labels != NO_LABEL
+    return kept[known], labels[known]
+
+
 class _Fold:
     """Rows to draw training subsets from, and rows to validate on."""
 
@@ -106,6 +117,9 @@ class CrossValidation:
 
     Raises:
         ValueError: features of another shape or not finite, or no label column.
+
+    Attributes:
+        classes: of the rows, which have a label; with fewer than two there is no trial.
     """
 
     def __init__(
@@ -119,11 +133,15 @@ class CrossValidation:
     ) -> None:
         self.objective = objective
         kept, budget = _subsample(problem, rng)
+        kept, labels = _labelled(problem.rows, kept)
         rows, hardness = problem.rows.take(kept), hardness[kept]
-        names, self.labels = np.unique(rows.labels(), return_inverse=True)
-        self.classes = len(names)
+        budget = np.minimum(budget, rows.group_sizes)
+        names, self.labels = np.unique(labels, return_inverse=True)
+        self.classes = len(names) if len(rows) >= FOLDS else 0
+        if self.classes < 2:
+            return
         self.features = principal_components(rows.align(features), WIDTH, rng)
-        rows = rows.in_memory()
+        rows = rows.in_memory(hardness)
         self.folds = [
             _Fold(np.flatnonzero(fold != i), np.flatnonzero(fold == i), rows, hardness, budget)
             for fold in (rng.permutation(len(rows)) % FOLDS for _ in range(partitions))
@@ -145,7 +163,7 @@ class CrossValidation:
                 found[i] = self._validate(kept, fold.validation)
         return found
 
-    def accuracy_of(self, keep: Keep, score: str) -> NDArray[np.float64]:
+    def accuracy_of(self, keep: Keep) -> NDArray[np.float64]:
         """Return the validation accuracy (folds,) of the rows that a strategy keeps.
 
         As `accuracy`, for a strategy that keeps the same rows in every draw: draw i has that of
@@ -153,14 +171,13 @@ class CrossValidation:
 
         Args:
             keep: (problem, features, score, rng) -> indices into the problem's rows.
-            score: the column of numbers that ranks rows.
         """
         found = np.zeros(len(self.folds))
         for number, fold in enumerate(self.folds):
             if fold.counts.any():  # else all rows of the budget are in the validation fold
                 problem = Problem(fold.rows, fold.counts)
                 rng = np.random.default_rng([self.seed, number])
-                kept = fold.train[keep(problem, self.features[fold.train], score, rng)]
+                kept = fold.train[keep(problem, self.features[fold.train], HARDNESS, rng)]
                 found[number] = self._validate(kept, fold.validation)
         return found
 

@@ -10,6 +10,8 @@ import numpy as np
 from lc_engine.selection.auto_gamma.constants import FIRST_DRAWS, MIN_TRIAL_ROWS
 from lc_engine.selection.auto_gamma.cross_validation import CrossValidation
 from lc_engine.selection.auto_gamma.rounds import over_folds
+from lc_engine.selection.columns import optional_column
+from lc_engine.selection.one_thread import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,17 +68,20 @@ def choose_balance(
     counts = problems[1.0].counts
     rows = problems[1.0].rows
     different = {a: p for a, p in problems.items() if a == 1.0 or (p.counts != counts).any()}
-    if len(different) == 1 or len(rows) < MIN_TRIAL_ROWS:
+    has_labels = optional_column(rows.scores, "label") is not None
+    if len(different) == 1 or len(rows) < MIN_TRIAL_ROWS or not has_labels:
         return BalanceChoice(1.0, {})
     accuracy = {}
     for balance, problem in different.items():
         # Of the same seed: where all rows take part, folds and validation rows are the same.
         rng = np.random.default_rng(seed)
         none = np.zeros(len(problem.rows), dtype=np.float32)
-        trial = CrossValidation(problem, none, features, rng, objective)
+        with one_thread():
+            trial = CrossValidation(problem, none, features, rng, objective)
         if trial.classes < 2:
             return BalanceChoice(1.0, {})
-        accuracy[balance] = trial.accuracy(0.0, range(FIRST_DRAWS))  # random
+        with one_thread():
+            accuracy[balance] = trial.accuracy(0.0, range(FIRST_DRAWS))  # random
     gains = {a: over_folds(found - accuracy[1.0]) for a, found in accuracy.items() if a != 1.0}
     best = max(gains, key=lambda balance: gains[balance][0])
     mean, error = gains[best]

@@ -22,6 +22,7 @@ from lc_engine.selection.auto_strategy.candidates import (
 )
 from lc_engine.selection.columns import optional_column
 from lc_engine.selection.noise_guard import has_ifd
+from lc_engine.selection.one_thread import one_thread
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -81,14 +82,14 @@ def choose(
         objective: see `CrossValidation`.
 
     Raises:
-        ValueError: features of another shape or not finite, or no label column beside features.
+        ValueError: features of another shape or not finite.
     """
     started = time.perf_counter()
-    choice = (
-        _by_rule(problem)
-        if features is None
-        else _by_trial(problem, score, features, seed, objective)
-    )
+    if features is None:
+        choice = _by_rule(problem)
+    else:
+        with one_thread():
+            choice = _by_trial(problem, score, features, seed, objective)
     return replace(choice, seconds=time.perf_counter() - started)
 
 
@@ -117,6 +118,8 @@ def _by_rule(problem: Problem, why: str = "") -> StrategyChoice:
 def _by_trial(
     problem: Problem, score: str, features: ArrayLike | Features, seed: int, objective: Objective
 ) -> StrategyChoice:
+    if optional_column(problem.rows.scores, "label") is None:
+        return _by_rule(problem, "a trial needs a column label")
     rows = len(problem.rows)
     if rows < MIN_TRIAL_ROWS:
         return _by_rule(problem, f"{rows} rows are too few for a trial")
@@ -129,7 +132,7 @@ def _by_trial(
     folds = len(trial.folds)
     base = trial.accuracy(0.0, range(DRAWS_PER_FOLD * folds)).reshape(-1, folds).mean(0)
     by_fold = {
-        candidate: trial.accuracy_of(candidate.keep, score) - base
+        candidate: trial.accuracy_of(candidate.keep) - base
         for candidate in ALL
         if not candidate.noise_guard or _has_guard_columns(problem)
     }

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import sys
-from contextlib import nullcontext
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lc_engine._util.extras import require
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -32,22 +25,7 @@ def per_group(
         problem: rows and budgets.
         choose: (row indices (n,) of a group, number to keep) -> indices into them.
     """
-    with _one_thread():
-        return np.concatenate([members[choose(members, k)] for members, k in problem.members()])
-
-
-def _one_thread() -> AbstractContextManager[object]:
-    """Limit products and k-means to one thread: sums have one order, and small ones do not wait."""
-    if find_spec("threadpoolctl") is None:  # it comes with scikit-learn, so there is no k-means
-        return nullcontext()
-    limits: AbstractContextManager[object] = _libraries("sklearn" in sys.modules).limit(limits=1)
-    return limits
-
-
-@functools.cache
-def _libraries(with_k_means: bool) -> Any:
-    """Return the threaded libraries; looking for them takes as long as a small choice."""
-    return require("threadpoolctl", "select").ThreadpoolController()
+    return np.concatenate([members[choose(members, k)] for members, k in problem.members()])
 
 
 def mean_of_rows(features: NDArray[np.float32], members: NDArray[np.intp]) -> NDArray[np.float64]:
