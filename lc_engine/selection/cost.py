@@ -73,6 +73,9 @@ def estimate(problem: Problem, strategy: str, width: int, clusters: int | None =
         blocks = [number_of_blocks(n, k) for n, k in zip(sizes, counts, strict=True)]
         seconds += float(2 * width * (sizes * counts / blocks).sum()) / constants.GREEDY_RATE
         held += 2 * 4 * width * int(max(sizes / blocks))
+    if strategy == "guarded_herding":
+        classes = len(np.unique(problem.rows.labels()))
+        seconds += 2 * rows * min(width, MARGIN_WIDTH) * classes / constants.PRODUCT_RATE
     if strategy == "guarded_herding" and width > MARGIN_WIDTH:
         seconds += 2 * rows * MARGIN_WIDTH * width / constants.PRODUCT_RATE
         held += matrix + 4 * rows * MARGIN_WIDTH  # the features, centered and projected

@@ -38,6 +38,8 @@ def _rates_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("moderate", 0),
         ("herding", 2 * 2 * (50 * 5 * 4)),  # two groups, 5 steps over 50 rows of 4 features
+        # and the outputs of a classifier of two classes
+        ("guarded_herding", 2 * 2 * (50 * 5 * 4) + 2 * 100 * 4 * 2),
         ("easy_diverse", 2 * 2 * 5 * 4 * (50 + 50)),  # 5 clusters, fitted to 50 rows, then found
         ("entropy", 20 * 6 * 100 * 5 * 2),  # 20 epochs of 100 rows of 4 features and a bias
         ("el2n", 50 * 6 * 100 * 5 * 2),
