@@ -137,8 +137,10 @@ def measure(
     }
     refuse_disagreement(parities, ENGINE, NAIVE)
 
-    say(f"{job.title}: the scores agree; timing {rounds} rounds")
+    say(f"{job.title}: the scores agree; timing, rounds: {rounds}")
     timed = [name for name in found if name == NAIVE or parities[name].agrees]
+    differ = {name: p.disagreement for name, p in parities.items() if not p.agrees}
+    reasons = {**failed, **differ}
     sizes = _sizes(job)
     runs: dict[object, Callable[[], object]] = {
         name: partial(ways[name].run, job.source, job.path) for name in timed
@@ -163,7 +165,7 @@ def measure(
                 parities.get(name),
                 seconds.get(name),
                 memory.get(name),
-                failed.get(name, "" if name in timed else "its scores differ too much"),
+                reasons.get(name, ""),
             )
             for name in ways
         ],

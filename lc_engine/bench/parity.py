@@ -67,6 +67,15 @@ class Parity:
             and self.same >= self.tolerance.kept * self.kept
         )
 
+    @property
+    def disagreement(self) -> str:
+        """What is said of a way that does not agree."""
+        close = self.difference <= self.tolerance.difference
+        close = close and self.correlation >= self.tolerance.correlation
+        if close and (1 - self.tolerance.kept) * self.kept < 1:  # no kept row may differ
+            return f"another row among {self.kept} kept: give more --rows"
+        return "its scores differ too much"
+
 
 def compare(reference: np.ndarray, found: np.ndarray, keep: float, tolerance: Tolerance) -> Parity:
     """Compare a way's lc (N,) with the naive loop's (N,).

@@ -413,3 +413,15 @@ def test_texts_are_scored_in_all_ways_alike(tmp_path):
 def rows_file(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def test_few_kept_rows_that_differ_ask_for_more():
+    tolerance = parity.Tolerance(0.1, 0.9, 0.7)
+    lc, swapped = np.arange(16.0) / 100, np.arange(16.0) / 100
+    swapped[[1, 2]] = swapped[[2, 1]]
+    few, many = (parity.compare(lc, swapped, keep, tolerance) for keep in (0.1, 0.5))
+    assert not few.agrees
+    assert few.disagreement == "another row among 2 kept: give more --rows"
+    assert many.agrees
+    other = parity.compare(lc, lc[::-1], 0.1, tolerance)
+    assert other.disagreement == "its scores differ too much"
