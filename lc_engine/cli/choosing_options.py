@@ -12,6 +12,8 @@ from lc_engine.cli.choices import Objective, Strategy
 from lc_engine.cli.command import in_selection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lc_engine.pruning.choice import Choice
 
 _THOUSANDS = {"k": 10**3, "m": 10**6, "g": 10**9}
@@ -159,7 +161,7 @@ class ChoosingOptions:
             score=self.score,
             floor=self.floor,
             cap=self.cap,
-            shares=dict(map(_share, self.share or ())),
+            shares=_shares(self.share or ()),
             noise_guard=self.noise_guard,
             balance=self.balance,
             objective=self.objective,
@@ -178,6 +180,15 @@ class ChoosingOptions:
         if self.keep_tokens is not None:
             return f"--keep-tokens {self.keep_tokens}"
         return f"--keep-bytes {self.keep_bytes}"
+
+
+def _shares(given: Sequence[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, share in map(_share, given):
+        if name in found:
+            raise ValueError(f"--share: {name} has two, {found[name]:g} and {share:g}: give one")
+        found[name] = share
+    return found
 
 
 def _share(text: str) -> tuple[str, float]:

@@ -60,15 +60,14 @@ class PruneCommand(ChoosingOptions, JobOptions):
             ValueError: an argument or a file that does not fit.
             FileNotFoundError: a file that is not there.
         """
-        from lc_engine.data.locations import check_outside
-        from lc_engine.pruning.folder import SCORES, at_work_in
+        from lc_engine.pruning.folder import SCORES, at_work_in, check_outside_of
         from lc_engine.pruning.prune import write_pruned
         from lc_engine.pruning.rows import open_stored
         from lc_engine.reporting.run import Run
 
         choice = self.choice(self.carry)
         where = locate(self.data)
-        check_outside(self.out, where)
+        check_outside_of(self.out, where)
         if not self.ifd and self._is_for_texts(where):
             choice.warn_without_ifd()
         with at_work_in(self.out):

@@ -14,8 +14,11 @@ from lc_engine.data.readers.jsonl import JsonLines
 from lc_engine.data.wrap.mixture import Mixture
 from lc_engine.data.writers.json_rows import line_bytes
 from lc_engine.pruning.columns import Columns
-from lc_engine.selection.decide import decide
+from lc_engine.selection.arguments import check_seed
+from lc_engine.selection.budget import check_keep, check_shares
+from lc_engine.selection.decide import check_strategy, decide
 from lc_engine.selection.exceptions import Exceptions
+from lc_engine.selection.noise_guard import check_guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -81,7 +84,7 @@ class Choice:
     unscored: Literal["drop", "keep"] = "drop"
 
     def check(self) -> None:
-        """Refuse arguments that do not fit each other, before anything is scored.
+        """Refuse arguments that suit no data, before anything is scored.
 
         Raises:
             ValueError: naming them.
@@ -92,6 +95,14 @@ class Choice:
                 "give one of keep, keep_tokens and keep_bytes"
                 + (f", not {' and '.join(given)}" if given else "")
             )
+        if self.keep is not None:
+            check_keep(self.keep)
+        check_strategy(self.strategy, self.gamma)
+        check_guard(self.noise_guard)
+        check_shares(self.shares)
+        check_seed(self.seed)
+        if isinstance(self.floor, int) and isinstance(self.cap, int) and self.floor > self.cap:
+            raise ValueError(f"floor {self.floor} is above cap {self.cap}")
         for name in ("keep_tokens", "keep_bytes"):
             value = getattr(self, name)
             if value is not None and value < 1:

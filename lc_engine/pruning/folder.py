@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from lc_engine._util.atomic_write import atomic_write_text
+from lc_engine.data.locations import check_outside, folders_of
 from lc_engine.data.run.leases import Leases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SCORES: Final = "scores"
 DATA: Final = "data"
@@ -34,6 +37,30 @@ _NOTE: Final = (
     "lc-engine prune has not finished here: what lies beside this file is missing, incomplete or "
     "of an earlier run. The same command continues, and removes this file at its end.\n"
 )
+
+
+def check_outside_of(out: Path, data: Any) -> None:
+    """Refuse to write into the folder of the data, or to replace data that lie in the results.
+
+    Args:
+        out: the folder to write.
+        data: a location, a mapping of names to several, or rows that keep their `folders`.
+
+    Raises:
+        ValueError: `out` is inside the data, or the data are among the results there.
+    """
+    check_outside(out, data)
+    for one in data.values() if isinstance(data, Mapping) else [data]:
+        places = [Path(one)] if isinstance(one, str | os.PathLike) else folders_of(one)
+        for place in places:
+            within = [
+                name for name in RESULTS if place.resolve().is_relative_to(out.resolve() / name)
+            ]
+            if within:
+                raise ValueError(
+                    f"out: the data {place} lie in {out / within[0]}, which would be replaced: "
+                    "choose another folder"
+                )
 
 
 @contextmanager

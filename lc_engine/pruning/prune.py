@@ -15,10 +15,9 @@ import numpy as np
 from lc_engine._util.atomic_write import atomic_write, atomic_write_npy, atomic_write_text
 from lc_engine._util.extras import MissingExtraError, require
 from lc_engine.data.batch import OK
-from lc_engine.data.locations import check_outside
 from lc_engine.data.wrap.mixture import has_sources
 from lc_engine.pruning.choice import Choice
-from lc_engine.pruning.folder import DATA, SCORES, SELECTION, at_work_in, staged
+from lc_engine.pruning.folder import DATA, SCORES, SELECTION, at_work_in, check_outside_of, staged
 from lc_engine.pruning.reasons import rows_table, suspicious_csv
 from lc_engine.pruning.rows import open_stored, write_rows
 
@@ -165,7 +164,7 @@ def prune(
         data = {name: load_hub(one) if is_hub_name(one) else one for name, one in data.items()}
     elif is_hub_name(data):
         data = load_hub(data)
-    check_outside(out, data)
+    check_outside_of(out, data)
     if getattr(scorer, "ifd", None) is False:
         choice.warn_without_ifd()
     with at_work_in(out):

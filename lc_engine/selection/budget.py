@@ -27,21 +27,44 @@ def resolve_keep(keep: float, total: int) -> int:
     Raises:
         ValueError: a bool, a value out of range, a count above N, a fraction that rounds to zero.
     """
-    if isinstance(keep, (bool, np.bool_)):
-        raise ValueError("keep must be a fraction or a count, not a bool")
+    check_keep(keep)
     if isinstance(keep, (int, np.integer)):
-        if not 1 <= keep <= total:
+        if keep > total:
             raise ValueError(
                 f"keep = {keep} is a count and must lie in [1, {total}], the rows with status "
                 '"ok"; for a fraction give a float (1.0 keeps everything)'
             )
         return int(keep)
-    if not isinstance(keep, (float, np.floating)) or not 0.0 < keep <= 1.0:
-        raise ValueError(f"keep must be a float in (0, 1] or an int of at least 1, got {keep!r}")
     budget = round(float(keep) * total)
     if budget == 0:
         raise ValueError(f"keep = {keep} of {total} rows rounds to none: give a larger fraction")
     return budget
+
+
+def check_keep(keep: Any) -> None:
+    """Refuse a budget that suits no number of rows.
+
+    Raises:
+        ValueError: a bool, or a value out of range.
+    """
+    if isinstance(keep, (bool, np.bool_)):
+        raise ValueError("keep must be a fraction or a count, not a bool")
+    is_count = isinstance(keep, (int, np.integer)) and keep >= 1
+    if not is_count and not (isinstance(keep, (float, np.floating)) and 0.0 < keep <= 1.0):
+        raise ValueError(f"keep must be a float in (0, 1] or an int of at least 1, got {keep!r}")
+
+
+def check_shares(shares: Mapping[Any, float]) -> None:
+    """Refuse shares of a budget that suit no groups.
+
+    Raises:
+        ValueError: a share out of range, or a sum above 1.
+    """
+    for group, share in shares.items():
+        if not share >= 0:  # NaN too
+            raise ValueError(f"share of {group} must be at least 0, got {share}")
+    if sum(shares.values()) > 1 + 1e-9:
+        raise ValueError(f"share: the shares sum to {sum(shares.values()):g}, which is above 1")
 
 
 def allocate(
@@ -215,8 +238,7 @@ def with_shares(
         ValueError: an unknown group, a share out of range, a sum above 1, or more rows than a group
             has.
     """
-    if sum(shares.values()) > 1 + 1e-9:
-        raise ValueError(f"share: the shares sum to {sum(shares.values()):g}, which is above 1")
+    check_shares(shares)
     known = {str(name): index for index, name in enumerate(names.tolist())}
     least, most = bound_per_group("floor", floor, names), bound_per_group("cap", cap, names)
     low = np.minimum(sizes, 1) if least is None else least
@@ -226,8 +248,6 @@ def with_shares(
             raise ValueError(
                 f"share names group {group!r}, which no row has; groups: {sorted(known)[:20]}"
             )
-        if not share >= 0:  # NaN too
-            raise ValueError(f"share of {group} must be at least 0, got {share}")
         index = known[str(group)]
         rows = round(share * budget)
         if rows > sizes[index]:

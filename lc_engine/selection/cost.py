@@ -78,7 +78,7 @@ def estimate(problem: Problem, strategy: str, width: int, clusters: int | None =
         seconds += 2 * rows * min(width, MARGIN_WIDTH) * classes / constants.PRODUCT_RATE
     if strategy == "guarded_herding" and width > MARGIN_WIDTH:
         seconds += 2 * rows * MARGIN_WIDTH * width / constants.PRODUCT_RATE
-        held += matrix + 4 * rows * MARGIN_WIDTH  # the features, centered and projected
+        held += 4 * rows * MARGIN_WIDTH  # the features, projected
         held += 4 * 4 * (8 * MARGIN_WIDTH) ** 2  # eigenvectors of a sample
     if strategy == "easy_diverse":
         k = np.array([feature_space.clusters_of(count, clusters) for count in counts.tolist()])

@@ -133,11 +133,8 @@ def decide(
     Raises:
         ValueError: naming the invalid argument, column or row.
     """
-    if strategy == "auto" and gamma != "auto":
-        strategy = "flexrand"
+    strategy = check_strategy(strategy, gamma)
     _check_options(strategy, options or {})
-    if strategy != "auto":
-        check_gamma_applies(gamma, strategy, "gamma" in strategies.keywords(strategy))
     check_seed(seed)
     check_objective(objective)
     scores = as_scores(scores)  # read once
@@ -243,11 +240,25 @@ def own_features(scores: Any) -> Features | None:
     return scores.features() if getattr(scores, "has_features", False) else None
 
 
-def _check_options(strategy: str, options: Mapping[str, Any]) -> None:
+def check_strategy(strategy: str, gamma: float | Literal["auto"]) -> str:
+    """Return the strategy that is meant: "auto" with a γ is FlexRand.
+
+    Raises:
+        ValueError: an unknown strategy, one without γ beside a γ, or a γ out of range.
+    """
+    if gamma != "auto":
+        check_gamma(gamma)
+        strategy = "flexrand" if strategy == "auto" else strategy
     if strategy != "auto" and strategy not in STRATEGIES:
         raise ValueError(
             f"strategy must be auto or one of {', '.join(STRATEGIES)}; got {strategy!r}"
         )
+    if strategy != "auto":
+        check_gamma_applies(gamma, strategy, "gamma" in strategies.keywords(strategy))
+    return strategy
+
+
+def _check_options(strategy: str, options: Mapping[str, Any]) -> None:
     known = [] if strategy == "auto" else strategies.options(strategy)
     for name in options:
         if name not in known:

@@ -22,6 +22,12 @@ WRONG_ANSWERS: Final = (
 )
 
 
+def check_guard(share: float) -> None:
+    """Raise ValueError if a share to set aside is out of range."""
+    if not 0.0 <= share < 1.0:
+        raise ValueError(f"noise_guard must lie in [0, 1), got {share}")
+
+
 def drop_suspected_noise(
     rows: EligibleRows, counts: NDArray[np.int64], share: float
 ) -> EligibleRows:
@@ -40,8 +46,7 @@ def drop_suspected_noise(
     Raises:
         ValueError: a share out of range, or no column "ifd", and "lc" or "lc_std" missing too.
     """
-    if not 0.0 <= share < 1.0:
-        raise ValueError(f"noise_guard must lie in [0, 1), got {share}")
+    check_guard(share)
     if share == 0.0:
         return rows
     sizes = rows.group_sizes

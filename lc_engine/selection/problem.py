@@ -101,6 +101,11 @@ def divide(
         budget = resolve_keep(keep, int(sizes.sum()))
         floor, cap = with_shares(shares, budget, sizes, names, floor, cap)
     if named.any():
+        budget = resolve_keep(keep, int(sizes.sum()))
+        if named.sum() > budget:
+            raise ValueError(
+                f"always_keep names {named.sum()} rows, but keep asks for {budget}: give more"
+            )
         least = bound_per_group("floor", floor, names)
         low = np.minimum(sizes, 1 if least is None else least)
         floor = dict(zip(names.tolist(), np.maximum(low, named).tolist(), strict=True))

@@ -28,6 +28,8 @@ from helpers.images import encode, pack
 from helpers.pruning import names, pictures, prune, selection
 from lc_engine.cli import main as cli
 from lc_engine.pruning import folder as folders
+from lc_engine.selection.decide import decide
+from lc_engine.selection.exceptions import Exceptions
 
 FILES = {*folders.RESULTS, "scores"}
 
@@ -590,3 +592,42 @@ def test_a_full_disk_leaves_the_earlier_results(
     # Of the scores' folder the configuration is written again, and names the same run.
     after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert after == before
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--keep=0"], "keep must be a float in"),
+        (["--keep=1.5"], "keep must be a float in"),
+        (["--keep=0.1", "--by=label", "--share=a=0.7", "--share=b=0.6"], "sum to 1.3"),
+        (["--keep=0.1", "--share=a=0.2", "--share=a=0.6"], "a has two, 0.2 and 0.6"),
+        (["--keep=0.1", "--share=a=-1"], "share of a must be at least 0"),
+        (["--keep=0.1", "--gamma=2"], "gamma must be"),
+        (["--keep=0.1", "--gamma=0.2", "--strategy=herding"], "argument of flexrand"),
+        (["--keep=0.1", "--noise-guard=1"], "noise_guard must lie in"),
+        (["--keep=0.1", "--floor=5", "--cap=2"], "floor 5 is above cap 2"),
+    ],
+)
+def test_what_suits_no_data_is_refused_before_anything_is_scored(
+    tmp_path, monkeypatch, capsys, given, message
+):
+    monkeypatch.setattr(lc.Scorer, "__init__", None)
+    assert prune(["--model=efficientnet-lite0"], tmp_path, tmp_path / "out", *given) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_rows_to_keep_in_any_case_than_the_budget_are_named(tmp_path):
+    scores = {"id": np.arange(9), "loss": np.arange(9.0), "label": np.zeros(9, int)}
+    with pytest.raises(ValueError, match="always_keep names 4 rows, but keep asks for 3"):
+        decide(scores, 3, "easy", exceptions=Exceptions(np.arange(4)))
+
+
+def test_a_pruned_folder_is_not_pruned_in_place(tmp_path, capsys):
+    data = tmp_path / "pruned" / "data"
+    data.mkdir(parents=True)
+    np.save(data / "x.npy", np.ones((3, 2), np.float32))
+    for one in (data, data / "x.npy"):
+        assert prune(["--model=efficientnet-lite0"], one, tmp_path / "pruned", "--keep=1") == 2
+        assert "which would be replaced: choose another folder" in capsys.readouterr().err
+    assert names(data) == ["x.npy"]
