@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ from torch.nn import functional
 
 from lc_engine.data.targets import IGNORED
 from lc_engine.heads.base import Head
+from lc_engine.heads.loss_digest import loss_digest
 from lc_engine.models.pooling import first_tensor
 
 if TYPE_CHECKING:
@@ -38,17 +37,21 @@ class Loss:
         if not callable(self.fn):
             raise ValueError(f"Loss takes a function, got {type(self.fn).__name__}")
 
-    def describe(self) -> dict[str, str]:
-        """Return the name of the function, and a hash of its text where that is known."""
+    @property
+    def name(self) -> str:
+        """Module and name of the function."""
         own = getattr(self.fn, "func", self.fn)  # of a functools.partial
-        name = (
-            f"{getattr(own, '__module__', '')}:{getattr(own, '__qualname__', type(own).__name__)}"
-        )
-        try:
-            text = inspect.getsource(own if hasattr(own, "__qualname__") else type(own))
-        except (OSError, TypeError):
-            return {"loss": name}
-        return {"loss": name, "loss_digest": hashlib.sha256(text.encode()).hexdigest()}
+        kind = type(own)
+        module = getattr(own, "__module__", kind.__module__)
+        return f"{module}:{getattr(own, '__qualname__', kind.__name__)}"
+
+    def describe(self) -> dict[str, Any]:
+        """Return what runs must share to be one; see `loss_digest`."""
+        digest, not_compared = loss_digest(self.fn)
+        described: dict[str, Any] = {"loss": self.name, "loss_digest": digest}
+        if not_compared:
+            described["loss_not_compared"] = not_compared
+        return described
 
 
 class LossHead(Head):
@@ -95,7 +98,7 @@ class LossHead(Head):
                 else type(values).__name__
             )
             raise ValueError(
-                f"loss: {self._loss.describe()['loss']} must return a negative log-likelihood per "
+                f"loss: {self._loss.name} must return a negative log-likelihood per "
                 f"row, floating point of shape ({rows},), got {found}: sum or average over all but "
                 "the first dimension"
             )

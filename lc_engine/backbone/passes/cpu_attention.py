@@ -63,14 +63,16 @@ class _Trace(TorchCalls):
 class FastAttention(TorchCalls):
     """Runs attention in float32 or bfloat16 on a CPU through `ops.attention`.
 
-    Calls with dropout, gradients or a mask that is not causal order stay torch's.
+    Calls with dropout, gradients or a mask that is neither causal order nor padding at the ends
+    stay torch's.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # The mask that was looked at last: all layers of a decoder share one.
+        # The mask that was looked at last: all layers of a model share one.
         self._mask: Tensor | None = None
         self._is_causal = False
+        self._lengths: list[tuple[slice, int]] = []
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run attention through the operator if it fits, and everything else unchanged."""
@@ -82,9 +84,18 @@ class FastAttention(TorchCalls):
 
     def is_causal(self, mask: Tensor) -> bool:
         """Return whether a mask (…, Q, K) lets the last query see all keys, each other one less."""
+        self._look_at(mask)
+        return self._is_causal
+
+    def lengths(self, mask: Tensor) -> list[tuple[slice, int]]:
+        """Return rows of equal length and their keys, of a mask of padding; else nothing."""
+        self._look_at(mask)
+        return self._lengths
+
+    def _look_at(self, mask: Tensor) -> None:
         if mask is not self._mask:
             self._mask, self._is_causal = mask, _is_causal(mask)
-        return self._is_causal
+            self._lengths = [] if self._is_causal else _lengths(mask)
 
 
 def _is_causal(mask: Tensor) -> bool:
@@ -98,6 +109,39 @@ def _is_causal(mask: Tensor) -> bool:
     )
     order = mask.new_ones(mask.shape[-2:]).tril(mask.shape[-1] - mask.shape[-2])
     return each.shape[-2:] == order.shape and bool((each == order).all())
+
+
+def _lengths(mask: Tensor) -> list[tuple[slice, int]]:
+    """Return runs of rows of equal length, if all queries of a row see its first keys, one or more.
+
+    Args:
+        mask: (N, 1, Q, K).
+    """
+    if mask.dtype != torch.bool or mask.dim() != 4 or mask.shape[1] != 1 or not mask.numel():
+        return []
+    keys = mask[:, 0, 0]
+    if mask.stride(2) and not bool((mask == keys[:, None, None]).all()):
+        return []
+    lengths = keys.sum(1)
+    if not bool((keys == (torch.arange(keys.shape[1]) < lengths[:, None])).all()):
+        return []
+    found, counts = torch.unique_consecutive(lengths, return_counts=True)
+    if int(found.min()) == 0:
+        return []
+    ends = counts.cumsum(0)
+    runs = zip((ends - counts).tolist(), ends.tolist(), found.tolist(), strict=True)
+    return [(slice(begin, end), length) for begin, end, length in runs]
+
+
+def _padded(
+    runs: list[tuple[slice, int]], q: Tensor, k: Tensor, v: Tensor, scale: float | None
+) -> Tensor:
+    """Return attention of rows that are padded: each run of rows sees its own keys only."""
+    *leading, heads, queries, _ = q.shape
+    found = q.new_empty((*leading, queries, heads, v.shape[-1])).transpose(-2, -3)
+    for rows, keys in runs:
+        found[rows] = ops.attention(q[rows], k[rows, :, :keys], v[rows, :, :keys], scale)
+    return found
 
 
 def _scaled_dot_product(
@@ -125,9 +169,13 @@ def _scaled_dot_product(
     if not fits:
         return None
     if attn_mask is not None:
-        causal = attn_mask.shape[-2:] == (query.shape[-2], key.shape[-2])
-        if is_causal or not causal or not mode.is_causal(attn_mask):
+        square = attn_mask.shape[-2:] == (query.shape[-2], key.shape[-2])
+        if is_causal or not square:
             return None
+        if not mode.is_causal(attn_mask):
+            runs = mode.lengths(attn_mask)
+            whole = query.dim() == 4 and len(attn_mask) == len(query)
+            return _padded(runs, query, key, value, scale) if runs and whole else None
     # torch's causal order begins at the first key.
     elif is_causal and query.shape[-2] != key.shape[-2]:
         return None

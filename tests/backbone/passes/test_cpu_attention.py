@@ -163,6 +163,49 @@ def test_causal_order(calls, dtype, form):
     assert calls == [(2, 4, queries, 8)] * 2
 
 
+def padding(lengths, tokens):
+    """The mask (N, 1, 1, tokens) of rows of some lengths."""
+    return (torch.arange(tokens) < torch.tensor(lengths)[:, None])[:, None, None]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("spread", [True, False], ids=["a view", "in memory"])
+def test_padding_at_the_ends_of_rows(calls, dtype, spread):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(6, 7, 4, 8).transpose(1, 2).to(dtype) for _ in range(3))
+    mask = padding([7, 7, 3, 5, 5, 1], 7).expand(-1, -1, 7, -1)
+    mask = mask if spread else mask.contiguous()
+    with torch.inference_mode():
+        wanted = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.5)
+        with FastAttention():
+            found = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.5)
+    close(found, wanted, dtype)
+    assert found.transpose(1, 2).is_contiguous()
+    assert calls == [(2, 4, 7, 8), (1, 4, 7, 8), (2, 4, 7, 8), (1, 4, 7, 8)]
+
+
+@pytest.mark.parametrize("kind", ["at the front", "a hole", "no key", "per head", "per query"])
+def test_other_masks_of_keys_are_torch_s(calls, kind):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 2, 5, 8) for _ in range(3))
+    mask = padding([5, 3], 5).expand(-1, -1, 5, -1).clone()
+    if kind == "at the front":
+        mask = mask.flip(3)
+    elif kind == "a hole":
+        mask[0, :, :, 1] = False
+    elif kind == "no key":
+        mask[1] = False
+    elif kind == "per head":
+        mask = torch.cat([mask, mask.flip(0)], 1)
+    else:
+        mask[0, :, 2, 4] = False
+    wanted = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    with FastAttention():
+        found = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
+    assert not calls
+
+
 def test_other_dtypes_and_gradients_are_torch_s(calls):
     with FastAttention():
         q = torch.randn(1, 2, 5, 8)
