@@ -350,8 +350,11 @@ class JobOptions:
         if self.prompts is not None:
             if loss is not None or self.resolved_head != "prototype":
                 raise ValueError("--prompts are of the prototype head: leave out --head and --loss")
-            given = self.prompts.read_text(encoding="utf-8").splitlines()
-            prototypes, temperature = prompt_prototypes(self.model, list(filter(None, given)))
+            try:
+                given = self.prompts.read_text(encoding="utf-8-sig").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"--prompts {self.prompts} cannot be read: {error}") from None
+            prototypes, temperature = prompt_prototypes(self.model, given)
         scorer = Scorer(
             ModelSpec(
                 self.model,

@@ -91,9 +91,10 @@ class LossHead(Head):
             not isinstance(values, Tensor)
             or values.shape != (rows,)
             or not values.is_floating_point()
+            or values.is_meta
         ):
             found = (
-                f"{values.dtype} of shape {tuple(values.shape)}"
+                f"{values.dtype} of shape {tuple(values.shape)} on {values.device}"
                 if isinstance(values, Tensor)
                 else type(values).__name__
             )

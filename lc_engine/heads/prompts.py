@@ -26,10 +26,16 @@ def prompt_prototypes(name: str, prompts: Sequence[str]) -> tuple[Prototypes, fl
         prompts: one per class, in the order of the labels.
 
     Raises:
-        ValueError: fewer than two prompts, one twice, or another kind of model.
+        ValueError: fewer than two prompts, an empty one, one twice, one that is longer than the
+            model's window, or another kind of model.
     """
-    if len(prompts) < 2 or len(set(prompts)) < len(prompts) or not all(prompts):
-        raise ValueError("prompts must be two at least, distinct, one per class")
+    bare = [prompt.strip() for prompt in prompts]
+    for i, prompt in enumerate(bare):
+        if not prompt or prompt in bare[:i]:
+            wrong = f"prompt {i + 1}, {prompt!r:.60}, is there twice" if prompt else "one is empty"
+            raise ValueError(f"prompts must be distinct, one per class: {wrong}")
+    if len(bare) < 2:
+        raise ValueError(f"prompts must be two at least, one per class, got {len(bare)}")
     model, tokenizer = load_whole(name)
     if not is_image_text_model(model):
         raise ValueError(

@@ -47,7 +47,17 @@ def prompt_vectors(model: Any, tokenizer: Any, prompts: Sequence[str]) -> tuple[
         model: of images and texts; it is not changed.
         tokenizer: its own.
         prompts: one per class.
+
+    Raises:
+        ValueError: one is longer than the model's window.
     """
+    window = tokenizer.model_max_length
+    for prompt, ids in zip(prompts, tokenizer(list(prompts))["input_ids"], strict=True):
+        if len(ids) > window:
+            raise ValueError(
+                f"prompts: {prompt[:60]!r} has {len(ids)} tokens, the model reads {window}: "
+                "make it shorter"
+            )
     tokens = tokenizer(list(prompts), padding="max_length", truncation=True, return_tensors="pt")
     with torch.inference_mode():
         found = model.get_text_features(**tokens)

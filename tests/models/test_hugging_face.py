@@ -109,8 +109,14 @@ def test_prompts_that_do_not_fit_are_refused(photos, tmp_path):
     scorer = lc.Scorer(folder, logit="cosine", temperature=temperature)
     with pytest.raises(ValueError, match="there are 2 prototypes, but the data have 3 classes"):
         lc.score(scorer.use_prototypes(prototypes), photos)
-    with pytest.raises(ValueError, match="distinct, one per class"):
-        prompt_prototypes(folder, ["a cat", "a cat"])
+    for prompts, says in (
+        (["a cat", "a dog", " a cat"], "prompts must be distinct, .*: prompt 3, 'a cat', is there"),
+        (["a cat", " ", "a dog"], "prompts must be distinct, one per class: one is empty"),
+        (["a cat"], "prompts must be two at least, one per class, got 1"),
+        (["a cat", "red tree " * 80], r"'red tree .* tokens, the model reads \d+: make it shorter"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            prompt_prototypes(folder, prompts)
     texts = tiny_encoder.save(tmp_path / "bert", "Bert", "Model")
     with pytest.raises(ValueError, match="does not map texts and images to one space"):
         prompt_prototypes(texts, PROMPTS)

@@ -234,6 +234,34 @@ def test_rows_that_cannot_be_read_have_a_status(tmp_path):
     assert table.column("detail")[4] == "row 4: 'text' must be a text or a list of words, got None"
 
 
+def test_empty_texts_have_a_status(tmp_path):
+    folder = tiny.save(tmp_path / "model", "Bert", "ForSequenceClassification", num_labels=3)
+    # A CSV as spreadsheets write it: a mark at its front, and a text over two lines.
+    alone = tmp_path / "alone.csv"
+    alone.write_text('\ufefftext,label\n"the\ncat ""sat""",0\n,2\n" ",1\n', encoding="utf-8")
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("sentence1,sentence2,label\nthe,cat,0\nthe dog,,1\n,a,2\n")
+    for path, empty in ((alone, ("text", "text")), (pairs, ("sentence2", "sentence1"))):
+        table = lc.score(lc.Scorer(folder, head="linear", path=PATH), path)
+        assert table.column("status").tolist() == ["ok", "unreadable", "unreadable"]
+        for name, detail in zip(empty, table.column("detail")[1:], strict=True):
+            assert detail.endswith(f"{name!r} is empty: leave the row out")
+
+
+def test_labels_of_words_that_are_no_classes_have_a_status(tmp_path):
+    folder = tiny.save(tmp_path, "Bert", "ForTokenClassification", num_labels=3)
+    tags = ([0, -100], [0.7, 1.2], [-1, 0], [True, False], [-100, -100], [0], ["x", "y"], [0, 3])
+    data = [{"tokens": ["the", "cat"], "ner_tags": each} for each in tags]
+    data.append({"tokens": ["", " "], "ner_tags": [0, 1]})
+    table = lc.score(lc.Scorer(folder, head=lc.Loss(token_nll), path=PATH), data)
+    assert table.column("status").tolist() == ["ok"] + ["bad_label"] * 6 + ["failed", "unreadable"]
+    says = ("", "must be integers, got torch.float32", "-1: classes are numbers from 0 on, -100")
+    says += ("got torch.bool", "no word that is read", "the shape (1,)", "numbers are needed")
+    says += ("Target 3 is out of bounds", "'tokens' is empty")
+    for found, part in zip(table.column("detail"), says, strict=True):
+        assert part in found
+
+
 def test_what_does_not_fit_is_refused(tmp_path):
     folder = tiny.save(tmp_path / "a", "Bert", "ForSequenceClassification", num_labels=3)
     tokens = tiny.save(tmp_path / "b", "Bert", "ForTokenClassification", num_labels=3)

@@ -202,6 +202,9 @@ class TextSource:
                 raise RowError(
                     UNREADABLE, f"{name!r} must be a text or a list of words, got {value!r:.60}"
                 )
+            words = value if isinstance(value, list) else [value]
+            if not any(word.strip() for word in words):
+                raise RowError(UNREADABLE, f"{name!r} is empty: leave the row out")
         if len(found) == 2:
             return tuple(found)
         if isinstance(found[0], list) != self._of_words:
@@ -314,6 +317,11 @@ def _aligned(words: list[int | None], labels: Any, count: int) -> torch.Tensor |
     if not isinstance(labels, torch.Tensor) or labels.shape != (count,):
         shape = tuple(labels.shape) if isinstance(labels, torch.Tensor) else type(labels).__name__
         return f"there are {count} words, and their labels have the shape {shape}"
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        return f"the labels of words must be integers, got {labels.dtype}"
+    if bool(((labels < 0) & (labels != IGNORED)).any()):
+        least = int(labels[labels != IGNORED].min())
+        return f"a word has the label {least}: classes are numbers from 0 on, {IGNORED} is none"
     found = torch.full((len(words),), IGNORED, dtype=torch.int64)
     for i, word in enumerate(words):
         if word is not None and (i == 0 or words[i - 1] != word):
