@@ -72,7 +72,8 @@ class _Digest:
     def _add_object(self, name: str, value: Any) -> None:
         if isinstance(value, Tensor) and value.layout == torch.strided:
             self._put(str(value.dtype), str(tuple(value.shape)))
-            self.value.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+            flat = value.detach().cpu().contiguous().flatten()
+            self.value.update(flat.view(torch.uint8).numpy().tobytes())
         elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
             self._put(str(value.dtype), str(value.shape))
             self.value.update(value.tobytes())
