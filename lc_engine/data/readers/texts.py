@@ -202,7 +202,7 @@ class TextSource:
                 raise RowError(
                     UNREADABLE, f"{name!r} must be a text or a list of words, got {value!r:.60}"
                 )
-            words = value if isinstance(value, list) else [value]
+            words: list[str] = value if isinstance(value, list) else [str(value)]
             if not any(word.strip() for word in words):
                 raise RowError(UNREADABLE, f"{name!r} is empty: leave the row out")
         if len(found) == 2:
