@@ -68,3 +68,31 @@ def test_an_example_scores_as_a_plain_loop_in_float64(title):
 
 def test_the_page_has_an_example_of_each_kind():
     assert len(EXAMPLES) == 5
+
+
+@pytest.mark.parametrize(
+    ("fn", "says"),
+    [
+        (lambda outputs, targets: outputs.sum(), r"got torch.float32 of shape \(\) on cpu: sum or"),
+        (lambda outputs, targets: outputs.sum(1).long(), r"got torch.int64 of shape \(3,\) on cpu"),
+        (lambda outputs, targets: outputs.sum(1).to("meta"), r"of shape \(3,\) on meta"),
+        (lambda outputs, targets: outputs.sum(1).tolist(), "got list"),
+    ],
+    ids=["a sum", "integers", "no values", "a list"],
+)
+def test_a_function_that_returns_something_else_is_refused(fn, says):
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    rows = [(torch.randn(4), torch.zeros(())) for _ in range(3)]
+    with pytest.raises(ValueError, match=f"must return a negative log-likelihood per row.*{says}"):
+        lc.score(lc.Scorer(model, head=lc.Loss(fn)), rows, progress=False)
+
+
+def test_values_beyond_any_likelihood_have_a_status():
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    rows = [(torch.randn(4), torch.tensor(value)) for value in (0.0, -1000.0, float("nan"))]
+
+    def fn(outputs, targets):
+        return outputs.square().sum(1) + targets
+
+    table = lc.score(lc.Scorer(model, head=lc.Loss(fn)), rows, progress=False)
+    assert table.column("status").tolist() == ["ok", "non_finite", "non_finite"]
