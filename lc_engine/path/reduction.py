@@ -45,6 +45,8 @@ def path_std(log_probs: NDArray[np.floating], weights: Sequence[float]) -> NDArr
     return _std(*_moments(log_probs, weights))
 
 
+# A density may be too large for p: lc is ∞ then, which the caller names.
+@np.errstate(over="ignore")
 def _moments(
     log_probs: NDArray[np.floating], weights: Sequence[float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -69,6 +71,7 @@ def _counted(
     return (pair for pair in zip(weights, log_probs, strict=True) if pair[0] != 0)
 
 
+@np.errstate(invalid="ignore")
 def _std(mean: NDArray[np.float64], square: NDArray[np.float64]) -> NDArray[np.float64]:
     variance: NDArray[np.float64] = np.maximum(square - mean * mean, 0.0)
     return np.sqrt(variance)
