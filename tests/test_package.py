@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import lc_engine as lc
+from helpers import public_api
 from helpers.pages import PAGES
 
 
@@ -38,3 +39,12 @@ def test_every_public_name_is_in_the_reference():
         if name != "ops"  # on a page of its own
     ]
     assert [name for name in named if f"::: {name}\n" not in page] == []
+
+
+def test_the_public_names_are_those_that_were_promised():
+    promised = public_api.FILE.read_text(encoding="utf-8").splitlines()
+    found = list(public_api.lines())
+    changes = [f"- {line}" for line in promised if line not in found]
+    changes += [f"+ {line}" for line in found if line not in promised]
+    text = "\n".join(changes)
+    assert not changes, f"for the changelog, then run tests/helpers/public_api.py:\n{text}"
