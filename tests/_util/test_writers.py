@@ -17,6 +17,7 @@ _ASIDE = "the temporary path of write_subset, or a folder aside, which is rename
 # Functions that write to a path of their own, and why what they leave never looks finished.
 NOT_IN_PLACE = {
     "bench/jobs.py language_demo_job": "its input, into a temporary folder of the bench",
+    "bench/language_data.py mini_lm": "into a folder aside, which is renamed",
     "bench/language_data.py smollm2": "into a folder aside, which is renamed",
     "bench/language_data.py smollm2_gguf": "into a folder aside, which is renamed",
     "bench/memory.py _reset": "into /proc",
@@ -34,8 +35,8 @@ NOT_IN_PLACE = {
     "demo/digits.py write_folders": "images into a folder that is new",
     "integrations/less.py write_less": "torch.save into memory",
     "pruning/reasons.py suspicious_csv": "a text in memory",
-    "reporting/page.py suspicious_csv": "a text in memory",
-    "reporting/previews.py _thumbnail": "an image in memory",
+    "reporting/previews.py thumbnail": "an image in memory",
+    "reporting/sections.py suspicious_csv": "a text in memory",
     "scorer/learnt.py _kept": "the temporary path of write_once",
     "scorer/learnt.py save": "the temporary path of write_once",
 }
