@@ -92,13 +92,13 @@ def score_features(folder, *more, data="clean.npy", labels="y.npy"):
     return cli.run([*arguments, "--out", str(folder / "out"), *more])
 
 
-def score_images(root, out, *more):
+def score_images(root, out, *more, data=None):
     return cli.run(
         [
             "score",
             "--model=timm/test_resnet",
             f"--checkpoint={root / 'test_resnet.safetensors'}",
-            f"--data={root / 'set'}",
+            f"--data={data or root / 'set'}",
             f"--out={out}",
             "--image-size=32",
             "--path=gauss:2",
@@ -277,7 +277,7 @@ def test_images_from_a_hugging_face_folder_score_as_from_an_image_folder(images,
         ),
     ).save_to_disk(tmp_path / "saved")
     assert score_images(images, tmp_path / "a", "--batch-size=8") == 0
-    assert score_images(images, tmp_path / "b", f"--data={tmp_path / 'saved'}") == 0
+    assert score_images(images, tmp_path / "b", data=tmp_path / "saved") == 0
     a, b = (ScoreTable.read(tmp_path / name) for name in "ab")
     np.testing.assert_array_equal(a.column("label"), b.column("label"))
     np.testing.assert_allclose(a.column("loss"), b.column("loss"), rtol=1e-4)
@@ -527,7 +527,7 @@ def test_select_keeps_a_fraction_or_a_number(features, capsys, keep, kept):
     more = ("--keep", keep, "--out", str(out), "--strategy", "hard", "--by", "none", "--json")
     assert select(features, *more) == 0
     summary = json.loads(capsys.readouterr().out)
-    by = {"strategy": "hard", "gamma": None, "method": "hard"}
+    by = {"strategy": "hard", "gamma": None, "noise_guard": 0.0, "method": "hard"}
     summary.pop("unscored")
     assert summary == {"out": str(out), "kept": kept, "rows": 296, "keep": float(keep)} | by
     ids = np.load(out)
