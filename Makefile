@@ -69,14 +69,16 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	PATH="$(CURDIR)/$(BIN):$$PATH" NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-# The C++ core's tests on a copy compiled with AddressSanitizer and UBSan, each finding an error.
+# The C++ core's tests on a copy compiled with AddressSanitizer and UBSan, where a finding is an error.
+# libstdc++ is loaded too, as the sanitizer looks for __cxa_throw when it starts.
 SANITIZED := build/sanitize
 sanitize: $(VENV)/.installed
 	CXXFLAGS="-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=undefined" \
 		LDFLAGS="-fsanitize=address,undefined" \
 		$(BIN)/python setup.py --quiet build --build-base $(SANITIZED) --build-platlib $(SANITIZED)/lib
-	LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED)/lib \
-		$(BIN)/pytest -q -p no:cacheprovider -m "not (slow or aot or interpreter or gpu)" tests/ops
+	LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:-g++} -print-file-name=libstdc++.so)" \
+		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED)/lib \
+		$(BIN)/pytest -q --capture=sys -p no:cacheprovider -m "not (slow or aot or interpreter or gpu)" tests/ops
 
 $(VENV)/.installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
