@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from lc_engine._util.extras import require
-from lc_engine.data.batch import NO_LABEL, Batch, row_ranges
+from lc_engine.data.batch import NO_LABEL, Batch
 from lc_engine.data.readers.delimited import DELIMITERS
 from lc_engine.data.readers.hf_datasets import is_saved, load
 from lc_engine.data.readers.hub import is_hub_name
 from lc_engine.data.readers.jsonl import SUFFIXES
 from lc_engine.data.readers.record_files import open_rows
+from lc_engine.data.readers.record_source import RecordSource
 from lc_engine.data.readers.records import RowError
 from lc_engine.language.dataset_info import RenamedRecords, renaming_entry
 from lc_engine.language.formats import Format, check_format, conversations, detect
@@ -23,9 +24,9 @@ from lc_engine.language.pairs import Pairs, joined
 from lc_engine.language.tokens import Encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from lc_engine.data.readers.records import Records
+    from lc_engine.data.readers.records import Record, Records
     from lc_engine.language.conversation import Conversation
     from lc_engine.language.tokens import Tokens
 
@@ -41,7 +42,7 @@ class ConversationEncoder(Protocol):
         ...
 
 
-class InstructionSource:
+class InstructionSource(RecordSource):
     """Conversations of an instruction set; `Batch.inputs` is a list of `Tokens`, or `Pairs`.
 
     Args:
@@ -63,27 +64,10 @@ class InstructionSource:
         self, records: Records, encoder: ConversationEncoder, form: str | None = None
     ) -> None:
         named = check_format(form)
-        self.records = records
+        super().__init__(records)
         self.encoder = encoder
         self.named = named is not None
         self.form: Format = named or _detected(records)
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.records)
-
-    @property
-    def folders(self) -> tuple[Path, ...]:
-        """See `lc_engine.data.locations.folders_of`."""
-        return self.records.folders
-
-    def check_unchanged(self, rows: range) -> None:
-        """Compare the files of the rows with what they were; see `FileStates.check`."""
-        self.records.states.check()
-
-    def digest(self) -> str:
-        """Return a fingerprint of the rows."""
-        return self.records.digest()
 
     def describe(self) -> dict[str, Any]:
         """Return the kind, the number of rows, the format and how it is known."""
@@ -92,28 +76,18 @@ class InstructionSource:
             "form_is": "named" if self.named else "detected",
         }
 
-    def batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
-        """Read rows [start, stop) in order; see `Source.batches`."""
-        cuts = row_ranges(len(self), batch_size, start, stop)
-        return self._batches(cuts)
-
-    def _batches(self, cuts: list[range]) -> Iterator[Batch]:
-        if not cuts:
-            return
-        records = self.records.read(cuts[0].start, cuts[-1].stop)
-        for cut in cuts:
-            read = [next(records) for _ in cut]
-            rows, inputs = self._encoded([record.fields for record in read])
-            yield Batch(
-                ids=np.arange(cut.start, cut.stop, dtype=np.int64),
-                inputs=inputs,
-                labels=torch.full((len(cut),), NO_LABEL, dtype=torch.int64),
-                status=[row.status for row in rows],
-                detail=[
-                    f"{record.where}: {row.detail}" if row.detail else ""
-                    for record, row in zip(read, rows, strict=True)
-                ],
-            )
+    def _batch(self, cut: range, records: list[Record]) -> Batch:
+        rows, inputs = self._encoded([record.fields for record in records])
+        return Batch(
+            ids=np.arange(cut.start, cut.stop, dtype=np.int64),
+            inputs=inputs,
+            labels=torch.full((len(cut),), NO_LABEL, dtype=torch.int64),
+            status=[row.status for row in rows],
+            detail=[
+                f"{record.where}: {row.detail}" if row.detail else ""
+                for record, row in zip(records, rows, strict=True)
+            ],
+        )
 
     def _encoded(self, rows: list[Any]) -> tuple[list[Encoded], list[Tokens] | Pairs]:
         """Return what became of each row, and the tokens of those that have any."""

@@ -9,6 +9,7 @@ from torch import nn
 from torch.func import functional_call
 
 import lc_engine as lc
+from helpers.masked_weights import largest_kept
 from lc_engine.data.open import open_source
 from lc_engine.heads.prototype import Prototypes
 
@@ -38,11 +39,7 @@ def votes():
 
 def masked(model, path, name):
     """The weight of one layer under each sub-model, and whole, in float64."""
-    weight = model.state_dict()[name].double()
-    ranked = weight.abs().flatten().sort().values
-    for capacity in (*path.capacities, 1.0):
-        bound = ranked[len(ranked) - round(capacity * len(ranked))]
-        yield {name: torch.where(weight.abs() >= bound, weight, 0)}
+    return largest_kept({name: model.state_dict()[name].double()}, (*path.capacities, 1.0))
 
 
 def log_probs(model, inputs, path, name):

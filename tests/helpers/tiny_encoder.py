@@ -10,6 +10,8 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 
+from helpers.masked_weights import largest_kept
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -73,15 +75,20 @@ def tokenizer(family: str = "Bert") -> Any:
 
 
 def make(family: str, task: str, **more: Any) -> nn.Module:
-    """Return a model with seeded weights, larger than fresh ones, so that logits differ."""
+    """Return an encoder with seeded weights."""
+    return seeded(family, task, CONFIGS[family] | more, larger=8)
+
+
+def seeded(family: str, task: str, config: dict[str, Any], *, larger: int) -> nn.Module:
+    """Return a model with seeded weights, so many times larger than fresh ones: logits differ."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        config = getattr(transformers, f"{family}Config")(**CONFIGS[family], **more)
-        model: nn.Module = getattr(transformers, family + task)(config).eval()
+        settings = getattr(transformers, f"{family}Config")(**config)
+        model: nn.Module = getattr(transformers, family + task)(settings).eval()
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.dim() > 1:
-                    parameter.mul_(8)
+                    parameter.mul_(larger)
     return model
 
 
@@ -121,19 +128,17 @@ def plain_loop(
     import copy
 
     model = copy.deepcopy(model).double().eval()
-    weights = [
-        module.weight
+    weights = {
+        name: module.weight
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and name != head
-    ]
-    pristine = [weight.detach().clone() for weight in weights]
-    ranked = torch.cat([weight.abs().flatten() for weight in pristine]).sort().values
+    }
+    pristine = {name: weight.detach().clone() for name, weight in weights.items()}
     every = []
     with torch.no_grad():
-        for capacity in path.capacities:
-            bound = ranked[len(ranked) - round(capacity * len(ranked))]
-            for weight, whole in zip(weights, pristine, strict=True):
-                weight.copy_(torch.where(whole.abs() >= bound, whole, 0))
+        for masked in largest_kept(pristine, path.capacities):
+            for name, weight in weights.items():
+                weight.copy_(masked[name])
             every.append(
                 [found(model(**{n: torch.tensor([v]) for n, v in row.items()})) for row in inputs]
             )

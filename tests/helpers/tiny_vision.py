@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
-import torch
 import transformers
 
 from helpers import tiny_encoder
@@ -40,16 +39,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def make(family: str, task: str, **more: Any) -> nn.Module:
-    """Return a model with seeded weights, larger than fresh ones."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = getattr(transformers, f"{family}Config")(**CONFIGS[family], **more)
-        model: nn.Module = getattr(transformers, family + task)(config).eval()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.dim() > 1:
-                    parameter.mul_(6)
-    return model
+    """Return a model of images with seeded weights."""
+    return tiny_encoder.seeded(family, task, CONFIGS[family] | more, larger=6)
 
 
 def processor() -> Any:

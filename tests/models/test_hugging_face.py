@@ -15,6 +15,7 @@ from torch.nn import functional
 import lc_engine as lc
 from helpers import tiny_encoder
 from helpers import tiny_vision as tiny
+from helpers.masked_weights import largest_kept
 from lc_engine.heads.prompts import prompt_prototypes
 from lc_engine.language.model import is_language_model
 from lc_engine.models.hugging_face import is_encoder
@@ -39,21 +40,19 @@ def pixels(photos):
 def loop(model, pixels, head, inside, found):
     """Run the model with the weights below some modules masked."""
     model = copy.deepcopy(model).double()
-    weights = [
-        module.in_proj_weight if isinstance(module, nn.MultiheadAttention) else module.weight
+    weights = {
+        name: module.in_proj_weight if isinstance(module, nn.MultiheadAttention) else module.weight
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | nn.Conv2d | nn.MultiheadAttention)
         and name != head
         and name.startswith(inside)
-    ]
-    pristine = [weight.detach().clone() for weight in weights]
-    ranked = torch.cat([weight.abs().flatten() for weight in pristine]).sort().values
+    }
+    pristine = {name: weight.detach().clone() for name, weight in weights.items()}
     every = []
     with torch.no_grad():
-        for capacity in PATH.capacities:
-            bound = ranked[len(ranked) - round(capacity * len(ranked))]
-            for weight, whole in zip(weights, pristine, strict=True):
-                weight.copy_(torch.where(whole.abs() >= bound, whole, 0))
+        for masked in largest_kept(pristine, PATH.capacities):
+            for name, weight in weights.items():
+                weight.copy_(masked[name])
             every.append(found(model, pixels))
     return torch.stack(every)
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.func import functional_call
 
 import lc_engine as lc
+from helpers.masked_weights import largest_kept
 
 PAGE = (Path(__file__).parents[2] / "docs" / "any-loss.md").read_text()
 EXAMPLES = dict(re.findall(r"^## (.+?)\n.*?^```python\n(.*?)^```$", PAGE, re.M | re.S))
@@ -34,11 +35,8 @@ def loop(model: nn.Module, rows: Any, nll: Any, path: lc.LearningPath, head: str
         and name != head
         and module._parameters.get("weight") is not None
     }
-    ranked = torch.cat([weight.abs().flatten() for weight in weights.values()]).sort().values
     found = []
-    for capacity in path.capacities:
-        bound = ranked[len(ranked) - round(capacity * len(ranked))]
-        masked = {n: torch.where(w.abs() >= bound, w, 0) for n, w in weights.items()}
+    for masked in largest_kept(weights, path.capacities):
         for value, target in rows:
             inputs = {n: v[None] for n, v in value.items()} if isinstance(value, dict) else value
             args = () if isinstance(inputs, dict) else (double(inputs)[None],)

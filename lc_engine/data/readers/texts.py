@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from lc_engine.data.batch import BAD_LABEL, NO_LABEL, OK, UNREADABLE, Batch, row_ranges
+from lc_engine.data.batch import BAD_LABEL, NO_LABEL, OK, UNREADABLE, Batch
 from lc_engine.data.fields import ATTENTION_MASK, Fields
+from lc_engine.data.readers.record_source import RecordSource
 from lc_engine.data.readers.records import RowError
 from lc_engine.data.targets import IGNORED, OWN_TARGETS, Label, read_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from lc_engine.data.readers.records import Record, Records
     from lc_engine.data.targets import LabelKind
@@ -66,7 +66,7 @@ class EncodesTexts(Protocol):
         ...
 
 
-class TextSource:
+class TextSource(RecordSource):
     """Rows of texts and labels.
 
     Args:
@@ -94,7 +94,7 @@ class TextSource:
         label_column: str | None = None,
         label_kind: LabelKind = "class",
     ) -> None:
-        self.records = records
+        super().__init__(records)
         self.encoder = encoder
         self.label_kind = label_kind
         names = self._names()
@@ -105,23 +105,6 @@ class TextSource:
         self._of_words = isinstance(first, list) or in_words
         self.classes, self._numbers = self._class_names()
 
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.records)
-
-    @property
-    def folders(self) -> tuple[Path, ...]:
-        """See `lc_engine.data.locations.folders_of`."""
-        return self.records.folders
-
-    def check_unchanged(self, rows: range) -> None:
-        """Compare the files of the rows with what they were; see `FileStates.check`."""
-        self.records.states.check()
-
-    def digest(self) -> str:
-        """Return a fingerprint of the rows."""
-        return self.records.digest()
-
     def describe(self) -> dict[str, Any]:
         """Return the kind, the number of rows, the columns and the classes."""
         return self.records.describe() | {
@@ -130,17 +113,6 @@ class TextSource:
             "window": self.encoder.window,
             "classes": self.classes,
         }
-
-    def batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
-        """Read rows [start, stop) in order; see `Source.batches`."""
-        return self._batches(row_ranges(len(self), batch_size, start, stop))
-
-    def _batches(self, cuts: list[range]) -> Iterator[Batch]:
-        if not cuts:
-            return
-        records = self.records.read(cuts[0].start, cuts[-1].stop)
-        for cut in cuts:
-            yield self._batch(cut, [next(records) for _ in cut])
 
     def _batch(self, cut: range, records: list[Record]) -> Batch:
         labels = [self._label(record.fields) for record in records]
