@@ -30,9 +30,12 @@ def write_features(folder):
 
 
 def scorer():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        head = nn.Linear(WIDTH, CLASSES)
+    """A scorer of a linear head, the same each time, in two threads at once too."""
+    # Not of the generator that all threads share: one could draw the other's weights.
+    generator = torch.Generator().manual_seed(0)
+    head = nn.Linear(WIDTH, CLASSES)
+    for parameter in head.parameters():
+        nn.init.uniform_(parameter, -(WIDTH**-0.5), WIDTH**-0.5, generator=generator)
     masking = lc.Masking(weights="head")
     return lc.Scorer(head, head="linear", path=lc.LearningPath.linear(3, 0.3, 1.0), masking=masking)
 
