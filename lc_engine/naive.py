@@ -1,7 +1,8 @@
 """Naive loops for learning complexity: the baselines of every benchmark.
 
 Plain torch in float32: a forward per sub-model, masks made by comparing and copying, nothing shared
-between sub-models. Two loops for class prototypes and two for a linear head:
+between sub-models. Two loops for class prototypes, two for a linear head, one for what a whole
+model returns:
 
     prototype_loop      reads and decodes the data once, then runs one masked model after the other
     released_way        follows the code released with arXiv 2402.05356 v2 (`score-wot.py`): reads
@@ -9,6 +10,7 @@ between sub-models. Two loops for class prototypes and two for a linear head:
                         derives from the one before
     linear_loop         masks a linear head K times and multiplies K times
     released_linear     a linear head in the order of work of the released code
+    masked_outputs      a loss, votes or no labels: log p of the outputs of K masked models
 
 All mask by global magnitude. They take the same inputs and give the same numbers as the engine.
 """
@@ -29,7 +31,7 @@ from lc_engine.ops import path_scores
 from lc_engine.ops.prototype_confidence import MIN_DISTANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from lc_engine.ops import PathScores
     from lc_engine.path.learning_path import LearningPath
@@ -120,17 +122,29 @@ def masked_passes(
     labels = torch.cat([targets for _, targets in batches])
     prototypes = _Prototypes(features(batches), labels, similarity, temperature)
     weights = [module.weight.detach() for module in _maskable(extractor)]
-    pristine = [weight.clone() for weight in weights]
-    ordered = torch.cat([weight.abs().flatten() for weight in pristine]).sort().values
-    log_probs = []
-    for count in path.keep_counts(len(ordered)):
-        threshold = ordered[len(ordered) - count] if count else torch.inf
-        for weight, whole in zip(weights, pristine, strict=True):
-            weight.copy_(torch.where(whole.abs() >= threshold, whole, 0))
-        log_probs.append(prototypes.log_prob(features(batches)))
-    for weight, whole in zip(weights, pristine, strict=True):
-        weight.copy_(whole)
-    return _mean_over(path, log_probs)
+    return _mean_over(
+        path, [prototypes.log_prob(features(batches)) for _ in _masked_in_turn(weights, path)]
+    )
+
+
+def masked_outputs(
+    model: nn.Module, log_prob: Callable[[], Tensor], path: LearningPath
+) -> PathScores:
+    """Score by K passes of masked models and the log p of what they return.
+
+    Args:
+        model: all its convolutions and linear layers but the classifier are masked in place; its
+            weights are restored at the end.
+        log_prob: returns log p (N,) under the model as it is then.
+        path: the capacities.
+
+    Returns:
+        PathScores with log_probs.
+    """
+    own = find_classifier(model)
+    classifier = None if own is None else model.get_submodule(own)
+    weights = [part.weight.detach() for part in _maskable(model) if part is not classifier]
+    return _mean_over(path, [log_prob() for _ in _masked_in_turn(weights, path)])
 
 
 def released_way(
@@ -222,6 +236,19 @@ def released_linear(read: Read, head: nn.Linear, path: LearningPath) -> PathScor
             found = [-F.cross_entropy(head(x), y, reduction="none") for x, y in read()]
         log_probs.append(torch.cat(found))
     return _mean_over(path, log_probs)
+
+
+def _masked_in_turn(weights: list[Tensor], path: LearningPath) -> Iterator[None]:
+    """Mask weights in place by global magnitude, one sub-model after the other; restore them."""
+    pristine = [weight.clone() for weight in weights]
+    ordered = torch.cat([weight.abs().flatten() for weight in pristine]).sort().values
+    for count in path.keep_counts(len(ordered)):
+        threshold = ordered[len(ordered) - count] if count else torch.inf
+        for weight, whole in zip(weights, pristine, strict=True):
+            weight.copy_(torch.where(whole.abs() >= threshold, whole, 0))
+        yield
+    for weight, whole in zip(weights, pristine, strict=True):
+        weight.copy_(whole)
 
 
 def _maskable(extractor: nn.Module) -> list[nn.Linear | _ConvNd]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import torch
 
@@ -12,6 +12,7 @@ from lc_engine.bench.images import image_job
 from lc_engine.bench.language import language_job
 from lc_engine.bench.language_data import conversations, smollm2
 from lc_engine.bench.linear import linear_job
+from lc_engine.bench.outputs import output_job
 from lc_engine.bench.rows import some_rows
 from lc_engine.bench.texts import text_job
 from lc_engine.data.open import open_source
@@ -23,6 +24,7 @@ from lc_engine.data.wrap.subset import Subset
 from lc_engine.demo import digits
 from lc_engine.demo.settings import Settings
 from lc_engine.demo.training import Features, train_probe
+from lc_engine.heads.loss import Loss
 from lc_engine.language.model import LanguageModelSpec
 from lc_engine.language.scorer import CausalLMScorer
 from lc_engine.models.load import ModelSpec
@@ -33,10 +35,11 @@ if TYPE_CHECKING:
 
     from lc_engine.bench.ways import Job
     from lc_engine.data.open import Opening
+    from lc_engine.data.targets import LabelKind
 
 # Rows of a job: enough for a rank correlation, few enough for the released way on a laptop.
 _IMAGES, _FEATURES, _TEXTS, _ENCODED = 128, 4096, 32, 512
-_IMAGE_BATCH = 32
+_IMAGE_BATCH, _OUTPUT_BATCH = 32, 64
 
 
 def own_job(
@@ -47,6 +50,7 @@ def own_job(
     rows: int | None = None,
     checkpoint: str | None = None,
     image_size: int | None = None,
+    head: Loss | Literal["soft", "none"] | None = None,
     **opening: Unpack[Opening],
 ) -> Job:
     """Return the job of a backbone on images or texts, or of a linear head on features.
@@ -55,9 +59,11 @@ def own_job(
         model: what `ModelSpec` takes.
         data: what `open_source` takes.
         path: the sub-models; None takes gauss:8, for a head geometric:50:0.02.
-        rows: that are scored; None takes 128, for a head 4,096, for texts 512.
+        rows: that are scored; None takes 128, for a head 4,096, for texts and with `head` 512.
         checkpoint: as in `ModelSpec`.
         image_size: as in `ModelSpec`.
+        head: a loss of what the model returns; or its own classifier with votes ("soft") or without
+            labels ("none"). None takes class prototypes, of a linear head itself.
         **opening: as in `open_source`.
 
     Raises:
@@ -65,8 +71,18 @@ def own_job(
         FileNotFoundError: a file that is not there.
     """
     loaded = ModelSpec(model, checkpoint=checkpoint, image_size=image_size).load()
-    source = open_source(data, transform=loaded.transform, **opening)
+    kind: LabelKind = "class" if head is None else "any" if isinstance(head, Loss) else head
+    source = open_source(data, transform=loaded.transform, label_kind=kind, **opening)
     title = f"{Path(model).name} on {data.name}"
+    if head is not None:
+        if isinstance(loaded.model, torch.nn.Linear):
+            raise ValueError(
+                "--loss and --label-kind: a benchmark of them is of a model with layers before its "
+                "classifier"
+            )
+        of_head = Subset.spread(source, rows or _ENCODED)
+        sub_models = LearningPath.parse(path or "gauss:8")
+        return output_job(title, loaded.model, of_head, sub_models, _OUTPUT_BATCH, head)
     if isinstance(loaded.model, torch.nn.Linear) and isinstance(source, BlockSource):
         sub_models = LearningPath.parse(path or "geometric:50:0.02")
         some = some_rows(source, rows or _FEATURES)

@@ -6,8 +6,9 @@ import shlex
 import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from lc_engine.cli.choices import LabelKind
 from lc_engine.cli.command import in_data, in_model, in_path, in_run
 
 if TYPE_CHECKING:
@@ -16,7 +17,15 @@ if TYPE_CHECKING:
     from lc_engine.bench.ways import Job
 
 # Not for a language model, nor without --model and --data.
-_OF_OTHERS = ("labels", "feature_column", "label_column", "checkpoint", "image_size")
+_OF_OTHERS = (
+    "labels",
+    "feature_column",
+    "label_column",
+    "label_kind",
+    "loss",
+    "checkpoint",
+    "image_size",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +37,7 @@ class BenchOptions:
     ] = None
     checkpoint: Annotated[Path | None, in_model(help="As in `score`.")] = None
     image_size: Annotated[int | None, in_model(min=1, help="As in `score`.")] = None
+    loss: Annotated[str | None, in_model(help="As in `score`.", show_default="class means")] = None
     language: Annotated[
         bool, in_model("--language", help="Take SmolLM2-135M and real conversations.")
     ] = False
@@ -37,12 +47,16 @@ class BenchOptions:
     labels: Annotated[Path | None, in_data(help="As in `score`.")] = None
     feature_column: Annotated[str | None, in_data(help="As in `score`.")] = None
     label_column: Annotated[str | None, in_data(help="As in `score`.")] = None
+    label_kind: Annotated[
+        LabelKind | None,
+        in_data(help="As in `score`; soft and none take the model's classifier."),
+    ] = None
     rows: Annotated[
         int | None,
         in_data(
             min=2,
             help="Rows that every way scores.",
-            show_default="128; for a head 4,096, for a language model 32",
+            show_default="128; for a head 4,096, for texts 512, for a language model 32",
         ),
     ] = None
     path: Annotated[
@@ -100,6 +114,8 @@ class BenchOptions:
     def jobs(self, folder: Path, say: Callable[[str], None]) -> list[Job]:
         """Return what is to be measured; `folder` is for the demo's data."""
         from lc_engine.bench import jobs
+        from lc_engine.cli.score_options import named_function
+        from lc_engine.heads.loss import Loss
         from lc_engine.language.model import is_language_model
 
         if self.model is None or self.data is None:
@@ -113,10 +129,18 @@ class BenchOptions:
         if is_language_model(self.model):
             self._refuse(_OF_OTHERS, "does not go with a language model")
             return [jobs.own_language_job(self.model, self.data, path=self.path, rows=self.rows)]
+        if self.loss is not None and self.label_kind is not None:
+            raise ValueError("--loss takes the place of --label-kind: give one")
+        head: Loss | Literal["soft", "none"] | None = None
+        if self.loss is not None:
+            head = Loss(named_function(self.loss))
+        elif self.label_kind != "class":
+            head = self.label_kind
         return [
             jobs.own_job(
                 self.model,
                 self.data,
+                head=head,
                 path=self.path,
                 rows=self.rows,
                 checkpoint=None if self.checkpoint is None else str(self.checkpoint),

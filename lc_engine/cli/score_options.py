@@ -343,7 +343,7 @@ class JobOptions:
         if not exits and MeasuredPath.parse(self.path or "") is None:
             learning_path = LearningPath.parse(self.path or "gauss:8")
         checkpoint = None if self.checkpoint is None else str(self.checkpoint)
-        loss = None if self.loss is None else Loss(_function(self.loss))
+        loss = None if self.loss is None else Loss(named_function(self.loss))
         if loss is not None and (self.head is not None or self.label_kind != "class"):
             raise ValueError("--loss takes the place of --head and of --label-kind: give one")
         prototypes, temperature = None, self.temperature
@@ -588,8 +588,12 @@ ConfigFile = Annotated[
 ]
 
 
-def _function(name: str) -> Callable[..., Any]:
-    """Return the function that package.module:function names."""
+def named_function(name: str) -> Callable[..., Any]:
+    """Return the function that --loss package.module:function names.
+
+    Raises:
+        ValueError: there is none.
+    """
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)

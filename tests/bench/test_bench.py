@@ -25,6 +25,7 @@ from lc_engine.cli import main as cli
 from lc_engine.cli.bench_options import BenchOptions
 from lc_engine.data.open import open_source
 from lc_engine.data.readers.arrays import ArraySource
+from lc_engine.heads.loss import token_nll
 from lc_engine.kernels import floors
 
 MACHINE = Machine(1e9, 4e9, 1e9, 2, 2, "a processor", ["amx_bf16"], {"python": "3"})
@@ -408,6 +409,73 @@ def test_texts_are_scored_in_all_ways_alike(tmp_path):
     assert names[ways.ENGINE].parity.difference < 1e-5
     assert names[ways.BFLOAT16].seconds is not None
     assert found.seconds(ways.ENGINE) > 0
+
+
+MODULE = """
+import torch
+from torch import nn
+
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 32), nn.GELU(), nn.Linear(32, 4))
+
+def gauss(outputs, targets):
+    return (outputs[:, :2] - targets).square().sum(1) / 2
+"""
+TARGETS = {
+    "loss": lambda rng: rng.standard_normal((64, 2)),
+    "soft": lambda rng: rng.integers(0, 9, (64, 4)) + np.eye(4, dtype=int)[rng.integers(0, 4, 64)],
+    "none": lambda rng: np.zeros(64, np.int64),
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_a_loss_votes_and_no_labels_are_scored_in_all_ways_alike(
+    kind, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "bench_kind.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((64, 6)).astype(np.float32), TARGETS[kind](rng)
+    if kind == "loss":
+        y[3] = np.nan  # not finite in every way
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    how = ["--loss", "bench_kind:gauss"] if kind == "loss" else ["--label-kind", kind]
+    arguments = [
+        "bench", "--model", "bench_kind:model", "--data", str(tmp_path / "x.npy"), *how,
+        "--labels", str(tmp_path / "y.npy"), "--path", "explicit:1,0.5", "--rounds", "1",
+        "--keep", "0.5", "--out", str(tmp_path / "bench.json"),
+    ]  # fmt: skip
+    assert cli.run(arguments) == exit_codes.FINISHED
+    (job,) = json.loads((tmp_path / "bench.json").read_text())["jobs"]
+    assert job["scored"] == 64 - (kind == "loss")
+    found = {way["name"]: way for way in job["ways"]}
+    assert found[ways.ENGINE]["parity"]["difference"] < 1e-5
+    assert found[ways.ENGINE]["seconds"] > 0
+    assert 1e-6 < found[ways.BFLOAT16]["parity"]["difference"] < 0.05, "bfloat16 rounds"
+    assert job["work"]["flops"] == 64 * 2 * (6 * 32 + 32 * 4)
+
+
+def test_words_under_a_loss_are_scored_in_all_ways_alike(tmp_path):
+    classes = {"num_labels": 3}
+    folder = tiny_encoder.save(tmp_path / "model", "Bert", "ForTokenClassification", **classes)
+    words = [text.split() for text in tiny_encoder.texts(40)]
+    rows = [{"tokens": one, "ner_tags": [i % 3 for i in range(len(one))]} for one in words]
+    data = rows_file(tmp_path / "rows.jsonl", rows)
+    job = own_job(folder, data, path="explicit:1,0.6", head=lc.Loss(token_nll))
+    found = {way.name: way for way in measure(job, rounds=1, keep=0.5, say=lambda _: None).ways}
+    assert found[ways.ENGINE].parity.difference < 1e-5
+    assert found[ways.BFLOAT16].parity.agrees
+
+
+def test_a_benchmark_of_a_loss_is_not_of_a_head(files, capsys):
+    arguments = [
+        "bench", "--model", str(files / "head.safetensors"), "--data", str(files / "x.npy"),
+        "--labels", str(files / "y.npy"), "--label-kind", "none",
+    ]  # fmt: skip
+    assert cli.run(arguments) == exit_codes.BAD_INPUT
+    assert "layers before its classifier" in capsys.readouterr().err
 
 
 def rows_file(path, rows):
