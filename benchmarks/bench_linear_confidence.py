@@ -2,8 +2,9 @@
 
 Every peer is given its K masked weights ready made, as the engine is given its plan, and each
 result is compared with the plain-torch reference before its time counts. The peers' work does not
-depend on where the path lies (they multiply by zeros); the engine is timed on both paths, with
-float32 and with bfloat16 features and weights.
+depend on where the path lies (they multiply by zeros); the engine is timed on four paths, with
+float32 and with bfloat16 features and weights. Of few sub-models, 8 Gauss nodes, the peer is the
+fastest of the loops.
 
     pytest benchmarks/bench_linear_confidence.py --benchmark-only
 """
@@ -20,7 +21,7 @@ from torch.nn.functional import linear
 from lc_engine import LearningPath, ops
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -37,7 +38,8 @@ BATCH = 256
 PATHS = {
     "geometric50": LearningPath.geometric(50, 0.02),
     "linear50": LearningPath.linear(50, 0.02, 1.0),
-    "linear5": LearningPath.linear(5, 0.02, 1.0),
+    "geometric5": LearningPath.geometric(5, 0.219),  # down to the same 37 %
+    "gauss8": LearningPath.gauss(8),
 }
 
 
@@ -71,11 +73,14 @@ def label_confidence(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.softmax(logits, -1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
 
 
-def loop(x: Tensor, weights: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
+def loop(
+    x: Tensor, weights: Tensor, bias: Tensor, labels: Tensor, omega: Sequence[float] = ()
+) -> Tensor:
     total = torch.zeros(len(x))
-    for weight in weights:
-        total += label_confidence(linear(x, weight, bias).float(), labels)
-    return total / len(weights)
+    for k, weight in enumerate(weights):
+        share = omega[k] if omega else 1 / len(weights)
+        total += share * label_confidence(linear(x, weight, bias).float(), labels)
+    return total
 
 
 def einsum(x: Tensor, weights: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
@@ -126,9 +131,15 @@ def group(dims: int, classes: int, threads: int, batches: str) -> str:
 
 @cache
 def expected(dims: int, classes: int, path: str) -> Tensor:
-    h = head(dims, classes)
+    h, points = head(dims, classes), PATHS[path]
     return ops.linear_confidence(
-        h.features, h.weight, h.bias, h.labels, h.thresholds(PATHS[path]), backend="reference"
+        h.features,
+        h.weight,
+        h.bias,
+        h.labels,
+        h.thresholds(points),
+        path_weights=points.weights,
+        backend="reference",
     ).lc
 
 
@@ -136,7 +147,8 @@ shapes = pytest.mark.parametrize(("dims", "classes"), list(ROWS), ids=lambda n: 
 
 
 def time_engine(benchmark, h: Head, path: str, batches: str) -> Tensor:
-    plan = ops.LinearPlan(h.weight, h.bias, h.thresholds(PATHS[path]))
+    points = PATHS[path]
+    plan = ops.LinearPlan(h.weight, h.bias, h.thresholds(points), path_weights=points.weights)
     scores: Tensor = benchmark.pedantic(
         run, (batches, h, lambda x, y: plan(x, y).lc), rounds=7, warmup_rounds=1
     )
@@ -163,14 +175,39 @@ def test_engine_bfloat16(benchmark, dims, classes, threads, batches, path):
 
 @shapes
 def test_one_dense_forward(benchmark, dims, classes, threads, batches):
+    time_dense_forward(benchmark, dims, classes, threads, batches, torch.float32)
+
+
+@shapes
+def test_one_dense_forward_bfloat16(benchmark, dims, classes, threads, batches):
+    time_dense_forward(benchmark, dims, classes, threads, batches, torch.bfloat16)
+
+
+def time_dense_forward(benchmark, dims, classes, threads, batches, dtype):
     h = head(dims, classes)
     benchmark.group = group(dims, classes, threads, batches)
+    weight, bias = h.weight.to(dtype), h.bias.to(dtype)
+    short = h._replace(features=h.features.to(dtype))
     benchmark.pedantic(
         run,
-        (batches, h, lambda x, y: label_confidence(linear(x, h.weight, h.bias), y)),
+        (batches, short, lambda x, y: label_confidence(linear(x, weight, bias).float(), y)),
         rounds=7,
         warmup_rounds=1,
     )
+
+
+@shapes
+def test_bfloat16_loop_of_8(benchmark, dims, classes, threads, batches):
+    benchmark.group = group(dims, classes, threads, batches)
+    h, path = head(dims, classes), PATHS["gauss8"]
+    weights, bias = h.masked(path, torch.bfloat16), h.bias.bfloat16()
+    lc = benchmark.pedantic(
+        run,
+        (batches, h, lambda x, y: loop(x.bfloat16(), weights, bias, y, path.weights)),
+        rounds=3,
+        warmup_rounds=1,
+    )
+    torch.testing.assert_close(lc, expected(dims, classes, "gauss8"), atol=5e-2, rtol=1e-4)
 
 
 @shapes

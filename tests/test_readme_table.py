@@ -14,11 +14,15 @@ HEAD = "linear_confidence D=768 C=1000 N=4096 2t whole"
 SECONDS = {
     "test_engine[2threads-whole-linear50]": ("path", "linear50", 0.10),
     "test_engine[2threads-whole-geometric50]": ("path", "geometric50", 0.05),
-    "test_engine[2threads-whole-linear5]": ("path", "linear5", 0.04),
+    "test_engine[2threads-whole-geometric5]": ("path", "geometric5", 0.04),
+    "test_engine[2threads-whole-gauss8]": ("path", "gauss8", 0.02),
     "test_engine_bfloat16[2threads-whole-linear50]": ("path", "linear50", 0.08),
     "test_engine_bfloat16[2threads-whole-geometric50]": ("path", "geometric50", 0.025),
-    "test_engine_bfloat16[2threads-whole-linear5]": ("path", "linear5", 0.02),
+    "test_engine_bfloat16[2threads-whole-geometric5]": ("path", "geometric5", 0.02),
+    "test_engine_bfloat16[2threads-whole-gauss8]": ("path", "gauss8", 0.01),
     "test_one_dense_forward[2threads-whole]": (None, None, 0.02),
+    "test_one_dense_forward_bfloat16[2threads-whole]": (None, None, 0.01),
+    "test_bfloat16_loop_of_8[2threads-whole]": (None, None, 0.08),
     "test_peer[2threads-whole-naive-loop]": ("peer", "naive-loop", 1.0),
     "test_peer[2threads-whole-einsum]": ("peer", "einsum", 0.7),
     "test_peer[2threads-whole-bfloat16-loop]": ("peer", "bfloat16-loop", 0.5),
@@ -69,17 +73,53 @@ def test_the_readme_gets_one_row():
 )
 def test_the_kind_of_processor_is_named(flags, kind):
     assert f"| {kind}, 2026-11-27 |" in readme_table.headline(report(flags))
-    assert f"on {kind} with 2 cores" in readme_table.details(report(flags))
+
+
+def rows_of(page):
+    """The cells of each row of a table by those that name it."""
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    return {tuple(row[:-2]): row[-2:] for row in rows}
 
 
 def test_the_other_page_gets_everything():
-    lines = readme_table.details(report()).splitlines()
+    page = readme_table.details(report(), "")
+    assert "- AVX512-BF16: 2026-11-27, AMD EPYC with 2 cores; medians of one run" in page
+    assert "- AMX: not measured by `make bench`." in page
+    rows = rows_of(page)
+    head = ("(768, 1000)", "4096 whole", "2")
+    for names in (("head (D, C)", "rows", "threads", "engine in"), ("benchmark", "engine")):
+        assert rows[names] == ["AVX512-BF16", "AMX"]
+    assert rows[*head, "bfloat16"] == ["1.00, 0.50, 1.25, 4.00", "–"]
+    assert rows[*head, "one dense bfloat16 forward"] == ["0.50", "–"]
     assert (
-        "| (768, 1000) | 4096 whole | 2 | float32 | 10 / 20 | 5 / 10 (bfloat16-loop) " in (lines[4])
+        "| (768, 1000) | 4096 whole | 2 | float32 | naive-loop 20, einsum 14, bfloat16-loop 10; "
+        "K = 8: bfloat16-loop 4.0 | – |" in page
     )
-    assert lines[4].endswith("| 5.00 / 2.50 | 2.50 |")
-    assert lines[5].endswith("| bfloat16 | 12 / 40 | 6 / 20 (bfloat16-loop) | 4.00 / 1.25 | 4.00 |")
-    assert lines[-1] == "| attention 1t | – | torch 2.50 |"
+    assert rows["attention 1t", "–"] == ["torch 2.50", "–"]
+
+
+def test_a_run_writes_the_column_of_its_processor_and_keeps_the_other():
+    amx = {**report(("avx2", "amx_bf16")), "datetime": "2026-12-01T10:00:00"}
+    amx["benchmarks"] = [*amx["benchmarks"], *entries("block 1t", OTHERS)]
+    for entry in amx["benchmarks"]:
+        if entry["group"] == "attention 1t" and entry["params"]:
+            entry["stats"]["median"] = 0.05
+    both = readme_table.details(amx, readme_table.details(report(), ""))
+    assert "- AVX512-BF16: 2026-11-27, AMD EPYC" in both
+    assert "- AMX: 2026-12-01, AMD EPYC" in both
+    assert rows_of(both)["attention 1t", "–"] == ["torch 2.50", "torch 0.50"]
+    assert rows_of(both)["block 1t", "–"] == ["–", "torch 2.50"]
+    # All of a column is of one run: what that run did not measure is gone.
+    fewer = {**amx, "benchmarks": entries("block 1t", OTHERS)}
+    again = rows_of(readme_table.details(fewer, both))
+    assert again["attention 1t", "–"] == ["torch 2.50", "–"]
+    assert again["block 1t", "–"] == ["–", "torch 2.50"]
+
+
+def test_a_kind_that_is_not_always_shown_gets_a_column():
+    page = readme_table.details(report(("avx2",)), "")
+    assert "| attention 1t | – | – | – | torch 2.50 |" in page
+    assert "| benchmark | engine | AVX512-BF16 | AMX | AVX2 |" in page
 
 
 def test_a_report_without_the_headline_is_refused():
@@ -90,11 +130,11 @@ def test_a_report_without_the_headline_is_refused():
 def test_only_the_text_between_the_markers_changes(tmp_path):
     file = tmp_path / "page.md"
     file.write_text(f"above\n{readme_table.BEGIN}\nold\n{readme_table.END}\nbelow\n")
-    readme_table.rewrite(file, "new")
+    readme_table.rewrite(file, lambda old: old.strip().replace("old", "new"))
     assert file.read_text() == f"above\n{readme_table.BEGIN}\nnew\n{readme_table.END}\nbelow\n"
     file.write_text("no markers")
     with pytest.raises(SystemExit, match="lacks the marker"):
-        readme_table.rewrite(file, "new")
+        readme_table.rewrite(file, str)
 
 
 def test_readme_and_benchmarks_page_show_the_same_run():
@@ -104,13 +144,19 @@ def test_readme_and_benchmarks_page_show_the_same_run():
         if line.startswith("| ") and "| float32 / bfloat16 |" in line
     )
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    named, day = re.fullmatch(r"(.+), (\d{4}-\d\d-\d\d)", row.split("|")[1].strip()).groups()
-    assert f"Measured {day} on {named} with" in page
+    named, kind, day = re.fullmatch(
+        r"(.+) \((.+)\), (\d{4}-\d\d-\d\d)", row.split("|")[1].strip()
+    ).groups()
+    assert f"- {kind}: {day}, {named} with" in page
     shown = [re.sub(r" \(.*\)", "", cell).strip().split(" / ") for cell in row.split("|")[3:6]]
-    for at, dtype in enumerate(("float32", "bfloat16")):
-        details = re.search(rf"^\| \(768, 1000\) \| 4096 whole \| 2 \| {dtype} (.+)$", page, re.M)
-        geometric = [
-            re.sub(r" \(.*\)", "", cell).strip().split(" / ")[1]
-            for cell in details[1].split("|")[1:4]
-        ]
-        assert [cell[at] for cell in shown] == geometric
+    columns = re.search(
+        r"^\| head \(D, C\) \| rows \| threads \| engine in \| (.+) \|$", page, re.M
+    )
+    at = columns[1].split(" | ").index(kind)
+    for i, dtype in enumerate(("float32", "bfloat16")):
+        pattern = rf"^\| \(768, 1000\) \| 4096 whole \| 2 \| {dtype} \| (.+) \|$"
+        peers, costs = (cells.split(" | ")[at] for cells in re.findall(pattern, page, re.M))
+        peers = dict(cell.rsplit(" ", 1) for cell in peers.split(";")[0].split(", "))
+        assert shown[0][i] == peers.pop("naive-loop")
+        assert shown[1][i] == min(peers.values(), key=float)
+        assert shown[2][i] == costs.split(", ")[2]

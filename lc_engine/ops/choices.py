@@ -1,7 +1,8 @@
 """Which products are torch's on a processor with AMX, by costs that were measured there.
 
-Processor: 2 cores of an Intel Xeon with AMX, one thread, torch 2.14.1, at commit 3c7a8a5. The
-command that measures a constant again stands beside it. Nothing here depends on a timing of the
+Processor: 2 cores of an Intel Xeon with AMX, one thread, torch 2.14.1; the core's kernels as they
+were before torch's products were chosen. The command that measures a constant again stands beside
+it. Nothing here depends on a timing of the
 moment, on the rows of a batch or on the threads: a score does not either.
 """
 
