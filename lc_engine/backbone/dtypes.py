@@ -8,11 +8,18 @@ import torch
 
 from lc_engine.backbone import tuning
 from lc_engine.ops import contract
+from lc_engine.ops.processor import multiplies_bfloat16
 
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
-# What "auto" chooses from: int8 changes a ranking more, so it is for those who ask for it.
-MEASURED: Final[tuple[Precision, ...]] = ("float32", "bfloat16")
+
+
+def auto_dtype(device: torch.device) -> Precision:
+    """Return what "auto" is on a device: bfloat16 where it multiplies that natively, else float32.
+
+    int8 changes a ranking more, so it is for those who ask for it.
+    """
+    return "bfloat16" if multiplies_bfloat16(device) else "float32"
 
 
 def check_int8(device: torch.device) -> None:
@@ -44,5 +51,4 @@ def check_int8(device: torch.device) -> None:
 
 def unquantized_dtype() -> torch.dtype:
     """Return the dtype of all that is not int8 in a copy that multiplies in int8."""
-    fast = contract.multiplies_bfloat16(torch.device("cpu")) or tuning.kind() == "tiles"
-    return torch.bfloat16 if fast else torch.float32
+    return DTYPES[auto_dtype(torch.device("cpu"))]

@@ -59,15 +59,6 @@ class FeatureSink(Protocol):
 
 
 @runtime_checkable
-class SettlesDtype(Protocol):
-    """A scorer that may have to try which dtype is faster."""
-
-    def settled(self, source: Source) -> RowScorer:
-        """Return the scorer with the faster dtype."""
-        ...
-
-
-@runtime_checkable
 class TracksWaiting(Protocol):
     """A progress callback that also records how long the job waits for data."""
 

@@ -14,6 +14,7 @@ from lc_engine.language.gguf_file import load_gguf
 from lc_engine.language.pretrained import load_folder, load_tokenizer
 from lc_engine.models.device import resolve_device
 from lc_engine.models.hugging_face import is_encoder, quiet
+from lc_engine.ops.processor import multiplies_bfloat16
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,19 +136,8 @@ def is_language_model(name: str) -> bool:
 
 
 def fast_dtype(device: str | torch.device) -> torch.dtype:
-    """Return bfloat16 if the device multiplies it natively, else float32.
-
-    By the instruction set and not by a timing, so that all processes of a job agree: a GPU that
-    supports bfloat16, or a CPU with AVX-512 BF16 or AMX.
-    """
-    kind = torch.device(device).type
-    if kind == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    if kind != "cpu":
-        return torch.float32
-    capabilities = torch.cpu.get_capabilities()
-    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    return torch.bfloat16 if native else torch.float32
+    """Return bfloat16 if the device multiplies it natively, else float32."""
+    return torch.bfloat16 if multiplies_bfloat16(torch.device(device)) else torch.float32
 
 
 def window_of(model: nn.Module, tokenizer: Any, asked: int | None) -> int:

@@ -30,14 +30,6 @@ def native() -> Any:
         return None
 
 
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Return whether a head is faster in bfloat16 than in float32 (a GPU, AVX512-BF16)."""
-    if device.type != "cpu":
-        return True
-    core = native()
-    return core is not None and core.cpu_isa() == "avx512_bf16"
-
-
 @functools.cache
 def warn_once(message: str) -> None:
     """Warn of a fallback, once for each text."""

@@ -44,6 +44,21 @@ def cpu_features() -> CpuFeatures:
     )
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies bfloat16 natively, and so faster than float32.
+
+    By its instructions and not by a timing, so that all processes of a job agree: a GPU that
+    supports bfloat16, or a CPU with AVX512-BF16 or AMX.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    if contract.native() is None:  # all products are torch's
+        return bool(torch.cpu._is_avx512_bf16_supported()) or cpu_features().amx_bf16
+    return cpu_features().avx512_bf16 or cpu_features().amx_bf16
+
+
 @functools.cache
 def _library_has_tiles() -> bool:
     """Return whether torch's products use AMX tiles; oneDNN too decides it once."""

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from lc_engine.backbone.dtypes import Precision
-from lc_engine.data.failing_rows import Isolation
 from lc_engine.masking import Masking
 from lc_engine.models.device import resolve_device
 from lc_engine.models.load import ModelSpec
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from lc_engine.backbone.early_exits import Exits
     from lc_engine.backbone.interface import Views
-    from lc_engine.data.batch import Source
     from lc_engine.data.fields import Inputs
     from lc_engine.masking import MaskAccount
     from lc_engine.models.text_encoder import TextEncoder
@@ -151,7 +149,7 @@ class LazyModel:
 
     def _views(self, inputs: Inputs) -> Views:
         prepared = self._prepare()
-        return prepared.views(inputs, prepared.compute_dtype(self.dtype, inputs))
+        return prepared.views(inputs, prepared.compute_dtype(self.dtype))
 
     def _whole_features(self, inputs: Inputs) -> tuple[Tensor, tuple[int, ...]]:
         """Return the features (N, D) of the whole model, and the widths of their parts."""
@@ -166,14 +164,3 @@ class LazyModel:
         with self._lock, torch.inference_mode():
             found = self._views(inputs).features(inputs, range(len(self.path)))
             return [values.float().cpu() for values in found]
-
-    def _faster_dtype(self, source: Source) -> Precision:
-        """Return the faster dtype, measured on the first rows that can be scored."""
-        measure = self._prepare().faster_dtype
-        first = Isolation(lambda rows: measure(rows.inputs.to(self.input_device)), source)
-        with self._lock:
-            for batch in source.batches(16):
-                for _, found in first.each(batch) if len(batch.inputs) else ():
-                    if not isinstance(found, Exception):
-                        return found
-        return "float32"

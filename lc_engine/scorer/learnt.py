@@ -25,14 +25,14 @@ _DTYPE_FILE: Final = "dtype.json"
 
 
 def keep_dtype(
-    folder: Path | None, origin: Callable[[], Mapping[str, Any]], measure: Callable[[], Precision]
+    folder: Path | None, origin: Callable[[], Mapping[str, Any]], choose: Callable[[], Precision]
 ) -> Precision:
-    """Return the dtype that a run has, measured where it has none yet.
+    """Return the dtype that a run has, chosen where it has none yet.
 
     Args:
         folder: of the run, or None.
-        origin: returns what the dtype is measured on; not called without a folder.
-        measure: returns the dtype.
+        origin: returns what the run scores; not called without a folder.
+        choose: returns the dtype.
 
     Raises:
         ValueError: the folder has the dtype of another run.
@@ -46,7 +46,7 @@ def keep_dtype(
         found = json.loads(path.read_text(encoding="utf-8"))
         return found["dtype"], found.get("origin")
 
-    return _kept(folder, _DTYPE_FILE, measure, save, load, origin)
+    return _kept(folder, _DTYPE_FILE, choose, save, load, origin)
 
 
 def keep_learnt(

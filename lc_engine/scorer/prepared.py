@@ -1,18 +1,17 @@
-"""What is computed once per model: its masked weights, thresholds, copies and the faster dtype."""
+"""What is computed once per model: its masked weights, thresholds and copies."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import torch
 
-from lc_engine.backbone.dtypes import DTYPES, MEASURED, Precision, unquantized_dtype
+from lc_engine.backbone import dtypes
+from lc_engine.backbone.dtypes import DTYPES, Precision, unquantized_dtype
 from lc_engine.backbone.families import family_of
 from lc_engine.heads.linear import LinearHead, MaskedLinearHead
 from lc_engine.models.classifier import Tap
 from lc_engine.models.version import ModelVersion
-from lc_engine.ops import contract
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
     from lc_engine.heads.base import ClassHead
     from lc_engine.masking import Masking
     from lc_engine.path.learning_path import LearningPath
-
-# bfloat16 must take less than this share of float32's time to be worth its rounding.
-_WORTH = 0.95
 
 
 class Prepared:
@@ -59,7 +55,6 @@ class Prepared:
         self.tap = Tap(model, classifier)
         self.family = family_of(masking, self.tap, path)
         self._views: dict[torch.dtype, Views] = {}
-        self._faster: Precision | None = None
         first = next(iter([*self.family.weights.values(), *model.parameters()]), None)
         self.dtype = torch.float32 if first is None else first.dtype
         self.device = torch.device("cpu") if first is None else first.device
@@ -78,33 +73,11 @@ class Prepared:
             self._views = {dtype: self.family.views(inputs, dtype)}
         return self._views[dtype]
 
-    def compute_dtype(self, asked: Precision | None, inputs: Inputs) -> torch.dtype:
-        """Return what the sub-models compute in.
-
-        Args:
-            asked: None for the model's own; "auto" is measured on the first inputs only.
-            inputs: (N, …) on the model's device.
-        """
+    def compute_dtype(self, asked: Precision | None) -> torch.dtype:
+        """Return what the sub-models compute in: the model's own dtype for None."""
         if asked is None:
             return self.dtype
-        if asked == "auto":
-            if self._faster is None:
-                self._faster = self.faster_dtype(inputs)
-            asked = self._faster
-        return DTYPES[asked]
-
-    def faster_dtype(self, inputs: Inputs) -> Precision:
-        """Return the faster dtype, measured on these inputs (N, …), on a CPU on up to 8 of them."""
-        if self.tap.name == "":  # only a head on features: no need to measure
-            return "bfloat16" if contract.multiplies_bfloat16(inputs.device) else "float32"
-        # Enough to measure, and little beside a run; 8 images leave a GPU idle.
-        few = inputs if inputs.is_cuda else inputs[:8]
-        seconds = {}
-        for name in MEASURED:
-            views = self.views(few, DTYPES[name])
-            with torch.inference_mode():
-                seconds[name] = min(_seconds(views, few) for _ in range(3))  # the first warms up
-        return "bfloat16" if seconds["bfloat16"] < _WORTH * seconds["float32"] else "float32"
+        return DTYPES[dtypes.auto_dtype(self.device) if asked == "auto" else asked]
 
     def linear_head(self, views: Views, path_weights: Tensor, dtype: torch.dtype) -> ClassHead:
         """Return the head for the model's own linear classifier.
@@ -123,10 +96,3 @@ class Prepared:
         if dtype == torch.int8:
             dtype = unquantized_dtype()
         return MaskedLinearHead(views, path_weights, module, mask, dtype)
-
-
-def _seconds(views: Views, inputs: Inputs) -> float:
-    began = time.perf_counter()
-    # Bringing a number to the host waits for a device.
-    views.whole(inputs).sum().item()
-    return time.perf_counter() - began

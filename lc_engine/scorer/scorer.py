@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lc_engine._util.digests import tensors_digest
+from lc_engine.backbone import dtypes
 from lc_engine.data.batch import BAD_LABEL, OK, Batch
 from lc_engine.data.fields import Fields
 from lc_engine.data.identity import unchanged
@@ -81,9 +82,10 @@ class Scorer(LazyModel):
         classifier: name of the classifier module, whose input are the features; "auto" finds
             it, None says that the model's output are the features.
         device: where a `ModelSpec` is loaded to; "auto" is CUDA where there is any, None the CPU.
-        dtype: what the sub-models compute in: "float32", "bfloat16", "auto" for the faster of
-            the two on the first batch, None for the model's own; "int8" multiplies linear layers
-            and convolutions without groups in int8 (`ops.Int8LinearPlan`), on a CPU only.
+        dtype: what the sub-models compute in: "float32", "bfloat16", "auto" for bfloat16 on a
+            device that multiplies it natively and else float32, None for the model's own; "int8"
+            multiplies linear layers and convolutions without groups in int8
+            (`ops.Int8LinearPlan`), on a CPU only.
         tol: of a Clenshaw-Curtis path, the error in lc that a row may have: no more points are
             run for it than that takes. The table gets the columns `error` and `points`.
         checkpoint: of a model that a text names, as in `ModelSpec`.
@@ -320,21 +322,6 @@ class Scorer(LazyModel):
             uses_of_all = weights * max(1.0, uses) * len(self.path)
         return 2.0 * uses_of_all, prepared.device
 
-    def settled(self, source: Source, keep_in: Path | None = None) -> Scorer:
-        """Return the scorer with the dtype that is faster on the data, if its own is "auto".
-
-        Args:
-            source: the data, of which the first rows are tried.
-            keep_in: the folder of the run, or None.
-        """
-        if self.dtype != "auto":
-            return self
-        twin = self._twin()
-        twin.dtype = keep_dtype(
-            keep_in, lambda: self._origin(source), lambda: self._faster_dtype(source)
-        )
-        return twin
-
     def fitted(
         self,
         source: Source,
@@ -345,8 +332,8 @@ class Scorer(LazyModel):
     ) -> Scorer:
         """Return a scorer that has learnt what its head needs: itself, or a copy.
 
-        What it learns and the dtype that was faster are kept in the folder of a run, for a run
-        that continues and for other processes at the same run.
+        What it learns, and what "auto" is here, are kept in the folder of a run, for a run that
+        continues and for other processes at the same run, perhaps on another processor.
 
         Args:
             source: the data.
@@ -357,7 +344,12 @@ class Scorer(LazyModel):
         """
         if not len(source):
             return self
-        twin = self.settled(source, keep_in)
+        twin = self
+        if self.dtype == "auto":
+            twin, device = self._twin(), self._prepare().device
+            twin.dtype = keep_dtype(
+                keep_in, lambda: self._origin(source), lambda: dtypes.auto_dtype(device)
+            )
         if not self._head.learns or self._learnt is not None:
             return twin
         twin = twin._twin()
@@ -450,7 +442,7 @@ class Scorer(LazyModel):
         self._head.check_fitted(self._learnt)
         if self._learnt is not None and self._learnt.origin is not None:
             check_model(self._learnt.origin, tensors_digest(self.model.state_dict().items()))
-        dtype = prepared.compute_dtype(self.dtype, inputs)
+        dtype = prepared.compute_dtype(self.dtype)
         views = KeptFeatures(prepared.views(inputs, dtype), whole_point(self.masking, self.path))
         omega = torch.tensor(self.path.weights, dtype=torch.float64, device=prepared.device)
         whole = whole_point(self.masking, self.path)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lc_engine.data.protocols import HasMaskAccount, SettlesDtype
+from lc_engine.data.protocols import HasMaskAccount
 from lc_engine.data.table import ScoreTable
 from lc_engine.data.wrap.mixture import decodes_rows
 from lc_engine.data.wrap.subset import Subset, whole_of
@@ -109,10 +109,6 @@ def plan(
     if not len(source):
         raise ValueError("data: there are no rows to plan for")
     default = default_batch(source) if batch_size is None else batch_size
-    began = time.perf_counter()
-    if isinstance(scorer, SettlesDtype):  # once, not in every probe
-        scorer = scorer.settled(source)
-    settling = time.perf_counter() - began
     probe = _Probe(scorer, source, return_path)
     account = scorer.mask_account if isinstance(scorer, HasMaskAccount) else None
     rows = min(_FIRST_ROWS, len(source))
@@ -140,7 +136,7 @@ def plan(
         rows=len(source),
         probed_rows=rows,
         batch_size=best,
-        start_seconds=settling + max(0.0, tried[best].seconds - probed),
+        start_seconds=max(0.0, tried[best].seconds - probed),
         learning_seconds=learning,
         scoring_seconds=scoring,
         peak_bytes=peak_bytes() + probe.further_bytes(best),

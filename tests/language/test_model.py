@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from helpers import tiny_language_model as tiny
+from helpers.native import ISAS, instruction_set
 from lc_engine.language.model import LanguageModelSpec, fast_dtype, is_language_model
+from lc_engine.ops import processor
 
 
 def test_what_is_a_language_model(folder, tmp_path):
@@ -20,8 +22,11 @@ def test_what_is_a_language_model(folder, tmp_path):
     assert not is_language_model(str(tmp_path / "none"))
 
 
-def test_the_fast_dtype_is_float32_or_bfloat16():
-    assert fast_dtype("cpu") in (torch.float32, torch.bfloat16)
+@pytest.mark.parametrize("isa", ISAS)
+def test_the_fast_dtype_is_that_of_the_instruction_set(isa, monkeypatch):
+    monkeypatch.setattr(processor, "_library_has_tiles", lambda: False)
+    with instruction_set(isa):
+        assert fast_dtype("cpu") == (torch.bfloat16 if isa == "avx512_bf16" else torch.float32)
 
 
 def test_a_model_that_cannot_be_loaded_is_named(tmp_path):

@@ -71,3 +71,21 @@ def test_the_core_names_what_it_multiplies(isa: str) -> None:
     found = processor.cpu_features()
     assert found.avx512_bf16 == (isa == "avx512_bf16")
     assert found.avx512_vnni == contract.native().multiplies_int8()
+
+
+def test_bfloat16_is_multiplied_where_an_instruction_does(isa: str, monkeypatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(processor, "_library_has_tiles", lambda: False)
+    assert processor.multiplies_bfloat16(cpu) == (isa == "avx512_bf16")
+    monkeypatch.delenv("LC_ENGINE_ISA", raising=False)
+    monkeypatch.setattr(processor, "_library_has_tiles", lambda: True)
+    assert processor.multiplies_bfloat16(cpu)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_without_the_core_torch_is_asked_whether_it_multiplies_bfloat16(monkeypatch, has) -> None:
+    monkeypatch.setattr(contract, "native", lambda: None)
+    monkeypatch.setattr(processor, "_library_has_tiles", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
+    assert processor.multiplies_bfloat16(torch.device("cpu")) == has
+    assert not processor.multiplies_bfloat16(torch.device("meta"))

@@ -11,9 +11,9 @@ import torch
 import lc_engine as lc
 from helpers.networks import Memory, Network, SmallNet, data
 from lc_engine import presets
+from lc_engine.backbone import dtypes
 from lc_engine.backbone.early_exits import Exits
 from lc_engine.path.learning_path import LearningPath
-from lc_engine.scorer.prepared import Prepared
 
 
 @pytest.mark.parametrize("points", [1, 2, 5, 8])
@@ -105,15 +105,19 @@ def test_calibration_measures_the_model(lite0, images):
         LearningPath.calibrated(lc.Scorer(lite0, masking=Exits()), (inputs, labels))
 
 
+def use_auto_dtype(monkeypatch, dtype):
+    monkeypatch.setattr(dtypes, "auto_dtype", lambda device: dtype)
+
+
 def test_auto_dtype_is_settled_once_for_a_run(lite0, images, tmp_path, monkeypatch):
     data = (images[0], torch.arange(20) % 2)
     scorer = lc.Scorer(lite0, dtype="auto", path=LearningPath.explicit([1.0, 0.9]))
     table = lc.score(scorer, data, tmp_path / "scores", shard_rows=8)
     chosen = table.metadata["dtype"]
     assert chosen in ("float32", "bfloat16")
-    # Where it continues, another measurement changes nothing.
+    # Where it continues on another processor, its dtype stays.
     other = {"float32": "bfloat16", "bfloat16": "float32"}[chosen]
-    monkeypatch.setattr(Prepared, "faster_dtype", lambda self, inputs: other)
+    use_auto_dtype(monkeypatch, other)
     whole = table.column("lc")
     sorted((tmp_path / "scores").glob("part-*"))[1].unlink()
     again = lc.score(scorer, data, tmp_path / "scores", shard_rows=8)
@@ -125,8 +129,7 @@ def test_auto_dtype_is_settled_once_for_a_run(lite0, images, tmp_path, monkeypat
 
 @pytest.mark.parametrize("head", ["prototype", "linear", "knn"])
 def test_a_scorer_is_not_changed_by_scoring(head, monkeypatch):
-    measured = []
-    monkeypatch.setattr(Prepared, "faster_dtype", lambda *_: measured.append(1) or "bfloat16")
+    use_auto_dtype(monkeypatch, "bfloat16")
     x, y = data(20)
     path = LearningPath.explicit([1.0, 0.9])
     scorer = lc.Scorer(SmallNet(0), head=head, dtype="auto", path=path)
@@ -134,7 +137,6 @@ def test_a_scorer_is_not_changed_by_scoring(head, monkeypatch):
     scorer.fit(Memory(x, y))
     found = [scorer.score_batch((x, y)).lc for _ in range(2)]
     assert torch.equal(*found)
-    assert len(measured) == 1  # what was measured is kept with the prepared model
     assert scorer.dtype == pickle.loads(pickle.dumps(scorer)).dtype == "auto"
     assert {**scorer.describe(), "head": None} == {**before, "head": None}
     rounded = lc.Scorer(SmallNet(0), head=head, dtype="bfloat16", path=path)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -70,23 +68,6 @@ def test_time_of_all_rows_is_the_slope_between_two_probes():
     assert planning._extrapolated((10, 1.5), (20, 2.0), 1000) == pytest.approx(50)
     assert planning._extrapolated((10, 2.0), (10, 2.0), 100) == pytest.approx(20)
     assert planning._extrapolated((10, 2.5), (20, 2.0), 100) == pytest.approx(10)
-
-
-def test_the_trial_of_auto_is_counted_once(monkeypatch):
-    tried = []
-
-    def slowly(self, source):
-        tried.append(len(source))
-        time.sleep(0.2)
-        return "float32"
-
-    monkeypatch.setattr(lc.Scorer, "_faster_dtype", slowly)
-    monkeypatch.setattr(planning, "_PROBE_SECONDS", 0.0)
-    source = open_source((torch.randn(4000, 12), torch.arange(4000) % CLASSES))
-    model = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, CLASSES))
-    found = plan(lc.Scorer(model, dtype="auto"), source)
-    assert len(tried) == 1
-    assert found.start_seconds > 0.2
 
 
 class Pictures(torch.utils.data.Dataset):
