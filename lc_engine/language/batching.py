@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from lc_engine._util.length_cuts import length_cuts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lc_engine.language.tokens import Tokens
 
@@ -37,12 +37,14 @@ class PackedBatch(NamedTuple):
         positions: (R,) int64 indices into the B·T tokens from which a response token is predicted.
         targets: (R,) int64 those response tokens.
         rows: (R,) int64 the row of the window that each belongs to.
+        inputs: what the decoder is given in place of the ids, for a row with images; else None.
     """
 
     ids: Tensor
     positions: Tensor
     targets: Tensor
     rows: Tensor
+    inputs: dict[str, Any] | None = None
 
 
 class Group(NamedTuple):
@@ -81,7 +83,12 @@ class Usage:
 
 
 def pack(
-    rows: Sequence[Tokens], budget: int, overhead: int, share_prefix: bool, device: torch.device
+    rows: Sequence[Tokens],
+    budget: int,
+    overhead: int,
+    share_prefix: bool,
+    device: torch.device,
+    decoder_inputs: Callable[[Tokens], dict[str, Any]] | None = None,
 ) -> list[Group]:
     """Cut rows into groups and batches.
 
@@ -91,6 +98,7 @@ def pack(
         overhead: fixed cost of a forward, in tokens.
         share_prefix: whether the model can continue from a cached prefix.
         device: where the tensors go.
+        decoder_inputs: what the decoder is given for a row with images, each a batch of its own.
     """
     groups = []
     for prefix, members in _groups(rows, share_prefix):
@@ -103,6 +111,12 @@ def pack(
             for cut in length_cuts(widths, budget, overhead)
         ]
         groups.append(Group(torch.from_numpy(prefix).to(device), batches))
+    nothing = torch.empty(0, dtype=torch.int64, device=device)
+    for i, row in enumerate(rows):
+        if row.inputs is not None:
+            assert decoder_inputs is not None
+            batch = _packed(rows, [i], 0, device, whole=True)
+            groups.append(Group(nothing, [batch._replace(inputs=decoder_inputs(row))]))
     return groups
 
 
@@ -120,10 +134,11 @@ def usage_of(rows: Sequence[Tokens], groups: Sequence[Group]) -> Usage:
 def _groups(rows: Sequence[Tokens], share_prefix: bool) -> list[tuple[np.ndarray, list[int]]]:
     """Return each shared prefix with the indices of its rows; rows without one come last."""
     empty = np.empty(0, dtype=np.int64)
+    texts = [(i, row) for i, row in enumerate(rows) if row.inputs is None]
     if not share_prefix:
-        return [(empty, list(range(len(rows))))]
+        return [(empty, [i for i, _ in texts])] if texts else []
     by_start: dict[bytes, list[int]] = defaultdict(list)
-    for i, row in enumerate(rows):
+    for i, row in texts:
         by_start[row.ids[:_KEY_TOKENS].tobytes()].append(i)
     groups, single = [], []
     for members in by_start.values():
@@ -147,9 +162,15 @@ def _common_prefix(rows: Sequence[Tokens]) -> np.ndarray:
 
 
 def _packed(
-    rows: Sequence[Tokens], members: list[int], skipped: int, device: torch.device
+    rows: Sequence[Tokens],
+    members: list[int],
+    skipped: int,
+    device: torch.device,
+    *,
+    whole: bool = False,
 ) -> PackedBatch:
-    width = max(len(rows[i].ids) for i in members) - 1 - skipped
+    """Pack rows; `whole` keeps the last token, which may be one of an image."""
+    width = max(len(rows[i].ids) for i in members) - (not whole) - skipped
     ids = np.zeros((len(members), width + 1), dtype=np.int64)
     response = np.zeros((len(members), width + 1), dtype=bool)
     for number, i in enumerate(members):
@@ -163,4 +184,5 @@ def _packed(
         ids[line, column],
         np.array(members, dtype=np.int64)[line],
     )
-    return PackedBatch(*(torch.from_numpy(part).to(device) for part in parts))
+    packed, positions, targets, owners = (torch.from_numpy(part).to(device) for part in parts)
+    return PackedBatch(packed, positions, targets, owners)

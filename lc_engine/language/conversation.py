@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+class RowImage(NamedTuple):
+    """An image of a row, not yet read.
+
+    Attributes:
+        value: a path, a data URI, bytes, a struct of bytes and path, or an image of Pillow.
+        where: its place in the row, for error messages.
+    """
+
+    value: Any
+    where: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +36,7 @@ class Conversation:
         template_kwargs: further variables of the chat template that the row itself names.
         raw: whether the row is a plain prompt and completion, which are joined as they are: two
             messages, user and assistant, that no template is meant for.
+        images: in the order of the messages, whose contents are then lists of parts.
     """
 
     messages: list[dict[str, Any]]
@@ -31,3 +44,4 @@ class Conversation:
     tools: list[dict[str, Any]] | None = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     raw: bool = False
+    images: tuple[RowImage, ...] = ()

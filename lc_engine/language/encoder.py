@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 import numpy as np
 
 from lc_engine.data.batch import OK, UNREADABLE
-from lc_engine.language.formats import check_format
+from lc_engine.language.formats import check_format, conversations
 from lc_engine.language.rendering.chat_template import ChatTemplate
+from lc_engine.language.rendering.forms import in_parts
 from lc_engine.language.rendering.pieces import (
     pieces_of,
     unclear_reasoning,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lc_engine.language.conversation import Conversation
+    from lc_engine.language.formats import Format
 
 Turns = Literal["all", "last"]
 Reasoning = Literal["score", "context", "drop"]
@@ -108,6 +110,10 @@ class Encoder:
         check_format(form)
         return InstructionSource(open_records(data), self, form)
 
+    def read(self, row: Any, form: Format) -> tuple[Conversation, ...]:
+        """Return what a row says; see `formats.conversations`."""
+        return conversations(row, form)
+
     def encode(self, conversations: Sequence[Conversation]) -> list[Encoded]:
         """Encode conversations; the status of each says what is wrong with it."""
         rendered = [self._rendered(conversation) for conversation in conversations]
@@ -162,6 +168,8 @@ class Encoder:
                 return Encoded(None, UNREADABLE, unclear)
         if conversation.raw and not self.template.is_asked_for:
             return self._joined(messages)
+        if conversation.images:  # a template of images takes all contents as lists of parts
+            messages = [in_parts(message) for message in messages]
         try:
             located = locate(
                 self.template,
@@ -229,7 +237,7 @@ class Encoder:
 
     def _fitted(self, tokens: Tokens, notes: list[str]) -> Encoded:
         """Truncate a row to the window."""
-        ids, response = tokens
+        ids, response = tokens.ids, tokens.response
         # The first token has no context to be predicted from.
         response[:1] = False
         total = int(response.sum())

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lc_engine.language.batching import Group, PackedBatch, Usage, pack, usage_of
 from lc_engine.language.fast_layers import FastLayers
+from lc_engine.language.images.model import LanguageSide, copied
 from lc_engine.language.prefix_cache import PrefixCache
 from lc_engine.language.tuning import FORWARD_COST, HEAD_TOKENS, TOKEN_BUDGET
 from lc_engine.models.state import evaluating
@@ -91,6 +92,7 @@ class Forward:
         pooling: Pooling = "mean",
     ) -> None:
         self._model = model
+        self._decoder_inputs = model.decoder_inputs if isinstance(model, LanguageSide) else None
         self._weighted = pooling == "weighted_mean"
         self._head = head
         self._family = family
@@ -106,7 +108,7 @@ class Forward:
     def pack(self, rows: Sequence[Tokens]) -> PackedRows:
         """Cut rows into groups and batches."""
         share = self._prefix_cache.supported
-        groups = pack(rows, self._budget, self._overhead, share, self._device)
+        groups = pack(rows, self._budget, self._overhead, share, self._device, self._decoder_inputs)
         return PackedRows(rows, groups)
 
     def whole(
@@ -159,6 +161,8 @@ class Forward:
             for batch in group.batches:
                 # A copy: a forward may write to what it is given.
                 inputs: dict[str, Any] = {"input_ids": batch.ids.clone(), "use_cache": False}
+                if batch.inputs is not None:
+                    inputs = copied(batch.inputs)
                 if cache is not None:
                     inputs |= self._prefix_cache.for_rows(cache, len(batch.ids))
                 with self._fast_layers.in_use():

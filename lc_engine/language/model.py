@@ -1,4 +1,7 @@
-"""Load causal language models of `transformers` from a folder, a GGUF file or a repository."""
+"""Load language models of `transformers` from a folder, a GGUF file or a repository.
+
+Causal language models, and models of images and text with their processor.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,13 @@ import torch
 from lc_engine._util.extras import MissingExtraError, require
 from lc_engine.language.adapters import base_of, is_adapter, merge_adapter, missing_base
 from lc_engine.language.gguf_file import load_gguf
-from lc_engine.language.pretrained import load_folder, load_tokenizer
+from lc_engine.language.images.model import reads_images
+from lc_engine.language.pretrained import (
+    has_images,
+    load_folder,
+    load_processor,
+    load_tokenizer,
+)
 from lc_engine.models.device import resolve_device
 from lc_engine.models.hugging_face import is_encoder, quiet
 from lc_engine.ops.processor import multiplies_bfloat16
@@ -56,6 +65,8 @@ class LanguageModelSpec:
     def load(self) -> tuple[nn.Module, Any]:
         """Return the model, in evaluation mode, and its tokenizer.
 
+        Of a model of images and text with a processor beside it, the processor.
+
         No code that comes with a model is ever run.
 
         Raises:
@@ -76,7 +87,8 @@ class LanguageModelSpec:
         except ValueError as error:
             raise missing_base(self.name, base, error) from None
         merge_adapter(model, self.name)
-        if base != self.name and (Path(self.name) / "tokenizer_config.json").is_file():
+        own = (Path(self.name) / "tokenizer_config.json").is_file()
+        if base != self.name and own and not reads_images(tokenizer):
             tokenizer = load_tokenizer(self.name)
         return model.to(device).eval(), tokenizer
 
@@ -98,7 +110,8 @@ def _loaded(name: str, dtype: torch.dtype) -> tuple[nn.Module, Any]:
                 model, tokenizer, report = load_gguf(gguf, dtype)
             else:
                 model, report = load_folder(name, dtype)
-                tokenizer = load_tokenizer(name)
+                load = load_processor if has_images(name, model.config) else load_tokenizer
+                tokenizer = load(name)
     except (MemoryError, torch.OutOfMemoryError, MissingExtraError):
         raise
     except Exception as error:  # files that are damaged raise anything at all

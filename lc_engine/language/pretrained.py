@@ -15,15 +15,20 @@ import torch
 from lc_engine._util.extras import require
 from lc_engine._util.json_file import read_json_object
 from lc_engine.models.checkpoint import read_folder
+from lc_engine.models.hugging_face import file_of
 from lc_engine.models.scaled import dequantized, is_scaled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
 # JSON files that `transformers` reads; a damaged one is named here.
 _JSON_FILES: Final = ("config.json", "generation_config.json", "tokenizer_config.json")
+
+_CAUSAL: Final = "AutoModelForCausalLM"
+# Of a processor of images; without one of them a model of images and text is used for text only.
+_PROCESSOR_FILES: Final = ("processor_config.json", "preprocessor_config.json")
 
 # Formats that are a weight in 8 bits times its scale, with the block size where none is stated.
 _SCALED_METHODS: Final[dict[str, tuple[int, int] | None]] = {
@@ -58,8 +63,8 @@ def load_folder(name: str, dtype: torch.dtype) -> tuple[nn.Module, dict[str, Any
         dtype: of the weights.
 
     Raises:
-        ValueError: the folder holds no causal language model, is damaged, or is quantized in a way
-            that cannot be undone here.
+        ValueError: the folder holds no model that generates text, is damaged, or is quantized in a
+            way that cannot be undone here.
         FileNotFoundError: weights are missing.
     """
     transformers = require("transformers", "language")
@@ -76,10 +81,35 @@ def load_folder(name: str, dtype: torch.dtype) -> tuple[nn.Module, dict[str, Any
         forget_quantization(config)
     else:
         _ask_for_floats(config, quantization.method)
-    model, report = built(config, state, dtype)
+    auto_class = "AutoModelForImageTextToText" if has_images(name, config) else _CAUSAL
+    model, report = built(config, state, dtype, auto_class)
     named: Any = model
     named.name_or_path = named.config.name_or_path = name
     return model, report
+
+
+def has_images(name: str, config: Any) -> bool:
+    """Return whether a folder or repository is a model of images and text with its processor."""
+    auto = require("transformers.models.auto.modeling_auto", "language")
+    known: Mapping[str, str] = auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    architectures = getattr(config, "architectures", None) or [""]
+    return architectures[0] in known.values() and any(
+        file_of(name, file) is not None for file in _PROCESSOR_FILES
+    )
+
+
+def load_processor(name: str) -> Any:
+    """Return the processor of a model of images and text.
+
+    Raises:
+        ValueError: a file of it is damaged.
+    """
+    transformers = require("transformers", "language")
+    try:
+        return transformers.AutoProcessor.from_pretrained(name, trust_remote_code=False)
+    except Exception:
+        check_json(Path(name), ("tokenizer.json", *_PROCESSOR_FILES))
+        raise
 
 
 def load_tokenizer(name: str) -> Any:
@@ -121,13 +151,16 @@ def _folder(name: str) -> Path:
 
 
 def built(
-    config: Any, state: dict[str, Tensor], dtype: torch.dtype
+    config: Any,
+    state: dict[str, Tensor],
+    dtype: torch.dtype,
+    auto_class: str = _CAUSAL,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Return a model with the weights of a state dict, and the report of `from_pretrained`."""
-    transformers = require("transformers", "language")
+    auto: Any = getattr(require("transformers", "language"), auto_class)
     # Without weights: the class of the configuration.
     with torch.device("meta"):
-        kind = type(transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False))
+        kind = type(auto.from_config(config, trust_remote_code=False))
     model, report = kind.from_pretrained(
         None,
         config=config,

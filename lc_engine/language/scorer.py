@@ -27,6 +27,8 @@ from lc_engine.data.wrap.mixture import parts_of
 from lc_engine.language.encoder import Encoder
 from lc_engine.language.families import family_of
 from lc_engine.language.forward import Forward, Pooling
+from lc_engine.language.images.encoder import ImageTextEncoder
+from lc_engine.language.images.model import LanguageSide, reads_images
 from lc_engine.language.model import LanguageModelSpec, window_of
 from lc_engine.language.pairs import Pairs, beside, halved
 from lc_engine.language.prompt_effect import PROMPT_EFFECT, prompt_effect
@@ -69,9 +71,10 @@ class CausalLMScorer:
     a `LanguageModelSpec` (or its name) loads the model at the first use and pickles without it.
 
     Args:
-        model: a causal language model of `transformers`, on its device and in its dtype; a
-            `LanguageModelSpec`; or the name of one.
-        tokenizer: of a model that is passed as a module; a spec has its own.
+        model: a causal language model of `transformers`, or one of images and text, on its device
+            and in its dtype; a `LanguageModelSpec`; or the name of one.
+        tokenizer: of a model that is passed as a module; of one of images and text its processor;
+            a spec has its own.
         path: the capacities; default `LearningPath.gauss(8, 0.7, 1.0)`, and for dropout the rates
             10 % to 90 % of the paper.
         masking: default magnitude masks per layer, without the vocabulary head. With
@@ -414,11 +417,21 @@ class _Ready:
     def __init__(self, scorer: CausalLMScorer, model: nn.Module, tokenizer: Any) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        has_images = reads_images(tokenizer)
+        # The causal language model that is masked and run.
+        side = LanguageSide(model) if has_images else model
         with evaluating(self.model):
-            head = VocabularyHead(self.model)
-        self.encoder = Encoder(
+            head = VocabularyHead(side)
+        if has_images and not head.linear:
+            raise ValueError(
+                f"model: the head of {type(model).__name__} is not a linear map of the last hidden "
+                "states, and models of images are scored through those"
+            )
+        make = ImageTextEncoder if has_images else Encoder
+        own = tokenizer.tokenizer if has_images else tokenizer
+        self.encoder = make(
             tokenizer,
-            window=window_of(self.model, tokenizer, scorer.max_tokens),
+            window=window_of(self.model, own, scorer.max_tokens),
             chat_template=scorer.chat_template,
             template_kwargs=scorer.template_kwargs,
             template_time=scorer.began,
@@ -426,16 +439,19 @@ class _Ready:
             reasoning=scorer.reasoning,
             vocabulary=self._vocabulary(),
         )
-        self.family = family_of(self.model, head.name, scorer.path, scorer.masking)
+        if isinstance(side, LanguageSide):
+            assert isinstance(self.encoder, ImageTextEncoder)
+            side.check(self.encoder.probe)
+        self.family = family_of(side, head.name, scorer.path, scorer.masking)
         if self.family.head_mask is not None and not head.linear:
             raise ValueError(
                 f"masking: the head of {type(self.model).__name__} is not a linear map and "
                 'cannot be masked: use weights="body"'
             )
-        self.forward = Forward(self.model, head, self.family, scorer.token_budget, scorer.pooling)
+        self.forward = Forward(side, head, self.family, scorer.token_budget, scorer.pooling)
         self.dtype: torch.dtype = head.module.weight.dtype
-        start = getattr(tokenizer, "bos_token_id", None)
-        self._start = getattr(tokenizer, "eos_token_id", None) if start is None else start
+        start = getattr(own, "bos_token_id", None)
+        self._start = getattr(own, "eos_token_id", None) if start is None else start
         if scorer.ifd and self._start is not None and self._start >= self._vocabulary():
             raise ValueError(
                 f"ifd: the start token {self._start} of the tokenizer is beyond the "

@@ -19,7 +19,7 @@ from lc_engine.data.readers.record_files import open_rows
 from lc_engine.data.readers.record_source import RecordSource
 from lc_engine.data.readers.records import RowError
 from lc_engine.language.dataset_info import RenamedRecords, renaming_entry
-from lc_engine.language.formats import Format, check_format, conversations, detect
+from lc_engine.language.formats import Format, check_format, detect
 from lc_engine.language.pairs import Pairs, joined
 from lc_engine.language.tokens import Encoded
 
@@ -35,7 +35,11 @@ _SEARCHED_ROWS = 100
 
 
 class ConversationEncoder(Protocol):
-    """What tokenizes conversations; see `Encoder`."""
+    """What reads and tokenizes conversations; see `Encoder`."""
+
+    def read(self, row: Any, form: Format) -> tuple[Conversation, ...]:
+        """Return what a row says; of a preference pair two conversations."""
+        ...
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Encoded]:
         """Return the tokens or the status of each conversation."""
@@ -118,7 +122,7 @@ class InstructionSource(RecordSource):
         if isinstance(row, RowError):
             return row
         try:
-            return conversations(row, self.form)
+            return self.encoder.read(row, self.form)
         except RowError as error:
             return error
 

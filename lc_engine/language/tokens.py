@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
+    from torch import Tensor
 
 
 class Tokens(NamedTuple):
@@ -14,10 +17,13 @@ class Tokens(NamedTuple):
     Attributes:
         ids: (T,) int64 token ids, up to the last target.
         response: (T,) bool, which of them are targets; never the first.
+        inputs: of a conversation with images, what the whole model takes beside the ids, each with
+            a first dimension of one row or of its images; None without images.
     """
 
     ids: np.ndarray
     response: np.ndarray
+    inputs: Mapping[str, Tensor] | None = None
 
 
 class Encoded(NamedTuple):

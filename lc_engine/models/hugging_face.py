@@ -197,7 +197,7 @@ def _pooling(where: str, model: nn.Module, asked: TextPooling) -> TextPooling:
         raise ValueError(f"pooling: {where} has no trained pooler: take cls or mean")
     if asked != "auto":
         return asked
-    file = _file(where, _POOLING_FILE)
+    file = file_of(where, _POOLING_FILE)
     if file is not None:
         said = {key for key, value in read_json_object(file).items() if value is True}
         modes = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
@@ -223,12 +223,12 @@ def _window(where: str, config: Any, tokenizer: Any, asked: int | None) -> int:
         if not 2 < asked <= most:
             raise ValueError(f"max_tokens must be 3 to {most} for {where}, got {asked}")
         return asked
-    file = _file(where, _LENGTH_FILE)
+    file = file_of(where, _LENGTH_FILE)
     said = None if file is None else read_json_object(file).get("max_seq_length")
     return min(most, said) if isinstance(said, int) and said > 2 else most
 
 
-def _file(where: str, name: str) -> Path | None:
+def file_of(where: str, name: str) -> Path | None:
     """Return a file of a folder or a repository, None if there is none."""
     if Path(where).is_dir():
         return Path(where) / name if (Path(where) / name).is_file() else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -25,6 +27,7 @@ from lc_engine.data.writers.image_files import link_files
 from lc_engine.data.writers.json_rows import copy_lines, copy_list
 from lc_engine.data.writers.parquet import copy_parquet, row_counts, within
 from lc_engine.data.writers.tars import copy_samples
+from lc_engine.language.images.source import image_paths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from lc_engine.data.readers.records import Records
 
     Stored = Source | Records | Mixture
+
+_log = logging.getLogger(__name__)
 
 
 def open_stored(data: Any, *, texts: bool, **opening: Any) -> Stored:
@@ -121,13 +126,13 @@ def write_rows(stored: Stored, data: Any, kept: NDArray[np.int64], out: Path) ->
         stored = stored.records
     if isinstance(stored, JsonLines):
         copy_lines(stored.path, kept, out / stored.path.name)
-        return {"kind": "jsonl"}
+        return {"kind": "jsonl", **_link_images(stored, data, kept, out)}
     if isinstance(stored, DelimitedRecords) and isinstance(data, str | Path):
         copy_delimited(Path(data), kept, out / Path(data).name)
-        return {"kind": "csv"}
+        return {"kind": "csv", **_link_images(stored, data, kept, out)}
     if isinstance(stored, ListRecords) and isinstance(data, str | Path):
         copy_list(Path(data), kept, out / Path(data).name)
-        return {"kind": "json"}
+        return {"kind": "json", **_link_images(stored, data, kept, out)}
     if isinstance(stored, NpySource | NpyPairs):
         for path in stored.paths:
             copy_npy(path, kept, out / path.name)
@@ -136,6 +141,38 @@ def write_rows(stored: Stored, data: Any, kept: NDArray[np.int64], out: Path) ->
         copy_safetensors(stored.path, kept, len(stored), out / stored.path.name)
         return {"kind": "safetensors"}
     return _write_dataset(stored, data, kept, out)
+
+
+def _link_images(stored: Records, data: Any, kept: NDArray[np.int64], out: Path) -> dict[str, int]:
+    """Link the image files that kept rows name by paths relative to the file of the rows.
+
+    Absolute paths hold as they are. A path out of the folder of the data cannot be kept.
+    """
+    if not isinstance(data, str | Path):
+        return {}
+    wanted, folder = set(kept.tolist()), Path(data).parent
+    named = {
+        path
+        for row, record in enumerate(stored.read(0, len(stored)))
+        if row in wanted
+        for path in image_paths(record.fields)
+        if not Path(path).is_absolute() and (folder / path).is_file()
+    }
+    inside = sorted({os.path.normpath(path) for path in named})
+    outside = [path for path in inside if path.startswith(os.pardir)]
+    inside = [path for path in inside if not path.startswith(os.pardir)]
+    if outside:
+        _log.warning(
+            "%d images lie outside %s, such as %s: the paths to them do not hold in %s",
+            len(outside),
+            folder,
+            outside[0],
+            out,
+        )
+    if not inside:
+        return {}
+    copied = link_files(folder, inside, out)
+    return {"images_linked": len(inside) - copied, "images_copied": copied}
 
 
 def _write_parquet(paths: Sequence[Path], kept: NDArray[np.int64], out: Path) -> dict[str, Any]:

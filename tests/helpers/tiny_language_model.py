@@ -80,7 +80,9 @@ class PlainLoop:
         for capacity in self.capacities:
             head = self._make(capacity)
             with torch.no_grad():
-                found.append([self._row(np.asarray(ids), response, head) for ids, response in rows])
+                found.append(
+                    [self._row(np.asarray(ids), response, head) for ids, response, *_ in rows]
+                )
             self._restore()
         return torch.tensor(found, dtype=torch.float64)
 

@@ -35,7 +35,7 @@ def encode(messages, **options):
 
 def responses(made, row):
     """The text of each run of response tokens."""
-    ids, mask = row.tokens
+    ids, mask = row.tokens[:2]
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
     return [made.tokenizer.decode(ids[a:b]) for a, b in edges.reshape(-1, 2)]
 

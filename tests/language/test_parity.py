@@ -125,7 +125,7 @@ def test_tied_weights_are_masked_to_the_exact_count(rows, which, scope):
 def test_entropy_and_ifd_agree_with_full_logits(rows):
     _, batch, table = scored(rows, ifd=True, path=lc.LearningPath.explicit([0.5]))
     model, start = tiny.model(), tiny.tokenizer().bos_token_id
-    for i, (ids, response) in enumerate(batch.inputs):
+    for i, (ids, response, _) in enumerate(batch.inputs):
         targets = np.flatnonzero(response)
         with torch.no_grad():
             logits = model(torch.from_numpy(ids)[None]).logits[0].double()
@@ -192,7 +192,7 @@ def made(kind, config):
 
 def expected(model, batch):
     found = []
-    for ids, response in batch.inputs:
+    for ids, response, _ in batch.inputs:
         with torch.no_grad():
             log_p = model(torch.from_numpy(ids)[None]).logits[0].double().log_softmax(-1)
         targets = np.flatnonzero(response)

@@ -8,9 +8,12 @@ import sys
 import numpy as np
 import pytest
 
+import lc_engine as lc
 from helpers import tiny_encoder as tiny
+from helpers import tiny_image_text
 from helpers import tiny_vision as vision
 from helpers.through_the_command_line import whole_job
+from lc_engine.cli import main as cli
 
 pytestmark = pytest.mark.slow
 
@@ -128,3 +131,31 @@ def test_no_labels(module, tmp_path, capsys):
     table = whole_job(tmp_path / "out", job, capsys, module)
     assert (table.column("label") == -1).all()
     assert ((table.column("agreement") >= 0) & (table.column("agreement") <= 1)).all()
+
+
+def test_conversations_with_images(tmp_path, capsys):
+    folder = tiny_image_text.save(tmp_path / "model", "llava")
+    (tmp_path / "set" / "pictures").mkdir(parents=True)
+    rows = []
+    for i in range(14):
+        name = f"pictures/{i}.png"
+        tiny_image_text.picture(i).save(tmp_path / "set" / name)
+        turns = [("human", f"<image>\nhello in the {i}"), ("gpt", f"it is {i * 'he'} {i}")]
+        said = [{"from": role, "value": text} for role, text in turns]
+        rows.append({"image": name, "conversations": said})
+    (tmp_path / "set" / "pictures" / "5.png").write_bytes(b"no image")
+    data = lines(tmp_path / "set" / "rows.jsonl", rows)
+    model = ("--model", folder, "--path", "explicit:1,0.6", "--dtype", "float32")
+    table = whole_job(tmp_path / "out", (*model, *data), capsys, code=3)
+    assert table.status_counts() == {"ok": 13, "bad_image": 1}
+    assert "pictures/5.png" in table.column("detail")[5]
+    kept = tmp_path / "out" / "kept" / "data"
+    pruned = [json.loads(line) for line in (kept / "rows.jsonl").read_text().splitlines()]
+    assert all(row in rows for row in pruned)
+    images = {str(path.relative_to(kept)) for path in kept.rglob("*.png")}
+    assert images == {row["image"] for row in pruned}
+    again = ("--data", str(kept / "rows.jsonl"), "--out", str(tmp_path / "again"))
+    assert cli.run(["score", *model, *again]) == 0
+    positions = np.load(tmp_path / "out" / "kept" / "positions.npy")
+    found = lc.ScoreTable.read(tmp_path / "again").column("lc")
+    np.testing.assert_allclose(found, table.column("lc")[positions], atol=1e-6)

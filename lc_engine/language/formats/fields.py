@@ -76,7 +76,7 @@ def turn_list(value: Any, field: str) -> list[Any]:
     """
     found = from_json(value)
     if isinstance(found, Mapping):
-        found = _transposed(found)
+        found = transposed(found)
     if not isinstance(found, (list, tuple)):
         raise RowError(MISSING_FIELD, f"{field} must be a list of turns, got {shown(value)}")
     if not found:
@@ -88,14 +88,14 @@ def holds_turns(value: Any) -> bool:
     """Return whether a value is a list of turns, also as JSON text or as a struct of lists."""
     found = from_json(value)
     if isinstance(found, Mapping):
-        found = _transposed(found)
+        found = transposed(found)
     if not isinstance(found, (list, tuple)) or not found:
         return False
     first = found[0]
     return isinstance(first, Mapping) and any(name in first for name in SPEAKER)
 
 
-def _transposed(columns: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+def transposed(columns: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """Return the rows of a struct of lists, which `datasets` made of lists of structs."""
     lists = [values for values in columns.values() if values is not None]
     if not lists or not all(isinstance(values, (list, tuple)) for values in lists):

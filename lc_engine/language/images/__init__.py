@@ -1,0 +1,1 @@
+"""Conversations with images, for models that read both."""

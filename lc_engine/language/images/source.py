@@ -1,0 +1,80 @@
+"""Instruction sets with images as a source, which knows the image files that the rows name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lc_engine.data.identity import FileStates
+from lc_engine.data.readers.hub import is_hub_name
+from lc_engine.data.readers.records import DatasetRecords, ParquetRecords
+from lc_engine.language.images.files import local_path
+from lc_engine.language.images.rows import image_values
+from lc_engine.language.source import InstructionSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lc_engine.data.readers.records import Records
+    from lc_engine.language.source import ConversationEncoder
+
+
+class ImageTextSource(InstructionSource):
+    """Conversations with images; see `InstructionSource`.
+
+    Of rows of text files the image files belong to the data: their names, sizes and times are in
+    the description that a run is compared by. Parquet and `datasets` may hold images themselves,
+    so their rows are not read for that.
+
+    Args:
+        records: the rows.
+        encoder: tokenizes them.
+        form: format of the rows.
+        folder: that relative paths of images are relative to.
+    """
+
+    # Pixels and features of all rows of a batch are held at once.
+    batch_rows = 16
+
+    def __init__(
+        self, records: Records, encoder: ConversationEncoder, form: str | None, folder: Path
+    ) -> None:
+        super().__init__(records, encoder, form)
+        self.folder = folder
+        names: list[str] = []
+        self._starts = [0]
+        if not isinstance(records, DatasetRecords | ParquetRecords):
+            for record in records.read(0, len(records)):
+                names += (one for one in image_paths(record.fields) if (folder / one).is_file())
+                self._starts.append(len(names))
+        self._images = FileStates(names, lambda index: folder / names[index])
+        self._count = len(names)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `InstructionSource` does, and the state of the image files."""
+        if not self._count:
+            return super().describe()
+        return super().describe() | {"images": self._count, "images_digest": self._images.digest()}
+
+    def check_unchanged(self, rows: range) -> None:
+        """Compare the files of rows, their images too; see `FileStates.check`."""
+        super().check_unchanged(rows)
+        if self._count:
+            self._images.check(range(self._starts[rows.start], self._starts[rows.stop]))
+
+
+def folder_of(data: Any) -> Path:
+    """Return the folder that relative paths of images in the rows of data are relative to."""
+    if not isinstance(data, str | os.PathLike) or is_hub_name(data):
+        return Path()
+    path = Path(data)
+    return path if path.is_dir() else path.parent
+
+
+def image_paths(row: Any) -> Iterator[str]:
+    """Yield the paths of the image files that a row names, as it writes them."""
+    for value in image_values(row):
+        path = local_path(value)
+        if path is not None:
+            yield path
