@@ -181,9 +181,8 @@ class Masking:
         """
         if self.kind in ("random", "dropout"):
             return self._removed(len(weights), path)
-        pools = self._pools([_host(name, score) for name, score in self._scores(weights)])
-        counts = [_counts(pool, path) for pool in pools]
-        found = [levels.quantiles(_joined(pool), n) for pool, n in zip(pools, counts, strict=True)]
+        pools = self._pools(_without_nan([*self._scores(weights)]))
+        found = [_quantiles(pool, _counts(pool, path)) for pool in pools]
         return _table(found, pools)
 
     def masks(self, weights: Mapping[str, Tensor], path: LearningPath) -> Masks:
@@ -203,9 +202,9 @@ class Masking:
         if self.kind in ("random", "dropout"):
             return self._random_masks(weights, path)
         tensors = list(weights.values())
-        pools = self._pools([_host(name, score) for name, score in self._scores(weights)])
+        pools = self._pools(_without_nan([*self._scores(weights)]))
         counts = [_counts(pool, path) for pool in pools]
-        found = [levels.quantiles(_joined(pool), n) for pool, n in zip(pools, counts, strict=True)]
+        found = [_quantiles(pool, n) for pool, n in zip(pools, counts, strict=True)]
         kept = np.zeros(len(path), dtype=np.int64)
         if not any(one.exceeds(n) for one, n in zip(found, counts, strict=True)):
             for one, pool, own in zip(found, pools, self._pools(tensors), strict=True):
@@ -214,7 +213,7 @@ class Masking:
         tied: list[levels.Tied] = []
         for one, pool, n in zip(found, pools, counts, strict=True):
             streams = range(len(tied), len(tied) + len(pool))
-            tied += levels.break_ties(pool, [tensors[i] for i in streams], streams, one, n)
+            tied += levels.break_ties(_host(pool), [tensors[i] for i in streams], streams, one, n)
         kept = self._kept_exactly(found, pools, tensors, tied)
         size = sum(weight.numel() for weight in tensors)
         if sum(ties.entries for ties in tied) <= levels.LISTED * size:
@@ -227,7 +226,7 @@ class Masking:
         saliency: list[Tensor] = []
         for one, pool in zip(found, pools, strict=True):
             part = slice(len(saliency), len(saliency) + len(pool))
-            saliency += levels.levels(pool, tensors[part], tied[part], one.bounds)
+            saliency += levels.levels(_host(pool), tensors[part], tied[part], one.bounds)
         whole = torch.arange(1.0, len(path) + 1, dtype=torch.float64)
         table = whole[:, None].repeat(1, len(tensors))
         return Masks(table, saliency, *_counted(kept), breaks_ties=True)
@@ -235,7 +234,7 @@ class Masking:
     def _kept_exactly(
         self,
         found: list[levels.Quantiles],
-        pools: list[list[np.ndarray]],
+        pools: list[list[Tensor]],
         weights: list[Tensor],
         tied: list[levels.Tied],
     ) -> np.ndarray:
@@ -276,21 +275,19 @@ class Masking:
         return tuple(map(sum, zip(*map(path.keep_counts, pools), strict=True)))
 
     def _zeros_kept(
-        self, scores: list[np.ndarray], weights: list[Tensor], bounds: np.ndarray
+        self, scores: list[Tensor], weights: list[Tensor], bounds: np.ndarray
     ) -> np.ndarray:
         """Return how many of the weights that are zero have s ≥ t, for K thresholds t."""
         if self.saliency is None:
-            zeros = sum(score.size - np.count_nonzero(score) for score in scores)
+            if not (bounds <= 0).any():
+                return np.zeros(len(bounds), dtype=np.int64)
+            zeros = sum(score.numel() - int(torch.count_nonzero(score)) for score in scores)
             return np.where(bounds <= 0, zeros, 0)
-        return _at_least(
-            np.concatenate(
-                [
-                    score[(weight.detach() == 0).cpu().reshape(-1).numpy()]
-                    for score, weight in zip(scores, weights, strict=True)
-                ]
-            ),
-            bounds,
-        )
+        dead = [
+            score.reshape(-1)[(weight.detach() == 0).reshape(-1).to(score.device)]
+            for score, weight in zip(scores, weights, strict=True)
+        ]
+        return _at_least(np.concatenate(_host(dead)), bounds)
 
     def _removed(self, tensors: int, path: LearningPath) -> Tensor:
         """Return the thresholds of random masks: the fraction removed."""
@@ -353,23 +350,41 @@ class Masking:
         return fields
 
 
-def _host(name: str, score: Tensor) -> np.ndarray:
-    """Return a saliency on the host, flat."""
-    values = score.cpu().reshape(-1).numpy()
-    if np.isnan(values).any():
+def _without_nan(scores: list[tuple[str, Tensor]]) -> list[Tensor]:
+    """Return named saliencies without their names."""
+    # Read together: a device is waited for once. Given ones may be on several.
+    first = scores[0][1].device
+    damaged = torch.stack([score.isnan().any().to(first) for _, score in scores]).cpu()
+    if damaged.any():
+        name = scores[int(damaged.int().argmax())][0]
         raise ValueError(f'the saliency of "{name}" holds NaN: is the checkpoint damaged?')
-    return values
+    return [score for _, score in scores]
 
 
-def _joined(pool: list[np.ndarray]) -> np.ndarray:
-    return pool[0] if len(pool) == 1 else np.concatenate(pool)
+def _host(scores: list[Tensor]) -> list[np.ndarray]:
+    """Return saliencies on the host, flat."""
+    return [score.cpu().reshape(-1).numpy() for score in scores]
 
 
-def _counts(pool: list[np.ndarray], path: LearningPath) -> list[int]:
-    return path.keep_counts(sum(score.size for score in pool))
+def _quantiles(pool: list[Tensor], counts: list[int]) -> levels.Quantiles:
+    """Return the thresholds of counts over the saliencies of a pool."""
+    if _is_sorted_there(pool):
+        return levels.device_quantiles(pool, counts)
+    values = _host(pool)
+    return levels.quantiles(values[0] if len(values) == 1 else np.concatenate(values), counts)
 
 
-def _table(found: list[levels.Quantiles], pools: list[list[np.ndarray]]) -> Tensor:
+def _is_sorted_there(pool: list[Tensor]) -> bool:
+    """Return whether saliencies are sorted on their device, and not partitioned on the host."""
+    together = len({score.device for score in pool}) == 1
+    return pool[0].is_cuda and together and sum(score.numel() for score in pool) <= levels.SORTED
+
+
+def _counts(pool: list[Tensor], path: LearningPath) -> list[int]:
+    return path.keep_counts(sum(score.numel() for score in pool))
+
+
+def _table(found: list[levels.Quantiles], pools: list[list[Tensor]]) -> Tensor:
     """Return thresholds (K, T) from those of each pool (K,), which its tensors share."""
     columns = [one.bounds for one, pool in zip(found, pools, strict=True) for _ in pool]
     return torch.from_numpy(np.stack(columns, axis=1))

@@ -30,6 +30,8 @@ TOLERANCE: Final = 1e-3
 # Entries of lists per weight above which levels are used, which take 4 bytes a weight where an
 # entry takes 8: lists are then as cheap as it gets, and levels a second tensor to read.
 LISTED: Final = 1 / 32
+# Scores that a device sorts at a time, which takes about five times their memory there. Chosen.
+SORTED: Final = 1 << 28
 
 
 class Quantiles(NamedTuple):
@@ -71,6 +73,23 @@ def quantiles(scores: np.ndarray, counts: Sequence[int]) -> Quantiles:
         more[rank] = surplus
     kept = np.array([n + more[scores.size - n] for n in counts], dtype=np.int64)
     return Quantiles(bounds, kept, scores.size)
+
+
+def device_quantiles(scores: Sequence[Tensor], counts: Sequence[int]) -> Quantiles:
+    """Return what `quantiles` does, from one sort where the scores are.
+
+    Args:
+        scores: tensors of one dtype on one device, without NaN.
+        counts: (K,) weights to keep, descending.
+    """
+    ordered = torch.cat([score.reshape(-1) for score in scores]).sort().values
+    size = len(ordered)
+    # One more, +inf, for a count of 0.
+    padded = torch.cat([ordered, ordered.new_full((1,), torch.inf)])
+    bounds = padded[torch.tensor([size - n for n in counts], device=padded.device)]
+    kept = size - torch.searchsorted(ordered, bounds)
+    host = torch.stack([bounds.double(), kept.double()]).cpu().numpy()
+    return Quantiles(host[0], host[1].astype(np.int64), size)
 
 
 class Tied(NamedTuple):

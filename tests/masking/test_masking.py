@@ -512,3 +512,54 @@ def test_lists_and_levels_are_the_same_masks(scope, dtype):
     assert masks.kept == others.kept
     for one, other in zip(masked(weights, masks), masked(weights, others), strict=True):
         assert all(map(torch.equal, one, other))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data(), SHAPES, CAPACITIES, st.sampled_from([torch.float32, torch.float64]))
+def test_a_sort_on_a_device_gives_the_masks_of_the_host(data, shapes, capacities, dtype):
+    tensors = drawn_tensors(data, shapes, dtype)
+    path = LearningPath.explicit(sorted(capacities, reverse=True))
+    given_ = {name: drawn_tensors(data, shapes, dtype)[name].abs() for name in tensors}
+    for masking in (
+        Masking(),
+        Masking(scope="layer"),
+        Masking(kind="given", saliency=given_),
+    ):
+        host, bounds = masking.masks(tensors, path), masking.thresholds(tensors, path)
+        with mock.patch("lc_engine.masking.masking._is_sorted_there", return_value=True):
+            there = masking.masks(tensors, path)
+            assert torch.equal(masking.thresholds(tensors, path), bounds)
+        assert torch.equal(host.thresholds, there.thresholds)
+        assert (host.kept, host.first_equal) == (there.kept, there.first_equal)
+        assert host.breaks_ties == there.breaks_ties
+        for one, other in zip(masked(tensors, host), masked(tensors, there), strict=True):
+            assert all(map(torch.equal, one, other))
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_quantiles_by_a_sort_are_those_of_a_partition(size):
+    generator = torch.Generator().manual_seed(size)
+    scores = torch.randn(size, generator=generator).abs()
+    scores[::7] = scores[0]
+    counts = [size, size // 2, size // 7, 1, 0]
+    for values in (scores, scores.double(), scores.bfloat16().float()):
+        host = levels.quantiles(values.numpy(), counts)
+        there = levels.device_quantiles([values[: size // 3], values[size // 3 :]], counts)
+        np.testing.assert_array_equal(host.bounds, there.bounds)
+        np.testing.assert_array_equal(host.kept, there.kept)
+        assert host.size == there.size
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA or ROCm device")
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_masks_of_a_device_are_those_of_the_host(scope):
+    torch.manual_seed(0)
+    tensors = {"a": torch.randn(300, 200), "b": torch.randn(64, 3, 3, 3).bfloat16().float()}
+    there = {name: tensor.cuda() for name, tensor in tensors.items()}
+    path = LearningPath.geometric(20, 0.02)
+    one, other = (Masking(scope=scope).masks(each, path) for each in (tensors, there))
+    assert torch.equal(one.thresholds, other.thresholds)
+    assert (one.kept, one.first_equal) == (other.kept, other.first_equal)
+    with pytest.raises(ValueError, match='"b" holds NaN'):
+        Masking(scope=scope).masks(there | {"b": there["b"].log()}, path)
