@@ -68,6 +68,15 @@ class TracksWaiting(Protocol):
 
 
 @runtime_checkable
+class StartsRows(Protocol):
+    """A scorer whose device computes a batch while the host prepares the next one."""
+
+    def start_rows(self, batch: Batch, *, features: bool = False) -> Callable[[], RowScores]:
+        """Begin to score a batch; return a function that waits for its scores."""
+        ...
+
+
+@runtime_checkable
 class HasInputDevice(Protocol):
     """A scorer whose inputs are tensors, which the job prefetches to the device."""
 

@@ -36,11 +36,10 @@ class Scored:
 
 def columns(scores: PathScores, path: LearningPath) -> tuple[Tensor, Tensor]:
     """Return scores on the host: (3, N) of lc, loss, lc_std, and log p (K, N)."""
-    assert scores.log_probs is not None
-    log_probs = scores.log_probs.cpu()
-    lc = scores.lc.cpu()
+    lc, loss, log_probs = scores.lc, scores.loss, scores.log_probs
+    assert log_probs is not None
     lc_std = torch.from_numpy(path_std(log_probs.numpy(), path.weights))
-    return torch.stack([lc, scores.loss.cpu(), lc_std.to(lc.dtype)]), log_probs
+    return torch.stack([lc, loss, lc_std.to(lc.dtype)]), log_probs
 
 
 def scatter(values: Tensor, rows: Tensor, count: int) -> Tensor:

@@ -102,5 +102,5 @@ class WithoutLabels(Head):
         wanted = found[-1 if self._whole is None else self._whole].indices
         same = torch.stack([one.indices == wanted for one in found[: len(path)]])
         agreement = (self.path_weights.double()[:, None] * same).sum(0)
-        agreement[~scores.lc.isfinite()] = torch.nan
-        return scores, {AGREEMENT: agreement.float().cpu()}
+        agreement.masked_fill_(~scores.lc.isfinite(), torch.nan)
+        return scores, {AGREEMENT: agreement.float()}

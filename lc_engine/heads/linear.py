@@ -98,11 +98,14 @@ class MaskedLinearHead(LinearHead):
     def score(self, rows: Rows) -> PathScores:
         """Return the scores of rows over the whole path, with log_probs."""
         features = self.views.whole(rows.inputs)
-        scores = self._plan(features.to(self._plan.weight.dtype), rows.classes, return_path=True)
+        # Rows without a class were taken out on the host.
+        scores = self._plan(
+            features.to(self._plan.weight.dtype), rows.classes, return_path=True, checked=True
+        )
         assert scores.log_probs is not None
         # A kernel's comparisons may drop a NaN.
         lost = ~_finite_rows(features)
-        if not lost.any():
+        if not lost.is_cuda and not lost.any():  # a device would have to be waited for
             return scores
         parts = (scores.lc, scores.loss, scores.log_probs)
         return PathScores(*(part.masked_fill(lost, torch.nan) for part in parts))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -12,8 +12,11 @@ from torch import Tensor
 
 from lc_engine._util.atomic_write import atomic_write
 from lc_engine._util.digests import tensors_digest
+from lc_engine._util.read_ahead import one_late
+from lc_engine._util.transfer import download
 from lc_engine.data.batch import OK
 from lc_engine.data.failing_rows import Isolation
+from lc_engine.data.wrap.prefetch import may_read_in_thread, prefetch_to_device
 from lc_engine.heads.base import ClassHead, SeenClassesHead
 from lc_engine.heads.origin import read_origin
 from lc_engine.ops import PrototypePlan, contract
@@ -25,10 +28,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lc_engine.backbone.interface import Views
-    from lc_engine.data.batch import Source
+    from lc_engine.data.batch import Batch, Source
+    from lc_engine.data.fields import Inputs
     from lc_engine.data.protocols import FeatureSink, Progress
     from lc_engine.heads.base import Rows
     from lc_engine.ops.prototype_confidence import Logit
+
+    # Waits for features on the host; and the widths of their parts.
+    _Coming = tuple[Callable[[], list[Tensor]], tuple[int, ...]]
+
+_HOST: Final = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,10 +146,13 @@ class PrototypeSums:
 
 def class_means(
     source: Source,
-    whole: Callable[[Tensor], tuple[Tensor, tuple[int, ...]]],
+    whole: Callable[[Inputs], tuple[Tensor, tuple[int, ...]]],
     batch_size: int,
     progress: Progress | None,
     sink: FeatureSink | None = None,
+    *,
+    device: torch.device = _HOST,
+    along: Callable[[Batch, int, Tensor | None], None] | None = None,
 ) -> Prototypes:
     """Return the class means of the full model's features over the rows whose status is "ok".
 
@@ -152,6 +164,9 @@ def class_means(
         batch_size: rows that go through the model at a time.
         progress: called as progress("prototypes", rows done, rows in all).
         sink: gets the features; of several parts the first, that of the deepest exit.
+        device: the model's, where batches are copied ahead.
+        along: called with each batch that went through the model as one, its first row and its
+            features, None where none of its rows is "ok".
 
     Raises:
         ValueError: no row with a label and finite features.
@@ -160,14 +175,14 @@ def class_means(
     widths: tuple[int, ...] = ()
     if sink is not None:
         sink.start()
-    isolation = Isolation(lambda rows: whole(rows.inputs), source)
-    for batch in source.batches(batch_size):
+    started = _features_of(source, whole, batch_size, device, along)
+    for batch, pieces in started if device.type == "cpu" else one_late(started):
         kept: list[NDArray[np.float32] | None] = []
-        for piece, found in isolation.each(batch) if len(batch.inputs) else ():
-            if isinstance(found, Exception):
+        for piece, found in pieces:
+            if found is None:
                 kept.append(None)
             elif len(piece.inputs):
-                features, widths = found
+                (features,), widths = found[0](), found[1]
                 sums.add(features, piece.labels[[status == OK for status in piece.status]])
                 if sink is not None:
                     kept.append(on_host(features, widths))
@@ -177,6 +192,32 @@ def class_means(
         if progress is not None:
             progress("prototypes", done, len(source))
     return sums.means(widths)
+
+
+def _features_of(
+    source: Source,
+    whole: Callable[[Inputs], tuple[Tensor, tuple[int, ...]]],
+    batch_size: int,
+    device: torch.device,
+    along: Callable[[Batch, int, Tensor | None], None] | None,
+) -> Iterator[tuple[Batch, list[tuple[Batch, _Coming | None]]]]:
+    """Yield each batch, its pieces and what waits for their features; None for a failed row."""
+    isolation = Isolation(lambda rows: whole(rows.inputs), source)
+    batches = source.batches(batch_size)
+    start = 0
+    for batch in prefetch_to_device(batches, device, in_thread=may_read_in_thread(source)):
+        pieces: list[tuple[Batch, _Coming | None]] = []
+        features: Tensor | None = None
+        for piece, found in isolation.each(batch) if len(batch.inputs) else ():
+            if isinstance(found, Exception):
+                pieces.append((piece, None))
+            else:
+                features, widths = found
+                pieces.append((piece, (download([features]), widths)))
+        if along is not None and len(pieces) <= 1:
+            along(batch, start, features)
+        start += len(batch)
+        yield batch, pieces
 
 
 def _joined(kept: list[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
@@ -261,7 +302,8 @@ class PrototypeHead(SeenClassesHead, ClassHead):
     def _one(self, plan: PrototypePlan, features: Tensor, classes: Tensor) -> Tensor:
         self._check_width(plan, features)
         features = features.to(plan.prototypes.dtype)
-        log_probs = plan(features, classes, return_path=True).log_probs
+        # Rows without a class were taken out on the host.
+        log_probs = plan(features, classes, return_path=True, checked=True).log_probs
         assert log_probs is not None
         # A kernel's comparisons may drop a NaN.
         return log_probs.masked_fill(~features.isfinite().all(2), torch.nan)

@@ -185,11 +185,25 @@ class LinearPlan:
         return prepare(self.weight, self.bias, self.thresholds, self.saliency, self.seed)
 
     def __call__(
-        self, features: Tensor, labels: Tensor | None = None, *, return_path: bool = False
+        self,
+        features: Tensor,
+        labels: Tensor | None = None,
+        *,
+        return_path: bool = False,
+        checked: bool = False,
     ) -> PathScores:
-        """Score one batch; see `linear_confidence` for shapes, results and errors."""
+        """Score one batch; see `linear_confidence` for shapes, results and errors.
+
+        Args:
+            features: of the batch.
+            labels: of its rows.
+            return_path: whether to return log p_k too.
+            checked: whether the caller knows that labels are int64 in [0, C). Those on a GPU are
+                not read back then, which would wait for all that was launched before.
+        """
         _check_batch(features, labels, self.weight)
-        labels = checks.check_label_values(labels, self.weight.shape[0])
+        if not checked:
+            labels = checks.check_label_values(labels, self.weight.shape[0])
         features = features.detach().contiguous()
         if self._triton is not None:
             from lc_engine.kernels.linear_confidence import linear_confidence as launch

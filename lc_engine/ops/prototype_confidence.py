@@ -113,11 +113,25 @@ class PrototypePlan:
             self._triton = prepare(self.prototypes, self.logit, self.temperature)
 
     def __call__(
-        self, features: Tensor, labels: Tensor | None = None, *, return_path: bool = False
+        self,
+        features: Tensor,
+        labels: Tensor | None = None,
+        *,
+        return_path: bool = False,
+        checked: bool = False,
     ) -> PathScores:
-        """Score one batch; see `prototype_confidence` for shapes, results and errors."""
+        """Score one batch; see `prototype_confidence` for shapes, results and errors.
+
+        Args:
+            features: of the batch.
+            labels: of its rows.
+            return_path: whether to return log p_k too.
+            checked: whether the caller knows that labels are int64 in [0, C). Those on a GPU are
+                not read back then, which would wait for all that was launched before.
+        """
         _check_batch(features, labels, self.prototypes)
-        labels = checks.check_label_values(labels, self.prototypes.shape[0])
+        if not checked:
+            labels = checks.check_label_values(labels, self.prototypes.shape[0])
         path_weights = checks.check_path_weights(
             self.path_weights, features.shape[0], features.device
         )

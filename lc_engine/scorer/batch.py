@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from lc_engine._util.transfer import download, upload
 from lc_engine.data.batch import BAD_LABEL, NO_LABEL, NON_FINITE, NON_FINITE_OUTPUT, OK, Batch
 from lc_engine.data.features import of_batch
 from lc_engine.data.fields import Fields, as_tensors
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    # Waits for the scores of rows, and for their features if they were asked for.
+    _Found = Callable[[], tuple[Scored, NDArray[np.float32] | None]]
     from torch import Tensor
 
     from lc_engine.data.fields import Inputs
@@ -87,15 +91,18 @@ def _with_targets(inputs: Inputs, targets: Any, kind: LabelKind) -> Batch:
     )
 
 
-def score_rows(
+def start_rows(
     batch: Batch,
     head_for: Callable[[Inputs], Head],
     path: LearningPath,
     tol: float | None,
     features: bool = False,
     labels: Labels = "class",
-) -> RowScores:
-    """Score a batch.
+) -> Callable[[], RowScores]:
+    """Begin to score a batch; return a function that returns its scores.
+
+    On a GPU the scores are still being computed when this returns, and the function waits for them:
+    with a batch begun before, the GPU need not wait for the host. On a CPU they are there.
 
     Args:
         batch: its inputs on the model's device.
@@ -118,8 +125,8 @@ def score_rows(
         raise ValueError(
             f"batch.inputs must hold the {len(ok)} rows whose status is ok, got {len(batch.inputs)}"
         )
-    rows, found = ok[:0], _no_rows(path, tol, labels)
-    whole: NDArray[np.float32] | None = None
+    rows = ok[:0]
+    found: _Found = lambda: (_no_rows(path, tol, labels), None)  # noqa: E731
     if len(ok):
         inputs = batch.inputs
         with torch.inference_mode():
@@ -144,21 +151,34 @@ def score_rows(
                     targets = [targets[row] for row in np.flatnonzero(known.numpy()).tolist()]
             if len(rows):
                 ids = batch.ids[rows.numpy()]
-                given = Rows(inputs, classes.to(inputs.device), ids, targets)
-                if features:
-                    found, whole = _with_features(head, given, path, tol)
-                else:
-                    found = _scored(head, given, path, tol)
+                given = Rows(inputs, upload(classes, inputs.device), ids, targets)
+                found = _started(head, given, path, tol, features)
+
+    def finish() -> RowScores:
+        return _on_host(*found(), rows, status, detail, len(batch))
+
+    return finish
+
+
+def _on_host(
+    found: Scored,
+    whole: NDArray[np.float32] | None,
+    rows: Tensor,
+    status: SparseTexts,
+    detail: SparseTexts,
+    count: int,
+) -> RowScores:
+    """Return the scores of a batch from those of the rows that could be scored."""
     lost = torch.from_numpy(~np.isfinite(found.columns.numpy()).all(0))
     if lost.any():
         for i in rows[lost].tolist():
             status[i], detail[i] = NON_FINITE, NON_FINITE_OUTPUT
         found = found.without(lost)
-    lc, loss, lc_std = scatter(found.columns, rows, len(batch))
-    scores = PathScores(lc, loss, scatter(found.log_probs, rows, len(batch)))
-    extra = {name: scatter(part, rows, len(batch)) for name, part in found.extra.items()}
+    lc, loss, lc_std = scatter(found.columns, rows, count)
+    scores = PathScores(lc, loss, scatter(found.log_probs, rows, count))
+    extra = {name: scatter(part, rows, count) for name, part in found.extra.items()}
     if whole is not None:
-        there = np.zeros(len(batch), bool)
+        there = np.zeros(count, bool)
         there[rows.numpy()] = True
         whole = of_batch(there, whole)
     return RowScores(scores, lc_std, status, detail, extra, whole)
@@ -173,20 +193,36 @@ def _no_rows(path: LearningPath, tol: float | None, labels: Labels) -> Scored:
     return Scored(torch.empty(3, 0), torch.empty(len(path), 0), extra)
 
 
-def _with_features(
-    head: Head, rows: Rows, path: LearningPath, tol: float | None
-) -> tuple[Scored, NDArray[np.float32]]:
+def _started(
+    head: Head, rows: Rows, path: LearningPath, tol: float | None, features: bool
+) -> _Found:
+    """Begin to score rows, and to bring their features to the host if they are asked for."""
+    if not features:
+        scored = _scored(head, rows, path, tol)
+        return lambda: (scored(), None)
     assert isinstance(head.views, KeptFeatures)
     head.views.keep(len(rows.classes))
     try:
-        found = _scored(head, rows, path, tol)
-        return found, head.views.kept(rows.inputs).float().cpu().numpy()
+        scored = _scored(head, rows, path, tol)
+        whole = download([head.views.kept(rows.inputs).float()])
     finally:
         head.views.keep(0)
+    return lambda: (scored(), whole()[0].numpy())
 
 
-def _scored(head: Head, rows: Rows, path: LearningPath, tol: float | None) -> Scored:
-    if tol is None:
-        scores, extra = head.scores_and_columns(rows)
-        return Scored(*columns(scores, path), extra)
-    return score_to_tolerance(head, rows, path, tol)
+def _scored(head: Head, rows: Rows, path: LearningPath, tol: float | None) -> Callable[[], Scored]:
+    if tol is not None:  # which sub-models a row needs follows from scores on the host
+        found = score_to_tolerance(head, rows, path, tol)
+        return lambda: found
+    (lc, loss, log_probs), extra = head.scores_and_columns(rows)
+    assert log_probs is not None
+    names = list(extra)
+    coming = download([lc, loss, log_probs, *extra.values()])
+
+    def scored() -> Scored:
+        lc, loss, log_probs, *more = coming()
+        return Scored(
+            *columns(PathScores(lc, loss, log_probs), path), dict(zip(names, more, strict=True))
+        )
+
+    return scored

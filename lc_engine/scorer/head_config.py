@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lc_engine.backbone.interface import Views
-    from lc_engine.data.batch import Source
+    from lc_engine.data.batch import Batch, Source
+    from lc_engine.data.fields import Inputs
     from lc_engine.data.protocols import FeatureSink, Progress
     from lc_engine.data.targets import LabelKind
     from lc_engine.heads.base import ClassHead, Head
@@ -80,12 +81,15 @@ class HeadConfig:
     def learn(
         self,
         source: Source,
-        whole: Callable[[Tensor], tuple[Tensor, tuple[int, ...]]],
+        whole: Callable[[Inputs], tuple[Tensor, tuple[int, ...]]],
         along_the_path: Callable[[Tensor], list[Tensor]],
         points: int,
         batch_size: int,
         progress: Progress | None,
         sink: FeatureSink | None = None,
+        *,
+        device: torch.device,
+        along: Callable[[Batch, int, Tensor | None], None] | None = None,
     ) -> Learnt:
         """Return what the head learns from the data; see `class_means` and `memory_bank_of`.
 
@@ -99,7 +103,7 @@ class HeadConfig:
             )
         if self.kind == "knn":
             return memory_bank_of(source, along_the_path, points, batch_size, progress)
-        return class_means(source, whole, batch_size, progress, sink)
+        return class_means(source, whole, batch_size, progress, sink, device=device, along=along)
 
     def build(
         self,

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from lc_engine.backbone.dtypes import Precision
+from lc_engine.backbone.masked_weights import WHOLE
 from lc_engine.masking import Masking
 from lc_engine.models.device import resolve_device
 from lc_engine.models.load import ModelSpec
 from lc_engine.path.learning_path import LearningPath
+from lc_engine.scorer.path_features import PathFeatures
 from lc_engine.scorer.prepared import Prepared
 
 if TYPE_CHECKING:
@@ -155,6 +157,8 @@ class LazyModel:
         """Return the features (N, D) of the whole model, and the widths of their parts."""
         inputs = inputs.to(self.input_device)
         with self._lock, torch.inference_mode():
+            if isinstance(inputs, PathFeatures):  # a reading that was begun again
+                return inputs.at([WHOLE])[0], ()
             views = self._views(inputs)
             return views.whole(inputs), views.widths
 

@@ -12,6 +12,7 @@ from lc_engine.backbone.families import family_of
 from lc_engine.heads.linear import LinearHead, MaskedLinearHead
 from lc_engine.models.classifier import Tap
 from lc_engine.models.version import ModelVersion
+from lc_engine.scorer.path_features import PathFeatures
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -70,6 +71,11 @@ class Prepared:
             ValueError: see `BackboneFamily.views`.
         """
         if dtype not in self._views:
+            if isinstance(inputs, PathFeatures):
+                raise ValueError(
+                    "the model was changed while its features were scored: leave it as it is "
+                    "during a run, and start the run again"
+                )
             self._views = {dtype: self.family.views(inputs, dtype)}
         return self._views[dtype]
 

@@ -15,31 +15,35 @@ import torch
 
 from lc_engine._util.digests import tensors_digest
 from lc_engine.backbone import dtypes
+from lc_engine.backbone.early_exits import Exits
 from lc_engine.data.batch import BAD_LABEL, OK, Batch
+from lc_engine.data.faults import Fault, fault_of, out_of_memory
 from lc_engine.data.fields import Fields
 from lc_engine.data.identity import unchanged
+from lc_engine.data.wrap.cache import CachedSource
 from lc_engine.data.wrap.subset import whole_of
 from lc_engine.heads.loss import Loss
 from lc_engine.heads.memory_bank import MemoryBank
 from lc_engine.heads.origin import check_model, describe_origin
 from lc_engine.models.classifier import AUTO
 from lc_engine.models.load import ModelSpec
-from lc_engine.scorer.batch import as_batch, score_rows
+from lc_engine.scorer.batch import as_batch, start_rows
 from lc_engine.scorer.head_config import HeadConfig
 from lc_engine.scorer.lazy_model import LazyModel
 from lc_engine.scorer.learnt import keep_dtype, keep_learnt
+from lc_engine.scorer.path_features import PathFeatures
 from lc_engine.scorer.sampling import sample_log_probs
 from lc_engine.scorer.whole_features import KeptFeatures, whole_point
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
+    from torch import Tensor, nn
 
     from lc_engine.backbone.dtypes import Precision
-    from lc_engine.backbone.early_exits import Exits
     from lc_engine.data.batch import Source
     from lc_engine.data.fields import Inputs
     from lc_engine.data.protocols import BatchProgress, FeatureSink, Progress, RowScores
@@ -222,7 +226,39 @@ class Scorer(LazyModel):
                 batch_size,
                 progress,
                 features,
+                device=self.input_device,
+                along=self._keeper(source),
             )
+
+    def _keeper(self, source: Source) -> Callable[[Batch, int, Tensor | None], None] | None:
+        """Return what runs the sub-models over a batch that the head learns from, for later.
+
+        Scoring then need not read the batch again. None where it must.
+        """
+        one_width = not isinstance(self.masking, Exits) and self._prepare().tap.name != ""
+        every_point = self.tol is None and self.head == "prototype" and self.labels == "class"
+        if not (isinstance(source, CachedSource) and one_width and every_point):
+            return None
+
+        def keep(batch: Batch, start: int, whole: Tensor | None) -> None:
+            row_bytes = 0 if whole is None else (len(self.path) + 1) * whole[0].nbytes
+            if not source.takes(batch, start, row_bytes):
+                return
+            if whole is None:
+                source.keep(batch, start, batch.inputs)
+                return
+            inputs = batch.inputs.to(self.input_device)
+            try:
+                with self._lock, torch.inference_mode():
+                    found = self._views(inputs).features(inputs, range(len(self.path)))
+            except Exception as error:
+                # Scoring finds out which rows are at fault, or takes fewer at a time.
+                if fault_of(error) is Fault.RUN and not out_of_memory(error):
+                    raise
+                return
+            source.keep(batch, start, PathFeatures(torch.stack([*found]), whole))
+
+        return keep
 
     def _origin(self, source: Source) -> dict[str, Any]:
         classifier = self._prepare().tap.name
@@ -400,9 +436,23 @@ class Scorer(LazyModel):
         Raises:
             ValueError: inputs that the model cannot take; a head not fitted.
         """
+        return self.start_rows(batch, features=features)()
+
+    def start_rows(self, batch: Batch, *, features: bool = False) -> Callable[[], RowScores]:
+        """Begin to score a batch; return a function that returns its scores.
+
+        On a GPU the function waits for scores that are still being computed.
+
+        Args:
+            batch: B rows.
+            features: whether to return the whole model's features too.
+
+        Raises:
+            ValueError: see `score_rows`.
+        """
         with self._lock:
             there = replace(batch, inputs=batch.inputs.to(self.input_device))
-            return score_rows(there, self._head_for, self.path, self.tol, features, self.labels)
+            return start_rows(there, self._head_for, self.path, self.tol, features, self.labels)
 
     def sample_log_probs(
         self, data: Any, samples: int, path: LearningPath | None = None

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from lc_engine.backbone.early_exits import Exits
 from lc_engine.backbone.interface import GivesBoth
+from lc_engine.backbone.masked_weights import WHOLE
+from lc_engine.scorer.path_features import PathFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +61,8 @@ class KeptFeatures:
     def kept(self, inputs: Inputs) -> Tensor:
         """Return the features (N, D) of the inputs: those kept, else by a forward of their own."""
         found, self._kept, self._rows = self._kept, None, 0
+        if isinstance(inputs, PathFeatures):
+            return inputs.at([WHOLE])[0]
         if found is None:
             found = self._views.whole(inputs)
             return found[:, : self.widths[0]] if self.widths else found
@@ -66,6 +70,8 @@ class KeptFeatures:
 
     def features(self, inputs: Inputs, points: Sequence[int]) -> Tensor | Sequence[Tensor]:
         """Return the features of sub-models; see `Views.features`."""
+        if isinstance(inputs, PathFeatures):
+            return inputs.at(points)
         found = self._views.features(inputs, points)
         if self._wanted(inputs, points):
             assert self._whole is not None

@@ -16,7 +16,7 @@ from lc_engine.data.wrap.subset import Subset, whole_of
 from lc_engine.masking import MaskingWarning
 from lc_engine.scoring.cut import cut_of
 from lc_engine.scoring.progress import duration, peak_bytes
-from lc_engine.scoring.score import CACHE_BYTES, SHARD_ROWS, default_batch, score
+from lc_engine.scoring.score import CACHE_BYTES, SHARD_ROWS, default_batch, score, score_source
 
 if TYPE_CHECKING:
     from lc_engine.data.batch import Source
@@ -201,12 +201,18 @@ class _Probe:
                 self._learns = True
                 learnt = time.perf_counter()
 
-        self._table = score(
+        self._table = score_source(
             self._scorer,
             Subset.first(self._source, rows),
+            None,
+            ids=None,
             batch_size=batch_size,
+            shard_rows=None,
             return_path=self._return_path,
+            features=None,
+            cache_bytes=CACHE_BYTES,
             progress=note,
+            one_reading=False,  # learning, which every worker does, and the rest apart
         )
         return _Times(rows, learnt - began, time.perf_counter() - learnt)
 

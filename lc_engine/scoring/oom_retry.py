@@ -9,12 +9,16 @@ import torch
 
 from lc_engine.data.failing_rows import Isolation
 from lc_engine.data.faults import out_of_memory
+from lc_engine.data.protocols import HasInputDevice, StartsRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lc_engine.data.batch import Batch, Source
     from lc_engine.data.protocols import BatchProgress, RowScorer, RowScores
+
+    # Waits for the scores of a piece.
+    Started = Callable[[], RowScores]
 
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
@@ -31,10 +35,13 @@ class Backoff:
 
     Attributes:
         rows: largest number of rows at a time, None as long as every batch has fitted.
+        runs_ahead: whether a batch is only begun by `score`, on a device.
     """
 
     def __init__(self, scorer: RowScorer, source: Source) -> None:
         self._scorer = scorer
+        on_device = isinstance(scorer, HasInputDevice) and scorer.input_device.type != "cpu"
+        self.runs_ahead = on_device and isinstance(scorer, StartsRows)
         self._isolation = Isolation(self._score_rows, source)
         self._progress: BatchProgress | None = None
         self._features = False
@@ -44,12 +51,15 @@ class Backoff:
     def example(self) -> RowScores:
         """Scores of a row that went through where another failed."""
         assert self._isolation.example is not None
-        return self._isolation.example
+        return self._isolation.example()
 
     def score(
         self, batch: Batch, progress: BatchProgress | None = None, *, features: bool = False
-    ) -> Iterator[tuple[Batch, RowScores | Exception]]:
-        """Score a batch: its pieces, in order, and the error of each row that failed.
+    ) -> Iterator[tuple[Batch, Started | Exception]]:
+        """Begin to score a batch: its pieces, in order, and the error of each row that failed.
+
+        What waits for the scores of a piece also raises what only shows then, such as the failure
+        of a device, which is that of the run.
 
         Args:
             batch: B rows.
@@ -71,14 +81,18 @@ class Backoff:
             yield from found
             start = stop
 
-    def _score_rows(self, piece: Batch) -> RowScores:
+    def _score_rows(self, piece: Batch) -> Started:
+        if self.runs_ahead:
+            assert isinstance(self._scorer, StartsRows)
+            return self._scorer.start_rows(piece, features=self._features)
         # Only the first attempt reports: where rows are isolated, it would go back.
         progress, self._progress = self._progress, None
-        return self._scorer.score_rows(piece, progress, features=self._features)
+        found = self._scorer.score_rows(piece, progress, features=self._features)
+        return lambda: found
 
     def _try(
         self, piece: Batch, progress: BatchProgress | None, features: bool
-    ) -> list[tuple[Batch, RowScores | Exception]] | None:
+    ) -> list[tuple[Batch, Started | Exception]] | None:
         self._progress, self._features = progress, features
         try:
             return list(self._isolation.each(piece))

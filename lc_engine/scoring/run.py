@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from lc_engine._util.read_ahead import one_late
 from lc_engine.data.batch import FAILED, OK
 from lc_engine.data.faults import describe_error
 from lc_engine.data.identity import unchanged
 from lc_engine.data.protocols import HasInputDevice, RowScores, TracksWaiting
 from lc_engine.data.sparse_texts import SparseTexts
 from lc_engine.data.table import ScoreTable
-from lc_engine.data.wrap.prefetch import prefetch_to_device
+from lc_engine.data.wrap.prefetch import may_read_in_thread, prefetch_to_device
 from lc_engine.ops import PathScores
 from lc_engine.scoring.oom_retry import Backoff
 
@@ -70,16 +71,23 @@ class Run:
         points = len(self.scorer.path) if self.return_path else None
         found = ScoredRows(self.metadata, stop - start, points)
         with unchanged(self.source, range(start, stop)):
-            for batch in self._arriving(start, stop):
-                scored = self.backoff.score(batch, self._report, features=features is not None)
-                for piece, scores in scored:
-                    if isinstance(scores, Exception):
-                        scores = _failed(piece, scores, self.backoff.example)
+            begun = (
+                list(self.backoff.score(batch, self._report, features=features is not None))
+                for batch in self._arriving(start, stop)
+            )
+            # A device computes the next batch while the host takes in this one's scores.
+            for pieces in one_late(begun) if self.backoff.runs_ahead else begun:
+                for piece, started in pieces:
+                    if isinstance(started, Exception):
+                        scores = _failed(piece, started, self.backoff.example)
+                    else:
+                        scores = started()
                     found.add(piece, scores)
                     if features is not None:
                         features.add(scores.features, len(piece))
-                self._report(len(batch))
-                self.done += len(batch)
+                rows = sum(len(piece) for piece, _ in pieces)
+                self._report(rows)
+                self.done += rows
         return found
 
     def _report(self, rows: int) -> None:
@@ -92,7 +100,9 @@ class Run:
         """Read batches, and report how long each was waited for."""
         batches = self.source.batches(self.batch_size, start, stop)
         if isinstance(self.scorer, HasInputDevice):
-            batches = prefetch_to_device(batches, self.scorer.input_device)
+            batches = prefetch_to_device(
+                batches, self.scorer.input_device, in_thread=may_read_in_thread(self.source)
+            )
         while True:
             began = time.perf_counter()
             batch = next(batches, None)

@@ -18,7 +18,8 @@ from lc_engine.data.identity import check_unchanged
 from lc_engine.data.locations import check_outside
 from lc_engine.data.protocols import ContinuesRuns, HasMaskAccount, TakesNotes
 from lc_engine.data.wrap.cache import CachedSource
-from lc_engine.data.wrap.mixture import decodes_rows
+from lc_engine.data.wrap.digested import digested
+from lc_engine.data.wrap.mixture import decodes_rows, holds_images
 from lc_engine.data.wrap.subset import whole_of
 from lc_engine.data.wrap.with_ids import WithIds
 from lc_engine.masking import MaskingWarning
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from lc_engine.data.protocols import Progress, RowScorer
     from lc_engine.data.run.ledger import Ledger, Shard
     from lc_engine.data.table import ScoreTable
+    from lc_engine.data.wrap.digested import Digested
     from lc_engine.masking import MaskAccount
     from lc_engine.scoring.run import ScoredRows
 
@@ -67,7 +69,7 @@ def score(
 
     A row that cannot be scored stays in the table with its status and never stops the job. A head
     that learns from the data and has not yet is fitted on them first (the scorer is not changed),
-    so the data are read twice, except for decoded rows that fit `cache_bytes`.
+    so the data are read twice, except for rows of which what is needed fits `cache_bytes`.
 
     Args:
         scorer: a `Scorer` or a `CausalLMScorer`.
@@ -87,7 +89,8 @@ def score(
         features: whether the whole model's features are kept in `out`, as float16, for strategies
             that read them (`ScoreTable.features`). None keeps them where scoring computes them in
             any case; a run that continues does as it began.
-        cache_bytes: decoded images of the first reading that are kept for the second.
+        cache_bytes: decoded images of the first reading that are kept for the second; where the
+            run has one part, rather what the sub-models made of them, which are fewer bytes.
         progress: called after each batch, and within one that takes long, as progress(phase, rows
             done, rows in all), phase "prototypes" or "scores"; one that has a method `waited` is
             told the seconds that each batch was waited for, and one with a method `note` the line
@@ -126,7 +129,7 @@ def score(
             label_kind=getattr(scorer, "label_kind", "class"),
             **opening,
         )
-        return _score(
+        return score_source(
             scorer,
             source,
             out,
@@ -169,7 +172,7 @@ def _checked_ids(ids: Sequence[str] | Sequence[int] | np.ndarray, rows: int) -> 
     return found.astype(np.int64) if found.dtype.kind in "iu" else found.astype(str)
 
 
-def _score(
+def score_source(
     scorer: RowScorer,
     source: Source,
     out: str | Path | None,
@@ -181,36 +184,91 @@ def _score(
     features: bool | None,
     cache_bytes: int,
     progress: Progress | None,
+    one_reading: bool = True,
+) -> ScoreTable:
+    """Score every row of an opened source; see `score`.
+
+    Args:
+        scorer: what scores.
+        source: the rows.
+        out: as in `score`.
+        ids: N checked ids, or None.
+        batch_size: as in `score`.
+        shard_rows: likewise.
+        return_path: likewise.
+        features: likewise.
+        cache_bytes: likewise.
+        progress: a callback, or None.
+        one_reading: whether all sub-models may run while a head learns, where that loses nothing.
+    """
+    with digested(source) as rows:
+        return _score(
+            scorer,
+            source,
+            rows,
+            out,
+            ids=ids,
+            batch_size=batch_size,
+            shard_rows=shard_rows,
+            return_path=return_path,
+            features=features,
+            cache_bytes=cache_bytes,
+            progress=progress,
+            one_reading=one_reading,
+        )
+
+
+def _score(
+    scorer: RowScorer,
+    source: Source,
+    rows: Digested,
+    out: str | Path | None,
+    *,
+    ids: np.ndarray | None,
+    batch_size: int | None,
+    shard_rows: int | None,
+    return_path: bool,
+    features: bool | None,
+    cache_bytes: int,
+    progress: Progress | None,
+    one_reading: bool,
 ) -> ScoreTable:
     scorer.check(source)
     account = scorer.mask_account if isinstance(scorer, HasMaskAccount) else None
     whole = whole_of(source)
     at_a_time = default_batch(source) if batch_size is None else batch_size
 
-    def begin(keep_in: Path | None, recorder: FeatureRecorder | None = None) -> Run:
-        read: Source = source
-        if decodes_rows(source):
-            read = CachedSource(source, cache_bytes)
-        named = read if ids is None else WithIds(read, ids)
+    def begin(
+        keep_in: Path | None, recorder: FeatureRecorder | None = None, *, one_part: bool = True
+    ) -> Run:
+        named: Source = rows if ids is None else WithIds(rows, ids)
+        # Of several parts the first would wait for the forwards of all.
+        at_once = one_reading and one_part and holds_images(source)
+        if decodes_rows(source) or at_once:
+            named = CachedSource(
+                named, cache_bytes, keeps_inputs=decodes_rows(source), keeps_results=at_once
+            )
         ready = with_fewer_rows(
             lambda rows: scorer.fitted(named, keep_in, rows, progress, recorder), at_a_time
         )
-        if isinstance(read, CachedSource):
-            read.freeze()
-        metadata = ready.describe() | {"data_digest": source.digest()}
-        return Run(ready, named, metadata, at_a_time, return_path, progress)
+        if isinstance(named, CachedSource):
+            named.freeze()
+        return Run(ready, named, ready.describe(), at_a_time, return_path, progress)
 
     if out is None:
         if features:
             raise ValueError("features are kept in a folder: name one with out")
         _tell(account, progress)
-        return begin(None).rows(0, len(source)).table()  # which checks that they are as they were
+        run = begin(None)
+        found = run.rows(0, len(source))  # which checks that they are as they were
+        run.metadata["data_digest"] = rows.digest()
+        return found.table()
     from lc_engine.data.run.ledger import Ledger
 
     most_rows = getattr(whole, "shard_rows", SHARD_ROWS)
     cut = cut_of(scorer, source, at_a_time, most_rows, batch_is_given=batch_size is not None)
     manifest = scorer.describe() | {
-        "data_digest": source.digest(),
+        "data_digest": rows.digest(),
         "data": source.describe(),
         "path_log_probs": return_path,
         "lc_engine": version("lc_engine"),
@@ -224,8 +282,8 @@ def _score(
     if ids is not None:
         manifest["ids_digest"] = config_digest({"ids": ids.tolist()})
     recorded = None if account is None else account.recorded()
-    rows = cut.part_rows if shard_rows is None else shard_rows
-    ledger = Ledger(out, manifest, len(source), rows, recorded, chosen)
+    part_rows = cut.part_rows if shard_rows is None else shard_rows
+    ledger = Ledger(out, manifest, len(source), part_rows, recorded, chosen)
     _tell(account, progress)  # of a run that goes ahead: a refusal is one line
     if batch_size is None:
         at_a_time = ledger.manifest.get("batch_rows", at_a_time)
@@ -258,7 +316,7 @@ def keeps_features(scorer: RowScorer, out: Path, asked: bool | None) -> bool:
 
 def _work_off(
     ledger: Ledger,
-    begin: Callable[[Path, FeatureRecorder | None], Run],
+    begin: Callable[..., Run],
     recorder: FeatureRecorder | None,
 ) -> None:
     """Score this process's share of the shards; one is written while the next is scored."""
@@ -272,7 +330,8 @@ def _work_off(
         for shard in shards:
             if run is None:
                 with closing(recorder) if recorder is not None else nullcontext():
-                    run = begin(ledger.out_dir, recorder)
+                    run = begin(ledger.out_dir, recorder, one_part=len(ledger.shards) == 1)
+                run.metadata["data_digest"] = ledger.manifest["data_digest"]
                 run.done = ledger.rows_done()
             features = None
             if not ledger.has_features(shard):

@@ -114,5 +114,5 @@ def test_pieces_keep_bad_rows_in_their_places(tmp_path, little_memory):
     little_memory(90, MemoryError())
     pieces = list(Backoff(scorer(), source).score(batch))
     np.testing.assert_array_equal(np.concatenate([part.ids for part, _ in pieces]), batch.ids)
-    status = [text for _, rows in pieces for text in rows.status]
+    status = [text for _, rows in pieces for text in rows().status]
     assert [i for i, text in enumerate(status) if text != "ok"] == [17, 500, 801]

@@ -71,9 +71,15 @@ class BlockSource(ABC):
     @property
     def batch_rows(self) -> int:
         """Default rows of a batch: many of plain features (N, D), few of anything else."""
-        shape = self.describe()["shape"]
+        shape = self.row_shape
         rows = _BATCH_VALUES // max(1, *shape) if len(shape) == 1 else 0
         return max(_BATCH_ROWS, rows)
+
+    @property
+    def row_shape(self) -> list[int]:
+        """Shape of a row's features."""
+        shape: list[int] = self.describe()["shape"]
+        return shape
 
     @property
     def shard_rows(self) -> int:

@@ -14,6 +14,7 @@ import torch
 from lc_engine.data.batch import NO_LABEL, row_ranges
 from lc_engine.data.identity import check_unchanged
 from lc_engine.data.locations import folders_of
+from lc_engine.data.readers.blocks import BlockSource
 from lc_engine.data.readers.rows import RowSource
 from lc_engine.data.targets import OWN_TARGETS
 from lc_engine.data.wrap.subset import concatenated, whole_of
@@ -75,6 +76,9 @@ class Mixture:
             known = [getattr(one, name, None) for one in sources.values()]
             if all(value is not None for value in known):
                 setattr(self, name, min(filter(None, known)))
+        # With one that no other thread may read, none of them is.
+        workers = [getattr(one, "num_workers", None) for one in sources.values()]
+        self.num_workers = 0 if 0 in workers else None
         self._are_alike = False
 
     def __len__(self) -> int:
@@ -189,6 +193,14 @@ def parts_of(source: Source) -> list[Source]:
 def decodes_rows(source: Source) -> bool:
     """Return whether each row is decoded; blocks of features cost nothing to read again."""
     return all(isinstance(one, RowSource) for one in parts_of(source))
+
+
+def holds_images(source: Source) -> bool:
+    """Return whether rows are decoded, or are arrays of more than one dimension each."""
+    return all(
+        isinstance(one, RowSource) or (isinstance(one, BlockSource) and len(one.row_shape) > 1)
+        for one in parts_of(source)
+    )
 
 
 def _united(sources: Mapping[str, Any]) -> tuple[list[str] | None, list[torch.Tensor | None]]:

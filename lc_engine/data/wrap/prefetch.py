@@ -1,4 +1,4 @@
-"""Prefetch batches to a GPU: the next one is copied while the current one is computed."""
+"""Prefetch batches to a GPU: the next ones are read and copied while one is computed."""
 
 from __future__ import annotations
 
@@ -8,29 +8,47 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lc_engine._util.read_ahead import one_late, read_ahead
+from lc_engine._util.transfer import upload
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lc_engine.data.batch import Batch
+    from lc_engine.data.batch import Batch, Source
+
+# Batches that wait on the device: one may take longer to read than to compute, not two in a row.
+_AHEAD = 2
 
 
-def prefetch_to_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """Copy the inputs of batches to a device, one batch ahead, through pinned memory.
+def may_read_in_thread(source: Source) -> bool:
+    """Return whether a source may be read in another thread than this one: with workers it is."""
+    return getattr(source, "num_workers", None) != 0
 
-    On a CPU, and where the inputs are not tensors (texts), batches are passed on as they are.
+
+def prefetch_to_device(
+    batches: Iterator[Batch], device: torch.device, *, in_thread: bool = True
+) -> Iterator[Batch]:
+    """Read batches ahead, and copy their inputs to a device through pinned memory.
+
+    Up to `_AHEAD` batches wait there. On a CPU, whose sources decode ahead by themselves, batches
+    are passed on as they are; inputs that are not tensors (texts) are not copied.
+
+    Args:
+        batches: of a source.
+        device: the model's.
+        in_thread: whether they are read in a thread, else one batch ahead in this one.
     """
     if device.type != "cuda":
         yield from batches
         return
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    ahead: tuple[Batch, torch.cuda.Event] | None = None
-    for batch in batches:
-        started = _start(batch, device, stream)
-        if ahead is not None:
-            yield _finish(*ahead, device)
-        ahead = started
-    if ahead is not None:
-        yield _finish(*ahead, device)
+
+    def start(batch: Batch) -> tuple[Batch, torch.cuda.Event]:
+        return _start(batch, device, stream)
+
+    started = read_ahead(batches, start, _AHEAD) if in_thread else one_late(map(start, batches))
+    for batch, copied in started:
+        yield _finish(batch, copied, device)
 
 
 def _start(
@@ -38,9 +56,7 @@ def _start(
 ) -> tuple[Batch, torch.cuda.Event]:
     if isinstance(batch.inputs, Tensor) and batch.inputs.device.type == "cpu":
         with torch.cuda.stream(stream):
-            # torch's caching allocator holds the pinned memory until the copy is done.
-            copied = batch.inputs.pin_memory().to(device, non_blocking=True)
-        batch = replace(batch, inputs=copied)
+            batch = replace(batch, inputs=upload(batch.inputs, device))
     return batch, stream.record_event()
 
 

@@ -44,6 +44,7 @@ class Subset:
         else:
             self.source, self._rows = source, rows
         self.classes = source.classes
+        self.num_workers = getattr(source, "num_workers", None)
         self.folders = folders_of(source)
 
     @classmethod

@@ -26,6 +26,7 @@ class WithIds:
     def __init__(self, source: Source, ids: np.ndarray) -> None:
         self.source, self.ids = source, ids
         self.classes = source.classes
+        self.num_workers = getattr(source, "num_workers", None)
 
     def __len__(self) -> int:
         """Return N."""

@@ -96,3 +96,85 @@ def test_an_interrupted_pass_continues_where_it_stopped():
 def test_rows_outside_are_refused():
     with pytest.raises(ValueError, match="outside"):
         list(CachedSource(Counting(), 0).batches(4, 0, ROWS + 1))
+
+
+class Made:
+    """What a model made of images: their mean, of a size of its own."""
+
+    def __init__(self, values, row_bytes):
+        self.values, self.row_bytes = values, row_bytes
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, rows):
+        return Made(self.values[rows], self.row_bytes)
+
+    def __add__(self, others):
+        return Made(torch.cat([self.values, others.values]), self.row_bytes)
+
+    @property
+    def nbytes(self):
+        return len(self) * self.row_bytes
+
+
+IMAGE = 3 * 2 * 2 * 4
+
+
+def kept(rows, batch_size, row_bytes):
+    """Read all rows, and let their means take the place of the images; return how many did."""
+    start, taken = 0, 0
+    for batch in rows.batches(batch_size):
+        if rows.takes(batch, start, row_bytes):
+            taken += len(batch)
+            means = batch.inputs.flatten(1).mean(1)
+            rows.keep(batch, start, Made(means, row_bytes) if len(means) else batch.inputs)
+        start += len(batch)
+    return taken
+
+
+def means_of(batches):
+    """Return row, label and mean of each row, whether images or what was made of them."""
+    found = []
+    for batch in batches:
+        inputs = batch.inputs
+        values = inputs.values if isinstance(inputs, Made) else inputs.flatten(1).mean(1)
+        means = iter(values.tolist())
+        for i, row in enumerate(batch.ids.tolist()):
+            found.append((row, int(batch.labels[i]), next(means) if batch.status[i] == OK else -1))
+        assert next(means, None) is None
+    return found
+
+
+@pytest.mark.parametrize("keeps_inputs", [True, False])
+@pytest.mark.parametrize("row_bytes", [1, IMAGE, 5 * IMAGE])
+@pytest.mark.parametrize("budget", [0, 40, 7 * IMAGE, 12 * IMAGE, 100 * IMAGE])
+@pytest.mark.parametrize("batch_size", [1, 4, 50])
+def test_results_take_the_place_of_inputs(budget, row_bytes, batch_size, keeps_inputs):
+    source = Counting()
+    plain = means_of(Counting().batches(batch_size))
+    rows = CachedSource(source, budget, keeps_inputs=keeps_inputs, keeps_results=True)
+    taken = kept(rows, batch_size, row_bytes)
+    if budget >= ROWS * row_bytes and (keeps_inputs is False or budget >= ROWS * IMAGE):
+        assert taken == ROWS
+    assert kept(rows.freeze(), batch_size, row_bytes) == 0
+    held = sum(batch.inputs.nbytes for batch in rows._cached)
+    assert held + rows._free == budget
+    assert rows._free >= 0
+    for size in (batch_size, 3):
+        source.read.clear()
+        assert means_of(rows.batches(size)) == plain
+        assert taken < ROWS or not source.read
+        assert means_of(rows.batches(size, 3, 11)) == plain[3:11]
+
+
+def test_results_are_taken_in_order_and_in_the_pieces_that_were_cached():
+    rows = CachedSource(Counting(), 1 << 20, keeps_results=True)
+    batches = list(rows.batches(4))
+    assert not rows.takes(batches[1], 4, 1)
+    assert rows.takes(batches[0], 0, 1)
+    rows.keep(batches[0], 0, Made(torch.zeros(3), 1))
+    (other,) = Counting().batches(2, 4, 6)
+    assert not rows.takes(other, 4, 1)
+    assert rows.takes(batches[1], 4, 1)
+    assert not CachedSource(Counting(), 1 << 20).takes(batches[0], 0, 1)
