@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 import lc_engine as lc
 from helpers import public_api
-from helpers.pages import PAGES
+from helpers.pages import PAGES, ROOT
 
 
 def run(code: str) -> str:
@@ -48,3 +50,10 @@ def test_the_public_names_are_those_that_were_promised():
     changes += [f"+ {line}" for line in found if line not in promised]
     text = "\n".join(changes)
     assert not changes, f"for the changelog, then run tests/helpers/public_api.py:\n{text}"
+
+
+def test_every_place_states_the_same_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.findall(r"^version: (\S+)$", citation, re.M) == [project["version"]]
+    assert re.findall(r"^## (\S+)", PAGES["CHANGELOG.md"], re.M)[0] == project["version"]

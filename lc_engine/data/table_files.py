@@ -44,7 +44,8 @@ def table_metadata(schema: pa.Schema) -> dict[str, Any]:
     if metadata.get("version") != VERSION:
         raise ValueError(
             f"the score table has version {metadata.get('version')}, this lc_engine reads "
-            f"version {VERSION}"
+            f"version {VERSION}: read it with the lc_engine that wrote it or a newer one "
+            "(pip install --upgrade lc_engine), or score again"
         )
     return metadata
 
