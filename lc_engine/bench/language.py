@@ -21,6 +21,7 @@ from lc_engine.bench.ways import (
     Way,
     scored,
 )
+from lc_engine.language.images.model import reads_images
 from lc_engine.language.scorer import CausalLMScorer
 from lc_engine.language.tuning import TOKEN_BUDGET
 from lc_engine.scoring.score import score
@@ -50,18 +51,21 @@ def language_job(
     """Compare ways to score responses with the linear layers of a language model masked, each.
 
     The loop is a user's: a row at a time, all logits, `log_softmax`, a forward per sub-model. The
-    batched one has rows of similar length in a batch, padded, in bfloat16.
+    batched one has rows of similar length in a batch, padded, in bfloat16; rows with images run
+    alone in both, through the whole model, and such models are not compiled.
 
     Args:
         title: of the table.
-        model: a causal language model of `transformers`, in float32; it is not changed.
-        tokenizer: its own.
+        model: a causal language model of `transformers`, or one of images and text, in float32; it
+            is not changed.
+        tokenizer: its own, or its processor.
         source: the rows.
         path: the sub-models.
     """
     rounded = copy.deepcopy(model).bfloat16()
     compiled = copy.deepcopy(model)
     compiled_forward: Callable[..., Any] = torch.compile(compiled, dynamic=True)
+    has_images = reads_images(tokenizer)
 
     def engine(own: nn.Module) -> Run:
         def run(rows: Source, path: LearningPath) -> np.ndarray:
@@ -78,14 +82,17 @@ def language_job(
 
     plain = copy.deepcopy(model)
     tokens = sum(len(row.ids) for row in _read(source))
-    numel = sum(layer.weight.numel() for layer in _layers(model).values())
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    layers = (*_layers(model).values(), head)
+    numel = sum(layer.weight.numel() for layer in layers)
+    compiler = Way(COMPILED, loop(compiled, compiled_forward), optional=True)
     return Job(
         title=title,
         source=source,
         path=path,
         ways=(
             Way(NAIVE, loop(plain, plain)),
-            Way(COMPILED, loop(compiled, compiled_forward), optional=True),
+            *([] if has_images else [compiler]),
             Way(BATCHED, loop(rounded, rounded, _batched), ROUNDED),
             Way(ENGINE, engine(model)),
             Way(ENGINE_BFLOAT16, engine(copy.deepcopy(model).bfloat16()), ROUNDED),
@@ -96,8 +103,14 @@ def language_job(
     )
 
 
-def _layers(model: nn.Module) -> dict[str, nn.Linear]:
-    return {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+def _layers(model: Any) -> dict[str, nn.Linear]:
+    """Return the linear layers of the decoder, without the vocabulary head."""
+    head, decoder = model.get_output_embeddings(), model.get_decoder()
+    return {
+        name: part
+        for name, part in decoder.named_modules()
+        if isinstance(part, nn.Linear) and part is not head
+    }
 
 
 def _read(source: Source) -> Iterable[Tokens]:
@@ -114,10 +127,9 @@ def _loop(
     path: LearningPath,
 ) -> np.ndarray:
     """Mask the weights of `whole` into `live` for each capacity, and score the rows."""
-    head = whole.get_output_embeddings()  # type: ignore[operator]
-    layers = {name: part for name, part in _layers(whole).items() if part is not head}
-    targets = {name: part.weight for name, part in _layers(live).items() if name in layers}
-    rows = list(_read(source))
+    layers = _layers(whole)
+    targets = {name: part.weight for name, part in _layers(live).items()}
+    rows = [_cast(row, next(live.parameters()).dtype) for row in _read(source)]
     lc = np.zeros(len(rows))
     with torch.no_grad():
         for k, omega in enumerate(path.weights):
@@ -127,6 +139,14 @@ def _loop(
         for name, layer in layers.items():
             targets[name].copy_(layer.weight)
     return lc
+
+
+def _cast(row: Tokens, dtype: torch.dtype) -> Tokens:
+    """Return a row whose pixels are in the dtype of a model."""
+    if row.inputs is None:
+        return row
+    cast = {n: v.to(dtype) if v.is_floating_point() else v for n, v in row.inputs.items()}
+    return row._replace(inputs=cast)
 
 
 def _masked(weight: Tensor, path: LearningPath, k: int) -> Tensor:
@@ -145,6 +165,9 @@ def _batched(forward: Callable[..., Any], rows: Sequence[Tokens]) -> np.ndarray:
     """Return the same, with rows of similar length in a batch, the longest first."""
     found = np.zeros(len(rows))
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i].ids))
+    for i in [i for i in order if rows[i].inputs is not None]:
+        order.remove(i)
+        found[i] = _confidences(forward, [rows[i]])[0]
     while order:
         some = max(1, _BATCH_TOKENS // len(rows[order[0]].ids))
         batch, order = order[:some], order[some:]
@@ -162,8 +185,8 @@ def _confidences(forward: Callable[..., Any], rows: Sequence[Tokens]) -> np.ndar
             [np.ones(len(row.ids), dtype=np.int64) for row in rows],
         )
     )
-    alone = {} if len(rows) == 1 else {"attention_mask": real}
-    logits = forward(input_ids=ids, use_cache=False, **alone).logits
+    more = dict(rows[0].inputs or {}) if len(rows) == 1 else {"attention_mask": real}
+    logits = forward(input_ids=ids, use_cache=False, **more).logits
     counted = response[:, 1:]
     log_p = torch.log_softmax(logits[:, :-1][counted].float(), dim=-1)
     chosen = log_p.gather(-1, ids[:, 1:][counted][:, None])[:, 0].double()

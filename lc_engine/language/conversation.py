@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -15,10 +16,12 @@ class RowImage(NamedTuple):
     Attributes:
         value: a path, a data URI, bytes, a struct of bytes and path, or an image of Pillow.
         where: its place in the row, for error messages.
+        folder: that a relative path is relative to.
     """
 
     value: Any
     where: str
+    folder: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ class RenamedRecords(Records):
     def __init__(self, records: Records, entry: Mapping[str, Any]) -> None:
         self.records, self.entry = records, entry
         self.states, self.folders = records.states, records.folders
+        self.folder = records.folder
         self._is_alpaca = entry.get("formatting", "alpaca") == "alpaca"
 
     def __len__(self) -> int:

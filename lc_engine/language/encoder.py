@@ -28,6 +28,7 @@ from lc_engine.language.tokens import Encoded, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from lc_engine.language.conversation import Conversation
     from lc_engine.language.formats import Format
@@ -110,8 +111,8 @@ class Encoder:
         check_format(form)
         return InstructionSource(open_records(data), self, form)
 
-    def read(self, row: Any, form: Format) -> tuple[Conversation, ...]:
-        """Return what a row says; see `formats.conversations`."""
+    def read(self, row: Any, form: Format, folder: Path) -> tuple[Conversation, ...]:
+        """Return what a row says; see `formats.conversations`. No file of the folder is read."""
         return conversations(row, form)
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Encoded]:

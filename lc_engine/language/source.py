@@ -37,7 +37,7 @@ _SEARCHED_ROWS = 100
 class ConversationEncoder(Protocol):
     """What reads and tokenizes conversations; see `Encoder`."""
 
-    def read(self, row: Any, form: Format) -> tuple[Conversation, ...]:
+    def read(self, row: Any, form: Format, folder: Path) -> tuple[Conversation, ...]:
         """Return what a row says; of a preference pair two conversations."""
         ...
 
@@ -122,7 +122,7 @@ class InstructionSource(RecordSource):
         if isinstance(row, RowError):
             return row
         try:
-            return self.encoder.read(row, self.form)
+            return self.encoder.read(row, self.form, self.records.folder)
         except RowError as error:
             return error
 

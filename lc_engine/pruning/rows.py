@@ -150,7 +150,7 @@ def _link_images(stored: Records, data: Any, kept: NDArray[np.int64], out: Path)
     """
     if not isinstance(data, str | Path):
         return {}
-    wanted, folder = set(kept.tolist()), Path(data).parent
+    wanted, folder = set(kept.tolist()), stored.folder
     named = {
         path
         for row, record in enumerate(stored.read(0, len(stored)))

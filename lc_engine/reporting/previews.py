@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lc_engine._util.extras import require
+from lc_engine.data.readers.records import RowError
+from lc_engine.language.images.files import read_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +47,7 @@ class Turn(NamedTuple):
 
 
 class Preview(NamedTuple):
-    """What a person sees of a row: an image as a data URI, or turns."""
+    """What a person sees of a row: an image as a data URI, turns, or both."""
 
     image: str | None = None
     turns: Sequence[Turn] = ()
@@ -72,16 +74,32 @@ class Preview(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the preview as JSON values."""
-        return {"image": self.image} if self.image else {"turns": self.turns}
+        shown: dict[str, Any] = {"image": self.image} if self.image else {}
+        return shown | {"turns": self.turns} if self.turns or not shown else shown
 
 
 def of_conversations(said: Sequence[Conversation]) -> Preview:
-    """Return the turns of a row; of a preference pair also the last of the rejected answer."""
+    """Return the turns of a row, and its first image.
+
+    Of a preference pair there is also the last turn of the rejected answer.
+    """
     turns: list[Mapping[str, Any]] = [*said[0].messages]
     if len(said) > 1:
         turns[-1] = {**turns[-1], "role": "chosen"}
         turns.append({**said[-1].messages[-1], "role": "rejected"})
-    return Preview(turns=list(_shortened(turns)))
+    return Preview(_first_image(said[0]), list(_shortened(turns)))
+
+
+def _first_image(said: Conversation) -> str | None:
+    """Return a small copy of the first image as a data URI; None without a readable one."""
+    if not said.images:
+        return None
+    try:
+        image = read_image(said.images[0])
+    except RowError:  # as the row's status says
+        return None
+    preview = of_image(thumbnail(image))
+    return None if preview is None else preview.image
 
 
 def of_columns(fields: Mapping[str, Any], columns: Sequence[str]) -> Preview:
@@ -104,10 +122,18 @@ def _shortened(turns: Sequence[Mapping[str, Any]]) -> Iterator[Turn]:
     for at, turn in enumerate(shown):
         if left_out > 0 and at == 1:
             yield Turn("…", f"{left_out} more turns")
-        rest = len(turn["content"]) - _TEXT
+        text = _text(turn["content"])
+        rest = len(text) - _TEXT
         more = f" … ({rest:,} more characters)" if rest > 0 else ""
         calls = "".join(f"\n{call}" for call in turn.get("tool_calls") or ())
-        yield Turn(turn["role"], (turn["content"][:_TEXT] + more + calls[:_TEXT]).lstrip("\n"))
+        yield Turn(turn["role"], (text[:_TEXT] + more + calls[:_TEXT]).lstrip("\n"))
+
+
+def _text(content: str | Sequence[Mapping[str, Any]]) -> str:
+    """Return what a turn says, with a word in the place of each image."""
+    if isinstance(content, str):
+        return content
+    return " ".join(part.get("text", "[image]") for part in content)
 
 
 def thumbnail(image: Any) -> torch.Tensor:

@@ -63,6 +63,11 @@ class Run:
         return isinstance(head, dict) and head.get("kind") == "lm"
 
     @property
+    def has_images(self) -> bool:
+        """Whether that model reads images too."""
+        return self.is_language and "processor" in self.metadata["head"]
+
+    @property
     def text_columns(self) -> list[str]:
         """Columns of the texts that an encoder read; none of other data."""
         return list(self.manifest.get("data", {}).get("text_columns", ()))

@@ -16,6 +16,7 @@ from lc_engine.data.readers.record_files import open_rows
 from lc_engine.data.wrap.mixture import Mixture, has_sources
 from lc_engine.data.wrap.subset import Subset
 from lc_engine.language.formats import check_format, conversations, detect
+from lc_engine.language.images.rows import read_conversations
 from lc_engine.language.source import open_records
 from lc_engine.reporting.previews import Preview, of_columns, of_conversations, of_image, thumbnail
 
@@ -62,6 +63,7 @@ class ScoredData:
     def __init__(self, data: Any, run: Run, rows: int) -> None:
         self._is_texts, self._texts = run.reads_records, run.text_columns
         self._form = check_format(run.form) if run.is_language else None
+        self._has_images = run.has_images
         self._stored: Source | Records | Mixture
         opened = open_records if run.is_language else open_rows
         if self._is_texts and has_sources(data):
@@ -107,21 +109,28 @@ class ScoredData:
         Args:
             rows: (M,) row numbers, ascending.
         """
-        for row, record in self._records(rows):
+        for row, record, folder in self._records(rows):
             try:
-                yield row, conversations(record.fields, self._form or detect(record.fields))
+                form = self._form or detect(record.fields)
+                if self._has_images:
+                    yield row, read_conversations(record.fields, form, folder)
+                else:
+                    yield row, conversations(record.fields, form)
             except ValueError:
                 continue  # the row's status says what is wrong with it
 
-    def _records(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, Record]]:
-        """Yield rows of texts by their numbers; consecutive ones are read together."""
+    def _records(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, Record, Path]]:
+        """Yield rows of texts by their numbers, and the folder of the files that they name.
+
+        Consecutive ones are read together.
+        """
         assert self._is_texts
         start = 0
         for records, here in self._parts(rows):
             for run in np.split(here, np.flatnonzero(np.diff(here) > 1) + 1) if len(here) else ():
                 read = records.read(int(run[0]), int(run[-1]) + 1)
                 for row, record in zip(run.tolist(), read, strict=True):
-                    yield start + row, record
+                    yield start + row, record, records.folder
             start += len(records)
 
     def _parts(self, rows: NDArray[np.int64]) -> Iterator[tuple[Any, NDArray[np.int64]]]:
@@ -145,7 +154,7 @@ class ScoredData:
             ValueError: the data are not those of the table.
         """
         if self._texts:
-            for row, record in self._records(rows):
+            for row, record, _ in self._records(rows):
                 if isinstance(record.fields, dict):
                     yield row, of_columns(record.fields, self._texts)
             return

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import save_file
 
 import lc_engine as lc
-from helpers import tiny_encoder
+from helpers import tiny_encoder, tiny_image_text
 from helpers.networks import SmallNet
 from helpers.realdata import image_files
 from lc_engine.bench import DisagreementError, measure, parity, report, ways
 from lc_engine.bench.images import image_job
-from lc_engine.bench.jobs import own_job
+from lc_engine.bench.jobs import own_job, own_language_job
 from lc_engine.bench.linear import linear_job
 from lc_engine.bench.machine import Machine, Work
 from lc_engine.bench.roofline import call
@@ -467,6 +467,24 @@ def test_words_under_a_loss_are_scored_in_all_ways_alike(tmp_path):
     found = {way.name: way for way in measure(job, rounds=1, keep=0.5, say=lambda _: None).ways}
     assert found[ways.ENGINE].parity.difference < 1e-5
     assert found[ways.BFLOAT16].parity.agrees
+
+
+def test_conversations_with_images_are_scored_in_all_ways_alike(tmp_path):
+    folder = tiny_image_text.save(tmp_path / "model", "qwen")
+    rows = []
+    for i in range(32):
+        asked = {"role": "user", "content": f"{'<image>' * (i % 4 > 0)}hello {i * 'in'}"}
+        rows.append({"messages": [asked, {"role": "assistant", "content": f"it is {i}"}]})
+        if i % 4:
+            tiny_image_text.picture(i).save(tmp_path / f"{i}.png")
+            rows[-1]["images"] = [f"{i}.png"]
+    data = rows_file(tmp_path / "rows.jsonl", rows)
+    job = own_language_job(folder, data, path="explicit:1,0.6")
+    found = {way.name: way for way in measure(job, rounds=1, keep=0.5, say=lambda _: None).ways}
+    assert found[ways.ENGINE].parity.difference < 1e-5
+    assert found[ways.ENGINE].seconds > 0
+    assert ways.COMPILED not in found
+    assert len(found) == 4
 
 
 def test_a_benchmark_of_a_loss_is_not_of_a_head(files, capsys):

@@ -149,6 +149,9 @@ def test_conversations_with_images(tmp_path, capsys):
     table = whole_job(tmp_path / "out", (*model, *data), capsys, code=3)
     assert table.status_counts() == {"ok": 13, "bad_image": 1}
     assert "pictures/5.png" in table.column("detail")[5]
+    page = (tmp_path / "out" / "page.html").read_text()
+    assert "data:image/webp;base64," in page
+    assert "[image]" in page
     kept = tmp_path / "out" / "kept" / "data"
     pruned = [json.loads(line) for line in (kept / "rows.jsonl").read_text().splitlines()]
     assert all(row in rows for row in pruned)

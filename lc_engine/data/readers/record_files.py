@@ -33,8 +33,10 @@ def open_rows(data: Any) -> Records:
     if is_hub_name(data):
         return DatasetRecords(load_hub(data))
     if isinstance(data, str | os.PathLike):
-        records = _open_path(Path(data))
+        path = Path(data)
+        records = _open_path(path)
         records.folders = folders_of(data)
+        records.folder = path if path.is_dir() else path.parent
         return records
     if isinstance(data, list):
         return ListRecords(data)

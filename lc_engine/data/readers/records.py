@@ -55,10 +55,13 @@ class Records(ABC):
     Attributes:
         states: of the files that the records are read from.
         folders: see `lc_engine.data.locations.folders_of`.
+        folder: that relative paths of files in the rows are relative to: that of the file with the
+            rows, or of the saved data set; of rows in memory the working directory.
     """
 
     states: FileStates
     folders: tuple[Path, ...] = ()
+    folder: Path = Path()
 
     @abstractmethod
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ from lc_engine.data.readers.records import RowError
 from lc_engine.language.encoder import TOO_LONG, Encoder
 from lc_engine.language.images.files import BAD_IMAGE, read_image
 from lc_engine.language.images.rows import IMAGE_COUNT, read_conversations
-from lc_engine.language.images.source import ImageTextSource, folder_of
+from lc_engine.language.images.source import ImageTextSource
 from lc_engine.language.source import open_records
 from lc_engine.language.tokens import Encoded, Tokens
 
@@ -65,23 +65,16 @@ class ImageTextEncoder(Encoder):
         tokenizer.chat_template = own
         super().__init__(tokenizer, chat_template=chat_template, **options)
         self.processor = processor
-        self.folder: Path | None = None
         # A grey image between two letters.
         self.probe = self._probed()
 
     def open_source(self, data: Any, form: str | None = None) -> ImageTextSource:
-        """Open an instruction set; see `Encoder.open_source`.
+        """Open an instruction set; see `Encoder.open_source`."""
+        return ImageTextSource(open_records(data), self, form)
 
-        Relative paths of images are relative to the file with the rows, or to the folder that was
-        saved by `datasets`; of rows in memory to the working directory.
-        """
-        twin = copy.copy(self)
-        twin.folder = folder_of(data)
-        return ImageTextSource(open_records(data), twin, form, twin.folder)
-
-    def read(self, row: Any, form: Format) -> tuple[Conversation, ...]:
+    def read(self, row: Any, form: Format, folder: Path) -> tuple[Conversation, ...]:
         """Return what a row says, with its images; see `images.rows.read_conversations`."""
-        return read_conversations(row, form)
+        return read_conversations(row, form, folder)
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Encoded]:
         """Encode conversations one by one; the status of each says what is wrong with it."""
@@ -134,9 +127,8 @@ class ImageTextEncoder(Encoder):
                 f"the chat template writes {self.processor.image_token} {written} times, and the "
                 f"row has {len(images)} images",
             )
-        assert self.folder is not None or not images
         try:
-            read = [read_image(image, self.folder) for image in images]  # type: ignore[arg-type]
+            read = [read_image(image) for image in images]
         except RowError as error:
             return Encoded(None, error.status, str(error))
         tokens = self._with_images(text, read)

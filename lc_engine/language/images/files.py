@@ -22,12 +22,8 @@ BAD_IMAGE: Final = "bad_image"
 _FILE: Final = "file://"
 
 
-def read_image(image: RowImage, folder: Path) -> Any:
+def read_image(image: RowImage) -> Any:
     """Return an image of Pillow in RGB, its EXIF orientation applied.
-
-    Args:
-        image: of a row.
-        folder: that relative paths are relative to.
 
     Raises:
         RowError: "bad_image", it is missing or cannot be read; the text names it.
@@ -39,7 +35,9 @@ def read_image(image: RowImage, folder: Path) -> Any:
         if isinstance(value, pil.Image):
             found = value.convert("RGB")
         else:
-            found = decode_image(value if isinstance(value, bytes) else _content(value, folder))
+            found = decode_image(
+                value if isinstance(value, bytes) else _content(value, image.folder)
+            )
     except Exception as error:  # a damaged image raises anything
         if fault_of(error, listed=False) is not Fault.ROW:
             raise

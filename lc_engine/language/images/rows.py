@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lc_engine.data.readers.records import RowError
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 IMAGE_COUNT: Final = "image_count"
 
+_HERE: Final = Path()
+
 IMAGE_COLUMNS: Final = ("images", "image")
 # Columns of what is neither a text nor an image.
 _OTHER_MEDIA: Final = ("video", "videos", "audio", "audios")
@@ -50,12 +53,17 @@ _PLACEHOLDER: Final = re.compile(r"\n?<image>\Z|<image>\n?")
 _MARKER: Final = re.compile("\ufdd0(\\d+)\ufdd1")
 
 
-def read_conversations(row: Any, form: Format) -> tuple[Conversation, ...]:
+def read_conversations(row: Any, form: Format, folder: Path = _HERE) -> tuple[Conversation, ...]:
     """Return what one row says, with its images; see `formats.conversations`.
 
     Images are parts of a content, with a path or the image in them or without, and `<image>` in
     texts; those without an image of their own take the next one of the column `images` or `image`.
     A column without any such place comes before the first turn of the user.
+
+    Args:
+        row: the fields by name.
+        form: the row's format.
+        folder: that relative paths of images are relative to.
 
     Raises:
         RowError: as `formats.conversations`; "image_count", there are more places than images or
@@ -63,7 +71,7 @@ def read_conversations(row: Any, form: Format) -> tuple[Conversation, ...]:
     """
     if not isinstance(row, Mapping):
         return conversations(row, form)
-    lifted = _Lifted(row)
+    lifted = _Lifted(row, folder)
     said = conversations(lifted.row, form)
     return tuple(lifted.placed(one) for one in said)
 
@@ -73,7 +81,7 @@ def image_values(row: Any) -> Iterator[Any]:
     if not isinstance(row, Mapping):
         return
     try:
-        lifted = _Lifted(row)
+        lifted = _Lifted(row, _HERE)
     except RowError:  # as its status says
         return
     yield from (image.value for image in (*lifted.own, *lifted.column) if image is not None)
@@ -88,14 +96,19 @@ class _Lifted:
         column: images of the column.
     """
 
-    def __init__(self, row: Mapping[str, Any]) -> None:
+    def __init__(self, row: Mapping[str, Any], folder: Path) -> None:
+        self._folder = folder
         for name in _OTHER_MEDIA:
             if _is_given(row.get(name)):
                 raise RowError(
                     NOT_TEXT, f"the row has a value for {name}, and only texts and images are read"
                 )
         self.own: list[RowImage | None] = []
-        self.column = [image for name in IMAGE_COLUMNS for image in _column(row.get(name), name)]
+        self.column = [
+            RowImage(value, where, folder)
+            for name in IMAGE_COLUMNS
+            for value, where in _column(row.get(name), name)
+        ]
         self.row = {
             name: self._field(value, name) if name in _FIELDS else value
             for name, value in row.items()
@@ -213,7 +226,7 @@ class _Lifted:
             return None
         if isinstance(value, str) and part.get("base64") is value:
             value = f"data:;base64,{value}"
-        return RowImage(value, where)
+        return RowImage(value, where, self._folder)
 
     def _text(self, text: str, where: str) -> str:
         for name in ("video", "audio"):
@@ -241,11 +254,11 @@ def _is_given(value: Any) -> bool:
     return value is not None and not (isinstance(value, (str, list, tuple)) and not len(value))
 
 
-def _column(given: Any, name: str) -> list[RowImage]:
-    """Return the images of a column: one or a list, also as JSON text."""
+def _column(given: Any, name: str) -> list[tuple[Any, str]]:
+    """Return the images of a column and their places: one or a list, also as JSON text."""
     value = from_json(given)
     if not _is_given(value):
         return []
     if not isinstance(value, (list, tuple)):
-        return [RowImage(value, name)]
-    return [RowImage(one, f"{name}[{i}]") for i, one in enumerate(value)]
+        return [(value, name)]
+    return [(one, f"{name}[{i}]") for i, one in enumerate(value)]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lc_engine.data.identity import FileStates
-from lc_engine.data.readers.hub import is_hub_name
 from lc_engine.data.readers.records import DatasetRecords, ParquetRecords
 from lc_engine.language.images.files import local_path
 from lc_engine.language.images.rows import image_values
@@ -31,17 +28,16 @@ class ImageTextSource(InstructionSource):
         records: the rows.
         encoder: tokenizes them.
         form: format of the rows.
-        folder: that relative paths of images are relative to.
     """
 
     # Pixels and features of all rows of a batch are held at once.
     batch_rows = 16
 
     def __init__(
-        self, records: Records, encoder: ConversationEncoder, form: str | None, folder: Path
+        self, records: Records, encoder: ConversationEncoder, form: str | None = None
     ) -> None:
         super().__init__(records, encoder, form)
-        self.folder = folder
+        folder = records.folder
         names: list[str] = []
         self._starts = [0]
         if not isinstance(records, DatasetRecords | ParquetRecords):
@@ -62,14 +58,6 @@ class ImageTextSource(InstructionSource):
         super().check_unchanged(rows)
         if self._count:
             self._images.check(range(self._starts[rows.start], self._starts[rows.stop]))
-
-
-def folder_of(data: Any) -> Path:
-    """Return the folder that relative paths of images in the rows of data are relative to."""
-    if not isinstance(data, str | os.PathLike) or is_hub_name(data):
-        return Path()
-    path = Path(data)
-    return path if path.is_dir() else path.parent
 
 
 def image_paths(row: Any) -> Iterator[str]:

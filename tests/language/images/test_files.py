@@ -27,16 +27,16 @@ def test_an_image_is_the_same_from_a_file_bytes_and_a_data_uri(tmp_path):
     values += [{"bytes": content(), "path": "gone.png"}, {"bytes": None, "path": "a b.png"}]
     want = np.asarray(picture(0))
     for value in values:
-        found = read_image(RowImage(value, "images[0]"), tmp_path)
+        found = read_image(RowImage(value, "images[0]", tmp_path))
         assert found.mode == "RGB"
         np.testing.assert_array_equal(np.asarray(found), want)
 
 
-def test_a_camera_s_orientation_is_applied(tmp_path):
+def test_a_camera_s_orientation_is_applied():
     exif = PIL.Image.Exif()
     exif[0x0112] = 6  # to be turned by 90°
     value = content("JPEG", exif=exif)
-    found = read_image(RowImage(value, "image"), tmp_path)
+    found = read_image(RowImage(value, "image"))
     assert found.size == picture(0).size[::-1]
 
 
@@ -55,7 +55,7 @@ def test_a_camera_s_orientation_is_applied(tmp_path):
 )
 def test_a_missing_or_damaged_image_is_named(value, reason, tmp_path):
     with pytest.raises(RowError, match=reason) as caught:
-        read_image(RowImage(value, "images[2]"), tmp_path)
+        read_image(RowImage(value, "images[2]", tmp_path))
     assert caught.value.status == "bad_image"
 
 

@@ -80,9 +80,9 @@ def test_images_and_vision_tower_run_once_for_all_sub_models(pair, data, monkeyp
     source = open_source(data, transform=scorer.transform)
     read, real = [], encoding.read_image
 
-    def counted(image, folder):
+    def counted(image):
         read.append(image.value)
-        return real(image, folder)
+        return real(image)
 
     monkeypatch.setattr(encoding, "read_image", counted)
     tower = next(
