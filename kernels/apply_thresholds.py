@@ -17,6 +17,7 @@ import torch
 import triton
 import triton.language as tl
 
+from lc_engine.kernels import config
 from lc_engine.kernels.dtypes import TRITON_DTYPES
 from lc_engine.kernels.saliency import GIVEN, saliency, signed, source_of
 
@@ -152,4 +153,5 @@ def apply_thresholds(
         DTYPE=TRITON_DTYPES[pristine[0].dtype],
         BLOCK=BLOCK,
         num_warps=NUM_WARPS,
+        **config.OPTIONS,
     )

@@ -15,6 +15,9 @@ from lc_engine.kernels.tiles import SIZES, Tile
 if TYPE_CHECKING:
     from lc_engine.kernels.targets import Target
 
+# Of every launch, beside warps and stages. Triton fuses a multiplication and an addition by default
+# up to 3.9, which warns where it is not told, and not from 3.10 on: a score would change with it.
+OPTIONS = {"enable_fp_fusion": True}
 # Share of a device's memory that the K masked copies of a head may take.
 PREMASK_SHARE = 1 / 16
 # Bytes of hidden activations (K, rows, width) that a split MLP keeps in memory at a time.

@@ -257,6 +257,7 @@ def prepare(
                 BLOCK_S=tile.sub_models,
                 BLOCK=PREMASK_BLOCK,
                 num_warps=PREMASK_WARPS,
+                **config.OPTIONS,
             )
         weight, saliency = masked, None
     padded = padded_bias(bias, weight, classes, tile.classes, -float("inf"))
@@ -327,6 +328,7 @@ def linear_confidence(
         BLOCK_K=tile.depth,
         num_warps=tile.warps,
         num_stages=tile.stages,
+        **config.OPTIONS,
     )
     if parts is not None:
         path_sum(parts, lc, loss)

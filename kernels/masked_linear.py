@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
+from lc_engine.kernels import config
 from lc_engine.kernels.dtypes import TRITON_DTYPES, precision
 from lc_engine.kernels.layer import activate, layer_outputs
 from lc_engine.kernels.targets import target_of
@@ -119,4 +120,5 @@ def masked_linear(
         BLOCK_K=tile.depth,
         num_warps=tile.warps,
         num_stages=tile.stages,
+        **config.OPTIONS,
     )

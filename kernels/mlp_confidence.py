@@ -350,6 +350,7 @@ def _last_layers(
         BLOCK_H=config.hidden_block(width) if head.fused else None,
         num_warps=tile.warps,
         num_stages=tile.stages,
+        **config.OPTIONS,
     )
     if parts is not None:
         path_sum(parts, lc, loss)

@@ -14,6 +14,8 @@ import torch
 import triton
 import triton.language as tl
 
+from lc_engine.kernels import config
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -55,7 +57,7 @@ def path_sum(parts: Tensor, lc: Tensor, loss: Tensor) -> None:
     """Add the chunks of `parts` (2, chunks, N) float64 into `lc` and `loss` (N,) float32."""
     _, chunks, samples = parts.shape
     _path_sum_kernel[(triton.cdiv(samples, BLOCK_N),)](
-        parts, lc, loss, samples, chunks, BLOCK_N=BLOCK_N, num_warps=NUM_WARPS
+        parts, lc, loss, samples, chunks, BLOCK_N=BLOCK_N, num_warps=NUM_WARPS, **config.OPTIONS
     )
 
 

@@ -244,6 +244,7 @@ def prototype_confidence(
         BLOCK_K=tile.depth,
         num_warps=tile.warps,
         num_stages=tile.stages,
+        **config.OPTIONS,
     )
     if parts is not None:
         path_sum(parts, lc, loss)

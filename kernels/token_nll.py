@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
+from lc_engine.kernels import config
 from lc_engine.kernels.dtypes import TRITON_DTYPES, precision
 from lc_engine.kernels.layer import layer_outputs
 from lc_engine.kernels.saliency import WHOLE
@@ -141,4 +142,5 @@ def token_nll(
         BLOCK_K=tile.depth,
         num_warps=tile.warps,
         num_stages=tile.stages,
+        **config.OPTIONS,
     )

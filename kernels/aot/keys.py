@@ -1,7 +1,8 @@
 """Keys of cases: a case whose key has not changed compiles to the same program.
 
-A key hashes the device code of the kernel's file and of the files that it imports, the case and
-Triton's version. Comments, docstrings and host code are left out, so they cost no compilation.
+A key hashes the device code of the kernel's file and of the files that it imports, the case, the
+options of every launch and Triton's version. Comments, docstrings and host code are left out, so
+they cost no compilation.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import triton
 
+from lc_engine.kernels import config
 from lc_engine.kernels.aot.cases import KERNELS
 from lc_engine.kernels.aot.signature import signature
 
@@ -31,7 +33,9 @@ def key(case: Case, folder: Path = FOLDER) -> str:
     """Return the key of a case whose kernel lies in `folder`: 16 hexadecimal digits."""
     function = KERNELS[case.kernel].fn
     code = device_code(folder / Path(inspect.getfile(function)).name)
-    facts = (code, function.__name__, case, signature(case), triton.__version__)
+    facts = (
+        code, function.__name__, case, signature(case), config.OPTIONS, triton.__version__,
+    )  # fmt: skip
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""The committed table: Triton's version and a report per case, as CSV."""
+"""The committed tables: a CSV per version of Triton, with a report per case."""
 
 from __future__ import annotations
 
@@ -19,21 +19,26 @@ if TYPE_CHECKING:
     from lc_engine.kernels.aot.cases import Case
 
 
-def read_table(path: Path) -> tuple[str, dict[str, Report]]:
-    """Return the Triton version that made a table, and its reports by the cases' names."""
+def table_in(folder: Path) -> Path:
+    """Return the table of the installed Triton, which need not exist."""
+    return folder / f"triton-{triton.__version__}.csv"
+
+
+def read_table(path: Path) -> dict[str, Report]:
+    """Return the reports of a table by the cases' names; none where there is no such file."""
+    if not path.exists():
+        return {}
     with path.open(newline="") as file:
-        version = file.readline().removeprefix("# triton ").strip()
         rows = [
             Report(row.pop("name"), row.pop("key"), **{k: int(v) for k, v in row.items()})
             for row in csv.DictReader(file)
         ]
-    return version, {row.name: row for row in rows}
+    return {row.name: row for row in rows}
 
 
 def write_table(path: Path, reports: Iterable[Report]) -> None:
     """Write a table that `read_table` reads."""
     with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
-        file.write(f"# triton {triton.__version__}\n")
         names = [field.name for field in fields(Report)]
         table = csv.DictWriter(file, names, lineterminator="\n")
         table.writeheader()

@@ -1,7 +1,8 @@
 """Every configuration on every target, compiled without a device.
 
-Only cases whose key has changed since the table was written are compiled, all with CI=true or
-LC_ENGINE_AOT=all; the others are read from the table.
+A table is committed for each tested version of Triton. Only cases whose key has changed since that
+of the installed version was written are compiled, all with CI=true or LC_ENGINE_AOT=all; the others
+are read from the table.
 """
 
 from __future__ import annotations
@@ -21,22 +22,36 @@ if interpreting():
         allow_module_level=True,
     )
 
+import torch
 import triton
+import triton.language as tl
+from triton.compiler import ASTSource
 
+from lc_engine.kernels import config
 from lc_engine.kernels.aot.cases import Case, cases
-from lc_engine.kernels.aot.compile import Report, compile_all
+from lc_engine.kernels.aot.compile import UNASKED, Report, compile_all, gpu_target, unasked
 from lc_engine.kernels.aot.keys import FOLDER, key
-from lc_engine.kernels.aot.table import changed, read_table
+from lc_engine.kernels.aot.table import changed, read_table, table_in
+from lc_engine.kernels.dtypes import precision
 from lc_engine.kernels.targets import TARGETS
 
 pytestmark = pytest.mark.aot
 
-TABLE = Path(__file__).with_name("aot_table.csv")
-VERSION, COMMITTED = read_table(TABLE)
+TABLE = table_in(Path(__file__).with_name("aot_tables"))
+COMMITTED = read_table(TABLE)
 CASES = [case for target in TARGETS for case in cases(target)]
 EVERYTHING = os.environ.get("CI") == "true" or os.environ.get("LC_ENGINE_AOT") == "all"
-RENEW = f"renew it with python -m lc_engine.kernels.aot --write tests/kernels/{TABLE.name}"
-OTHER_TRITON = f"{TABLE.name} was made with triton {VERSION}, not {triton.__version__}: {RENEW}"
+RENEW = "run python -m lc_engine.kernels.aot --write tests/kernels/aot_tables"
+# Registers that are stored before all loops and read outside of that of the product, once per tile
+# of classes at most: half the tile, which would need none, would cost more.
+SPILLS = {
+    ("3.9.0", "token_nll-magnitude-bf16-sm_90"): 24,
+    ("3.9.0", "token_nll-whole-bf16-sm_90"): 8,
+    ("3.9.0", "mlp_confidence-relu-H256-bf16-sm_100"): 8,
+}
+needs_table = pytest.mark.skipif(
+    not COMMITTED, reason=f"no table of triton {triton.__version__} is committed: {RENEW}"
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,20 +69,20 @@ def test_names_are_unique() -> None:
     assert len({case.name for case in CASES}) == len(CASES)
 
 
+@needs_table
 def test_the_table_lists_what_is_shipped() -> None:
     assert set(COMMITTED) == {case.name for case in CASES}
 
 
+@needs_table
 def test_the_table_is_that_of_these_kernels() -> None:
-    if triton.__version__ != VERSION:
-        pytest.skip(OTHER_TRITON)
     assert [case.name for case in changed(CASES, COMMITTED)] == [], f"{TABLE.name} is old: {RENEW}"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_fits_the_target(case: Case, reports: dict[str, Report]) -> None:
     report = reports[case.name]
-    assert report.spills == 0
+    assert report.spills <= SPILLS.get((triton.__version__, case.name), 0)
     assert report.shared <= TARGETS[case.target].shared_bytes
     assert report.registers <= 256
     assert (report.tensor_ops > 0) == case.product
@@ -76,9 +91,13 @@ def test_fits_the_target(case: Case, reports: dict[str, Report]) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_product_asks_for_its_precision(case: Case, reports: dict[str, Report]) -> None:
+    assert reports[case.name].unasked == 0
+
+
+@needs_table
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_is_no_worse_than_the_committed_table(case: Case, reports: dict[str, Report]) -> None:
-    if triton.__version__ != VERSION:
-        pytest.skip(OTHER_TRITON)
     report, before = reports[case.name], COMMITTED[case.name]
     for count in ("registers", "spills", "shared", "instructions"):
         assert getattr(report, count) <= getattr(before, count), count
@@ -132,14 +151,39 @@ def test_a_key_is_that_of_one_configuration_and_triton(monkeypatch: pytest.Monke
     assert key(replace(case, warps=case.warps * 2)) != key(case)
     assert key(replace(case, constants=case.constants | {"BLOCK_N": 32})) != key(case)
     before = key(case)
+    with monkeypatch.context() as patch:
+        patch.setitem(config.OPTIONS, "enable_fp_fusion", False)
+        assert key(case) != before
     monkeypatch.setattr(triton, "__version__", "0.0.0")
     assert key(case) != before
 
 
 def test_only_what_has_changed_is_compiled() -> None:
-    rows = {case.name: replace(COMMITTED[case.name], key=key(case)) for case in CASES}
+    rows = {case.name: Report(case.name, key(case), *[0] * 7) for case in CASES}
     assert changed(CASES, rows) == []
     first, second, *_ = CASES
     rows[first.name] = replace(rows[first.name], key="0" * 16)
     del rows[second.name]
     assert changed(CASES, rows) == [first, second]
+
+
+@triton.jit
+def _products(x_ptr, out_ptr, PRECISION: tl.constexpr):  # noqa: N803
+    index = tl.arange(0, 32)[:, None] * 32 + tl.arange(0, 32)[None, :]
+    x = tl.load(x_ptr + index)
+    asked = tl.dot(x, x, input_precision=PRECISION)
+    tl.store(out_ptr + index, tl.dot(asked, x))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_product_that_asks_for_no_precision_is_seen(
+    target: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("TRITON_F32_DEFAULT", UNASKED)
+    asked = precision(TARGETS[target], torch.float32)
+    types = {"x_ptr": "*fp32", "out_ptr": "*fp32", "PRECISION": "constexpr"}
+    source = ASTSource(_products, types, {"PRECISION": asked})
+    compiled = triton.compile(source, gpu_target(TARGETS[target]), config.OPTIONS)
+    assert compiled.asm["ttir"].count("tt.dot") == 2
+    assert unasked(compiled.asm["ttir"], asked) == 1

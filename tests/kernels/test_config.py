@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import ast
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from lc_engine import kernels
 from lc_engine.kernels import config
 from lc_engine.kernels.dtypes import compute_dtype, precision
 from lc_engine.kernels.targets import TARGETS, target_of
 from lc_engine.kernels.tiles import Tile
 
 ARCHS = list(TARGETS)
+FOLDER = Path(kernels.__file__).parent
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -102,7 +107,7 @@ def test_hidden_block(width: int, block: int) -> None:
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_float32_products_keep_float32_digits(arch: str) -> None:
-    exact = "ieee" if arch == "gfx942" else "tf32x3"
+    exact = "ieee" if arch.startswith("gfx") else "tf32x3"
     assert precision(TARGETS[arch], torch.float32) == exact
     assert precision(TARGETS[arch], torch.bfloat16) == "ieee"
 
@@ -117,6 +122,53 @@ def test_operands_are_converted_to_a_dtype_that_holds_both(monkeypatch: pytest.M
     assert compute_dtype(half, single) == torch.float32
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert compute_dtype(brain, brain) == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("major", "hip", "name", "arch"),
+    [
+        (8, None, "", "sm_80"),
+        (9, None, "", "sm_90"),
+        (10, None, "", "sm_100"),
+        (12, None, "", "sm_120"),
+        (13, None, "", "sm_80"),  # not known yet: tiles that every device has room for
+        (9, "7.0", "gfx942:sramecc+:xnack-", "gfx942"),
+        (9, "7.0", "gfx950:sramecc+:xnack-", "gfx950"),
+        (9, "7.0", "gfx90a", "gfx942"),
+    ],
+)
+def test_a_device_has_the_target_of_its_family(
+    major: int, hip: str | None, name: str, arch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    properties = SimpleNamespace(
+        name="a device", major=major, minor=0, gcnArchName=name, multi_processor_count=7,
+        total_memory=1 << 30,
+    )  # fmt: skip
+    monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    target = target_of.__wrapped__(torch.device("cuda", 0))
+    assert target == replace(TARGETS[arch], units=7, memory_bytes=1 << 30)
+
+
+def test_a_device_before_ampere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = SimpleNamespace(name="Turing", major=7, minor=5, multi_processor_count=1)
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: old)
+    with pytest.raises(ValueError, match='pass backend="reference"'):
+        target_of.__wrapped__(torch.device("cuda", 0))
+
+
+def test_every_launch_states_the_options_whose_defaults_change() -> None:
+    launches = 0
+    for file in FOLDER.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            # kernel[grid](...), and not a load of an element
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Subscript)):
+                continue
+            launches += 1
+            given = [ast.unparse(k.value) for k in node.keywords if k.arg is None]
+            assert given == ["config.OPTIONS"], f"{file.name}:{node.lineno}"
+    assert launches == 8
 
 
 def test_the_host_is_one_unit_of_an_h100() -> None:
