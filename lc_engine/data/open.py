@@ -151,7 +151,9 @@ def open_source(
     if type(data).__module__.partition(".")[0] == "datasets":
         from lc_engine.data.readers import hf_datasets as hf
 
-        opened = hf.open_dataset(data, feature_column, label_column, transform, num_workers)
+        opened = hf.open_dataset(
+            data, feature_column, label_column, transform, num_workers, label_kind
+        )
         return _labelled(opened, label_kind)
     if isinstance(data, torch.utils.data.DataLoader):
         raise ValueError("data: a DataLoader yields batches, not rows; pass its .dataset")
@@ -180,11 +182,11 @@ def _labelled(source: RowSource | BlockSource, kind: LabelKind) -> RowSource | B
     Raises:
         ValueError: it has classes only.
     """
-    if kind in OWN_TARGETS and not isinstance(source, TorchDatasetSource | IterableSource):
+    if kind in OWN_TARGETS and not source.reads_targets:
         raise ValueError(
             f"data: a {type(source).__name__} has a class per row: give votes, or what a loss of "
-            "your own takes, as a torch data set of (input, target) pairs, a pair of arrays or two "
-            ".npy files"
+            "your own takes, as a torch data set of (input, target) pairs, a pair of arrays, two "
+            ".npy files, or images in Parquet or a data set of datasets with a column of numbers"
         )
     source.label_kind = kind
     return source
@@ -210,7 +212,7 @@ def _open_path(
     if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
         from lc_engine.data.readers.parquet_images import open_parquet
 
-        return open_parquet(path, feature_column, label_column, transform, num_workers)
+        return open_parquet(path, feature_column, label_column, transform, num_workers, label_kind)
     if path.suffix == ".safetensors":
         from lc_engine.data.readers.safetensors import SafetensorsSource
 
@@ -233,10 +235,12 @@ def _open_path(
 
     if hf.is_saved(path):
         dataset = hf.load(path)
-        return hf.open_dataset(dataset, feature_column, label_column, transform, num_workers)
+        return hf.open_dataset(
+            dataset, feature_column, label_column, transform, num_workers, label_kind
+        )
     from lc_engine.data.readers.images import ImageFolderSource
 
-    return ImageFolderSource(path, transform, num_workers)
+    return ImageFolderSource(path, transform, num_workers, flat=label_kind == "none")
 
 
 def _check_remote(path: Path) -> None:

@@ -60,6 +60,7 @@ class BlockSource(ABC):
 
     folders: tuple[Path, ...] = ()
     label_kind: LabelKind = "class"
+    reads_targets = False
 
     def __init__(self, classes: list[str] | None = None, states: FileStates | None = None) -> None:
         self.classes = classes

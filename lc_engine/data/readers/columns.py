@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from lc_engine.data.targets import LabelKind
+
 
 def is_feature_type(kind: pa.DataType) -> bool:
     """Return whether a type is a list of floating-point numbers, of fixed or variable length."""
@@ -92,17 +94,37 @@ def choose_image_column(asked: str | None, schema: pa.Schema) -> str:
     return _choose_column("feature_column", asked, schema, fitting, wanted)
 
 
-def choose_label_column(asked: str | None, schema: pa.Schema) -> str:
-    """Return the name of the label column: the one asked for, else "label", else the only integer.
+def choose_label_column(asked: str | None, schema: pa.Schema, kind: LabelKind = "class") -> str:
+    """Return the name of the label column: the one asked for, else "label", else the only one.
+
+    Args:
+        asked: a name, or None.
+        schema: the columns.
+        kind: of the labels: integers, lists of numbers for votes, either for a loss.
 
     Raises:
         ValueError: no such column (the text lists the columns), or one of a wrong type.
     """
     types = require("pyarrow.types", "table")
     integers = [field.name for field in schema if types.is_integer(field.type)]
+    votes = [field.name for field in schema if _holds_numbers(field.type)]
     if asked is None and "label" in schema.names:
         asked = "label"
+    if kind == "soft":
+        return _choose_column("label_column", asked, schema, votes, "lists of numbers")
+    if kind == "any":
+        numbers = [field.name for field in schema if types.is_floating(field.type)]
+        fitting = [*integers, *numbers, *votes]
+        return _choose_column("label_column", asked, schema, fitting, "numbers or lists of them")
     return _choose_column("label_column", asked, schema, integers, "integers")
+
+
+def _holds_numbers(kind: pa.DataType) -> bool:
+    types = require("pyarrow.types", "table")
+    lists = (types.is_fixed_size_list, types.is_list, types.is_large_list)
+    return any(test(kind) for test in lists) and bool(
+        types.is_floating(kind.value_type) or types.is_integer(kind.value_type)
+    )
 
 
 def feature_width(column: pa.ChunkedArray) -> int | None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from lc_engine.data.readers.rows import Load, Transform
+    from lc_engine.data.targets import LabelKind
 
 
 def is_saved(path: Path) -> bool:
@@ -66,6 +67,7 @@ def open_dataset(
     label_column: str | None,
     transform: Transform | None,
     num_workers: int | None,
+    label_kind: LabelKind = "class",
 ) -> HFImageSource | HFFeatureSource:
     """Open a `datasets.Dataset` with images (an Image column) or features (number lists).
 
@@ -75,6 +77,7 @@ def open_dataset(
         label_column: name of the label column; None takes "label", else the only ClassLabel.
         transform: from an image to the model's input tensor.
         num_workers: decoding threads.
+        label_kind: what the labels are; votes of images are lists of numbers.
 
     Raises:
         ValueError: a column is missing, or of a wrong type; the text lists the columns.
@@ -84,16 +87,20 @@ def open_dataset(
     named = [name for name, kind in features.items() if isinstance(kind, hf.ClassLabel)]
     if label_column is None and "label" not in features and len(named) == 1:
         label_column = named[0]
-    label_column = choose_label_column(label_column, features.arrow_schema)
-    kind = features[label_column]
-    classes = list(kind.names) if isinstance(kind, hf.ClassLabel) else None
-
     images = [name for name, kind in features.items() if isinstance(kind, hf.Image)]
     if feature_column is None and len(images) == 1:
         feature_column = images[0]
-    if feature_column is not None and feature_column in images:
+    is_images = feature_column is not None and feature_column in images
+    if not is_images or label_kind != "none" or label_column is not None:
+        of_images = label_kind if is_images else "class"
+        label_column = choose_label_column(label_column, features.arrow_schema, of_images)
+    kind = features[label_column] if label_column is not None else None
+    classes = list(kind.names) if isinstance(kind, hf.ClassLabel) else None
+    if is_images:
+        assert feature_column is not None
         raw = dataset.cast_column(feature_column, hf.Image(decode=False)).with_format("arrow")
         return HFImageSource(raw, feature_column, label_column, classes, transform, num_workers)
+    assert label_column is not None
     feature_column = choose_feature_column(feature_column, features.arrow_schema)
     return HFFeatureSource(dataset.with_format("arrow"), feature_column, label_column, classes)
 
@@ -105,11 +112,13 @@ class HFImageSource(RowSource):
     not an exception for a batch.
     """
 
+    reads_targets = True
+
     def __init__(
         self,
         raw: Any,
         image_column: str,
-        label_column: str,
+        label_column: str | None,
         classes: list[str] | None,
         transform: Transform | None,
         num_workers: int | None,
@@ -128,7 +137,7 @@ class HFImageSource(RowSource):
 
     def _loads(self, rows: range) -> Iterator[Load]:
         for table in arrow_slices(self.raw, rows):
-            for row in row_values(table.select(self.columns)):
+            for row in row_values(table.select(_named(self.columns))):
                 yield functools.partial(_image_and_label, row, *self.columns)
 
     def digest(self) -> str:
@@ -191,11 +200,16 @@ class HFFeatureSource(BlockSource):
 
 
 def _image_and_label(
-    row: dict[str, Any] | RowError, image: str, label: str
+    row: dict[str, Any] | RowError, image: str, label: str | None
 ) -> tuple[Callable[[], Any], Any]:
     if isinstance(row, RowError):
         raise row
-    return lambda: decode_image(encoded_image(row[image])), row[label]
+    own = None if label is None else row[label]
+    return lambda: decode_image(encoded_image(row[image])), own
+
+
+def _named(columns: tuple[str, str | None]) -> list[str]:
+    return [name for name in columns if name is not None]
 
 
 def _states(raw: Any) -> FileStates:
@@ -203,7 +217,7 @@ def _states(raw: Any) -> FileStates:
     return FileStates.of([Path(entry["filename"]) for entry in raw.cache_files])
 
 
-def _digest(raw: Any, columns: tuple[str, str], states: FileStates) -> str:
+def _digest(raw: Any, columns: tuple[str, str | None], states: FileStates) -> str:
     """Hash what identifies the rows.
 
     With files: their names, sizes and modification times, and the first and the last row, which
@@ -212,7 +226,7 @@ def _digest(raw: Any, columns: tuple[str, str], states: FileStates) -> str:
     The fingerprint of `datasets` is not used: it is random after some operations.
     """
     digest = hashlib.sha256(json.dumps([*columns, len(raw)]).encode())
-    rows = raw.select_columns(list(columns))
+    rows = raw.select_columns(_named(columns))
     if raw.cache_files and raw._indices is None:
         digest.update(states.digest().encode())
         cuts = [range(min(1, len(raw))), range(max(0, len(raw) - 1), len(raw))]

@@ -122,6 +122,20 @@ def class_folders(root: Path) -> tuple[list[str], Listing]:
     return sorted(classes), beside
 
 
+def flat_images(root: Path, names: list[str]) -> Listing:
+    """Return which of the files that lie in a folder itself are images.
+
+    Args:
+        root: the folder.
+        names: of the files in it, in any order.
+    """
+    found = Listing([], [], {})
+    for name in sorted(names):
+        is_image = PurePath(name).suffix.lower() in SUFFIXES or _may_be_image(root / name)
+        (found.images if is_image else found.others).append(name)
+    return found
+
+
 def list_class(root: Path, name: str) -> Listing:
     """List the files of a class folder and of the folders in it.
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lc_engine._util.extras import require
+from lc_engine.data.batch import NO_LABEL
 from lc_engine.data.faults import patiently
 from lc_engine.data.identity import FileStates
 from lc_engine.data.ids import id_of_name
-from lc_engine.data.readers.image_files import class_folders, list_class
+from lc_engine.data.readers.image_files import class_folders, flat_images, list_class
 from lc_engine.data.readers.rows import RowSource, describe_transform
 
 if TYPE_CHECKING:
@@ -112,22 +113,40 @@ class ImageFolderSource(RowSource):
         root: the folder.
         transform: from an RGB image (PIL) to the model's input tensor.
         num_workers: decoding threads; None takes one per processor.
+        flat: whether the images may lie in the folder itself, without classes, where it has no
+            sub-folder.
 
     Raises:
         ValueError: no class folders, or no images in them.
     """
 
-    def __init__(self, root: Path, transform: Transform | None, num_workers: int | None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        transform: Transform | None,
+        num_workers: int | None,
+        *,
+        flat: bool = False,
+    ) -> None:
         require("PIL.Image", "vision")
         classes, beside = class_folders(root)
-        if not classes:
-            raise ValueError(f"{root} is no image folder: it must hold one sub-folder per class")
-        super().__init__(transform, num_workers, [id_of_name(name) for name in classes])
+        is_flat = flat and not classes and bool(beside.others)
+        if not classes and not is_flat:
+            raise ValueError(
+                f"{root} is no image folder: it must hold one sub-folder per class, or images "
+                "alone where labels are not read (--label-kind none)"
+            )
+        names = [id_of_name(name) for name in classes]
+        super().__init__(transform, num_workers, None if is_flat else names)
         self.root = root
         self.paths: list[str] = []
         self.labels: list[int] = []
         self.other_files = beside.others
         self.unreadable = beside.refused
+        if is_flat:
+            alone = flat_images(root, beside.others)
+            self.paths, self.other_files = alone.images, alone.others
+            self.labels = [NO_LABEL] * len(self.paths)
         for label, name in enumerate(classes):
             found = patiently(functools.partial(list_class, root, name), root / name)
             self.paths += found.images
@@ -136,7 +155,8 @@ class ImageFolderSource(RowSource):
             self.unreadable |= found.refused
         if not self.paths:
             reasons = "".join(f"; {reason}" for reason in list(self.unreadable.values())[:_NAMED])
-            raise ValueError(f"{root} holds no images in its {len(classes)} class folders{reasons}")
+            where = "" if is_flat else f" in its {len(classes)} class folders"
+            raise ValueError(f"{root} holds no images{where}{reasons}")
         self.states = FileStates(self.paths, lambda row: root / self.paths[row])
         self.other_files.sort()
         for reason in self.unreadable.values():

@@ -34,6 +34,8 @@ class IterableSource(RowSource):
         ValueError: an iterator, which can be read only once.
     """
 
+    reads_targets = True
+
     def __init__(self, dataset: Any, transform: Transform | None, num_workers: int | None) -> None:
         if iter(dataset) is dataset:
             raise ValueError(

@@ -71,16 +71,17 @@ class ParquetFiles:
         """Return the number of rows of all files."""
         return self._starts[-1]
 
-    def use(self, names: tuple[str, str]) -> None:
-        """Set the columns to read: inputs and labels.
+    def use(self, names: tuple[str, str | None]) -> None:
+        """Set the columns to read: inputs and labels, None for no labels.
 
         Raises:
             ValueError: a column that is missing in a file, or has another type there.
         """
         self.columns = names
-        self._types = tuple(self.schema.field(name).type for name in names)
+        self._read = [name for name in names if name is not None]
+        types = [self.schema.field(name).type for name in self._read]
         for file, schema in self._schemas.items():
-            for name, wanted in zip(names, self._types, strict=True):
+            for name, wanted in zip(self._read, types, strict=True):
                 found = schema.field(name).type if name in schema.names else "missing"
                 if found != wanted:
                     raise ValueError(
@@ -101,12 +102,13 @@ class ParquetFiles:
     def _group_tables(self, group: int) -> Iterator[pa.Table]:
         pa = require("pyarrow", "table")
         path, index = self._groups[group]
+        inputs, labels = (one.type for one in self._columns(self.schema.empty_table()))
         left = self._starts[group + 1] - self._starts[group]
         try:
             for piece in resumed(functools.partial(self._pieces, path, index), path):
                 check_rows(min(0, left - len(piece)))
                 left -= len(piece)
-                yield columns_table(piece.column(self.columns[0]), piece.column(self.columns[1]))
+                yield columns_table(*self._columns(piece))
             check_rows(left)
         except (pa.ArrowException, OSError, ValueError) as error:
             if fault_of(error) is not Fault.ROW:
@@ -114,9 +116,14 @@ class ParquetFiles:
             reason = f"row group {index} of {path.name}: {' '.join(str(error).split())}"
             for done in range(0, left, self._chunk_rows):
                 rows = min(self._chunk_rows, left - done)
-                yield columns_table(
-                    pa.nulls(rows, self._types[0]), pa.nulls(rows, self._types[1]), reason
-                )
+                yield columns_table(pa.nulls(rows, inputs), pa.nulls(rows, labels), reason)
+
+    def _columns(self, rows: Any) -> tuple[Any, Any]:
+        """Return inputs and labels of rows; labels that are not read are null."""
+        inputs, labels = self.columns
+        pa = require("pyarrow", "table")
+        nothing = pa.nulls(rows.num_rows, pa.int64())
+        return rows.column(inputs), nothing if labels is None else rows.column(labels)
 
     def _pieces(self, path: Path, index: int, skipped: int) -> Iterator[pa.RecordBatch]:
         """Decode a row group, a chunk at a time, without the first chunks."""
@@ -125,9 +132,7 @@ class ParquetFiles:
             for_arrow(path) as file,
             parquet.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as opened,
         ):
-            pieces = opened.iter_batches(
-                self._chunk_rows, row_groups=[index], columns=list(self.columns)
-            )
+            pieces = opened.iter_batches(self._chunk_rows, row_groups=[index], columns=self._read)
             yield from islice(pieces, skipped, None)
 
     def check_unchanged(self, rows: range) -> None:

@@ -19,12 +19,14 @@ from lc_engine.data.readers.images import decode_image, encoded_image
 from lc_engine.data.readers.parquet import ParquetFiles, ParquetSource
 from lc_engine.data.readers.records import RowError, row_values
 from lc_engine.data.readers.rows import RowSource, describe_transform
+from lc_engine.data.targets import OWN_TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from lc_engine.data.readers.rows import Load, Transform
+    from lc_engine.data.targets import LabelKind
 
 # Images read at a time: some tens of megabytes at a few hundred kilobytes each.
 _CHUNK_ROWS = 128
@@ -36,6 +38,7 @@ def open_parquet(
     label_column: str | None,
     transform: Transform | None,
     num_workers: int | None,
+    label_kind: LabelKind = "class",
 ) -> ParquetSource | ParquetImageSource:
     """Open Parquet files with features or with images.
 
@@ -45,6 +48,7 @@ def open_parquet(
         label_column: its name; None takes "label", else the only integer column.
         transform: from an image to the model's input tensor.
         num_workers: decoding threads.
+        label_kind: what the labels are; votes of images are lists of numbers.
 
     Raises:
         ValueError: as `ParquetSource`.
@@ -54,11 +58,13 @@ def open_parquet(
     if feature_column in kinds:
         images = is_image_type(kinds[feature_column])
     else:
-        features = any(map(is_feature_type, kinds.values()))
+        features = label_kind not in OWN_TARGETS and any(map(is_feature_type, kinds.values()))
         images = not features and any(map(is_image_type, kinds.values()))
     if not images:
         return ParquetSource(path, feature_column, label_column)
-    return ParquetImageSource(files, feature_column, label_column, transform, num_workers)
+    return ParquetImageSource(
+        files, feature_column, label_column, transform, num_workers, label_kind
+    )
 
 
 class ParquetImageSource(RowSource):
@@ -67,6 +73,8 @@ class ParquetImageSource(RowSource):
     Rows of a row group that cannot be decoded are unreadable; the others are read.
     """
 
+    reads_targets = True
+
     def __init__(
         self,
         files: ParquetFiles,
@@ -74,16 +82,15 @@ class ParquetImageSource(RowSource):
         label_column: str | None,
         transform: Transform | None,
         num_workers: int | None,
+        label_kind: LabelKind = "class",
     ) -> None:
         require("PIL.Image", "vision")
         super().__init__(transform, num_workers, None)
-        self.files = files
-        files.use(
-            (
-                choose_image_column(image_column, files.schema),
-                choose_label_column(label_column, files.schema),
-            )
-        )
+        self.files, schema = files, files.schema
+        labels = None
+        if label_kind != "none" or label_column is not None:
+            labels = choose_label_column(label_column, schema, label_kind)
+        files.use((choose_image_column(image_column, schema), labels))
         # The reader by the row it stopped at: entering a row group in the middle would decode all
         # rows before.
         self._idle: dict[int, Iterator[Load]] = {}

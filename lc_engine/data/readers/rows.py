@@ -67,10 +67,12 @@ class RowSource(ABC):
     Attributes:
         folders: see `lc_engine.data.locations.folders_of`.
         label_kind: what the labels are.
+        reads_targets: whether they may be something else than the number of a class.
     """
 
     folders: tuple[Path, ...] = ()
     label_kind: LabelKind = "class"
+    reads_targets = False
 
     def __init__(
         self,

@@ -34,6 +34,8 @@ class TorchDatasetSource(RowSource):
         ValueError: no length, or no access by index.
     """
 
+    reads_targets = True
+
     def __init__(
         self, dataset: Any, transform: Transform | None = None, num_workers: int | None = None
     ) -> None:

@@ -32,7 +32,9 @@ def data(tmp_path_factory):
     for i in range(3):
         tiny.picture(i, 50 + 9 * i).save(folder / f"{i}.png")
     rows = [conversation(f"<image>\nhello {'x' * i}", images=[f"{i % 3}.png"]) for i in range(5)]
-    rows += [conversation(f"hello in the morning, tell me: {i}") for i in range(5)]  # with a shared prefix
+    rows += [
+        conversation(f"hello in the morning, tell me: {i}") for i in range(5)
+    ]  # with a shared prefix
     two = {"further": ["<image> and it"], "answers": ["it is", "the  he"]}
     rows.append(conversation("<image>both<image>", **two, images=["2.png", "0.png", "1.png"]))
     rows.append(conversation("<image>gone", images=["gone.png"]))
