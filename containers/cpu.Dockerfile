@@ -1,6 +1,8 @@
 # docker build -f containers/cpu.Dockerfile -t lc_engine .
 # docker run --rm -v "$PWD:/data" lc_engine score --model … --data …
 FROM python:3.12-slim-bookworm AS build
+# The base image is a release of Debian, in which a package keeps its interface.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --no-install-recommends --yes g++ \
     && rm -rf /var/lib/apt/lists/*
@@ -18,12 +20,12 @@ RUN python -m venv /opt/lc_engine \
          /opt/lc_engine/bin/pip install --no-cache-dir --index-url "$TORCH_INDEX" torch torchvision; \
        fi \
     && /opt/lc_engine/bin/pip install --no-cache-dir --constraint constraints.txt ".[$EXTRAS]" \
-    && /opt/lc_engine/bin/python -c "import lc_engine._native"
+    && /opt/lc_engine/bin/python -P -c "import lc_engine._native"
 
 FROM python:3.12-slim-bookworm
 RUN useradd --create-home --uid 1000 lc
 COPY --from=build /opt/lc_engine /opt/lc_engine
-USER lc
+USER 1000
 WORKDIR /data
 ENTRYPOINT ["/opt/lc_engine/bin/lc-engine"]
 CMD ["--help"]
