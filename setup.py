@@ -2,11 +2,11 @@
 
 import functools
 import os
-import platform
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,7 +21,8 @@ CSRC = Path("csrc")
 KERNELS = sorted(CSRC.glob("*/kernel.cpp"))
 BINDINGS = sorted(set(CSRC.rglob("*.cpp")) - set(KERNELS))
 ISA_FLAGS: dict[str, list[str]] = {"baseline": []}
-if platform.machine().lower() in ("x86_64", "amd64"):
+# The platform that is built for, which a cross-compilation names, not the one that builds.
+if sysconfig.get_platform().endswith(("x86_64", "amd64")):
     if sys.platform == "win32":
         ISA_FLAGS |= {"avx2": ["/arch:AVX2"], "avx512": ["/arch:AVX512"]}
     else:
@@ -68,10 +69,11 @@ def check_symbols(listing: str, kernel: str, isa: str) -> None:
 
 
 def symbols_of(compiled: str) -> str | None:
-    """Return what `nm` lists of an object, or None where there is no `nm`."""
-    if shutil.which("nm") is None:
+    """Return what `nm` (or $NM) lists of an object, or None where there is no `nm`."""
+    nm = os.environ.get("NM", "nm")
+    if shutil.which(nm) is None:
         return None
-    command = ["nm", "-C", "--defined-only", compiled]
+    command = [nm, "-C", "--defined-only", compiled]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
