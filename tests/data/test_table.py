@@ -114,7 +114,7 @@ def test_what_is_no_score_table(tmp_path):
     with pytest.raises(ValueError, match=r"x\.parquet cannot be read"):
         ScoreTable.read(path)
     later = random_table().table.replace_schema_metadata({b"lc_engine": b'{"version": 99}'})
-    with pytest.raises(ValueError, match="has version 99, .* reads version 1: .* --upgrade"):
+    with pytest.raises(ValueError, match=r"has version 99, .* reads version 1: .* --upgrade"):
         ScoreTable(later)
     with pytest.raises(ValueError, match="no column 'score'; it has id, label"):
         random_table().column("score")

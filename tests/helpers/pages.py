@@ -27,8 +27,9 @@ def programs(page: str) -> list[str]:
 
 def steps(page: str) -> list[str | list[str]]:
     """Return the programs and command lines (as words) that a page sets apart, in order."""
-    found = re.finditer(r"^```python\n([\s\S]*?)^```$|^ {4}(\S.*)$", PAGES[page], re.M)
-    return [match[1] or shlex.split(match[2]) for match in found]
+    command = rf"^ {{4}}((?:{'|'.join(PROGRAMS)}) .*)$"
+    found = re.finditer(rf"^```python\n([\s\S]*?)^```$|{command}", PAGES[page], re.M)
+    return [match[1] or shlex.split(re.sub(r"\s#.*", "", match[2])) for match in found]
 
 
 def prose(page: str) -> str:

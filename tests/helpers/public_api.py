@@ -43,7 +43,8 @@ def _lines(name: str, value: Any) -> Iterator[str]:
         if dataclasses.is_dataclass(value)
         else set()
     )
-    for member in sorted(set(vars(value)) | fields):
+    ours = [one for one in value.__mro__ if one.__module__.partition(".")[0] == "lc_engine"]
+    for member in sorted({name for one in ours for name in vars(one)} | fields):
         if member.startswith("_"):
             continue
         found = inspect.getattr_static(value, member, None)
