@@ -34,12 +34,13 @@ class BackboneFamily(Family, ABC):
         return False
 
     @abstractmethod
-    def views(self, example: Inputs, dtype: torch.dtype) -> Views:
+    def views(self, example: Inputs, dtype: torch.dtype, compiles: bool = False) -> Views:
         """Return the sub-models, ready to run.
 
         Args:
             example: (N, …) inputs of the shape that they will get, on the model's device.
             dtype: that they compute in; torch.int8 for layers, see `OptimizedCopy`.
+            compiles: whether forwards are compiled, where they are those of masked weights.
 
         Raises:
             ValueError: the model has no layers that can be multiplied in int8, or see
@@ -89,7 +90,7 @@ class MaskedFamily(BackboneFamily):
         """Return which weights are masked, and how ties are broken, as JSON values."""
         return super().describe() | describe_ties(self._masks)
 
-    def views(self, example: Inputs, dtype: torch.dtype) -> Views:
+    def views(self, example: Inputs, dtype: torch.dtype, compiles: bool = False) -> Views:
         """Return the sub-models; a model that is its own classifier as it is."""
         if dtype == torch.int8:
             _check_int8(example.device, has_layers=self._tap.name != "")
@@ -103,6 +104,7 @@ class MaskedFamily(BackboneFamily):
             self._tap.name,
             dtype,
             example,
+            compiles,
         )
 
 
@@ -147,7 +149,7 @@ class ExitFamily(BackboneFamily):
         self._modules = exits.find(tap.model, tap.name)
         super().__init__(exits.path(len(self._modules)), {})
 
-    def views(self, example: Inputs, dtype: torch.dtype) -> Views:
+    def views(self, example: Inputs, dtype: torch.dtype, compiles: bool = False) -> Views:
         """Return the sub-models, all of which run in one forward."""
         if dtype == torch.int8:
             _check_int8(example.device, has_layers=False)

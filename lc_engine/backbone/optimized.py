@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from lc_engine.backbone import tuning
+from lc_engine.backbone.compiled import CompiledForwards
 from lc_engine.backbone.cuda_graphs import Graphs
 from lc_engine.backbone.dropout import InjectedDropout
 from lc_engine.backbone.dtypes import unquantized_dtype
 from lc_engine.backbone.masked_weights import WHOLE, MaskedWeights
 from lc_engine.backbone.model_copy import ModelCopy, copied
-from lc_engine.backbone.passes import PASSES
+from lc_engine.backbone.passes import COMPILED, PASSES
 from lc_engine.backbone.recognize import has_kernel
 from lc_engine.backbone.split_batch import split_inputs
 from lc_engine.data.fields import collated
@@ -42,6 +44,8 @@ class OptimizedCopy:
         dtype: of weights and activations; torch.int8 multiplies linear layers, and convolutions
             without groups, in int8, and computes all else in `unquantized_dtype`.
         example: (N, …) inputs, on the model's device.
+        compiles: whether forwards run through torch.compile; not with dropout, whose rate is no
+            weight.
 
     Attributes:
         dtype: of the features.
@@ -63,8 +67,10 @@ class OptimizedCopy:
         classifier: str | None,
         dtype: torch.dtype,
         example: Inputs,
+        compiles: bool = False,
     ) -> None:
         int8, dropout = dtype == torch.int8, masking.kind == "dropout"
+        compiles = compiles and not (int8 or dropout)
         self.dtype = dtype = unquantized_dtype() if int8 else dtype
         twin = copied(model)
         masked = _owners(twin, weights)
@@ -73,14 +79,19 @@ class OptimizedCopy:
             twin,
             _in_dtype(example[:2], own),
             masked,
-            [module for module in masked if has_kernel(module, dtype)],
+            [module for module in masked if has_kernel(module, dtype) and not compiles],
             classifier,
             dtype,
             int8=int8,
             dropout=dropout,
         )
-        self.passes = tuple(name for name, apply in PASSES.items() if apply(copy))
+        names = COMPILED if compiles else PASSES
+        self.passes = tuple(name for name in names if PASSES[name](copy))
         self.tap = copy.tap
+        self._compiled: CompiledForwards | None = None
+        if compiles:
+            copy.attention = nullcontext
+            self._compiled = CompiledForwards(copy.tap, type(model).__name__)
         self._attention, self._kernels, self._prefix = copy.attention, copy.kernels, copy.prefix
         self._weights = MaskedWeights(weights, masks, twin, copy.factors)
         self._dropout = InjectedDropout(masked, masking.seed) if dropout else None
@@ -145,9 +156,17 @@ class OptimizedCopy:
         firsts = [self._first_of(k) for k in points]
         run = sorted(set(firsts))
         kind = (forward.__name__, tuple(run))
-        found = self._graphs.run(
-            kind, inputs, lambda held: self._run_each(held, run, lambda part: forward(part.inputs))
-        )
+        rows, compiled = len(inputs), self._compiled
+        if compiled is not None and isinstance(inputs, Tensor):
+            inputs = compiled.padded(inputs)
+
+        def run_part(part: Part) -> Tensor:
+            if compiled is None or not isinstance(part.inputs, Tensor):
+                return forward(part.inputs)
+            return compiled.of(forward)(part.inputs)
+
+        found = self._graphs.run(kind, inputs, lambda held: self._run_each(held, run, run_part))
+        found = found[:, :rows]
         return found if run == firsts else found[[run.index(first) for first in firsts]]
 
     def _run_each(

@@ -99,6 +99,11 @@ MAX_POOL_CHANNELS = 16
 TOKEN_BUDGET = {"cpu": 4096, "gpu": 16384}
 FORWARD_COST = {"cpu": 64, "gpu": 2048}
 
+# Rows times sub-models from which compiling a network pays on a GPU: of ResNet-18 it takes 8 s and
+# saves 0.07 s of 0.197 s per 50 forwards over 128 images, on an H100. python -m
+# benchmarks.gpu.backbone --model resnet18 times both
+COMPILED_FORWARDS = 750_000
+
 # Bounds on memory, chosen: outputs of the shared prefix, masked weights before they are cast, and
 # CUDA graphs, each of which keeps the memory of its forwards.
 PREFIX_BYTES = 256 << 20

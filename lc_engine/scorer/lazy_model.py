@@ -64,6 +64,7 @@ class LazyModel:
         self.classifier = classifier
         self.device = device
         self.dtype: Precision | None = dtype
+        self._rows = 0  # of the job that this is the scorer of; 0 where there is none
         self._reset()
 
     def _reset(self) -> None:
@@ -151,7 +152,7 @@ class LazyModel:
 
     def _views(self, inputs: Inputs) -> Views:
         prepared = self._prepare()
-        return prepared.views(inputs, prepared.compute_dtype(self.dtype))
+        return prepared.views(inputs, prepared.compute_dtype(self.dtype), self._rows)
 
     def _whole_features(self, inputs: Inputs) -> tuple[Tensor, tuple[int, ...]]:
         """Return the features (N, D) of the whole model, and the widths of their parts."""

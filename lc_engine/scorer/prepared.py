@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lc_engine.backbone import dtypes
+from lc_engine.backbone import compiled, dtypes
 from lc_engine.backbone.dtypes import DTYPES, Precision, unquantized_dtype
 from lc_engine.backbone.families import family_of
 from lc_engine.heads.linear import LinearHead, MaskedLinearHead
@@ -55,29 +55,36 @@ class Prepared:
         self.version = ModelVersion(model)
         self.tap = Tap(model, classifier)
         self.family = family_of(masking, self.tap, path)
-        self._views: dict[torch.dtype, Views] = {}
+        self._views: dict[tuple[torch.dtype, bool], Views] = {}
         first = next(iter([*self.family.weights.values(), *model.parameters()]), None)
         self.dtype = torch.float32 if first is None else first.dtype
         self.device = torch.device("cpu") if first is None else first.device
 
-    def views(self, inputs: Inputs, dtype: torch.dtype) -> Views:
+    def compiles(self, rows: int) -> bool:
+        """Return whether compiling the forwards of a job over so many rows pays."""
+        points = 1 if self.family.head_mask is not None else len(self.family.path)
+        return compiled.pays(self.device, rows, points)
+
+    def views(self, inputs: Inputs, dtype: torch.dtype, rows: int = 0) -> Views:
         """Return the sub-models; they are made once.
 
         Args:
             inputs: (N, …) of the shape that they will get, on the model's device.
             dtype: that they compute in; torch.int8 for layers, see `OptimizedCopy`.
+            rows: of the job, which say whether compiling pays.
 
         Raises:
             ValueError: see `BackboneFamily.views`.
         """
-        if dtype not in self._views:
+        kind = (dtype, self.compiles(rows))
+        if kind not in self._views:
             if isinstance(inputs, PathFeatures):
                 raise ValueError(
                     "the model was changed while its features were scored: leave it as it is "
                     "during a run, and start the run again"
                 )
-            self._views = {dtype: self.family.views(inputs, dtype)}
-        return self._views[dtype]
+            self._views = {kind: self.family.views(inputs, *kind)}
+        return self._views[kind]
 
     def compute_dtype(self, asked: Precision | None) -> torch.dtype:
         """Return what the sub-models compute in: the model's own dtype for None."""

@@ -166,7 +166,7 @@ class Scorer(LazyModel):
     def _reset(self) -> None:
         super()._reset()
         # What the head was built for, and the head.
-        self._ready_head: tuple[Prepared, Precision | None, Head] | None = None
+        self._ready_head: tuple[Prepared, Precision | None, int, Head] | None = None
 
     def with_path(self, path: LearningPath) -> Scorer:
         """Return a scorer of the same model and settings along another path.
@@ -381,8 +381,12 @@ class Scorer(LazyModel):
         if not len(source):
             return self
         twin = self
+        if self._prepare().compiles(len(source)):
+            # By all rows, also of a run that continues: its scores are rounded alike.
+            twin = self._twin()
+            twin._rows = len(source)
         if self.dtype == "auto":
-            twin, device = self._twin(), self._prepare().device
+            twin, device = twin._twin(), self._prepare().device
             twin.dtype = keep_dtype(
                 keep_in, lambda: self._origin(source), lambda: dtypes.auto_dtype(device)
             )
@@ -486,18 +490,19 @@ class Scorer(LazyModel):
         """Return the head, built at the first inputs."""
         prepared = self._prepare()
         if self._ready_head is not None:
-            built_for, asked, head = self._ready_head
-            if built_for is prepared and asked == self.dtype:
+            built_for, asked, rows, head = self._ready_head
+            if built_for is prepared and (asked, rows) == (self.dtype, self._rows):
                 return head
         self._head.check_fitted(self._learnt)
         if self._learnt is not None and self._learnt.origin is not None:
             check_model(self._learnt.origin, tensors_digest(self.model.state_dict().items()))
         dtype = prepared.compute_dtype(self.dtype)
-        views = KeptFeatures(prepared.views(inputs, dtype), whole_point(self.masking, self.path))
+        own = prepared.views(inputs, dtype, self._rows)
+        views = KeptFeatures(own, whole_point(self.masking, self.path))
         omega = torch.tensor(self.path.weights, dtype=torch.float64, device=prepared.device)
         whole = whole_point(self.masking, self.path)
         head = self._head.build(prepared, views, omega, self._learnt, dtype, whole)
-        self._ready_head = (prepared, self.dtype, head)
+        self._ready_head = (prepared, self.dtype, self._rows, head)
         return head
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from lc_engine.backbone.model_copy import ModelCopy
 
+# Those that leave plain torch modules, for a copy that is compiled.
+COMPILED = ("cpu_attention", "fold_batch_norm", "cast")
 PASSES: dict[str, Callable[[ModelCopy], bool]] = {
     # First: its forward is that of the model as it came, and names inputs that do not fit.
     "cpu_attention": cpu_attention.apply,
