@@ -3,7 +3,8 @@
     python -m benchmarks.gpu --csv results.csv
 
 Exits with status 1 if a result is wrong or a scoring call takes more than one launch, and with 2 if
-there is no device.
+there is no device. `--rehearse` runs all of it at tiny sizes on the CPU, with the kernels in
+Triton's interpreter (TRITON_INTERPRET=1), where no time means anything.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 import triton
 
 from benchmarks.gpu import operators
+from benchmarks.gpu.device import chosen_device, device_name
 from benchmarks.gpu.measure import Measurement, Roof, measure, measure_roof
 from lc_engine.kernels import work_model
 from lc_engine.kernels.targets import target_of
@@ -27,7 +29,7 @@ from lc_engine.kernels.targets import target_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from benchmarks.gpu.operators import Contest
+    from benchmarks.gpu.operators import Contest, Sizes
     from lc_engine.kernels.targets import Target
 
 COLUMNS = (
@@ -35,14 +37,12 @@ COLUMNS = (
     "max_error", "datasheet_floor_ms", "bound", "of_measured_roof", "device", "torch", "triton",
 )  # fmt: skip
 
-# Enough rows to fill every device, so that no call needs a second launch.
-SAMPLES, SUB_MODELS = 131_072, 50
-OPERATORS: dict[str, Callable[[Target], Iterator[Contest]]] = {
-    "apply_thresholds": lambda _: operators.thresholds(),
-    "linear_confidence": lambda target: operators.linear(target, SAMPLES, SUB_MODELS),
-    "mlp_confidence": lambda target: operators.mlp(target, SAMPLES, SUB_MODELS),
-    "prototype_confidence": lambda target: operators.prototype(target, SAMPLES // 8, 8),
-    "masked_linear": lambda target: operators.masked_linear(target, 16),
+OPERATORS: dict[str, Callable[[Target, Sizes], Iterator[Contest]]] = {
+    "apply_thresholds": operators.thresholds,
+    "linear_confidence": operators.linear,
+    "mlp_confidence": operators.mlp,
+    "prototype_confidence": operators.prototype,
+    "masked_linear": operators.masked_linear,
     "token_nll": operators.token_nll,
 }
 
@@ -61,7 +61,9 @@ def of_roof(contest: Contest, roof: Roof, measured: Measurement) -> float:
     return contest.work.bytes / seconds / roof.bandwidth
 
 
-def run(contest: Contest, roof: Roof, target: Target) -> tuple[list[dict[str, object]], list[str]]:
+def run(
+    contest: Contest, roof: Roof, target: Target, device: torch.device
+) -> tuple[list[dict[str, object]], list[str]]:
     """Measure all contenders; return their rows and the faults found."""
     truth = contest.expected()
     estimate = floor(contest, target)
@@ -69,17 +71,18 @@ def run(contest: Contest, roof: Roof, target: Target) -> tuple[list[dict[str, ob
     wrong: list[str] = []
     for provider, call in contest.contenders.items():
         error = float((contest.checked(call).double() - truth).abs().max())
-        measured = measure(call, captured=contest.captured)
+        measured = measure(call, device, captured=contest.captured)
         if provider.startswith("lc_engine"):
             if not error <= contest.tolerance:
                 wrong.append(f"{contest.name}, {provider}: error {error:.2e}")
             one_launch = "confidence" in contest.name and "split" not in provider
-            if one_launch and measured.launches != 1:
+            # On a host no launch is counted.
+            if one_launch and measured.launches not in (0, 1):
                 wrong.append(f"{contest.name}, {provider}: {measured.launches} launches")
         values = (
             contest.name, str(contest.dtype), provider, measured.median_ms, measured.p20_ms,
             measured.p80_ms, measured.peak_mib, measured.launches, error, estimate.seconds * 1e3,
-            estimate.bound, of_roof(contest, roof, measured), torch.cuda.get_device_name(),
+            estimate.bound, of_roof(contest, roof, measured), device_name(device),
             torch.__version__, triton.__version__,
         )  # fmt: skip
         rows.append(dict(zip(COLUMNS, values, strict=True)))
@@ -98,22 +101,30 @@ def main() -> int:
     parser.add_argument("--csv", type=Path, default=Path("gpu-benchmark.csv"))
     parser.add_argument("--operators", nargs="+", choices=OPERATORS, default=list(OPERATORS))
     parser.add_argument("--minutes", type=float, default=7.0, help="start nothing new after this")
+    parser.add_argument("--rehearse", action="store_true", help="tiny sizes, on the CPU")
     arguments = parser.parse_args()
-    if not torch.cuda.is_available():
-        print("benchmarks.gpu needs a CUDA or ROCm device; there is none here", file=sys.stderr)
+    device = chosen_device(rehearse=arguments.rehearse)
+    if device is None:
         return 2
     torch.manual_seed(0)
-    target = target_of(torch.device("cuda", torch.cuda.current_device()))
-    roof = measure_roof()
+    target = target_of(device)
+    sizes = operators.TINY if arguments.rehearse else operators.Sizes()
+    roof = measure_roof(device, 64 if arguments.rehearse else 8192)
     print({str(dtype): f"{rate / 1e12:.0f} TFLOP/s" for dtype, rate in roof.flops.items()})
     print(f"{roof.bandwidth / 1e9:.0f} GB/s copied")
     start, wrong = time.monotonic(), []
     with arguments.csv.open("w", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()
-        contests = (OPERATORS[name](target) for name in arguments.operators)
-        for contest in itertools.chain.from_iterable(contests):
-            rows, faults = run(contest, roof, target)
+        contests = itertools.chain.from_iterable(
+            OPERATORS[name](target, sizes) for name in arguments.operators
+        )
+        while True:
+            with torch.device(device):
+                contest = next(contests, None)
+            if contest is None:
+                break
+            rows, faults = run(contest, roof, target, device)
             table.writerows(rows)
             wrong += faults
             if time.monotonic() - start > 60 * arguments.minutes:

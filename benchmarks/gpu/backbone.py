@@ -1,11 +1,15 @@
 """Time a whole network on a device: the engine against loops over K masked copies.
 
-    python -m benchmarks.gpu.backbone --model resnet18 --csv resnet18.csv
+    python -m benchmarks.gpu.backbone --data FOLDER --model resnet18 --rows 2048 --csv resnet18.csv
 
-Images are decoded before the clock starts, into the host's memory for the engine and the device's
-for the loops, which favours the loops. The engine's time includes its preparation: copying weights,
-folding batch norms, capturing the graph. `spearman` and `difference` compare the loss with that of
-the float32 loop.
+FOLDER is what `benchmarks.gpu.prepare` wrote. Images are decoded before the clock starts, into the
+host's memory for the engine and the device's for the loops, which favours the loops. The engine's
+time includes its preparation: hashing the images, copying weights, folding batch norms, compiling,
+capturing the graph. It runs eagerly and compiled; which of both it takes by itself depends on rows
+times sub-models (`tuning.COMPILED_FORWARDS`). Compiling is part of every time.
+
+`spearman` and `difference` compare the loss with that of the bfloat16 loop. The status is 1 if the
+engine differs from the loop in bfloat16, or on the first rows in float32; 2 without a device.
 """
 
 from __future__ import annotations
@@ -13,36 +17,39 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-import tempfile
 import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import numpy as np
 import torch
 from scipy import stats
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
 import lc_engine as lc
-from benchmarks.backbone.setup import MODELS, Files, model, write_images
+from benchmarks.backbone.setup import MODELS, model
+from benchmarks.gpu.device import chosen_device, device_name, wait
+from benchmarks.gpu.prepare import decoded
 from lc_engine import naive
+from lc_engine.backbone import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from torch import Tensor, nn
 
-SIDE, BATCH = 224, 128
-COLUMNS = ("model", "way", "rows", "points", "seconds", "times", "spearman", "difference", "device")
-
-
-def decoded(rows: int) -> tuple[Tensor, Tensor]:
-    """Return images (N, 3, 224, 224) and labels (N,) on the host."""
-    with tempfile.TemporaryDirectory() as scratch:
-        files = Files(write_images(Path(scratch), rows), SIDE)
-        images = [files[i] for i in range(len(files))]
-    return torch.stack([x for x, _ in images]), torch.tensor([y for _, y in images])
+COLUMNS = (
+    "model", "way", "rows", "points", "seconds", "times", "spearman", "difference", "device",
+    "torch",
+)  # fmt: skip
+# Rows on which float32 is compared, and how much the loss may differ there: K sums of rounded logs.
+CHECKED, TOLERANCE = 256, 1e-3
+# The same in bfloat16, of two ways whose activations are rounded at other places. Ranks are no
+# check: under weights that are not trained, losses differ little between rows.
+TOLERANCE_BFLOAT16 = 0.05
+LOOP = "loop, bfloat16"
 
 
 def plain_loop(
@@ -53,72 +60,128 @@ def plain_loop(
 
 
 def bfloat16_loop(
-    network: nn.Module, batches: list[tuple[Tensor, Tensor]], path: lc.LearningPath
+    network: nn.Module,
+    batches: list[tuple[Tensor, Tensor]],
+    path: lc.LearningPath,
+    backend: str | None = None,
 ) -> np.ndarray:
-    """Score with the settings that make a loop fastest: autocast, channels last."""
+    """Score with the settings that make a loop fastest: autocast, channels last.
+
+    Args:
+        network: the model, on the device.
+        batches: images and labels there.
+        path: the capacities.
+        backend: of torch.compile; None runs eagerly.
+    """
     extractor = naive.feature_extractor(network).to(memory_format=torch.channels_last)
+    device = next(network.parameters()).device
+    forward = extractor
+    if backend is not None:
+        forward = torch.compile(extractor.requires_grad_(False), backend=backend, dynamic=False)
 
     def features(given: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
         found = []
-        with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             for x, _ in given:
-                found.append(extractor(x.contiguous(memory_format=torch.channels_last)).float())
+                found.append(forward(x.contiguous(memory_format=torch.channels_last)).float())
         return torch.cat(found)
 
     return naive.masked_passes(extractor, features, lambda: batches, path).loss.cpu().numpy()
 
 
 def engine(
-    network: nn.Module, data: TensorDataset, path: lc.LearningPath, dtype: str
+    network: nn.Module,
+    data: TensorDataset,
+    path: lc.LearningPath,
+    dtype: str,
+    batch: int,
+    *,
+    backend: str | None = None,
 ) -> np.ndarray:
+    """Score with a new scorer, compiled by `backend` whatever the number of rows, or eagerly."""
     scorer = lc.Scorer(network, path=path, dtype=dtype)
-    return lc.score(scorer, data, batch_size=BATCH).column("loss")
+    with (
+        mock.patch.object(compiled, "pays", return_value=backend is not None),
+        mock.patch.object(compiled, "BACKEND", backend),
+    ):
+        return lc.score(scorer, data, batch_size=batch).column("loss")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", choices=MODELS, required=True)
     parser.add_argument("--rows", type=int, default=2048)
     parser.add_argument("--points", type=int, default=50)
+    parser.add_argument("--side", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--csv", type=Path, required=True)
+    parser.add_argument("--rehearse", action="store_true", help="on the CPU")
     asked = parser.parse_args()
-    if not torch.cuda.is_available():
-        print("this needs a CUDA or ROCm device; there is none here", file=sys.stderr)
+    device = chosen_device(rehearse=asked.rehearse)
+    if device is None:
         return 2
     path = lc.LearningPath.geometric(asked.points, 0.02)
-    network = model(asked.model, None, SIDE).to("cuda")
-    x, y = decoded(asked.rows)
-    data = TensorDataset(x, y)
-    batches = [(a.to("cuda"), b.to("cuda")) for a, b in DataLoader(data, batch_size=BATCH)]
+    network = model(asked.model, None, asked.side).to(device)
+    data = TensorDataset(*decoded(asked.data, asked.rows, asked.side))
+    batches = [
+        (data.tensors[0][i : i + asked.batch].to(device), data.tensors[1][i : i + asked.batch])
+        for i in range(0, asked.rows, asked.batch)
+    ]
+    batches = [(x, y.to(device)) for x, y in batches]
+    backend = "eager" if asked.rehearse else "inductor"
     ways: dict[str, Callable[[], np.ndarray]] = {
-        "loop, float32": partial(plain_loop, network, batches, path),
-        "loop, bfloat16": partial(bfloat16_loop, network, batches, path),
-        "lc_engine, float32": partial(engine, network, data, path, "float32"),
-        "lc_engine, auto": partial(engine, network, data, path, "auto"),
+        LOOP: partial(bfloat16_loop, network, batches, path),
+        "loop, bfloat16, torch.compile": partial(bfloat16_loop, network, batches, path, backend),
+        "lc_engine, bfloat16": partial(engine, network, data, path, "bfloat16", asked.batch),
+        "lc_engine, bfloat16, compiled": partial(
+            engine, network, data, path, "bfloat16", asked.batch, backend=backend
+        ),
     }
-    plain_loop(network, batches[:1], path)  # loads libraries, which choose their kernels
-    bfloat16_loop(network, batches[:1], path)
+    wrong = check_float32(network, data, asked.batch, path)
+    bfloat16_loop(network, batches[:1], path)  # loads libraries, which choose their kernels
     losses: dict[str, np.ndarray] = {}
     seconds: dict[str, float] = {}
     with asked.csv.open("w", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()
         for way, run in ways.items():
-            torch.cuda.synchronize()
+            wait(device)
             began = time.perf_counter()
             losses[way] = run()
             seconds[way] = time.perf_counter() - began
-            base = losses["loop, float32"]
+            base = losses[LOOP]
+            spearman = float(stats.spearmanr(losses[way], base).statistic)
+            difference = float(np.abs(losses[way] - base).max())
             values = (
                 asked.model, way, asked.rows, asked.points, seconds[way],
-                seconds["loop, float32"] / seconds[way],
-                float(stats.spearmanr(losses[way], base).statistic),
-                float(np.abs(losses[way] - base).max()), torch.cuda.get_device_name(),
+                seconds[LOOP] / seconds[way], spearman,
+                difference, device_name(device), torch.__version__,
             )  # fmt: skip
             found = dict(zip(COLUMNS, values, strict=True))
             table.writerow(found)
+            file.flush()
             print(found, flush=True)
-    return 0
+            if way.startswith("lc_engine") and not difference <= TOLERANCE_BFLOAT16:
+                wrong.append(f"{asked.model}, {way}: {difference:.1e} from the loop")
+    print(*wrong, sep="\n")
+    return 1 if wrong else 0
+
+
+def check_float32(
+    network: nn.Module, data: TensorDataset, batch: int, path: lc.LearningPath
+) -> list[str]:
+    """Return what is wrong with the engine in float32 on the first rows."""
+    few = TensorDataset(*(part[:CHECKED] for part in data.tensors))
+    device = next(network.parameters()).device
+    x, y = (part.to(device) for part in few.tensors)
+    batches = list(zip(x.split(batch), y.split(batch), strict=True))
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        ours = engine(network, few, path, "float32", batch)
+        difference = float(np.abs(ours - plain_loop(network, batches, path)).max())
+    if difference <= TOLERANCE:
+        return []
+    return [f"float32 differs from the loop by {difference:.1e}"]
 
 
 if __name__ == "__main__":

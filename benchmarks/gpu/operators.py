@@ -1,4 +1,7 @@
-"""Contests: every operator against the code that one would write without it."""
+"""Contests: every operator against the code that one would write without it.
+
+Tensors are made on torch's default device while a contest is made, and not while it is run.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,48 @@ if TYPE_CHECKING:
 CHECKED = 512
 # The only shape of torch.compile, which compiles for seconds per shape.
 COMPILED = (768, 1000)
-SHAPES = ((512, 10), (768, 1000), (1280, 100), (2048, 1000), (768, 21841))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of all contests.
+
+    Attributes:
+        samples: N of heads; an eighth for distances and for large vocabularies.
+        sub_models: K of heads.
+        heads: features D and classes C of linear heads.
+        hidden: units of MLP heads.
+        prototypes: D and C.
+        layer: rows, inputs and outputs of a masked layer.
+        vocabulary: tokens, D and V.
+        weights: shapes of the tensors that thresholds are applied to.
+        backend: of torch.compile.
+    """
+
+    samples: int = 131_072
+    sub_models: int = 50
+    heads: tuple[tuple[int, int], ...] = (
+        (512, 10), (768, 1000), (1280, 100), (2048, 1000), (768, 21841),
+    )  # fmt: skip
+    hidden: tuple[int, ...] = (64, 128, 256)
+    prototypes: tuple[int, int] = (768, 1000)
+    # The first layer of a ViT-B's MLP over the tokens of 16 images.
+    layer: tuple[int, int, int] = (16 * 197, 768, 3072)
+    # The head of Llama 3.2 1B.
+    vocabulary: tuple[int, int, int] = (4096, 2048, 128_256)
+    # The weights of a ViT-B: 12 blocks of four matrices.
+    weights: tuple[tuple[int, int], ...] = (
+        ((2304, 768), (768, 768), (3072, 768), (768, 3072)) * 12
+    )  # fmt: skip
+    backend: str = "inductor"
+
+
+# As small as the kernels' blocks allow to be ragged, for a rehearsal in the interpreter.
+TINY = Sizes(
+    samples=40, sub_models=3, heads=((24, 10), (*COMPILED[:1], 20)), hidden=(16,),
+    prototypes=(24, 20), layer=(40, 24, 32), vocabulary=(12, 32, 150),
+    weights=((20, 12), (7, 5)), backend="eager",
+)  # fmt: skip
 
 
 def first_rows(call: Callable[[], Tensor]) -> Tensor:
@@ -68,30 +112,37 @@ def confidence(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.softmax(logits.float(), -1).gather(1, labels[:, None]).squeeze(1)
 
 
-def linear(target: Target, samples: int, sub_models: int) -> Iterator[Contest]:
+def linear(target: Target, sizes: Sizes) -> Iterator[Contest]:
     for dtype in (torch.bfloat16, torch.float32):
-        for depth, classes in SHAPES:
-            rows = samples if classes < 10_000 else samples // 8
-            yield _linear(target, rows, depth, classes, sub_models, dtype)
+        for depth, classes in sizes.heads:
+            rows = sizes.samples if classes < 10_000 else sizes.samples // 8
+            backend = sizes.backend if depth == COMPILED[0] and classes <= COMPILED[1] else None
+            yield _linear(target, rows, depth, classes, sizes.sub_models, dtype, backend)
 
 
 def _linear(
-    target: Target, samples: int, depth: int, classes: int, sub_models: int, dtype: torch.dtype
+    target: Target,
+    samples: int,
+    depth: int,
+    classes: int,
+    sub_models: int,
+    dtype: torch.dtype,
+    backend: str | None,
 ) -> Contest:
-    x = torch.randn(samples, depth, device="cuda", dtype=dtype)
-    w = (3 * torch.randn(classes, depth, device="cuda") / math.sqrt(depth)).to(dtype)
-    y = torch.randint(0, classes, (samples,), device="cuda")
-    t = torch.linspace(0, 3 / math.sqrt(depth), sub_models, device="cuda")
-    omega = torch.full((sub_models,), 1 / sub_models, dtype=torch.float64, device="cuda")
+    x = torch.randn(samples, depth, dtype=dtype)
+    w = (3 * torch.randn(classes, depth) / math.sqrt(depth)).to(dtype)
+    y = torch.randint(0, classes, (samples,))
+    t = torch.linspace(0, 3 / math.sqrt(depth), sub_models)
+    omega = torch.full((sub_models,), 1 / sub_models, dtype=torch.float64)
 
     def step(threshold: Tensor) -> Tensor:
         return confidence(x @ torch.where(w.abs() >= threshold, w, 0).T, y)
 
     def loop(step: Callable[[Tensor], Tensor] = step) -> Tensor:
-        return sum(map(step, t), torch.zeros(samples, device="cuda")) / sub_models
+        return sum(map(step, t), x.new_zeros(samples, dtype=torch.float32)) / sub_models
 
     def expected() -> Tensor:
-        total = torch.zeros(CHECKED, dtype=torch.float64, device="cuda")
+        total = x.new_zeros(min(CHECKED, samples), dtype=torch.float64)
         for threshold in t:
             masked = torch.where(w.abs().float() >= threshold, w, 0).double()
             p = torch.softmax(x[:CHECKED].double() @ masked.T, -1)
@@ -99,15 +150,15 @@ def _linear(
         return total / sub_models
 
     contenders: dict[str, Callable[[], Tensor]] = {"naive loop": loop}
-    if (depth, classes) == COMPILED:
-        contenders["torch.compile"] = functools.partial(loop, torch.compile(step))
+    if backend is not None:
+        contenders["torch.compile"] = functools.partial(loop, torch.compile(step, backend=backend))
     formulations = [False]
     if config.premask(target, dtype.itemsize, classes, depth, sub_models):
         formulations.append(True)
         stack = [torch.where(w.abs() >= threshold, w, 0).T.contiguous() for threshold in t]
 
         def library() -> Tensor:
-            total = torch.zeros(samples, device="cuda")
+            total = x.new_zeros(samples, dtype=torch.float32)
             for masked in stack:
                 total += confidence(x @ masked, y)
             return total / sub_models
@@ -128,10 +179,11 @@ def _linear(
     return Contest(name, dtype, contenders, expected, work)
 
 
-def prototype(target: Target, samples: int, sub_models: int) -> Iterator[Contest]:
+def prototype(target: Target, sizes: Sizes) -> Iterator[Contest]:
     for dtype in (torch.bfloat16, torch.float32):
         for logit in ("inverse_distance", "cosine"):
-            yield _prototype(target, samples, 768, 1000, sub_models, dtype, logit)
+            rows, few = sizes.samples // 8, min(8, sizes.sub_models)
+            yield _prototype(target, rows, *sizes.prototypes, few, dtype, logit)
 
 
 def _prototype(
@@ -143,10 +195,10 @@ def _prototype(
     dtype: torch.dtype,
     logit: str,
 ) -> Contest:
-    z = torch.randn(sub_models, samples, depth, device="cuda", dtype=dtype)
-    mu = torch.randn(classes, depth, device="cuda", dtype=dtype)
-    y = torch.randint(0, classes, (samples,), device="cuda")
-    omega = torch.full((sub_models,), 1 / sub_models, dtype=torch.float64, device="cuda")
+    z = torch.randn(sub_models, samples, depth, dtype=dtype)
+    mu = torch.randn(classes, depth, dtype=dtype)
+    y = torch.randint(0, classes, (samples,))
+    omega = torch.full((sub_models,), 1 / sub_models, dtype=torch.float64)
     cosine, temperature = logit == "cosine", 0.05
     head = prototype_kernels.prepare(mu, logit, temperature)
 
@@ -182,10 +234,11 @@ def _prototype(
     return Contest(name, dtype, {"naive loop": loop, "lc_engine": ours}, expected, work)
 
 
-def mlp(target: Target, samples: int, sub_models: int) -> Iterator[Contest]:
+def mlp(target: Target, sizes: Sizes) -> Iterator[Contest]:
+    depth, classes = sizes.prototypes
     for dtype in (torch.bfloat16, torch.float32):
-        for width in (64, 128, 256):
-            yield _mlp(target, samples, 768, width, 1000, sub_models, dtype)
+        for width in sizes.hidden:
+            yield _mlp(target, sizes.samples, depth, width, classes, sizes.sub_models, dtype)
 
 
 def _mlp(
@@ -197,14 +250,14 @@ def _mlp(
     sub_models: int,
     dtype: torch.dtype,
 ) -> Contest:
-    x = torch.randn(samples, depth, device="cuda", dtype=dtype)
+    x = torch.randn(samples, depth, dtype=dtype)
     weights = [
-        (3 * torch.randn(o, i, device="cuda") / math.sqrt(i)).to(dtype)
+        (3 * torch.randn(o, i) / math.sqrt(i)).to(dtype)
         for i, o in ((depth, width), (width, classes))
     ]
-    y = torch.randint(0, classes, (samples,), device="cuda")
-    t = torch.linspace(0, 3 / math.sqrt(depth), sub_models, device="cuda").expand(2, -1)
-    omega = torch.full((sub_models,), 1 / sub_models, dtype=torch.float64, device="cuda")
+    y = torch.randint(0, classes, (samples,))
+    t = torch.linspace(0, 3 / math.sqrt(depth), sub_models).expand(2, -1)
+    omega = torch.full((sub_models,), 1 / sub_models, dtype=torch.float64)
 
     def forward(x: Tensor, k: int) -> Tensor:
         first, last = (
@@ -238,24 +291,24 @@ def _mlp(
     return Contest(name, dtype, contenders, expected, work, tolerance)
 
 
-def masked_linear(target: Target, sub_models: int) -> Iterator[Contest]:
+def masked_linear(target: Target, sizes: Sizes) -> Iterator[Contest]:
     for dtype in (torch.bfloat16, torch.float32):
-        # The first layer of a ViT-B's MLP over the tokens of 16 images.
-        yield _masked_linear(target, 16 * 197, 768, 3072, sub_models, dtype)
+        yield _masked_linear(target, *sizes.layer, min(16, sizes.sub_models), dtype)
 
 
 def _masked_linear(
     target: Target, samples: int, depth: int, width: int, sub_models: int, dtype: torch.dtype
 ) -> Contest:
-    x = torch.randn(sub_models, samples, depth, device="cuda", dtype=dtype)
-    w = (torch.randn(width, depth, device="cuda") / math.sqrt(depth)).to(dtype)
-    b = torch.randn(width, device="cuda", dtype=dtype)
-    t = torch.linspace(0, 2 / math.sqrt(depth), sub_models)
-    on_device = t.to("cuda")
+    x = torch.randn(sub_models, samples, depth, dtype=dtype)
+    w = (torch.randn(width, depth) / math.sqrt(depth)).to(dtype)
+    b = torch.randn(width, dtype=dtype)
+    t = torch.linspace(0, 2 / math.sqrt(depth), sub_models, device="cpu")
+    on_device = t.to(x.device)
 
     def loop() -> Tensor:
-        out = torch.empty(sub_models, samples, width, device="cuda", dtype=dtype)
-        for k, threshold in enumerate(on_device):
+        out = x.new_empty(sub_models, samples, width)
+        # Of one element, not of none: else torch compares in bfloat16.
+        for k, threshold in enumerate(on_device.unsqueeze(1)):
             torch.addmm(b, x[k], torch.where(w.abs() >= threshold, w, 0).T, out=out[k])
             torch.relu_(out[k])
         return out
@@ -272,7 +325,7 @@ def _masked_linear(
     contenders: dict[str, Callable[[], Tensor]] = {
         "naive loop": loop,
         "batched product": batched,
-        "lc_engine": lambda: ops.masked_linear(x, w, b, t, activation="relu"),
+        "lc_engine": lambda: ops.masked_linear(x, w, b, t, activation="relu", backend="triton"),
     }
     tile = config.product(target, dtype.itemsize)
     work = work_model.masked_linear(samples, depth, width, sub_models, dtype.itemsize, tile)
@@ -281,17 +334,34 @@ def _masked_linear(
     return Contest(name, dtype, contenders, expected, work, tolerance, first_rows_of_each)
 
 
-def token_nll(target: Target) -> Iterator[Contest]:
+def token_nll(target: Target, sizes: Sizes) -> Iterator[Contest]:
     for dtype in (torch.bfloat16, torch.float32):
-        yield _token_nll(target, 4096, 2048, 128_256, 4, dtype)  # the head of Llama 3.2 1B
+        few = min(4, sizes.sub_models)
+        yield _token_nll(target, *sizes.vocabulary, few, dtype, sizes.backend)
+
+
+def _fused_cross_entropy() -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+    """Return Liger's fused linear cross-entropy of tokens one by one; None if not installed."""
+    try:
+        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+    except ImportError:
+        return None
+    loss = LigerFusedLinearCrossEntropyLoss(reduction="none")
+    return lambda weight, hidden, targets: loss(weight, hidden, targets)
 
 
 def _token_nll(
-    target: Target, tokens: int, depth: int, vocabulary: int, sub_models: int, dtype: torch.dtype
+    target: Target,
+    tokens: int,
+    depth: int,
+    vocabulary: int,
+    sub_models: int,
+    dtype: torch.dtype,
+    backend: str,
 ) -> Contest:
-    h = torch.randn(sub_models, tokens, depth, device="cuda", dtype=dtype)
-    w = (2 * torch.randn(vocabulary, depth, device="cuda") / math.sqrt(depth)).to(dtype)
-    y = torch.randint(0, vocabulary, (tokens,), device="cuda")
+    h = torch.randn(sub_models, tokens, depth, dtype=dtype)
+    w = (2 * torch.randn(vocabulary, depth) / math.sqrt(depth)).to(dtype)
+    y = torch.randint(0, vocabulary, (tokens,))
 
     def nll(one: Tensor) -> Tensor:
         return F.cross_entropy((one @ w.T).float(), y, reduction="none")
@@ -305,26 +375,32 @@ def _token_nll(
         parts = [F.cross_entropy(one @ wide.T, own, reduction="none") for one in few]
         return torch.stack(parts)
 
+    compiled = torch.compile(nll, backend=backend)
     contenders: dict[str, Callable[[], Tensor]] = {
         "naive loop": loop,
-        "lc_engine": lambda: ops.token_nll(h, w, y),
+        "torch.compile": lambda: torch.stack([compiled(one) for one in h]),
+        "lc_engine": lambda: ops.token_nll(h, w, y, backend="triton"),
     }
+    fused = _fused_cross_entropy()
+    if fused is not None:
+        contenders["Liger fused linear cross-entropy"] = lambda: torch.stack(
+            [fused(w, one, y) for one in h]
+        )
     tile = config.vocabulary(target, dtype.itemsize, scored=False, entropy=False)
     work = work_model.token_nll(tokens, depth, vocabulary, sub_models, dtype.itemsize, tile)
     name = f"token_nll T={tokens} D={depth} V={vocabulary} K={sub_models}"
     return Contest(name, dtype, contenders, expected, work, 1e-4, first_rows_of_each)
 
 
-def thresholds() -> Iterator[Contest]:
+def thresholds(target: Target, sizes: Sizes) -> Iterator[Contest]:
     for dtype in (torch.bfloat16, torch.float32):
-        # The weights of a ViT-B: 12 blocks of four matrices.
-        yield _thresholds([(2304, 768), (768, 768), (3072, 768), (768, 3072)] * 12, dtype)
+        yield _thresholds(sizes.weights, dtype)
 
 
-def _thresholds(shapes: list[tuple[int, int]], dtype: torch.dtype) -> Contest:
-    weights = [torch.randn(shape, device="cuda", dtype=dtype) for shape in shapes]
+def _thresholds(shapes: tuple[tuple[int, int], ...], dtype: torch.dtype) -> Contest:
+    weights = [torch.randn(shape, dtype=dtype) for shape in shapes]
     live = [torch.empty_like(w) for w in weights]
-    bound = torch.tensor(0.7, dtype=torch.float32, device="cuda")
+    bound = torch.tensor(0.7, dtype=torch.float32)
 
     def loop() -> Tensor:
         for source, target in zip(weights, live, strict=True):
