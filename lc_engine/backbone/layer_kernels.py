@@ -13,7 +13,7 @@ Depthwise convolutions have a kernel of their own, `ops.DepthwisePlan`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -46,23 +46,44 @@ _IN_TORCH: dict[Activation, Layer] = {
 }
 
 
-def fastest_kernel(module: Any, x: Tensor, int8: bool) -> Kernel:
-    """Return the fastest kernel of a layer with its present weights.
+class Choice(NamedTuple):
+    """What of a layer's kernel does not depend on its weights.
+
+    Attributes:
+        dense: the fastest kernel whose time does not depend on their density.
+        few: weights below which lists of them are faster; 0 where there are no lists.
+    """
+
+    dense: Kernel
+    few: float
+
+    def kernel(self, weight: Tensor) -> Kernel:
+        """Return the fastest kernel for these weights."""
+        return "sparse" if self.few and count_kept(weight) < self.few else self.dense
+
+
+def choice(module: Any, x: Tensor, int8: bool) -> Choice:
+    """Return the choice for a layer.
 
     Args:
         module: a linear layer or convolution.
         x: an input of the shape and dtype that it gets.
         int8: whether products may be of int8.
     """
-    weight = module.weight
+    kernel, weight = _fastest_dense(module, x, int8), module.weight
+    if not isinstance(module, nn.Linear) and (
+        module.groups != 1 or module.in_channels < tuning.SPARSE_CHANNELS
+    ):
+        return Choice(kernel, 0)
     outputs, inputs = weight.shape[0], weight[0].numel()
-    kernel = _fastest_dense(module, x, int8)
     below = tuning.SPARSE_BELOW[tuning.kind()][kernel][str(weight.dtype).removeprefix("torch.")]
     below -= tuning.SPARSE_OVERHEAD * (1 / outputs + 1 / inputs)
-    sparse = isinstance(module, nn.Linear) or (
-        module.groups == 1 and module.in_channels >= tuning.SPARSE_CHANNELS
-    )
-    return "sparse" if sparse and count_kept(weight) < below * weight.numel() else kernel
+    return Choice(kernel, max(0.0, below * weight.numel()))
+
+
+def fastest_kernel(module: Any, x: Tensor, int8: bool) -> Kernel:
+    """Return the fastest kernel of a layer with its present weights; see `choice`."""
+    return choice(module, x, int8).kernel(module.weight)
 
 
 def build(kernel: Kernel, module: Any, x: Tensor, activation: Activation | None) -> Layer:
@@ -109,6 +130,24 @@ def build_depthwise(module: Any, activation: Activation | None) -> Layer:
         activation=cast("PlanActivation | None", activation),
     )
     return lambda x: plan(x) if x.dim() == 4 else plan(x.unsqueeze(0)).squeeze(0)
+
+
+def pad_same(module: Any, x: Tensor) -> Tensor:
+    """Return the inputs (N, C, H, W) of a convolution that pads as TensorFlow does, padded.
+
+    For ⌈inputs / stride⌉ outputs along an axis; an odd zero is below and to the right.
+    """
+    zeros: list[int] = []
+    for size, taps, step, spacing in zip(
+        x.shape[:-3:-1],
+        module.kernel_size[::-1],
+        module.stride[::-1],
+        module.dilation[::-1],
+        strict=True,
+    ):
+        total = max(0, (-(-size // step) - 1) * step + spacing * (taps - 1) + 1 - size)
+        zeros += [total // 2, total - total // 2]
+    return functional.pad(x, zeros)
 
 
 def followed_by(layer: Layer, activation: Activation | None) -> Layer:

@@ -89,7 +89,7 @@ def has_kernel(module: nn.Module, dtype: torch.dtype) -> bool:
         return False
     if forward is nn.Linear.forward or is_depthwise(module):
         return True
-    return isinstance(module, nn.Conv2d) and _is_plain_convolution(module)
+    return isinstance(module, nn.Conv2d) and (_is_plain_convolution(module) or pads_same(module))
 
 
 def _is_plain_convolution(module: nn.Conv2d) -> bool:

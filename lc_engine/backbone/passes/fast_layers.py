@@ -6,6 +6,7 @@ them, and do the work of their producers and of whole blocks where int8 is faste
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,14 +17,17 @@ from lc_engine import ops
 from lc_engine.backbone import tuning
 from lc_engine.backbone.layer_kernels import (
     PLAN_ACTIVATIONS,
+    Choice,
     build,
     build_depthwise,
+    choice,
     fastest_kernel,
     followed_by,
+    pad_same,
 )
 from lc_engine.backbone.passes.fuse_mlp import pass_through
 from lc_engine.backbone.passes.transformer_blocks import takes_tokens_only
-from lc_engine.backbone.recognize import activation_of, is_depthwise, is_layer_norm
+from lc_engine.backbone.recognize import activation_of, is_depthwise, is_layer_norm, pads_same
 from lc_engine.ops.layers.int8_linear import InputNorm
 
 if TYPE_CHECKING:
@@ -72,26 +76,34 @@ class _Forwards:
         }
         self._norms = {layer: norm for layer, norm in copy.producers.items() if is_layer_norm(norm)}
 
-    def layer(self, module: nn.Module) -> Forward:
-        """Return the forward of a layer, with the norm before it."""
+    def layer(self, module: Any) -> Forward:
+        """Return the forward of a layer, with the norm or the padding before it."""
         activation = self._activations.get(module)
-        norm = self._norms.get(module)
-        normed = nn.Identity() if norm is None else norm.forward
-        dense = followed_by(module.forward, activation)
+        norm, same = self._norms.get(module), pads_same(module)
+        before: Forward | None = None if norm is None else norm.forward
+        own: Forward = module.forward
+        if same:
+            before, own = partial(pad_same, module), partial(nn.Conv2d.forward, module)
+        int8 = self._int8 and not same  # where it was not measured
+        dense = _after(before, followed_by(own, activation))
+        choices: dict[torch.Size, Choice] = {}
 
         def forward(input: Tensor) -> Any:  # noqa: A002 - some models name it, as torch does
             if not _has_many_rows(module, input):
-                return dense(normed(input))
+                return dense(input)
             if module not in self._kernels:
                 self._kernels[module] = kernel(input)
             return self._kernels[module](input)
 
         def kernel(x: Tensor) -> Forward:
-            fastest = fastest_kernel(module, x, self._int8)
+            if x.shape not in choices:
+                choices[x.shape] = choice(module, x if before is None else before(x), int8)
+            fastest = choices[x.shape].kernel(module.weight)
             if norm is not None and fastest == "int8" and activation in PLAN_ACTIVATIONS:
                 return _int8_plan([module], [activation], norm)
-            layer = dense if fastest == "dense" else build(fastest, module, x, activation)
-            return layer if norm is None else lambda x: layer(normed(x))
+            if fastest == "dense":
+                return dense
+            return _after(before, build(fastest, module, x, activation))
 
         return forward
 
@@ -162,6 +174,10 @@ class _Forwards:
             )
 
         return forward
+
+
+def _after(before: Forward | None, layer: Forward) -> Forward:
+    return layer if before is None else lambda x: layer(before(x))
 
 
 def _all_int8(layers: Sequence[nn.Module], x: Tensor) -> bool:

@@ -7,6 +7,7 @@ import copy
 import pytest
 import timm
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
 from lc_engine.backbone import onednn
@@ -223,3 +224,28 @@ def test_dense_linear_layers_are_packed_once(monkeypatch, dtype):
             assert not torch.equal(layer(few), wanted_few)
         assert len(packed) == 1  # too few rows to pack for
         packed.clear()
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.1], ids=["dense", "sparse"])
+@pytest.mark.parametrize("activation", [None, nn.ReLU6(), nn.SiLU()], ids=str)
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Conv2dSame(24, 40, 3, stride=2),
+        Conv2dSame(3, 24, (5, 2), stride=(2, 3), dilation=(1, 2), bias=False),
+    ],
+    ids=["odd", "uneven"],
+)
+def test_a_convolution_that_pads_as_tensorflow_does(counted, layer, activation, kept):
+    assert has_kernel(layer, torch.float32)
+    own = copy.deepcopy(layer)
+    x = torch.randn(4, layer.in_channels, 33, 38).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        own.weight *= torch.rand(own.weight.shape) < kept
+        activations = {} if activation is None else {own: activation}
+        wanted = own.double()(x.double())
+        wanted = wanted if activation is None else activation(wanted)
+        own.float()
+        fast_layers.apply(ModelCopy(own, x, layers=[own], activations=activations))
+        torch.testing.assert_close(own(x), wanted.float(), rtol=1e-5, atol=1e-5)
+    assert counted.calls == (kept < 1 and layer.in_channels == 24)
