@@ -43,6 +43,14 @@ SMOL_TEMPLATE = (
     "{% elif part['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}"
     "<end_of_utterance>\n{% endfor %}"
 )
+# As Gemma 3's.
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message['role'] + '\n' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}"
+    "{{ '<start_of_image>' }}{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "{{ '</s>\n' }}{% endfor %}"
+)
 _TEXT = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -144,6 +152,31 @@ def smol() -> tuple[nn.Module, Any]:
         pad_token_id=1,
     )
     return _made(transformers.Idefics3ForConditionalGeneration, config), processor
+
+
+def gemma() -> tuple[nn.Module, Any]:
+    """Return a model like Gemma 3: sliding windows, and the tokens of an image see each other."""
+    special = ["<start_of_image>", "<end_of_image>", "<image_soft_token>"]
+    tokens = tokenizer(special)
+    start, end, image = map(tokens.convert_tokens_to_ids, special)
+    tokens.boi_token, tokens.eoi_token, tokens.image_token = special
+    tokens.boi_token_id, tokens.image_token_id = start, image
+    processor = transformers.Gemma3Processor(
+        image_processor=transformers.Gemma3ImageProcessor(size={"height": 28, "width": 28}),
+        tokenizer=tokens,
+        image_seq_length=4,
+        chat_template=GEMMA_TEMPLATE,
+    )
+    text = {"vocab_size": len(tokens), "head_dim": 8, "query_pre_attn_scalar": 8}
+    config = transformers.Gemma3Config(
+        vision_config=_VISION,
+        text_config=_TEXT | text | {"sliding_window": 16},
+        image_token_index=image,
+        boi_token_index=start,
+        eoi_token_index=end,
+        mm_tokens_per_image=4,
+    )
+    return _made(transformers.Gemma3ForConditionalGeneration, config), processor
 
 
 FAMILIES = {"llava": llava, "qwen": qwen, "smol": smol}

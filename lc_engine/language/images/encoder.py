@@ -1,8 +1,8 @@
 """From conversations with images to token ids, pixels and a mask of the response tokens.
 
 The chat template writes a placeholder for each image, and the processor replaces it with as many
-tokens as the image has. Answers are located in the text before that. The tokens around the images
-must be the same before and after, so each that counts is known afterwards too.
+tokens as the image has, and says where. Answers are located in the text before that, so it is known
+which characters count afterwards; the tokens of the answers must be the same before and after.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lc_engine.language.source import open_records
 from lc_engine.language.tokens import Encoded, Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -96,7 +96,7 @@ class ImageTextEncoder(Encoder):
         """
         name = type(self.processor).__name__
         token = getattr(self.processor, "image_token", None)
-        if not isinstance(token, str) or getattr(self.processor, "image_token_id", None) is None:
+        if not isinstance(token, str):
             raise ValueError(f"the processor {name} has no image token, so images have no place")
         grey = require("PIL.Image", "vision").new("RGB", (_PROBE, _PROBE), (128, 128, 128))
         try:
@@ -131,17 +131,16 @@ class ImageTextEncoder(Encoder):
             read = [read_image(image) for image in images]
         except RowError as error:
             return Encoded(None, error.status, str(error))
-        tokens = self._with_images(text, read)
-        return tokens if isinstance(tokens, Encoded) else self._fitted(tokens, text.notes)
+        return self._with_images(text, read)
 
-    def _with_images(self, text: _Text, images: list[Any]) -> Tokens | Encoded:
+    def _with_images(self, text: _Text, images: list[Any]) -> Encoded:
         """Return the tokens of a text with those of its images."""
         plain = self.tokenizer(
             text.text, add_special_tokens=text.is_raw, return_offsets_mapping=True, verbose=False
         )
         before = self._counted(text, plain["input_ids"], plain[_OFFSETS])
         if text.is_raw:
-            return before
+            return self._fitted(before, text.notes)
         bos = self.tokenizer.bos_token
         # As `apply_chat_template` of processors: a template may write the start of a text itself.
         special = bos is None or not text.text.startswith(bos)
@@ -154,15 +153,14 @@ class ImageTextEncoder(Encoder):
         offsets = found[_OFFSETS][0]
         replaced = found[_REPLACED][0] if images else []
         ids, inputs = self._tensors(found)
-        outside = _outside(offsets, [one["new_span"] for one in replaced])
-        kept = _outside(plain[_OFFSETS], [one["span"] for one in replaced])
-        if not np.array_equal(ids[outside], before.ids[kept]):
-            return Encoded(
-                None, UNREADABLE, "the processor tokenizes the text around its images differently"
-            )
-        response = np.zeros(len(ids), dtype=bool)
-        response[outside] = before.response[kept]
-        return Tokens(ids, response, inputs if images else None)
+        counted = _characters(len(text.text), plain[_OFFSETS], before.response)
+        response = _overlapping(offsets, _expanded(counted, replaced))
+        if not np.array_equal(ids[response], before.ids[before.response]):
+            return Encoded(None, UNREADABLE, "the processor tokenizes the answers differently")
+        tokens = Tokens(ids, response, inputs if images else None)
+        last = replaced[-1]["new_span"][1] if replaced else 0
+        within = [i for i, (start, stop) in enumerate(offsets) if start < min(stop, last)]
+        return self._fitted(tokens, text.notes, max(within, default=-1) + 1)
 
     def _tensors(self, found: Any) -> tuple[np.ndarray, dict[str, Tensor]]:
         """Return the ids of what `_processed` returned, and the other inputs as tensors."""
@@ -179,13 +177,12 @@ class ImageTextEncoder(Encoder):
             text=[text], images=[images], return_text_replacement_offsets=True, **options
         )
 
-    def _fitted(self, tokens: Tokens, notes: list[str]) -> Encoded:
-        """Truncate a row to the window, behind its last image."""
+    def _fitted(self, tokens: Tokens, notes: list[str], images_end: int = 0) -> Encoded:
+        """Truncate a row to the window, but behind the tokens up to its last image's."""
         found = super()._fitted(tokens, notes)
         if tokens.inputs is None or found.tokens is None:
             return found
-        at = np.flatnonzero(tokens.ids == self.processor.image_token_id)
-        stop = max(len(found.tokens.ids), int(at[-1]) + 1)
+        stop = max(len(found.tokens.ids), images_end)
         if stop > self.window:
             detail = f"{stop} tokens end with an image, the window has {self.window}"
             return Encoded(None, TOO_LONG, detail)
@@ -197,11 +194,40 @@ class ImageTextEncoder(Encoder):
         return found._replace(tokens=Tokens(tokens.ids[:stop], tokens.response[:stop], inputs))
 
 
-def _outside(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Return which tokens (T,) are of a text's characters, and of none in some spans."""
+def _characters(
+    length: int, offsets: Sequence[tuple[int, int]], response: np.ndarray
+) -> np.ndarray:
+    """Return which characters of a text (C,) are of tokens that count.
+
+    Args:
+        length: C.
+        offsets: [start, stop) of T tokens.
+        response: (T,) which of them count.
+    """
+    counted = np.zeros(length, dtype=bool)
+    for token in np.flatnonzero(response).tolist():
+        start, stop = offsets[token]
+        counted[start:stop] = True
+    return counted
+
+
+def _expanded(counted: np.ndarray, replaced: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Return which characters count after placeholders were replaced; those of images do not.
+
+    Args:
+        counted: (C,) before.
+        replaced: "span" of each placeholder before, and "new_span" of what took its place.
+    """
+    parts, last = [], 0
+    for one in replaced:
+        (start, stop), (first, end) = one["span"], one["new_span"]
+        parts += [counted[last:start], np.zeros(end - first, dtype=bool)]
+        last = stop
+    return np.concatenate([*parts, counted[last:]])
+
+
+def _overlapping(offsets: Sequence[tuple[int, int]], counted: np.ndarray) -> np.ndarray:
+    """Return which tokens (T,) have a character that counts."""
+    before = np.concatenate([[0], counted.cumsum()])
     edges = np.array(offsets, dtype=np.int64).reshape(-1, 2)
-    starts, stops = edges[:, 0], edges[:, 1]
-    outside = np.asarray(starts < stops)
-    for first, last in spans:
-        outside &= (stops <= first) | (starts >= last)
-    return outside
+    return np.asarray(before[edges[:, 1]] > before[edges[:, 0]])

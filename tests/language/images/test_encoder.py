@@ -81,6 +81,25 @@ def status_of(made, row):
     return batch.status[0], batch.detail[0]
 
 
+def test_tokens_may_grow_together_with_what_stands_around_an_image(monkeypatch):
+    """As with Gemma 3, whose line breaks around an image merge with those of the template."""
+    processor = tiny.llava()[1]
+    kind, real = type(processor), type(processor).replace_image_token
+
+    def spaced(self, *given, **options):
+        return "\n" + real(self, *given, **options) + "\n"
+
+    monkeypatch.setattr(kind, "replace_image_token", spaced)
+    messages = CONVERSATIONS["an image per turn"]
+    (row,) = next(encoder(processor).open_source([{"messages": messages}]).batches(1)).inputs
+    merged = processor.tokenizer.convert_tokens_to_ids("ĊĊ")
+    assert (row.ids == merged).sum() == 2
+    wanted = processor.apply_chat_template(copy.deepcopy(messages), tokenize=True)[0]
+    assert row.ids.tolist() == wanted[: len(row.ids)]
+    counted = [processor.tokenizer.decode(run) for run in runs(row)]
+    assert [one.strip(" ") for one in counted] == list(ANSWERS)
+
+
 def test_the_image_token_in_a_text_is_no_image(processor):
     made = encoder(processor)
     row = {"messages": rows_of([image(0), text("hi")], [text(f"a {processor.image_token}")])}
@@ -93,7 +112,9 @@ def test_an_image_beyond_the_window_is_too_long(processor):
     messages = CONVERSATIONS["an image per turn"]
     made = encoder(processor)
     (row,) = next(made.open_source([{"messages": messages}]).batches(1)).inputs
-    last = int(np.flatnonzero(row.ids == processor.image_token_id)[-1])
+    of_images = [processor.image_token_id]
+    of_images += processor.tokenizer.convert_tokens_to_ids(["<fake_token_around_image>"])
+    last = int(np.flatnonzero(np.isin(row.ids, [i for i in of_images if i is not None]))[-1])
     status, detail = status_of(encoder(processor, window=last), {"messages": messages})
     assert status == "too_long"
     assert "end with an image" in detail

@@ -76,6 +76,18 @@ def test_scores_are_those_of_a_plain_loop(pair, data):
     assert scorer.usage.computed < scorer.usage.asked + scorer.usage.padding  # a prefix was shared
 
 
+def test_sliding_windows_and_images_seen_from_both_sides_are_kept(data):
+    model, processor = tiny.gemma()
+    scorer = lc.Scorer.for_causal_lm(model, processor, path=PATH)
+    source = open_source(data, transform=scorer.transform)
+    (batch,) = source.batches(12)
+    assert max(len(row.ids) for row in batch.inputs) > 2 * 16, "windows matter"
+    table = lc.score(scorer, source, progress=False)
+    nll = plain(model, batch.inputs)
+    np.testing.assert_allclose(table.column("loss")[:11], nll.mean(0), atol=1e-5)
+    np.testing.assert_allclose(table.column("lc")[:11], np.exp(-nll).mean(0), atol=1e-5)
+
+
 def test_images_and_vision_tower_run_once_for_all_sub_models(pair, data, monkeypatch):
     model, processor = pair
     scorer = lc.Scorer.for_causal_lm(model, processor, path=PATH)
