@@ -88,3 +88,7 @@ def language_model(folder: Path, dtype: torch.dtype) -> tuple[torch.nn.Module, A
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).to(dtype)
     return model.eval().requires_grad_(False), tokenizer
+
+
+if __name__ == "__main__":
+    main()

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from lc_engine._util.length_cuts import length_cuts
+from lc_engine._util.transfer import upload
+from lc_engine.language.packed_attention import Spans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +40,7 @@ class PackedBatch(NamedTuple):
         targets: (R,) int64 those response tokens.
         rows: (R,) int64 the row of the window that each belongs to.
         inputs: what the decoder is given in place of the ids, for a row with images; else None.
+        spans: of rows that lie one after the other, (1, T), in place of padded ones; else None.
     """
 
     ids: Tensor
@@ -45,6 +48,12 @@ class PackedBatch(NamedTuple):
     targets: Tensor
     rows: Tensor
     inputs: dict[str, Any] | None = None
+    spans: Spans | None = None
+
+    @property
+    def row_count(self) -> int:
+        """Number of rows."""
+        return len(self.ids) if self.spans is None else len(self.spans.lengths)
 
 
 class Group(NamedTuple):
@@ -89,6 +98,8 @@ def pack(
     share_prefix: bool,
     device: torch.device,
     decoder_inputs: Callable[[Tokens], dict[str, Any]] | None = None,
+    *,
+    pads: bool = True,
 ) -> list[Group]:
     """Cut rows into groups and batches.
 
@@ -99,17 +110,24 @@ def pack(
         share_prefix: whether the model can continue from a cached prefix.
         device: where the tensors go.
         decoder_inputs: what the decoder is given for a row with images, each a batch of its own.
+        pads: whether the rows of a batch are padded, and do not lie one after the other.
     """
     groups = []
-    for prefix, members in _groups(rows, share_prefix):
+    # Without padding nothing else speaks for cutting rows apart: a prefix is shared if that saves
+    # more than the two further forwards that it takes, its own and one of a batch that is not full.
+    least = 0 if pads else 2 * overhead
+    for prefix, members in _groups(rows, share_prefix, least):
         skipped = len(prefix)
         # The longest first: a batch that does not fit in memory fails at once.
         order = sorted(members, key=lambda i: (-len(rows[i].ids), i))
         widths = np.array([len(rows[i].ids) - 1 - skipped for i in order], dtype=np.int64)
-        batches = [
-            _packed(rows, order[cut], skipped, device)
-            for cut in length_cuts(widths, budget, overhead)
-        ]
+        if pads:
+            cuts = length_cuts(widths, budget, overhead)
+            batches = [_packed(rows, order[cut], skipped, device) for cut in cuts]
+        else:
+            batches = [
+                _in_a_row(rows, order[cut], skipped, device) for cut in _token_cuts(widths, budget)
+            ]
         groups.append(Group(torch.from_numpy(prefix).to(device), batches))
     nothing = torch.empty(0, dtype=torch.int64, device=device)
     for i, row in enumerate(rows):
@@ -126,13 +144,21 @@ def usage_of(rows: Sequence[Tokens], groups: Sequence[Group]) -> Usage:
     prefixes = sum(len(group.prefix) for group in groups)
     padded = sum(batch.ids.numel() for group in groups for batch in group.batches)
     unpadded = asked - sum(
-        len(group.prefix) * len(batch.ids) for group in groups for batch in group.batches
+        len(group.prefix) * batch.row_count for group in groups for batch in group.batches
     )
     return Usage(asked, padded + prefixes, padded - unpadded)
 
 
-def _groups(rows: Sequence[Tokens], share_prefix: bool) -> list[tuple[np.ndarray, list[int]]]:
-    """Return each shared prefix with the indices of its rows; rows without one come last."""
+def _groups(
+    rows: Sequence[Tokens], share_prefix: bool, least: int
+) -> list[tuple[np.ndarray, list[int]]]:
+    """Return each shared prefix with the indices of its rows; rows without one come last.
+
+    Args:
+        rows: a window of rows.
+        share_prefix: whether to share any.
+        least: tokens that sharing one must save, and more.
+    """
     empty = np.empty(0, dtype=np.int64)
     texts = [(i, row) for i, row in enumerate(rows) if row.inputs is None]
     if not share_prefix:
@@ -143,7 +169,8 @@ def _groups(rows: Sequence[Tokens], share_prefix: bool) -> list[tuple[np.ndarray
     groups, single = [], []
     for members in by_start.values():
         prefix = _common_prefix([rows[i] for i in members])
-        if len(members) >= _MIN_ROWS and len(prefix):
+        saved = (len(members) - 1) * len(prefix)
+        if len(members) >= _MIN_ROWS and len(prefix) and saved > least:
             groups.append((prefix, members))
         else:
             single += members
@@ -159,6 +186,37 @@ def _common_prefix(rows: Sequence[Tokens]) -> np.ndarray:
         differs = np.flatnonzero(row.ids[:length] != first[:length])
         length = int(differs[0]) if len(differs) else length
     return first[: max(0, length)]
+
+
+def _token_cuts(widths: np.ndarray, budget: int) -> list[slice]:
+    """Cut rows of these numbers of tokens so that each part has at most `budget`, or one row."""
+    cuts, start, total = [], 0, 0
+    for i, width in enumerate(widths.tolist()):
+        if i > start and total + width > budget:
+            cuts.append(slice(start, i))
+            start, total = i, 0
+        total += width
+    return [*cuts, slice(start, len(widths))] if len(widths) else cuts
+
+
+def _in_a_row(
+    rows: Sequence[Tokens], members: list[int], skipped: int, device: torch.device
+) -> PackedBatch:
+    """Pack rows one after the other."""
+    ids = [rows[i].ids[skipped:] for i in members]
+    response = [rows[i].response[skipped:] for i in members]
+    lengths = [len(own) - 1 for own in ids]
+    starts = np.cumsum([0, *lengths])
+    columns = [np.flatnonzero(own) for own in response]
+    parts = (
+        np.concatenate([own[:-1] for own in ids])[None],
+        np.concatenate([start + at - 1 for start, at in zip(starts, columns, strict=False)]),
+        np.concatenate([own[at] for own, at in zip(ids, columns, strict=True)]),
+        np.repeat(np.array(members, dtype=np.int64), [len(at) for at in columns]),
+    )
+    packed, positions, targets, owners = (upload(torch.from_numpy(part), device) for part in parts)
+    spans = Spans.of(lengths, skipped, device)
+    return PackedBatch(packed, positions, targets, owners, spans=spans)
 
 
 def _packed(
@@ -184,5 +242,5 @@ def _packed(
         ids[line, column],
         np.array(members, dtype=np.int64)[line],
     )
-    packed, positions, targets, owners = (torch.from_numpy(part).to(device) for part in parts)
+    packed, positions, targets, owners = (upload(torch.from_numpy(part), device) for part in parts)
     return PackedBatch(packed, positions, targets, owners)

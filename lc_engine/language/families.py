@@ -48,7 +48,13 @@ class LanguageFamily(Family, ABC):
         model: a causal language model.
         path: the K capacities.
         weights: the masked weights by name.
+
+    Attributes:
+        reads_positions: whether a sub-model depends on the positions of tokens, which are then
+            those of a padded batch.
     """
+
+    reads_positions = False
 
     def __init__(self, model: nn.Module, path: LearningPath, weights: Mapping[str, Tensor]) -> None:
         super().__init__(path, weights)
@@ -179,6 +185,8 @@ class DropoutFamily(LanguageFamily):
     Raises:
         ValueError: the model has no residual branches that are known.
     """
+
+    reads_positions = True
 
     def __init__(self, model: nn.Module, path: LearningPath, seed: int) -> None:
         super().__init__(model, path, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -10,12 +11,14 @@ from torch import Tensor, nn
 from lc_engine.language.batching import Group, PackedBatch, Usage, pack, usage_of
 from lc_engine.language.fast_layers import FastLayers
 from lc_engine.language.images.model import LanguageSide, copied
+from lc_engine.language.packed_attention import PackedAttention, is_packed_there
 from lc_engine.language.prefix_cache import PrefixCache
 from lc_engine.language.tuning import FORWARD_COST, HEAD_TOKENS, TOKEN_BUDGET
 from lc_engine.models.state import evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from lc_engine.language.families import LanguageFamily
     from lc_engine.language.tokens import Tokens
@@ -103,12 +106,35 @@ class Forward:
         self._budget = head.token_limit(token_budget or TOKEN_BUDGET[kind])
         self._prefix_cache = PrefixCache(head.decoder, self._device)
         self._fast_layers = FastLayers(model)
+        self._packing: PackedAttention | None = None
+        if is_packed_there(self._device, head.module.weight.dtype) and not family.reads_positions:
+            packing = PackedAttention(head.decoder, self._prefix_cache)
+            self._packing = packing if packing.supported else None
         self.usage = Usage()
 
     def pack(self, rows: Sequence[Tokens]) -> PackedRows:
-        """Cut rows into groups and batches."""
+        """Cut rows into groups and batches.
+
+        Raises:
+            ValueError: a response token that the vocabulary head does not have.
+        """
+        known = len(self._head.module.weight)
+        largest = max((int(row.ids[row.response].max(initial=0)) for row in rows), default=0)
+        if largest >= known:
+            raise ValueError(
+                f"a response has the token {largest}, but the vocabulary head has {known}: use the "
+                "tokenizer that the model was trained with"
+            )
         share = self._prefix_cache.supported
-        groups = pack(rows, self._budget, self._overhead, share, self._device, self._decoder_inputs)
+        groups = pack(
+            rows,
+            self._budget,
+            self._overhead,
+            share,
+            self._device,
+            self._decoder_inputs,
+            pads=self._packing is None,
+        )
         return PackedRows(rows, groups)
 
     def whole(
@@ -163,9 +189,11 @@ class Forward:
                 inputs: dict[str, Any] = {"input_ids": batch.ids.clone(), "use_cache": False}
                 if batch.inputs is not None:
                     inputs = copied(batch.inputs)
+                if batch.spans is not None:
+                    inputs["position_ids"] = batch.spans.positions.clone()
                 if cache is not None:
                     inputs |= self._prefix_cache.for_rows(cache, len(batch.ids))
-                with self._fast_layers.in_use():
+                with self._fast_layers.in_use(), self._over(batch):
                     if self._head.linear:
                         states = self._head.decoder(**inputs)[0]
                         wanted = states.flatten(0, 1)[batch.positions]
@@ -180,10 +208,17 @@ class Forward:
                     totals.add_states(batch.rows, wanted)
                 if sum(len(some) for some, _ in waiting) >= self._head_tokens:
                     self._score(waiting, points, entropy, totals)
-                passed(len(batch.ids))
+                passed(batch.row_count)
         self._score(waiting, points, entropy, totals)
         self.usage += usage_of(packed.rows, packed.groups)
         return totals.means(entropy)
+
+    def _over(self, batch: PackedBatch) -> AbstractContextManager[None]:
+        """Return the context in which a batch runs."""
+        if batch.spans is None:
+            return nullcontext()
+        assert self._packing is not None
+        return self._packing.over(batch.spans)
 
     def _score(
         self,

@@ -91,11 +91,11 @@ class VocabularyHead:
 
         Args:
             hidden: (R, D) last hidden states of the positions before them.
-            targets: (R,) the tokens.
+            targets: (R,) the tokens, which the head has.
             mask: of the head, K = 1; None leaves it whole.
             entropy: whether to return the entropy of the predictions.
         """
-        options: dict[str, Any] = {"bias": getattr(self.module, "bias", None)}
+        options: dict[str, Any] = {"bias": getattr(self.module, "bias", None), "checked": True}
         if mask is not None:
             options |= {"thresholds": mask.thresholds, "saliency": mask.saliency}
         weight = self.module.weight.detach()

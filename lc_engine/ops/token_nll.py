@@ -55,6 +55,7 @@ def token_nll(
     saliency: Saliency = ...,
     return_entropy: Literal[False] = ...,
     backend: Backend = ...,
+    checked: bool = ...,
 ) -> Tensor: ...
 @overload
 def token_nll(
@@ -67,6 +68,7 @@ def token_nll(
     saliency: Saliency = ...,
     return_entropy: Literal[True],
     backend: Backend = ...,
+    checked: bool = ...,
 ) -> TokenScores: ...
 def token_nll(
     hidden: Tensor,
@@ -78,6 +80,7 @@ def token_nll(
     saliency: Saliency = None,
     return_entropy: bool = False,
     backend: Backend = "auto",
+    checked: bool = False,
 ) -> Tensor | TokenScores:
     """Score T target tokens under K sub-models without a logits tensor.
 
@@ -95,6 +98,8 @@ def token_nll(
         backend: "auto" is Triton on a GPU and native on a CPU, except that few tokens in float32
             against a whole head are plain torch's, "reference", and that bfloat16 on a CPU with AMX
             is multiplied by torch.
+        checked: whether the caller knows that targets lie in [0, V). Those on a GPU are not read
+            back then, which would wait for all that was launched before.
 
     Returns:
         The negative log-likelihood (K, T) in nats, float32 (float64 for float64); with
@@ -108,7 +113,16 @@ def token_nll(
     if thresholds is not None:
         thresholds = checks.as_numbers("thresholds", thresholds)
     nll, entropy = torch.ops.lc_engine.token_nll(
-        hidden, vocab_weight, targets, bias, thresholds, tensor, seed, return_entropy, backend
+        hidden,
+        vocab_weight,
+        targets,
+        bias,
+        thresholds,
+        tensor,
+        seed,
+        return_entropy,
+        backend,
+        checked,
     )
     return TokenScores(nll, entropy) if return_entropy else nll
 
@@ -121,6 +135,7 @@ def _check(
     thresholds: Tensor | None,
     saliency: Tensor | None,
     seed: int | None,
+    checked: bool,
 ) -> Tensor | None:
     """Check the arguments; return the thresholds on the host, in the dtype of the saliencies."""
     checks.check_tensor("vocab_weight", vocab_weight, ("V", "D"))
@@ -135,7 +150,7 @@ def _check(
         )
     if bias is not None:
         checks.check_tensor("bias", bias, (vocabulary,), like=vocab_weight)
-    _check_targets(targets, hidden.shape[1], vocabulary, hidden.device)
+    _check_targets(targets, hidden.shape[1], vocabulary, hidden.device, checked)
     if thresholds is None:
         if saliency is not None or seed is not None:
             raise ValueError("saliency is given without thresholds: a whole head has no use for it")
@@ -146,7 +161,9 @@ def _check(
     return checks.check_thresholds("thresholds", thresholds, contract.compute_dtype(hidden.dtype))
 
 
-def _check_targets(targets: Tensor, tokens: int, vocabulary: int, device: torch.device) -> None:
+def _check_targets(
+    targets: Tensor, tokens: int, vocabulary: int, device: torch.device, checked: bool
+) -> None:
     if not isinstance(targets, torch.Tensor) or tuple(targets.shape) != (tokens,):
         got = tuple(targets.shape) if isinstance(targets, torch.Tensor) else type(targets).__name__
         raise ValueError(f"targets must have shape ({tokens},), one per token of hidden, got {got}")
@@ -154,6 +171,8 @@ def _check_targets(targets: Tensor, tokens: int, vocabulary: int, device: torch.
         raise ValueError(f"targets must be an integer tensor, got {targets.dtype}")
     if targets.device != device:
         raise ValueError(f"targets is on {targets.device}, but must be on {device}")
+    if checked:
+        return
     wide = targets.to(torch.int64)  # torch does not compare unsigned integers of more than 8 bits
     outside = (wide < 0) | (wide >= vocabulary)
     if bool(outside.any()):
@@ -301,8 +320,9 @@ def _operator(
     seed: int | None,
     return_entropy: bool,
     backend: str,
+    checked: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    bounds = _check(hidden, vocab_weight, targets, bias, thresholds, saliency, seed)
+    bounds = _check(hidden, vocab_weight, targets, bias, thresholds, saliency, seed, checked)
     on_tiles = choices.multiplies_on_tiles(hidden.dtype, hidden.device, backend)
     chosen = "reference" if on_tiles else _choose(backend, hidden, masked=thresholds is not None)
     if chosen != "reference":
