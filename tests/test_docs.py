@@ -16,7 +16,7 @@ from helpers.structure import FLOORS
 from lc_engine import ops
 from lc_engine.cli.app import app
 
-FOLDERS = ("benchmarks", "csrc", "docs", "kernels", "lc_engine", "tests")
+FOLDERS = ("benchmarks", "csrc", "docs", "examples", "kernels", "lc_engine", "tests")
 WRITTEN = {"benchmarks/latest.json"}  # by the commands that name them
 PLACEHOLDER = re.compile(r"<\w+>|my_operator|…")
 pages = pytest.mark.parametrize("page", PAGES)
