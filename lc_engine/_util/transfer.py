@@ -24,8 +24,9 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def download(tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
-    """Begin to copy tensors to the host; return a function that waits for the copies."""
-    if not any(tensor.is_cuda for tensor in tensors):
+    """Begin to copy tensors of one device to the host; return a function that waits for that."""
+    device = next((tensor.device for tensor in tensors if tensor.is_cuda), None)
+    if device is None:
         found = [tensor.cpu() for tensor in tensors]
         return lambda: found
     copies = [
@@ -34,7 +35,7 @@ def download(tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
         )
         for tensor in tensors
     ]
-    done = torch.cuda.current_stream().record_event()
+    done = torch.cuda.current_stream(device).record_event()
 
     def wait() -> list[Tensor]:
         done.synchronize()
