@@ -140,7 +140,8 @@ def wrong_options(words):
 def wrong_script(words):
     """Yield the module or script that is not there, and options that its folder never mentions."""
     if words[0] == "-m" and words[1].partition(".")[0] in FOLDERS:
-        base = words[1].replace(".", "/")
+        # The kernels lie at the root.
+        base = words[1].replace("lc_engine.kernels", "kernels").replace(".", "/")
         candidates = (f"{base}.py", f"{base}/__main__.py")
         scripts = [path for path in candidates if (ROOT / path).is_file()]
         arguments = words[2:]
