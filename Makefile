@@ -48,7 +48,7 @@ test-integration-%: .venvs/wheel/.built
 		$(addprefix tests/integrations/,$(or $(TESTS_$*),test_$(subst -,_,$*).py))
 
 # The programs of examples/ in an environment each: what their heads say, of lc_engine the wheel.
-EXAMPLES := images rescoring parquet_on_ray
+EXAMPLES := images conversations rescoring parquet_on_ray
 examples: $(EXAMPLES:%=example-%)
 
 example-%: .venvs/wheel/.built

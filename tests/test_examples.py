@@ -100,4 +100,4 @@ def split(program):
 
 
 def test_there_are_notebooks():
-    assert NOTEBOOKS == ["images"]
+    assert NOTEBOOKS == ["conversations", "images"]
