@@ -62,7 +62,7 @@ def is_image_type(kind: pa.DataType) -> bool:
     types = require("pyarrow.types", "table")
     if not types.is_struct(kind):
         return bool(types.is_binary(kind) or types.is_large_binary(kind))
-    fields = {field.name: field.type for field in kind.fields}
+    fields = {field.name: field.type for field in kind}
     if "bytes" in fields and is_image_type(fields["bytes"]):
         return True
     path, content = fields.pop("path", None), fields.pop("bytes", None)
@@ -75,7 +75,7 @@ def _has_bytes(kind: pa.DataType) -> bool:
     types = require("pyarrow.types", "table")
     if not types.is_struct(kind):
         return True
-    return any(field.name == "bytes" and not types.is_null(field.type) for field in kind.fields)
+    return any(field.name == "bytes" and not types.is_null(field.type) for field in kind)
 
 
 def choose_image_column(asked: str | None, schema: pa.Schema) -> str:
