@@ -25,8 +25,9 @@ from lc_engine.models.classifier import Tap, find_classifier
     ],
 )
 def test_the_classifier_is_found(library, name, classifier):
-    with torch.device("meta"):
-        make = timm.create_model if library == "timm" else torchvision.models.get_model
+    make = timm.create_model if library == "timm" else torchvision.models.get_model
+    # timm before 1.0.22 computes rates on the device, and without storage there are none.
+    with torch.device("cpu" if library == "timm" else "meta"):
         model = make(name)
     assert find_classifier(model) == classifier
 
@@ -42,8 +43,7 @@ def test_a_name_is_checked():
     assert find_classifier(model, "0") == "0"
     with pytest.raises(ValueError, match='has no module "fc"; its linear modules are 0, 1'):
         find_classifier(model, "fc")
-    with torch.device("meta"):
-        distilled = timm.create_model("deit_tiny_distilled_patch16_224")
+    distilled = timm.create_model("deit_tiny_distilled_patch16_224")
     with pytest.raises(ValueError, match=r"2 classifiers; name one .* head, head_dist"):
         find_classifier(distilled)
 

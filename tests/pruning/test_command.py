@@ -352,6 +352,10 @@ def conversations(count):
     return [row | {"source": ("math", "code")[i % 3 == 0]} for i, row in enumerate(rows)]
 
 
+# datasets 3 leaves a .csv open that it has read to the end.
+@pytest.mark.filterwarnings(
+    r"ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "json", "csv", "parquet"])
 def test_conversations_keep_their_lines_and_their_order(language_model, tmp_path, kind):
     import gzip
