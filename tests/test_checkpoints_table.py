@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from benchmarks.checkpoints_table import BEGIN, END, ROWS, measured
 from helpers.pages import PAGES
@@ -26,6 +27,8 @@ def test_the_page_has_a_row_of_every_format():
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("row", [row for row in ROWS if row.form in CHECKED], ids=start)
 def test_a_row_is_as_it_was_written(row):
+    if row.form == "MXFP4" and torch.__version__ < (2, 7) and not torch.cuda.is_available():
+        pytest.skip("transformers loads MXFP4 without a GPU from torch 2.7 on")
     (written,) = [line for line in WRITTEN if line.startswith(start(row))]
     cells, found = (line.strip("| ").split(" | ") for line in (written, measured(row)))
     assert found[:2] == cells[:2]

@@ -87,6 +87,8 @@ def calls(monkeypatch):
 )
 def test_models_compute_what_they_did(calls, name, attention, norms, gated, dtype):
     model = model_of(name).to(dtype)
+    if name == "gemma2" and model.config._attn_implementation == "sdpa":
+        attention = 2  # older transformers leave the capping out of it
     ids = torch.arange(60).view(3, 20)
     layers = FastLayers(model)
     calls.update(dict.fromkeys(calls, 0))
