@@ -75,9 +75,11 @@ def test_its_head_says_how_long_it_takes(name):
 
 
 @programs
-def test_make_runs_it_and_the_folder_s_page_names_it(name):
+def test_make_and_ci_run_it_and_the_folder_s_page_names_it(name):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert name in re.search(r"^EXAMPLES := (.+)$", makefile, re.M)[1].split()
+    ci = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    assert name in re.search(r"example: \[(.+)\]", ci)[1].split(", ")
     assert f"[`{name}.py`]({name}.py)" in (FOLDER / "README.md").read_text(encoding="utf-8")
 
 
