@@ -42,6 +42,8 @@ def carried(stored: Source | Records, names: Sequence[str]) -> dict[str, NDArray
         return _of_sources(stored, names)
     if isinstance(stored, JsonLinesSource):
         stored = stored.records
+    if isinstance(stored, Records):
+        stored = stored.stored
     if isinstance(stored, ParquetSource | ParquetImageSource):
         return _of_parquet(stored.files.paths, names)
     if isinstance(stored, ParquetRecords):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from lc_engine._util.atomic_write import atomic_write_text
 from lc_engine._util.json_file import read_json_object
 from lc_engine.data.readers.records import Record, Records, RowError
 from lc_engine.language.formats.fields import turn_list
@@ -46,23 +47,39 @@ def renaming_entry(path: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: several entries of the file, which disagree about its fields; or no JSON.
     """
-    info = path.parent / INFO
-    if not info.is_file() or path.name == INFO:
-        return None
-    found = {
-        name: {key: entry[key] for key in _MEANING if key in entry}
-        for name, entry in read_json_object(info).items()
-        if isinstance(entry, dict) and entry.get("file_name") == path.name
-    }
+    found = _entries(path)
     entries = list(found.values())
     if any(entry != entries[0] for entry in entries):
         raise ValueError(
-            f"{info} has several entries of {path.name}, which name other fields: "
+            f"{path.parent / INFO} has several entries of {path.name}, which name other fields: "
             f"{', '.join(found)}; keep one"
         )
     if not entries or not ("columns" in entries[0] or "tags" in entries[0]):
         return None
     return entries[0]
+
+
+def copy_entries(path: Path, out: Path) -> None:
+    """Write a `dataset_info.json` of the entries of one file, for a file of its name elsewhere.
+
+    Args:
+        path: the file, with the whole `dataset_info.json` beside it.
+        out: the folder of the other file.
+    """
+    found = {name: {"file_name": path.name, **entry} for name, entry in _entries(path).items()}
+    atomic_write_text(out / INFO, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+
+
+def _entries(path: Path) -> dict[str, dict[str, Any]]:
+    """Return what the entries of a file say of its rows, by their names."""
+    info = path.parent / INFO
+    if not info.is_file() or path.name == INFO:
+        return {}
+    return {
+        name: {key: entry[key] for key in _MEANING if key in entry}
+        for name, entry in read_json_object(info).items()
+        if isinstance(entry, dict) and entry.get("file_name") == path.name
+    }
 
 
 class RenamedRecords(Records):
@@ -80,6 +97,11 @@ class RenamedRecords(Records):
         self.states, self.folders = records.states, records.folders
         self.folder = records.folder
         self._is_alpaca = entry.get("formatting", "alpaca") == "alpaca"
+
+    @property
+    def stored(self) -> Records:
+        """The rows with the names of fields that they have in the file."""
+        return self.records
 
     def __len__(self) -> int:
         """Return the number of rows."""

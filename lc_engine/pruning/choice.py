@@ -217,8 +217,9 @@ def _bytes(stored: Stored | None) -> NDArray[np.int64]:
     if isinstance(stored, ImageFolderSource):
         sizes = [(stored.root / path).stat().st_size for path in stored.paths]
         return np.array(sizes, np.int64)
-    if isinstance(stored, JsonLines):
-        return line_bytes(stored.path)
+    lines = getattr(stored, "stored", stored)
+    if isinstance(lines, JsonLines):
+        return line_bytes(lines.path)
     raise ValueError(
         "keep_bytes: only rows of an image folder and of JSON Lines have a size of their own: "
         "give keep"

@@ -27,6 +27,7 @@ from lc_engine.data.writers.image_files import link_files
 from lc_engine.data.writers.json_rows import copy_lines, copy_list
 from lc_engine.data.writers.parquet import copy_parquet, row_counts, within
 from lc_engine.data.writers.tars import copy_samples
+from lc_engine.language.dataset_info import RenamedRecords, copy_entries
 from lc_engine.language.images.source import image_paths
 
 if TYPE_CHECKING:
@@ -122,6 +123,9 @@ def write_rows(stored: Stored, data: Any, kept: NDArray[np.int64], out: Path) ->
         return _write_parquet(stored.files.paths, kept, out)
     if isinstance(stored, ParquetRecords):
         return _write_parquet(stored.paths, kept, out)
+    if isinstance(stored, RenamedRecords) and isinstance(data, str | Path):
+        copy_entries(Path(data), out)
+        stored = stored.stored
     if isinstance(stored, JsonLinesSource):
         stored = stored.records
     if isinstance(stored, JsonLines):
@@ -160,7 +164,8 @@ def _link_images(stored: Records, data: Any, kept: NDArray[np.int64], out: Path)
     }
     inside = sorted({os.path.normpath(path) for path in named})
     outside = [path for path in inside if path.startswith(os.pardir)]
-    inside = [path for path in inside if not path.startswith(os.pardir)]
+    # What is there already are the kept rows: a row may name any file as its image.
+    inside = [p for p in inside if not p.startswith(os.pardir) and not (out / p).exists()]
     if outside:
         _log.warning(
             "%d images lie outside %s, such as %s: the paths to them do not hold in %s",

@@ -404,6 +404,29 @@ def test_conversations_keep_their_lines_and_their_order(language_model, tmp_path
     assert read["output"] == [rows[row]["output"] for row in kept]
 
 
+def test_rows_that_dataset_info_renames_are_written_as_they_are_with_their_entry(
+    language_model, tmp_path
+):
+    rows = [
+        {"q": row["instruction"], "a": row["output"], "source": row["source"]}
+        for row in conversations(12)
+    ]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    entry = {"file_name": "rows.jsonl", "columns": {"prompt": "q", "response": "a"}}
+    info = {"mine": {**entry, "num_samples": 12}, "other": {"file_name": "others.json"}}
+    (tmp_path / "dataset_info.json").write_text(json.dumps(info))
+    out = tmp_path / "pruned"
+    assert prune(language_model, data, out, "--keep-bytes=400", "--by=source") == 0
+    kept = np.load(out / "positions.npy").tolist()
+    lines = (out / "data" / "rows.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [rows[row] for row in kept]
+    assert 0 < sum(len(line) + 1 for line in lines) <= 400
+    # Not the number of samples, which is that of the whole.
+    assert json.loads((out / "data" / "dataset_info.json").read_text()) == {"mine": entry}
+    assert prune(language_model, out / "data" / "rows.jsonl", tmp_path / "again", "--keep=1") == 0
+
+
 def test_without_ifd_it_says_before_scoring_that_rows_are_drawn(language_model, tmp_path, caplog):
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in conversations(12)))

@@ -63,6 +63,11 @@ class Records(ABC):
     folders: tuple[Path, ...] = ()
     folder: Path = Path()
 
+    @property
+    def stored(self) -> Records:
+        """The rows as they are stored: these, unless fields have other names here."""
+        return self
+
     @abstractmethod
     def __len__(self) -> int:
         """Return the number of rows."""
