@@ -28,6 +28,7 @@ from lc_engine.data.writers.json_rows import copy_lines, copy_list
 from lc_engine.data.writers.parquet import copy_parquet, row_counts, within
 from lc_engine.data.writers.tars import copy_samples
 from lc_engine.language.dataset_info import RenamedRecords, copy_entries
+from lc_engine.language.images.files import is_image_file
 from lc_engine.language.images.source import image_paths
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _link_images(stored: Records, data: Any, kept: NDArray[np.int64], out: Path)
         for row, record in enumerate(stored.read(0, len(stored)))
         if row in wanted
         for path in image_paths(record.fields)
-        if not Path(path).is_absolute() and (folder / path).is_file()
+        if not Path(path).is_absolute() and is_image_file(path, folder)
     }
     inside = sorted({os.path.normpath(path) for path in named})
     outside = [path for path in inside if path.startswith(os.pardir)]

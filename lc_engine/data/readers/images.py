@@ -74,11 +74,23 @@ def decode_image(content: bytes) -> Any:
         held = f"{len(content)} bytes that begin with {content[:16]!r}" if content else "no bytes"
         raise ValueError(f"not an image that Pillow can read: {held}") from None
     with image:
-        if image.mode[0] in "IF":
-            image = pil.fromarray(_to_8_bits(np.asarray(image), image.mode, image.format))
-        elif image.mode == "P" and "transparency" in image.info:
-            return image.convert("RGBA").convert("RGB")
-        return image.convert("RGB")
+        return to_rgb(image)
+
+
+def to_rgb(image: Any) -> Any:
+    """Return an image of Pillow as RGB of 8 bits, with its EXIF; see `decode_image`.
+
+    Raises:
+        ValueError: pixels of a depth without a known range.
+    """
+    if image.mode[0] in "IF":
+        pil = require("PIL.Image", "vision")
+        grey = pil.fromarray(_to_8_bits(np.asarray(image), image.mode, image.format))
+        grey.info = dict(image.info)
+        return grey.convert("RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        return image.convert("RGBA").convert("RGB")
+    return image.convert("RGB")
 
 
 def _to_8_bits(pixels: np.ndarray, mode: str, form: str | None) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +13,7 @@ from urllib.request import url2pathname
 
 from lc_engine._util.extras import require
 from lc_engine.data.faults import Fault, describe_error, fault_of, patiently
-from lc_engine.data.readers.images import decode_image
+from lc_engine.data.readers.images import decode_image, to_rgb
 from lc_engine.data.readers.records import RowError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 BAD_IMAGE: Final = "bad_image"
 _FILE: Final = "file://"
+# Of a path, in most file systems.
+_LONGEST_NAME: Final = 4096
 
 
 def read_image(image: RowImage) -> Any:
@@ -33,7 +36,7 @@ def read_image(image: RowImage) -> Any:
     try:
         value = _value(image.value)
         if isinstance(value, pil.Image):
-            found = value.convert("RGB")
+            found = to_rgb(value)
         else:
             found = decode_image(
                 value if isinstance(value, bytes) else _content(value, image.folder)
@@ -53,6 +56,20 @@ def local_path(value: Any) -> str | None:
     except ValueError:
         return None
     return found if isinstance(found, str) else None
+
+
+def is_image_file(name: str, folder: Path) -> bool:
+    """Return whether there is a file of that name, which may be too long for one.
+
+    Raises:
+        OSError: the system does not tell.
+    """
+    try:
+        return (folder / name).is_file()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
 
 
 def _value(value: Any) -> Any:
@@ -95,7 +112,9 @@ def _of_data_uri(uri: str) -> bytes:
 
 def _content(name: str, folder: Path) -> bytes:
     path = folder / name
-    if not path.is_file():
+    if not is_image_file(name, folder):
+        if len(name) > _LONGEST_NAME:
+            raise ValueError("the name is too long for a file: base64 begins with data:;base64,")
         raise ValueError(f"there is no file {path}")
     return patiently(path.read_bytes, path, listed=False)
 

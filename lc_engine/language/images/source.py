@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lc_engine.data.identity import FileStates
 from lc_engine.data.readers.records import DatasetRecords, ParquetRecords
-from lc_engine.language.images.files import local_path
+from lc_engine.language.images.files import is_image_file, local_path
 from lc_engine.language.images.rows import image_values
 from lc_engine.language.source import InstructionSource
 
@@ -42,7 +42,7 @@ class ImageTextSource(InstructionSource):
         self._starts = [0]
         if not isinstance(records, DatasetRecords | ParquetRecords):
             for record in records.read(0, len(records)):
-                names += (one for one in image_paths(record.fields) if (folder / one).is_file())
+                names += (one for one in image_paths(record.fields) if is_image_file(one, folder))
                 self._starts.append(len(names))
         self._images = FileStates(names, lambda index: folder / names[index])
         self._count = len(names)

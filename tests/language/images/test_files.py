@@ -40,6 +40,19 @@ def test_a_camera_s_orientation_is_applied():
     assert found.size == picture(0).size[::-1]
 
 
+@pytest.mark.parametrize(("dtype", "top"), [(np.uint16, 65535), (np.float32, 1)])
+def test_grey_of_16_bits_is_scaled_and_turned_from_a_file_and_from_memory(dtype, top):
+    grey = np.linspace(0, top, 20).reshape(4, 5).astype(dtype)
+    image, exif, stream = PIL.Image.fromarray(grey), PIL.Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6  # to be turned by 90° clockwise
+    image.save(stream, "PNG" if top > 1 else "TIFF", exif=exif)
+    want = np.rot90((grey * (255 / top) if top == 1 else grey // 257).astype(np.uint8), -1)
+    opened = PIL.Image.open(io.BytesIO(stream.getvalue()))
+    for value in (stream.getvalue(), opened):
+        found = read_image(RowImage(value, "image"))
+        np.testing.assert_array_equal(np.asarray(found), np.stack([want] * 3, axis=-1))
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
@@ -50,6 +63,8 @@ def test_a_camera_s_orientation_is_applied():
         ("data:image/png;base64,***", "base64 is damaged"),
         ({"bytes": None, "path": None}, "the image is missing"),
         (None, "the image is missing"),
+        (base64.b64encode(bytes(9000)).decode(), "too long for a file: base64 begins with data:"),
+        ("A" * 300, "there is no file"),
         (3, "got a int"),
     ],
 )

@@ -229,6 +229,7 @@ def test_a_run_does_not_continue_with_another_image(tmp_path):
     scorer = lc.Scorer.for_causal_lm(model, processor, path=PATH)
     tiny.picture(0).save(tmp_path / "0.png")
     rows = [conversation("<image>\nhi", images=["0.png"]), conversation("hello")]
+    rows.append(conversation("<image>\nhi", images=["QUJD" * 3000]))  # no name of a file
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = open_source(data, transform=scorer.transform)
