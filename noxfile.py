@@ -9,10 +9,10 @@ import nox
 
 nox.options.default_venv_backend = "uv"
 CHECK = ("python", "-m", "pytest", "-q", "-m", "not (slow or aot or interpreter or gpu)")
-PIP = "pip>=24"  # fetches the real models and images, and uv leaves it out
+PIP = "pip>=26"  # fetches the real models and images, and uv leaves it out
 # What the lowest versions need in turn, of their time: with a newer fsspec uv takes newer datasets
 # and pyarrow, and newer click and pyparsing make typer and matplotlib warn.
-OF_THEIR_TIME = ("click<8.4", "fsspec<=2024.6.1", "pyparsing<3.3")
+OF_THEIR_TIME = ("click==8.3.3", "fsspec==2024.6.1", "pyparsing==3.2.5")
 TRITON = "3.9.0"  # newer than the one that torch asks for; docs/gpu.md
 
 
