@@ -123,9 +123,12 @@ def _negative(loss: Loss) -> LogProb:
     return lambda outputs, targets: -loss.fn(outputs, targets).float()
 
 
-def _expected(outputs: Any, votes: Tensor) -> Tensor:
-    """Return Σ_c q_c log p_c (n,)."""
+def _expected(outputs: Any, votes: Tensor | list[Tensor]) -> Tensor:
+    """Return Σ_c q_c log p_c (n,), NaN for rows with another number of votes than classes."""
     log_p = first_tensor(outputs).log_softmax(1)
+    if not isinstance(votes, Tensor) or votes.shape != log_p.shape:  # the engine: "bad_label"
+        lost = torch.full_like(log_p[0], torch.nan)
+        votes = torch.stack([one.to(lost) if len(one) == len(lost) else lost for one in votes])
     return torch.where(votes == 0, 0.0, votes.to(log_p) * log_p).sum(1)
 
 

@@ -18,6 +18,7 @@ from lc_engine.bench.images import image_job
 from lc_engine.bench.jobs import own_job, own_language_job
 from lc_engine.bench.linear import linear_job
 from lc_engine.bench.machine import Machine, Work
+from lc_engine.bench.outputs import output_job
 from lc_engine.bench.roofline import call
 from lc_engine.bench.rows import some_rows
 from lc_engine.cli import exit_codes
@@ -455,6 +456,20 @@ def test_a_loss_votes_and_no_labels_are_scored_in_all_ways_alike(
     assert found[ways.ENGINE]["seconds"] > 0
     assert 1e-6 < found[ways.BFLOAT16]["parity"]["difference"] < 0.05, "bfloat16 rounds"
     assert job["work"]["flops"] == 64 * 2 * (6 * 32 + 32 * 4)
+
+
+def test_rows_with_another_number_of_votes_than_classes_are_left_out_in_all_ways():
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 32), torch.nn.GELU(), torch.nn.Linear(32, 4))
+    inputs = torch.from_numpy(rng.standard_normal((64, 6)).astype(np.float32))
+    votes = [torch.from_numpy(rng.integers(1, 9, 3 if i == 5 else 4)) for i in range(64)]
+    source = open_source(list(zip(inputs, votes, strict=True)), label_kind="soft")
+    path = lc.LearningPath.explicit([1, 0.5])
+    job = output_job("votes", model, source, path, batch_size=16, head="soft")
+    found = measure(job, rounds=1, keep=0.5, say=lambda _: None)
+    assert found.scored == 63
+    assert {way.name: way for way in found.ways}[ways.ENGINE].parity.difference < 1e-5
 
 
 def test_words_under_a_loss_are_scored_in_all_ways_alike(tmp_path):
