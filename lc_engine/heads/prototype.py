@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +23,7 @@ from lc_engine.heads.origin import read_origin
 from lc_engine.ops import PrototypePlan, contract
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -175,22 +176,23 @@ def class_means(
     widths: tuple[int, ...] = ()
     if sink is not None:
         sink.start()
-    started = _features_of(source, whole, batch_size, device, along)
-    for batch, pieces in started if device.type == "cpu" else one_late(started):
-        kept: list[NDArray[np.float32] | None] = []
-        for piece, found in pieces:
-            if found is None:
-                kept.append(None)
-            elif len(piece.inputs):
-                (features,), widths = found[0](), found[1]
-                sums.add(features, piece.labels[[status == OK for status in piece.status]])
-                if sink is not None:
-                    kept.append(on_host(features, widths))
-        if sink is not None:
-            sink.add(batch, _joined(kept))
-        done += len(batch)
-        if progress is not None:
-            progress("prototypes", done, len(source))
+    # An error's traceback would hold the reading, and so its threads.
+    with closing(_features_of(source, whole, batch_size, device, along)) as started:
+        for batch, pieces in started if device.type == "cpu" else one_late(started):
+            kept: list[NDArray[np.float32] | None] = []
+            for piece, found in pieces:
+                if found is None:
+                    kept.append(None)
+                elif len(piece.inputs):
+                    (features,), widths = found[0](), found[1]
+                    sums.add(features, piece.labels[[status == OK for status in piece.status]])
+                    if sink is not None:
+                        kept.append(on_host(features, widths))
+            if sink is not None:
+                sink.add(batch, _joined(kept))
+            done += len(batch)
+            if progress is not None:
+                progress("prototypes", done, len(source))
     return sums.means(widths)
 
 
@@ -200,12 +202,13 @@ def _features_of(
     batch_size: int,
     device: torch.device,
     along: Callable[[Batch, int, Tensor | None], None] | None,
-) -> Iterator[tuple[Batch, list[tuple[Batch, _Coming | None]]]]:
+) -> Generator[tuple[Batch, list[tuple[Batch, _Coming | None]]], None, None]:
     """Yield each batch, its pieces and what waits for their features; None for a failed row."""
     isolation = Isolation(lambda rows: whole(rows.inputs), source)
-    batches = source.batches(batch_size)
     start = 0
-    for batch in prefetch_to_device(batches, device, in_thread=may_read_in_thread(source)):
+    for batch in prefetch_to_device(
+        source.batches(batch_size), device, in_thread=may_read_in_thread(source)
+    ):
         pieces: list[tuple[Batch, _Coming | None]] = []
         features: Tensor | None = None
         for piece, found in isolation.each(batch) if len(batch.inputs) else ():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from lc_engine.heads.base import ClassHead
     from lc_engine.masking import Masking
     from lc_engine.path.learning_path import LearningPath
+
+MODEL_CHANGED: Final = (
+    "the model was changed while its features were scored: leave it as it is during a run, and "
+    "start the run again"
+)
 
 
 class Prepared:
@@ -79,10 +84,7 @@ class Prepared:
         kind = (dtype, self.compiles(rows))
         if kind not in self._views:
             if isinstance(inputs, PathFeatures):
-                raise ValueError(
-                    "the model was changed while its features were scored: leave it as it is "
-                    "during a run, and start the run again"
-                )
+                raise ValueError(MODEL_CHANGED)
             self._views = {kind: self.family.views(inputs, *kind)}
         return self._views[kind]
 

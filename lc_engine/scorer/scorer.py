@@ -32,6 +32,7 @@ from lc_engine.scorer.head_config import HeadConfig
 from lc_engine.scorer.lazy_model import LazyModel
 from lc_engine.scorer.learnt import keep_dtype, keep_learnt
 from lc_engine.scorer.path_features import PathFeatures
+from lc_engine.scorer.prepared import MODEL_CHANGED
 from lc_engine.scorer.sampling import sample_log_probs
 from lc_engine.scorer.whole_features import KeptFeatures, whole_point
 
@@ -235,12 +236,15 @@ class Scorer(LazyModel):
 
         Scoring then need not read the batch again. None where it must.
         """
-        one_width = not isinstance(self.masking, Exits) and self._prepare().tap.name != ""
+        prepared = self._prepare()
+        one_width = not isinstance(self.masking, Exits) and prepared.tap.name != ""
         every_point = self.tol is None and self.head == "prototype" and self.labels == "class"
         if not (isinstance(source, CachedSource) and one_width and every_point):
             return None
 
         def keep(batch: Batch, start: int, whole: Tensor | None) -> None:
+            if self._prepare() is not prepared:  # what was kept is another model's
+                raise ValueError(MODEL_CHANGED)
             row_bytes = 0 if whole is None else (len(self.path) + 1) * whole[0].nbytes
             if not source.takes(batch, start, row_bytes):
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from lc_engine.ops import PathScores
 from lc_engine.scoring.oom_retry import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from torch import Tensor
 
@@ -70,10 +71,14 @@ class Run:
         """
         points = len(self.scorer.path) if self.return_path else None
         found = ScoredRows(self.metadata, stop - start, points)
-        with unchanged(self.source, range(start, stop)):
+        with (
+            unchanged(self.source, range(start, stop)),
+            # An error's traceback would hold the reading, and so its threads.
+            closing(self._arriving(start, stop)) as arriving,
+        ):
             begun = (
                 list(self.backoff.score(batch, self._report, features=features is not None))
-                for batch in self._arriving(start, stop)
+                for batch in arriving
             )
             # A device computes the next batch while the host takes in this one's scores.
             for pieces in one_late(begun) if self.backoff.runs_ahead else begun:
@@ -96,7 +101,7 @@ class Run:
             self.reported = self.done + rows
             self.progress("scores", self.reported, len(self.source))
 
-    def _arriving(self, start: int, stop: int) -> Iterator[Batch]:
+    def _arriving(self, start: int, stop: int) -> Generator[Batch, None, None]:
         """Read batches, and report how long each was waited for."""
         batches = self.source.batches(self.batch_size, start, stop)
         if isinstance(self.scorer, HasInputDevice):

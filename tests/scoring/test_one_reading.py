@@ -200,6 +200,45 @@ def test_a_model_that_changes_between_learning_and_scoring_ends_the_run(monkeypa
         lc.score(scorer, Images(), batch_size=BATCH)
 
 
+@pytest.mark.parametrize("images_that_fit", [BATCH, ROWS])
+def test_a_model_that_changes_while_it_learns_ends_the_run(images_that_fit):
+    model = Net()
+    scorer = lc.Scorer(model, path=lc.LearningPath.explicit([0.8, 0.3]))
+
+    def change(phase, done, rows):
+        if (phase, done) == ("prototypes", 3 * BATCH):
+            with torch.no_grad():
+                model.conv.weight.mul_(1.5)
+
+    with pytest.raises(ValueError, match="the model was changed"):
+        lc.score(
+            scorer,
+            Images(),
+            batch_size=BATCH,
+            cache_bytes=images_that_fit * IMAGE_BYTES,
+            progress=change,
+        )
+
+
+@pytest.mark.parametrize(("phase", "head"), [("prototypes", "prototype"), ("scores", "linear")])
+def test_an_error_that_is_kept_does_not_keep_threads(phase, head):
+    images = np.stack([Images()[row][0].numpy() for row in range(ROWS)])
+    before = threading.active_count()
+
+    def stop(now, done, rows):
+        if now == phase:
+            raise KeyError("the error of a caller")
+
+    with pytest.raises(KeyError) as kept:
+        lc.score(
+            lc.Scorer(Net(), head=head),
+            (images, np.arange(ROWS) % CLASSES),
+            batch_size=BATCH,
+            progress=stop,
+        )
+    assert threading.active_count() == before, kept
+
+
 def test_an_estimate_tells_learning_from_scoring(monkeypatch):
     kept = []
     monkeypatch.setattr(
