@@ -52,12 +52,17 @@ def write_once(path: Path, write: Callable[[Path], object]) -> None:
         path: the file.
         write: writes the contents to the path that it is given.
     """
-    with _temporary(path) as temporary:
-        write(temporary)
-        _fsync(temporary)
-        # A link fails if the file exists; a rename would replace what others already read.
-        with suppress(FileExistsError):
-            path.hardlink_to(temporary)
+    try:
+        with _temporary(path) as temporary:
+            write(temporary)
+            _fsync(temporary)
+            # A link fails if the file exists; a rename would replace what others already read.
+            with suppress(FileExistsError):
+                path.hardlink_to(temporary)
+    except FileNotFoundError:
+        # Another process, whose file is there, has ended the run and cleaned up.
+        if not path.exists():
+            raise
     _fsync(path.parent)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 # Of the file's layout: a file of another one is refused.
 _VERSION = 1
+# To write the file: each process at a run may spoil one, as it ends.
+_ATTEMPTS = 100
 # What is read. All else is for the reader of the file, and refused where it was edited.
 _READ = ("options", "version", "digests")
 _RESOLVED = {"versions", "head", "path", "masking", "device", "num_workers", "source"}
@@ -41,9 +43,15 @@ def write_config(folder: Path, options: Mapping[str, Any], resolved: Mapping[str
         "options": dict(options),
         "digests": {name: _digest(value) for name, value in found.items()},
     }
-    atomic_write_text(
-        side_file(folder, CONFIG), json.dumps(content, indent=2, sort_keys=True) + "\n"
-    )
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            atomic_write_text(side_file(folder, CONFIG), text)
+            return
+        except FileNotFoundError:
+            # Another process at the same run ended, and cleaned up what is half-written.
+            if not left or not folder.exists():
+                raise
 
 
 def check_config(folder: Path) -> None:

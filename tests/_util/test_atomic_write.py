@@ -87,3 +87,18 @@ def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path, monkeypatch, wr
     with pytest.raises(OSError, match=r"ids\.txt'$"):
         write(tmp_path / "ids.txt")
     assert contents(tmp_path) == {}
+
+
+def test_a_file_that_another_process_cleaned_up_is_the_one_it_left(tmp_path):
+    path = tmp_path / "learnt"
+
+    def write(temporary):
+        temporary.write_text("mine")
+        path.write_text("theirs")
+        temporary.unlink()  # as a process that ends a run does
+
+    write_once(path, write)
+    assert path.read_text() == "theirs"
+    path.unlink()
+    with pytest.raises(FileNotFoundError):  # nobody's file is there
+        write_once(path, lambda temporary: None)

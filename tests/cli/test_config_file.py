@@ -9,7 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from lc_engine._util import atomic_write
 from lc_engine.cli import main as cli
+from lc_engine.cli.config_file import write_config
 from lc_engine.data.table import ScoreTable
 
 ROWS, WIDTH, CLASSES = 40, 6, 3
@@ -217,3 +219,20 @@ def test_ids_of_a_npy_file(folder):
     np.save("ids.npy", np.arange(100, 100 + ROWS))
     assert cli.run(["score", "--config=first/_config.json", "--ids=ids.npy", "--out=second"]) == 0
     assert ScoreTable.read("second").column("id").tolist() == list(range(100, 100 + ROWS))
+
+
+def test_a_process_that_ends_the_run_meanwhile_spoils_no_config(tmp_path, monkeypatch):
+    fsync, spoilt = atomic_write._fsync, []
+
+    def cleaned_up_twice(path):
+        if path.suffix == ".tmp" and len(spoilt) < 2:
+            spoilt.append(path)
+            path.unlink()
+        fsync(path)
+
+    monkeypatch.setattr(atomic_write, "_fsync", cleaned_up_twice)
+    write_config(tmp_path, {}, {"head": "linear"})
+    assert len(spoilt) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["_config.json"]
+    with pytest.raises(FileNotFoundError):
+        write_config(tmp_path / "gone", {}, {"head": "linear"})
