@@ -96,14 +96,16 @@ class _Forwards:
             return self._kernels[module](input)
 
         def kernel(x: Tensor) -> Forward:
+            # Only its shape and dtype matter, which a norm leaves.
+            given = pad_same(module, x.to("meta")) if same else x
             if x.shape not in choices:
-                choices[x.shape] = choice(module, x if before is None else before(x), int8)
+                choices[x.shape] = choice(module, given, int8)
             fastest = choices[x.shape].kernel(module.weight)
             if norm is not None and fastest == "int8" and activation in PLAN_ACTIVATIONS:
                 return _int8_plan([module], [activation], norm)
             if fastest == "dense":
                 return dense
-            return _after(before, build(fastest, module, x, activation))
+            return _after(before, build(fastest, module, given, activation))
 
         return forward
 

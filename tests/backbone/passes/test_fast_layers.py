@@ -249,3 +249,12 @@ def test_a_convolution_that_pads_as_tensorflow_does(counted, layer, activation, 
         fast_layers.apply(ModelCopy(own, x, layers=[own], activations=activations))
         torch.testing.assert_close(own(x), wanted.float(), rtol=1e-5, atol=1e-5)
     assert counted.calls == (kept < 1 and layer.in_channels == 24)
+
+
+def test_a_padding_that_is_wider_than_the_inputs(monkeypatch):
+    monkeypatch.setattr(fast_layers.tuning, "PACKED_ROWS", 1)
+    layer = Conv2dSame(16, 32, 5, stride=2, dilation=2)  # spans 9, of 6 × 4 inputs
+    own, x = copy.deepcopy(layer), torch.randn(8, 16, 6, 4)
+    with torch.no_grad():
+        fast_layers.apply(ModelCopy(own, x, layers=[own], activations={}))
+        torch.testing.assert_close(own(x), layer.double()(x.double()).float())
