@@ -217,7 +217,8 @@ def _features_of(
             else:
                 features, widths = found
                 pieces.append((piece, (download([features]), widths)))
-        if along is not None and len(pieces) <= 1:
+        went = not pieces or (len(pieces) == 1 and features is not None)  # not one row that failed
+        if along is not None and went:
             along(batch, start, features)
         start += len(batch)
         yield batch, pieces

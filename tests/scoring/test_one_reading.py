@@ -354,3 +354,21 @@ def test_path_features_are_inputs():
     assert torch.equal(part.at([1])[0], features[1, [1, 2, 4]])
     mask = torch.tensor([True, False, False, True, False])
     assert torch.equal(made[mask].at([WHOLE])[0], whole[mask])
+
+
+def test_a_single_row_that_fails_is_not_joined_with_features(monkeypatch):
+    def seen(x):
+        if len(x) > 1 and Net.short:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if (x[:, 0, 0, 0] > 90).any():
+            raise RuntimeError("a row of this model")
+
+    def no_longer(phase, done, rows):
+        Net.short = done < rows
+
+    monkeypatch.setattr(Net, "seen", staticmethod(seen))
+    monkeypatch.setattr(Net, "short", True, raising=False)
+    images = np.stack([Images()[row][0].numpy() for row in range(ROWS)])
+    images[ROWS - 1, 0, 0, 0] = 99
+    table = scored((images, np.arange(ROWS) % CLASSES), progress=no_longer)
+    assert table.status_counts() == {"ok": ROWS - 1, "failed": 1}
