@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -118,6 +119,11 @@ class PrototypeSums:
         self._sums.index_add_(0, rows, values)
         self._counts += torch.bincount(rows, minlength=len(self._counts))
 
+    @property
+    def rows(self) -> int:
+        """How many rows were added."""
+        return int(self._counts.sum())
+
     def _grow(self, width: int) -> None:
         have, need = len(self._counts), len(self._slots)
         if need > have:
@@ -172,8 +178,9 @@ def class_means(
     Raises:
         ValueError: no row with a label and finite features.
     """
-    sums, done = PrototypeSums(), 0
+    sums: dict[int, PrototypeSums] = defaultdict(PrototypeSums)
     widths: tuple[int, ...] = ()
+    done = 0
     if sink is not None:
         sink.start()
     # An error's traceback would hold the reading, and so its threads.
@@ -185,7 +192,7 @@ def class_means(
                     kept.append(None)
                 elif len(piece.inputs):
                     (features,), widths = found[0](), found[1]
-                    sums.add(features, piece.labels[[status == OK for status in piece.status]])
+                    _add(sums, features, piece)
                     if sink is not None:
                         kept.append(on_host(features, widths))
             if sink is not None:
@@ -193,7 +200,23 @@ def class_means(
             done += len(batch)
             if progress is not None:
                 progress("prototypes", done, len(source))
-    return sums.means(widths)
+    usual = max(sums.values(), key=lambda one: one.rows, default=PrototypeSums())
+    return usual.means(widths)
+
+
+def _add(sums: dict[int, PrototypeSums], features: Tensor, batch: Batch) -> None:
+    """Add the features of the "ok" rows of a batch, apart by how many votes a row has.
+
+    Most rows tell the number of classes; the others, which are `bad_label` then, must not count.
+    """
+    labels = batch.labels[[status == OK for status in batch.status]]
+    votes = [0] * len(labels) if batch.targets is None else [len(one) for one in batch.targets]
+    for count in set(votes):
+        if votes.count(count) == len(votes):
+            sums[count].add(features, labels)
+            return
+        rows = torch.tensor([one == count for one in votes])
+        sums[count].add(features[rows], labels[rows])
 
 
 def _features_of(

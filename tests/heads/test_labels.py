@@ -134,6 +134,17 @@ def test_no_labels_give_the_largest_probability_and_the_agreement(which, path, m
     assert 0 < (found.column("agreement") < 1).sum() < ROWS
 
 
+def test_rows_with_another_number_of_votes_do_not_move_the_class_means(model, inputs, votes):
+    rows = list(zip(inputs, votes.double(), strict=True))
+    odd = [(x + 3, torch.tensor([0.0, 4.0, 0.0])) for x in inputs[:5]]
+    odd += [(x - 3, torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0])) for x in inputs[:5]]
+    scorer = lc.Scorer(model, labels="soft", path=PATH)
+    want = lc.score(scorer, rows)
+    found = lc.score(scorer, odd[:5] + rows + odd[5:], batch_size=7)
+    assert found.status_counts() == {"ok": ROWS, "bad_label": 10}
+    np.testing.assert_allclose(found.column("lc")[5:-5], want.column("lc"), rtol=1e-5)
+
+
 def test_rows_that_do_not_fit_have_a_status(model, inputs, votes):
     bad = [*votes.double()[:8]]
     bad[1], bad[2], bad[3] = torch.zeros(CLASSES), torch.tensor([1.0, -1, 1, 0]), torch.tensor(2)
