@@ -40,7 +40,7 @@ from lc_engine.masking import Masking
 from lc_engine.models.state import evaluating
 from lc_engine.models.version import ModelVersion
 from lc_engine.ops import PathScores
-from lc_engine.path.learning_path import LearningPath
+from lc_engine.path.learning_path import LearningPath, checked_path
 from lc_engine.path.reduction import reduce_path
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class CausalLMScorer:
         if pooling not in get_args(Pooling):
             raise ValueError(f'pooling must be "mean" or "weighted_mean", got {pooling!r}')
         self.masking = Masking("magnitude", scope="layer") if masking is None else masking
-        self.path = _default_path(self.masking) if path is None else path
+        self.path = _default_path(self.masking) if path is None else checked_path(path)
         self.turns: Turns = turns
         self.max_tokens = max_tokens
         self.reasoning: Reasoning = reasoning

@@ -365,3 +365,15 @@ class LearningPath:
 
 def _equal(points: int) -> tuple[float, ...]:
     return (1.0 / points,) * points
+
+
+def checked_path(path: Any) -> LearningPath:
+    """Return a path.
+
+    Raises:
+        ValueError: it is none; of a text, with the call that reads it.
+    """
+    if isinstance(path, LearningPath):
+        return path
+    hint = f": write LearningPath.parse({path!r})" if isinstance(path, str) else ""
+    raise ValueError(f"path must be a LearningPath, got {type(path).__name__}{hint}")

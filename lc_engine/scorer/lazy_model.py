@@ -13,7 +13,7 @@ from lc_engine.backbone.masked_weights import WHOLE
 from lc_engine.masking import Masking
 from lc_engine.models.device import resolve_device
 from lc_engine.models.load import ModelSpec
-from lc_engine.path.learning_path import LearningPath
+from lc_engine.path.learning_path import LearningPath, checked_path
 from lc_engine.scorer.path_features import PathFeatures
 from lc_engine.scorer.prepared import Prepared
 
@@ -60,7 +60,7 @@ class LazyModel:
         self.masking = Masking() if masking is None else masking
         if self.masking.brings_path and path is not None:
             raise ValueError("path: exits bring their own, one point each; leave it out")
-        self._path = LearningPath.gauss() if path is None else path
+        self._path = LearningPath.gauss() if path is None else checked_path(path)
         self.classifier = classifier
         self.device = device
         self.dtype: Precision | None = dtype

@@ -27,6 +27,7 @@ from lc_engine.heads.memory_bank import MemoryBank
 from lc_engine.heads.origin import check_model, describe_origin
 from lc_engine.models.classifier import AUTO
 from lc_engine.models.load import ModelSpec
+from lc_engine.path.learning_path import checked_path
 from lc_engine.scorer.batch import as_batch, start_rows
 from lc_engine.scorer.head_config import HeadConfig
 from lc_engine.scorer.lazy_model import LazyModel
@@ -175,7 +176,7 @@ class Scorer(LazyModel):
         Raises:
             ValueError: exits, which bring their own; a path that does not suit `tol`.
         """
-        twin = self._twin()
+        twin, path = self._twin(), checked_path(path)
         if self.masking.brings_path:
             raise ValueError("path: exits bring their own, one point each")
         if self.tol is not None:

@@ -472,3 +472,11 @@ def _checkpoint(folder):
         model = timm.create_model("test_resnet", pretrained=False)
     torch.save(model.state_dict(), folder / "weights.pt")
     return str(folder / "weights.pt")
+
+
+def test_a_text_is_no_path():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match=r"got str: write LearningPath.parse\('gauss:4'\)"):
+        lc.Scorer(model, path="gauss:4")
+    with pytest.raises(ValueError, match="path must be a LearningPath, got list"):
+        lc.Scorer(model).with_path([1.0])
