@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
+import pytest
 import torch
 import transformers
 from torch import nn
@@ -76,6 +77,7 @@ _VISION = {
 
 def tokenizer(special: Sequence[str]) -> Any:
     """Return the tokenizer of bytes, with further special tokens."""
+    pytest.importorskip("transformers", minversion="5.24", reason="images want transformers 5.24")
     made = tiny.tokenizer(None)
     made.pad_token = "</s>"
     made.add_special_tokens({"additional_special_tokens": list(special)})

@@ -171,7 +171,8 @@ def to_block(table: pa.Table, width: int) -> Block:
         other = f"the features have {lengths[row]} numbers, those of most rows have {width}"
         unreadable[int(row)] = reason or (missing if lengths[row] < 0 else other)
     if unreadable:
-        column = column.filter(good)
+        # pyarrow takes a mask of NumPy from 17 on.
+        column = column.filter(require("pyarrow", "table").array(good))
     # A null inside a list becomes NaN, so the row is non-finite.
     values = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
     if unreadable:

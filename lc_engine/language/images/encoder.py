@@ -101,7 +101,7 @@ class ImageTextEncoder(Encoder):
         grey = require("PIL.Image", "vision").new("RGB", (_PROBE, _PROBE), (128, 128, 128))
         try:
             found = self._processed(f"a{token}b", [grey], special=False)
-            known = [len(found[name]) for name in (_OFFSETS, _REPLACED)] == [1, 1]
+            known = [len(found.get(name, ())) for name in (_OFFSETS, _REPLACED)] == [1, 1]
         except Exception as error:  # the code of a processor may raise anything
             raise ValueError(
                 f"the processor {name} is not understood: {describe_error(error)}"
