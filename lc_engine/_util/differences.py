@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
 
 _ABSENT = "(absent)"
 _SHOWN = 5
+# Another NumPy computes the weights of Gauss nodes with other last bits.
+_ROUNDING = 1e-13
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -16,16 +19,23 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
     Args:
         old: JSON-like fields: mappings, lists and scalars.
-        new: the same kind; a tuple equals a list of the same values.
+        new: the same kind; a tuple equals a list of the same values, and floats are the same within
+            `_ROUNDING`.
     """
     left, right = dict(_leaves("", old)), dict(_leaves("", new))
     found = [
         f"{name}: {_show(left, name)} -> {_show(right, name)}"
         for name in sorted(left.keys() | right.keys())
-        if left.get(name, _ABSENT) != right.get(name, _ABSENT)
+        if not _are_same(left.get(name, _ABSENT), right.get(name, _ABSENT))
     ]
     more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
     return "; ".join(found[:_SHOWN] + more)
+
+
+def _are_same(left: Any, right: Any) -> bool:
+    if isinstance(left, float) and isinstance(right, float):
+        return math.isclose(left, right, rel_tol=_ROUNDING)
+    return bool(left == right)
 
 
 def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
