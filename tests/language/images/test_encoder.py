@@ -173,7 +173,7 @@ def test_a_processor_that_does_not_tell_what_it_replaces_is_refused(monkeypatch)
         return real(self, **options | {"return_text_replacement_offsets": False})
 
     monkeypatch.setattr(type(processor), "__call__", silent)
-    with pytest.raises(ValueError, match="does not say where .* of transformers 5.24"):
+    with pytest.raises(ValueError, match=r"does not say where .* of transformers 5.24"):
         encoder(processor)
 
 
