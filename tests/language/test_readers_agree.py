@@ -92,6 +92,9 @@ def written(kind, rows, folder):
         parquet.write_table(pa.Table.from_pylist(rows), path)
     else:
         path = jsonl(rows, folder / "rows.jsonl")
+        contents = [m["content"] for row in rows for m in row.get("messages", ())]
+        if any(isinstance(one, list) for one in contents) and not hasattr(datasets, "Json"):
+            pytest.skip("this datasets has no type for contents of two kinds")
         made = datasets.load_dataset(
             "json", data_files=str(path), split="train", cache_dir=str(folder / "cache")
         )
@@ -163,12 +166,12 @@ def test_a_json_column_is_the_text_that_was_written(tmp_path):
 def test_features_of_datasets_are_read_as_their_values(tmp_path):
     features = datasets.Features(
         {
-            "messages": datasets.List(
+            "messages": [
                 {
                     "role": datasets.ClassLabel(names=["user", "assistant"]),
                     "content": datasets.Value("large_string"),
                 }
-            ),
+            ],
             "image": datasets.Image(),
             "grid": datasets.Array2D((1, 2), "float32"),
         }

@@ -92,7 +92,7 @@ def test_broken_images_keep_their_index(images):
 def test_features(tmp_path, fixed):
     rng = np.random.default_rng(1)
     features, labels = rng.standard_normal((30, 6)).astype(np.float32), rng.integers(0, 5, 30)
-    kind = datasets.features.List(datasets.Value("float32"), length=6 if fixed else -1)
+    kind = datasets.Sequence(datasets.Value("float32"), length=6 if fixed else -1)
     dataset = datasets.Dataset.from_dict(
         {"x": features.tolist(), "label": labels.tolist(), "text": ["t"] * 30},
         features=datasets.Features(
@@ -111,7 +111,7 @@ def test_features(tmp_path, fixed):
 def test_labels_outside_the_classes():
     kind = datasets.Features(
         {
-            "x": datasets.features.List(datasets.Value("float32")),
+            "x": datasets.Sequence(datasets.Value("float32")),
             "label": datasets.ClassLabel(names=["a", "b"]),
         }
     )

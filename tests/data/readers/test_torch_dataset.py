@@ -99,6 +99,7 @@ def test_digest():
     assert len(open_source(Pairs([])).digest()) == 64
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torchvision, with an older NumPy
 def test_several_threads_only_where_they_are_safe():
     import torchvision
 
