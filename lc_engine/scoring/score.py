@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from lc_engine.data.protocols import Progress, RowScorer
     from lc_engine.data.run.ledger import Ledger, Shard
     from lc_engine.data.table import ScoreTable
-    from lc_engine.data.wrap.digested import Digested
     from lc_engine.masking import MaskAccount
     from lc_engine.scoring.run import ScoredRows
 
@@ -202,97 +201,66 @@ def score_source(
         one_reading: whether all sub-models may run while a head learns, where that loses nothing.
     """
     with digested(source) as rows:
-        return _score(
-            scorer,
-            source,
-            rows,
-            out,
-            ids=ids,
-            batch_size=batch_size,
-            shard_rows=shard_rows,
-            return_path=return_path,
-            features=features,
-            cache_bytes=cache_bytes,
-            progress=progress,
-            one_reading=one_reading,
-        )
+        scorer.check(source)
+        account = scorer.mask_account if isinstance(scorer, HasMaskAccount) else None
+        whole = whole_of(source)
+        at_a_time = default_batch(source) if batch_size is None else batch_size
 
-
-def _score(
-    scorer: RowScorer,
-    source: Source,
-    rows: Digested,
-    out: str | Path | None,
-    *,
-    ids: np.ndarray | None,
-    batch_size: int | None,
-    shard_rows: int | None,
-    return_path: bool,
-    features: bool | None,
-    cache_bytes: int,
-    progress: Progress | None,
-    one_reading: bool,
-) -> ScoreTable:
-    scorer.check(source)
-    account = scorer.mask_account if isinstance(scorer, HasMaskAccount) else None
-    whole = whole_of(source)
-    at_a_time = default_batch(source) if batch_size is None else batch_size
-
-    def begin(
-        keep_in: Path | None, recorder: FeatureRecorder | None = None, *, one_part: bool = True
-    ) -> Run:
-        named: Source = rows if ids is None else WithIds(rows, ids)
-        # Of several parts the first would wait for the forwards of all.
-        at_once = one_reading and one_part and holds_images(source)
-        if decodes_rows(source) or at_once:
-            named = CachedSource(
-                named, cache_bytes, keeps_inputs=decodes_rows(source), keeps_results=at_once
+        def begin(
+            keep_in: Path | None, recorder: FeatureRecorder | None = None, *, one_part: bool = True
+        ) -> Run:
+            named: Source = rows if ids is None else WithIds(rows, ids)
+            # Of several parts the first would wait for the forwards of all.
+            at_once = one_reading and one_part and holds_images(source)
+            if decodes_rows(source) or at_once:
+                named = CachedSource(
+                    named, cache_bytes, keeps_inputs=decodes_rows(source), keeps_results=at_once
+                )
+            ready = with_fewer_rows(
+                lambda rows: scorer.fitted(named, keep_in, rows, progress, recorder), at_a_time
             )
-        ready = with_fewer_rows(
-            lambda rows: scorer.fitted(named, keep_in, rows, progress, recorder), at_a_time
-        )
-        if isinstance(named, CachedSource):
-            named.freeze()
-        return Run(ready, named, ready.describe(), at_a_time, return_path, progress)
+            if isinstance(named, CachedSource):
+                named.freeze()
+            return Run(ready, named, ready.describe(), at_a_time, return_path, progress)
 
-    if out is None:
-        if features:
-            raise ValueError("features are kept in a folder: name one with out")
-        _tell(account, progress)
-        run = begin(None)
-        found = run.rows(0, len(source))  # which checks that they are as they were
-        run.metadata["data_digest"] = rows.digest()
-        return found.table()
-    from lc_engine.data.run.ledger import Ledger
+        if out is None:
+            if features:
+                raise ValueError("features are kept in a folder: name one with out")
+            _tell(account, progress)
+            run = begin(None)
+            found = run.rows(0, len(source))  # which checks that they are as they were
+            run.metadata["data_digest"] = rows.digest()
+            return found.table()
+        from lc_engine.data.run.ledger import Ledger
 
-    most_rows = getattr(whole, "shard_rows", SHARD_ROWS)
-    cut = cut_of(scorer, source, at_a_time, most_rows, batch_is_given=batch_size is not None)
-    manifest = scorer.describe() | {
-        "data_digest": rows.digest(),
-        "data": source.describe(),
-        "path_log_probs": return_path,
-        "lc_engine": version("lc_engine"),
-    }
-    if keeps_features(scorer, Path(out), features):
-        manifest["features"] = STORED
-    if cut.batch_rows < at_a_time:
-        manifest["batch_rows"] = cut.batch_rows
-    # A run that was begun with another number of threads keeps its cut.
-    chosen = ["batch_rows"] if shard_rows is not None else ["batch_rows", "shard_rows"]
-    if ids is not None:
-        manifest["ids_digest"] = config_digest({"ids": ids.tolist()})
-    recorded = None if account is None else account.recorded()
-    part_rows = cut.part_rows if shard_rows is None else shard_rows
-    ledger = Ledger(out, manifest, len(source), part_rows, recorded, chosen)
-    _tell(account, progress)  # of a run that goes ahead: a refusal is one line
-    if batch_size is None:
-        at_a_time = ledger.manifest.get("batch_rows", at_a_time)
-    recorder = None
-    if "features" in manifest:
-        parts = [(shard.path, len(shard)) for shard in ledger.shards]
-        recorder = FeatureRecorder(parts, lambda rows: check_unchanged(source, rows))
-    _work_off(ledger, begin, recorder)
-    return ledger.table()
+        most_rows = getattr(whole, "shard_rows", SHARD_ROWS)
+        cut = cut_of(scorer, source, at_a_time, most_rows, batch_is_given=batch_size is not None)
+        manifest = scorer.describe() | {
+            "data_digest": rows.digest(),
+            "data": source.describe(),
+            "path_log_probs": return_path,
+            "lc_engine": version("lc_engine"),
+        }
+        if keeps_features(scorer, Path(out), features):
+            manifest["features"] = STORED
+        if cut.batch_rows < at_a_time:
+            manifest["batch_rows"] = cut.batch_rows
+        # A run that was begun with another number of threads keeps its cut.
+        chosen = ["batch_rows"] if shard_rows is not None else ["batch_rows", "shard_rows"]
+        if ids is not None:
+            manifest["ids_digest"] = config_digest({"ids": ids.tolist()})
+        recorded = None if account is None else account.recorded()
+        part_rows = cut.part_rows if shard_rows is None else shard_rows
+        ledger = Ledger(out, manifest, len(source), part_rows, recorded, chosen)
+        _tell(account, progress)  # of a run that goes ahead: a refusal is one line
+        if batch_size is None:
+            at_a_time = ledger.manifest.get("batch_rows", at_a_time)
+        recorder = None
+        if "features" in manifest:
+            parts = [(shard.path, len(shard)) for shard in ledger.shards]
+            recorder = FeatureRecorder(parts, lambda rows: check_unchanged(source, rows))
+        _work_off(ledger, begin, recorder)
+        return ledger.table()
 
 
 def keeps_features(scorer: RowScorer, out: Path, asked: bool | None) -> bool:
