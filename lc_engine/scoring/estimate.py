@@ -189,7 +189,7 @@ class _Probe:
 
     def __init__(self, scorer: RowScorer, source: Source, return_path: bool) -> None:
         self._scorer, self._source, self._return_path = scorer, source, return_path
-        self._learns = False
+        self._learns = self._has_run = False
 
     def run(self, rows: int, batch_size: int) -> _Times:
         """Score some rows."""
@@ -201,19 +201,23 @@ class _Probe:
                 self._learns = True
                 learnt = time.perf_counter()
 
-        self._table = score_source(
-            self._scorer,
-            Subset.first(self._source, rows),
-            None,
-            ids=None,
-            batch_size=batch_size,
-            shard_rows=None,
-            return_path=self._return_path,
-            features=None,
-            cache_bytes=CACHE_BYTES,
-            progress=note,
-            one_reading=False,  # learning, which every worker does, and the rest apart
-        )
+        with warnings.catch_warnings():
+            if self._has_run:
+                warnings.simplefilter("ignore", MaskingWarning)  # the first probe has given it
+            self._table = score_source(
+                self._scorer,
+                Subset.first(self._source, rows),
+                None,
+                ids=None,
+                batch_size=batch_size,
+                shard_rows=None,
+                return_path=self._return_path,
+                features=None,
+                cache_bytes=CACHE_BYTES,
+                progress=note,
+                one_reading=False,  # learning, which every worker does, and the rest apart
+            )
+        self._has_run = True
         return _Times(rows, learnt - began, time.perf_counter() - learnt)
 
     def further_bytes(self, batch_rows: int) -> int:

@@ -180,3 +180,14 @@ def test_a_plan_warns_once():
         warnings.simplefilter("default")
         assert plan(scorer, rows).masks.missed == 1
     assert [one.category for one in seen] == [MaskingWarning]
+
+
+def test_the_warning_names_the_line_of_the_caller():
+    model = tiny.model()
+    for name, weight in model.named_parameters():
+        if "proj" in name:
+            weight.data[:, ::2] = 0
+    scorer = CausalLMScorer(model, tiny.tokenizer(), path=lc.LearningPath.explicit([0.9, 0.3]))
+    with pytest.warns(MaskingWarning) as seen:
+        lc.score(scorer, tiny.random_rows(np.random.default_rng(4), 3))
+    assert [one.filename for one in seen] == [__file__]
