@@ -15,9 +15,7 @@ engine differs from the loop in bfloat16, or on the first rows in float32; 2 wit
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,13 +23,13 @@ from unittest import mock
 
 import numpy as np
 import torch
-from scipy import stats
 from torch.utils.data import TensorDataset
 
 import lc_engine as lc
 from benchmarks.backbone.setup import MODELS, model
-from benchmarks.gpu.device import chosen_device, device_name, wait
+from benchmarks.gpu.device import chosen_device
 from benchmarks.gpu.prepare import decoded
+from benchmarks.gpu.ways import time_ways
 from lc_engine import naive
 from lc_engine.backbone import compiled
 
@@ -40,10 +38,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-COLUMNS = (
-    "model", "way", "rows", "points", "seconds", "times", "spearman", "difference", "device",
-    "torch",
-)  # fmt: skip
 # Rows on which float32 is compared, and how much the loss may differ there: K sums of rounded logs.
 CHECKED, TOLERANCE = 256, 1e-3
 # The same in bfloat16, of two ways whose activations are rounded at other places. Ranks are no
@@ -140,32 +134,15 @@ def main() -> int:
     }
     wrong = check_float32(network, data, asked.batch, path)
     bfloat16_loop(network, batches[:1], path)  # loads libraries, which choose their kernels
-    losses: dict[str, np.ndarray] = {}
-    seconds: dict[str, float] = {}
-    with asked.csv.open("w", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        for way, run in ways.items():
-            wait(device)
-            began = time.perf_counter()
-            losses[way] = run()
-            seconds[way] = time.perf_counter() - began
-            base = losses[LOOP]
-            spearman = float(stats.spearmanr(losses[way], base).statistic)
-            difference = float(np.abs(losses[way] - base).max())
-            values = (
-                asked.model, way, asked.rows, asked.points, seconds[way],
-                seconds[LOOP] / seconds[way], spearman,
-                difference, device_name(device), torch.__version__,
-            )  # fmt: skip
-            found = dict(zip(COLUMNS, values, strict=True))
-            table.writerow(found)
-            file.flush()
-            print(found, flush=True)
-            if way.startswith("lc_engine") and not difference <= TOLERANCE_BFLOAT16:
-                wrong.append(f"{asked.model}, {way}: {difference:.1e} from the loop")
+    described = {"model": asked.model, "rows": asked.rows, "points": asked.points}
+    found = time_ways(ways, described, _difference, TOLERANCE_BFLOAT16, device, asked.csv)
+    wrong += [f"{asked.model}, {fault}" for fault in found]
     print(*wrong, sep="\n")
     return 1 if wrong else 0
+
+
+def _difference(found: np.ndarray, base: np.ndarray) -> float:
+    return float(np.abs(found - base).max())
 
 
 def check_float32(

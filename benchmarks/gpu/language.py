@@ -14,22 +14,20 @@ without a device.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 import lc_engine as lc
-from benchmarks.gpu.device import chosen_device, device_name, wait
+from benchmarks.gpu.device import chosen_device
 from benchmarks.gpu.prepare import conversation_rows, language_model
+from benchmarks.gpu.ways import time_ways
 from lc_engine.language.scorer import CausalLMScorer
 from lc_engine.masking import Masking
 
@@ -39,10 +37,6 @@ if TYPE_CHECKING:
     from lc_engine.language.tokens import Tokens
     from lc_engine.path.learning_path import LearningPath
 
-COLUMNS = (
-    "way", "rows", "tokens", "points", "seconds", "times", "spearman", "difference", "device",
-    "torch",
-)  # fmt: skip
 # Rows on which float32 is compared, and how much lc may differ there.
 CHECKED, TOLERANCE = 24, 1e-4
 # The same in bfloat16, in nats: of the logarithm of lc. Ranks are no check: under weights that are
@@ -167,32 +161,16 @@ def main() -> int:
         ).lc(),
     }
     SortedLoop(model, lc.LearningPath.explicit([0.9]), tokens[:BATCH]).lc()  # loads libraries
-    found: dict[str, np.ndarray] = {}
-    seconds: dict[str, float] = {}
-    with asked.csv.open("w", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        for way, run in ways.items():
-            wait(device)
-            began = time.perf_counter()
-            found[way] = run()
-            seconds[way] = time.perf_counter() - began
-            base = found[LOOP]
-            spearman = float(stats.spearmanr(found[way], base).statistic)
-            difference = float(np.abs(np.log(found[way] / base)).max())
-            values = (
-                way, len(rows), sum(len(row.ids) for row in tokens), len(path), seconds[way],
-                seconds[LOOP] / seconds[way], spearman,
-                difference, device_name(device), torch.__version__,
-            )  # fmt: skip
-            line = dict(zip(COLUMNS, values, strict=True))
-            table.writerow(line)
-            file.flush()
-            print(line, flush=True)
-            if way.startswith("lc_engine") and not difference <= TOLERANCE_BFLOAT16:
-                wrong.append(f"language, {way}: {difference:.1e} nats from the loop")
+    count = sum(len(row.ids) for row in tokens)
+    described = {"rows": len(rows), "tokens": count, "points": len(path)}
+    found = time_ways(ways, described, _nats, TOLERANCE_BFLOAT16, device, asked.csv)
+    wrong += [f"language, in nats: {fault}" for fault in found]
     print(*wrong, sep="\n")
     return 1 if wrong else 0
+
+
+def _nats(found: np.ndarray, base: np.ndarray) -> float:
+    return float(np.abs(np.log(found / base)).max())
 
 
 def check_float32(

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lc_engine import naive
 from lc_engine.bench.machine import Work
 from lc_engine.bench.parity import ROUNDED
+from lc_engine.bench.rounded import rounded, rounded_features, twin_of
 from lc_engine.bench.ways import (
     BFLOAT16,
     ENGINE,
@@ -104,7 +105,7 @@ def image_job(
             Way(NAIVE, plain),
             Way(RELEASED, released),
             Way(FROZEN, loop(*_frozen(extractor)), ROUNDED, optional=True),
-            Way(BFLOAT16, loop(*_rounded(extractor)), ROUNDED),
+            Way(BFLOAT16, loop(*rounded_features(extractor)), ROUNDED),
             Way(ENGINE, engine("float32")),
             Way(ENGINE_BFLOAT16, engine("bfloat16"), ROUNDED),
         ),
@@ -129,32 +130,13 @@ def _frozen(extractor: nn.Module) -> tuple[nn.Module, Features]:
         if kept not in compiled:
             if len(compiled) > _MOST_COMPILED:
                 raise ValueError(f"each of more than {_MOST_COMPILED} sub-models takes a compiler")
-            twin = copy.deepcopy(own).bfloat16().to(memory_format=torch.channels_last)
-            compiled[kept] = torch.compile(twin.requires_grad_(False), dynamic=False)
+            twin = twin_of(own).requires_grad_(False)
+            compiled[kept] = torch.compile(twin, dynamic=False)
         # The compiler reads the option when inputs of another shape come, too.
         with torch.no_grad(), torch._inductor.config.patch(freezing=True):
-            return torch.cat([compiled[kept](_rounded_pixels(x)).float() for x, _ in batches])
+            return torch.cat([compiled[kept](rounded(x)).float() for x, _ in batches])
 
     return own, features
-
-
-def _rounded(extractor: nn.Module) -> tuple[nn.Module, Features]:
-    """Mask in float32, as sixteen bits tell too few weights apart, and compute in bfloat16."""
-    own = copy.deepcopy(extractor)
-    twin = copy.deepcopy(extractor).bfloat16().to(memory_format=torch.channels_last)
-
-    def features(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-        with torch.no_grad():
-            for weight, whole in zip(twin.parameters(), own.parameters(), strict=True):
-                weight.copy_(whole)
-            return torch.cat([twin(_rounded_pixels(x)).float() for x, _ in batches])
-
-    return own, features
-
-
-def _rounded_pixels(inputs: Tensor) -> Tensor:
-    inputs = inputs.bfloat16()
-    return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
 
 
 def _work(extractor: nn.Module, source: Source, batch_size: int) -> Work:

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lc_engine import naive
 from lc_engine.bench.machine import Work
 from lc_engine.bench.parity import ROUNDED
+from lc_engine.bench.rounded import round_weights, rounded, twin_of
 from lc_engine.bench.ways import (
     BFLOAT16,
     ENGINE,
@@ -71,18 +72,17 @@ def output_job(
         ValueError: no row can be read.
     """
     log_prob = _negative(head) if isinstance(head, Loss) else _LOG_PROBS[head]
-    rounded = copy.deepcopy(model).bfloat16().to(memory_format=torch.channels_last)
+    bfloat16 = twin_of(model)
 
     def loop(twin: nn.Module | None) -> Run:
         def run(rows: Source, path: LearningPath) -> np.ndarray:
             own = copy.deepcopy(model).eval()
             batches, order = _read(rows, batch_size)
-
             if twin is not None:
-                batches = [(_rounded(inputs), targets) for inputs, targets in batches]
+                batches = [(rounded(inputs), targets) for inputs, targets in batches]
 
             def under_mask() -> Tensor:
-                live = own if twin is None else _copied(own, twin)
+                live = own if twin is None else round_weights(own, twin)
                 with torch.no_grad():
                     return torch.cat([log_prob(_whole(call(live, x)), y) for x, y in batches])
 
@@ -109,7 +109,7 @@ def output_job(
         path=path,
         ways=(
             Way(NAIVE, loop(None)),
-            Way(BFLOAT16, loop(rounded), ROUNDED),
+            Way(BFLOAT16, loop(bfloat16), ROUNDED),
             Way(ENGINE, engine("float32")),
             Way(ENGINE_BFLOAT16, engine("bfloat16"), ROUNDED),
         ),
@@ -138,23 +138,6 @@ def _largest(outputs: Any, _: None) -> Tensor:
 
 
 _LOG_PROBS: dict[str, LogProb] = {"soft": _expected, "none": _largest}
-
-
-def _copied(own: nn.Module, twin: nn.Module) -> nn.Module:
-    """Round the masked weights: sixteen bits tell too few of them apart to mask there."""
-    with torch.no_grad():
-        for weight, whole in zip(twin.parameters(), own.parameters(), strict=True):
-            weight.copy_(whole)
-    return twin
-
-
-def _rounded(inputs: Inputs) -> Inputs:
-    if isinstance(inputs, Fields):
-        return inputs.to(torch.bfloat16)
-    if not inputs.is_floating_point():
-        return inputs
-    memory = torch.channels_last if inputs.dim() == 4 else torch.contiguous_format
-    return inputs.bfloat16().contiguous(memory_format=memory)
 
 
 def _whole(outputs: Any) -> Any:

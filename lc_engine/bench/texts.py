@@ -11,6 +11,7 @@ import torch
 from lc_engine import naive
 from lc_engine.bench.machine import Work
 from lc_engine.bench.parity import ROUNDED
+from lc_engine.bench.rounded import rounded_features
 from lc_engine.bench.ways import (
     BFLOAT16,
     ENGINE,
@@ -76,7 +77,7 @@ def text_job(title: str, model: nn.Module, source: Source, path: LearningPath) -
         path=path,
         ways=(
             Way(NAIVE, loop(*_plain(extractor))),
-            Way(BFLOAT16, loop(*_rounded(extractor)), ROUNDED),
+            Way(BFLOAT16, loop(*rounded_features(extractor)), ROUNDED),
             Way(ENGINE, engine("float32")),
             Way(ENGINE_BFLOAT16, engine("bfloat16"), ROUNDED),
         ),
@@ -118,18 +119,5 @@ def _plain(extractor: nn.Module) -> tuple[nn.Module, Features]:
     def features(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
         with torch.no_grad():
             return torch.cat([call(own, inputs) for inputs, _ in batches])
-
-    return own, features
-
-
-def _rounded(extractor: nn.Module) -> tuple[nn.Module, Features]:
-    """Mask in float32, as sixteen bits tell too few weights apart, and compute in bfloat16."""
-    own, twin = copy.deepcopy(extractor), copy.deepcopy(extractor).bfloat16()
-
-    def features(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-        with torch.no_grad():
-            for weight, whole in zip(twin.parameters(), own.parameters(), strict=True):
-                weight.copy_(whole)
-            return torch.cat([call(twin, inputs).float() for inputs, _ in batches])
 
     return own, features

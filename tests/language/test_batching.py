@@ -6,26 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.token_rows import random_rows
 from lc_engine._util.length_cuts import length_cuts
 from lc_engine.language.batching import pack, usage_of
-from lc_engine.language.tokens import Tokens
 
 CPU = torch.device("cpu")
-
-
-def row(ids, first):
-    ids = np.array(ids, dtype=np.int64)
-    return Tokens(ids, np.arange(len(ids)) >= first)
-
-
-def random_rows(seed, count=40):
-    generator = np.random.default_rng(seed)
-    starts = [list(range(20)), list(range(50, 75)), []]
-    rows = []
-    for _ in range(count):
-        ids = starts[generator.integers(3)] + generator.integers(100, 200, size=12).tolist()
-        rows.append(row(ids[: -int(generator.integers(0, 9)) or None], len(ids) - 11))
-    return rows
 
 
 @pytest.mark.parametrize("share", [True, False])

@@ -9,37 +9,22 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen3Config, Qwen3ForC
 
 import lc_engine as lc
 from helpers import tiny_language_model as tiny
+from helpers.token_rows import random_rows, row
 from lc_engine.language import forward as forward_module
 from lc_engine.language import packed_attention
 from lc_engine.language.batching import pack, usage_of
 from lc_engine.language.packed_attention import Spans, is_packed_there
 from lc_engine.language.scorer import CausalLMScorer
-from lc_engine.language.tokens import Tokens
 from lc_engine.ops import FallbackWarning, contract
 
 CPU = torch.device("cpu")
 PATH = lc.LearningPath.explicit([1.0, 0.8, 0.6])
 
 
-def row(ids, first):
-    ids = np.array(ids, dtype=np.int64)
-    return Tokens(ids, np.arange(len(ids)) >= first)
-
-
-def random_rows(seed=0, count=40):
-    generator = np.random.default_rng(seed)
-    starts = [list(range(20)), list(range(50, 75)), []]
-    rows = []
-    for _ in range(count):
-        ids = starts[generator.integers(3)] + generator.integers(100, 200, size=12).tolist()
-        rows.append(row(ids[: -int(generator.integers(0, 9)) or None], len(ids) - 11))
-    return rows
-
-
 @pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("budget", [1, 60, 10_000])
 def test_every_target_is_there_once_and_nothing_is_padded(share, budget):
-    rows = random_rows()
+    rows = random_rows(0)
     groups = pack(rows, budget, 8, share, CPU, pads=False)
     found = set()
     for group in groups:
