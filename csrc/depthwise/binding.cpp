@@ -30,12 +30,13 @@ class DepthwisePlan {
     channels_ = weight.shape(0);
     window_.kernel = {weight.shape(1), weight.shape(2)};
     const int64_t lanes = isa_lanes(isa_), taps = weight.shape(1) * weight.shape(2);
-    padded_ = (channels_ + lanes - 1) / lanes * lanes;
-    bias_ = padded_bias(bias, channels_, padded_);
-    weights_.resize(static_cast<size_t>(taps * padded_), 0.f);
+    const int64_t padded = (channels_ + lanes - 1) / lanes * lanes;
+    bias_ = padded_bias(bias, channels_, padded);
+    weights_.resize(static_cast<size_t>(taps * padded), 0.f);
     for (int64_t c = 0; c < channels_; ++c)
       for (int64_t tap = 0; tap < taps; ++tap)
-        weights_[static_cast<size_t>(tap * padded_ + c)] = weight.data()[c * taps + tap];
+        weights_[static_cast<size_t>((c / lanes * taps + tap) * lanes + c % lanes)] =
+            weight.data()[c * taps + tap];
   }
 
   // The shape of out says how many outputs there are: outside of x the window sees zeros.
@@ -48,7 +49,6 @@ class DepthwisePlan {
                            bf16,
                            weights_.data(),
                            bias_.data(),
-                           padded_,
                            activation_};
     const int64_t rows = job.images * job.out_height;
     py::gil_scoped_release unlocked;
@@ -61,7 +61,7 @@ class DepthwisePlan {
   Isa isa_;
   Window window_;
   Activation activation_;
-  int64_t channels_, padded_;
+  int64_t channels_;
   std::vector<float> weights_, bias_;
 };
 

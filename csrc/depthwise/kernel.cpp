@@ -33,7 +33,10 @@ struct Row {
   const T* input(int64_t ky, int64_t x) const {
     return image + ((top + ky * job.dilation[0]) * job.width + x) * job.channels;
   }
-  const float* weight(int64_t ky) const { return job.weights + ky * job.kernel[1] * job.padded; }
+  const float* weight(int64_t ky, int64_t c) const {
+    return job.weights + c * taps() + ky * job.kernel[1] * kLanes;
+  }
+  int64_t taps() const { return job.kernel[0] * job.kernel[1]; }
   int64_t left(int64_t column) const { return column * job.stride[1] - job.padding[1]; }
   void write(int64_t column, int64_t c, Vec x, int64_t some) const {
     const bool bf16 = sizeof(T) == 2;
@@ -41,21 +44,37 @@ struct Row {
   }
 };
 
+// Asks for the outputs, and for the inputs that the row below will be the first to read: pixels lie
+// too far apart for the processor to foresee either.
+template <int kWidth, int kStride, int kColumns, int kVectors, class T>
+LC_INLINE void fetch_ahead(const Row<T>& row, int64_t column, int64_t c) {
+  constexpr int kLine = 64 / sizeof(T), kRun = kVectors * kLanes;
+  const int64_t channels = row.job.channels;
+  const T* out = row.out + column * channels + c;
+  for (int i = 0; i < kColumns; ++i)
+    for (int j = 0; j < kRun; j += kLine) prefetch_to_write(out + i * channels + j);
+  if (row.top + row.rows.to >= row.job.height) return;
+  const T* in = row.input(row.rows.to, row.left(column) + kWidth / 2) + c;
+  for (int i = 0; i < kColumns * kStride; ++i)
+    for (int j = 0; j < kRun; j += kLine) prefetch_to_read(in + i * channels + j);
+}
+
 // kColumns neighbouring outputs, whose windows reach outside of the image where kClipped. Weights
 // and inputs are loaded once for all of them.
 template <int kWidth, int kStride, int kColumns, bool kClipped, int kVectors, class T>
 LC_INLINE void multiply_columns(const Row<T>& row, int64_t column, int64_t c) {
-  const int64_t channels = row.job.channels, padded = row.job.padded, left = row.left(column);
+  const int64_t channels = row.job.channels, taps = row.taps(), left = row.left(column);
+  fetch_ahead<kWidth, kStride, kColumns, kVectors>(row, column, c);
   Vec sums[kColumns][kVectors];
   for (int i = 0; i < kColumns; ++i)
     for (int v = 0; v < kVectors; ++v) sums[i][v] = load_unaligned(row.job.bias + c + v * kLanes);
   for (int64_t ky = row.rows.from; ky < row.rows.to; ++ky) {
     const T* in = row.input(ky, left) + c;
-    const float* weight = row.weight(ky) + c;
+    const float* weight = row.weight(ky, c);
     Vec weights[kWidth][kVectors];
     for (int kx = 0; kx < kWidth; ++kx)
       for (int v = 0; v < kVectors; ++v)
-        weights[kx][v] = load_unaligned(weight + kx * padded + v * kLanes);
+        weights[kx][v] = load_unaligned(weight + (v * taps + kx) * kLanes);
     LC_UNROLLED
     for (int x = 0; x < (kColumns - 1) * kStride + kWidth; ++x) {
       if (kClipped && (left + x < 0 || left + x >= row.job.width)) continue;
@@ -85,12 +104,12 @@ LC_INLINE void run_vectors(const Row<T>& row, int64_t column, int64_t c) {
   for (int64_t ky = row.rows.from; ky < row.rows.to; ++ky)
     for (int64_t kx = columns.from; kx < columns.to; ++kx) {
       const T* in = row.input(ky, left + kx * dilation) + c;
-      const float* weight = row.weight(ky) + kx * row.job.padded + c;
+      const float* weight = row.weight(ky, c) + kx * kLanes;
       for (int v = 0; v < kSums; ++v) {
         const Vec x = kVectors > 0
                           ? load_as_floats(in + v * kLanes)
                           : load_row(reinterpret_cast<const char*>(in), sizeof(T) == 2, 0, some);
-        sums[v] = fma(x, load_unaligned(weight + v * kLanes), sums[v]);
+        sums[v] = fma(x, load_unaligned(weight + v * row.taps() * kLanes), sums[v]);
       }
     }
   for (int v = 0; v < kSums; ++v) row.write(column, c + v * kLanes, sums[v], some);
@@ -105,25 +124,28 @@ LC_INLINE void run_pixel(const Row<T>& row, int64_t column) {
   if (c < row.job.channels) run_vectors<0>(row, column, c);
 }
 
-// All channels of kColumns outputs.
-template <int kWidth, int kStride, int kColumns, bool kClipped, class T>
-LC_INLINE void channels_of(const Row<T>& row, int64_t column) {
-  int64_t c = 0;
-  for (; c + 2 * kLanes <= row.job.channels; c += 2 * kLanes)
-    multiply_columns<kWidth, kStride, kColumns, kClipped, 2>(row, column, c);
-  for (; c + kLanes <= row.job.channels; c += kLanes)
-    multiply_columns<kWidth, kStride, kColumns, kClipped, 1>(row, column, c);
-  if (c < row.job.channels)
-    for (int i = 0; i < kColumns; ++i) run_vectors<0>(row, column + i, c);
-}
-
-template <int kWidth, int kStride, int kColumns, class T>
-LC_INLINE void run_columns(const Row<T>& row, int64_t column) {
+template <int kWidth, int kStride, int kColumns, int kVectors, class T>
+LC_INLINE void run_columns(const Row<T>& row, int64_t column, int64_t c) {
   const int64_t left = row.left(column), reach = (kColumns - 1) * kStride + kWidth;
   if (left >= 0 && left + reach <= row.job.width)
-    channels_of<kWidth, kStride, kColumns, false>(row, column);
+    multiply_columns<kWidth, kStride, kColumns, false, kVectors>(row, column, c);
   else
-    channels_of<kWidth, kStride, kColumns, true>(row, column);
+    multiply_columns<kWidth, kStride, kColumns, true, kVectors>(row, column, c);
+}
+
+// kVectors of channels of all outputs of a row.
+template <int kWidth, int kStride, int kVectors, class T>
+LC_INLINE void run_row(const Row<T>& row, int64_t c) {
+  const int64_t outputs = row.job.out_width;
+  int64_t i = 0;
+  for (; i + 6 <= outputs; i += 6) run_columns<kWidth, kStride, 6, kVectors>(row, i, c);
+  for (; i + 3 <= outputs; i += 3) run_columns<kWidth, kStride, 3, kVectors>(row, i, c);
+  // Computing one or two outputs twice is faster than computing them one by one.
+  if (i >= 3 && i < outputs) {
+    run_columns<kWidth, kStride, 3, kVectors>(row, outputs - 3, c);
+    i = outputs;
+  }
+  for (; i < outputs; ++i) run_vectors<kVectors>(row, i, c);
 }
 
 // kWidth is the kernel's width, or 0 for any.
@@ -136,17 +158,15 @@ void run(const DepthwiseJob& job, int64_t first, int64_t last) {
         static_cast<const T*>(job.x) + y / job.out_height * job.height * job.width * job.channels,
         static_cast<T*>(job.out) + y * job.out_width * job.channels, top,
         Span::of(top, job.dilation[0], job.kernel[0], job.height)};
-    int64_t i = 0;
     if constexpr (kWidth > 0) {
-      for (; i + 6 <= job.out_width; i += 6) run_columns<kWidth, kStride, 6>(row, i);
-      for (; i + 3 <= job.out_width; i += 3) run_columns<kWidth, kStride, 3>(row, i);
-      // Computing one or two outputs twice is faster than computing them one by one.
-      if (i >= 3 && i < job.out_width) {
-        run_columns<kWidth, kStride, 3>(row, job.out_width - 3);
-        i = job.out_width;
-      }
+      // A vector of channels after the other, as its weights then stay in the first cache.
+      int64_t c = 0;
+      for (; c + 2 * kLanes <= job.channels; c += 2 * kLanes) run_row<kWidth, kStride, 2>(row, c);
+      for (; c + kLanes <= job.channels; c += kLanes) run_row<kWidth, kStride, 1>(row, c);
+      for (int64_t i = 0; c < job.channels && i < job.out_width; ++i) run_vectors<0>(row, i, c);
+    } else {
+      for (int64_t i = 0; i < job.out_width; ++i) run_pixel(row, i);
     }
-    for (; i < job.out_width; ++i) run_pixel(row, i);
   }
 }
 

@@ -12,9 +12,9 @@ struct DepthwiseJob : ConvGeometry {
   const void* x;  // (images, height, width, channels) float32, or bfloat16 where bf16
   void* out;      // (images, out height, out width, channels) in the dtype of the inputs
   bool bf16;
-  const float* weights;  // (taps, padded), taps [row][column] of the kernel
-  const float* bias;     // (padded)
-  int64_t padded;        // channels, padded to whole vectors
+  // Both are padded to whole vectors of channels; taps are [row][column] of the kernel.
+  const float* weights;  // (vectors, taps, kLanes)
+  const float* bias;     // (vectors, kLanes)
   Activation activation;
 };
 

@@ -31,6 +31,22 @@
 namespace lc {
 namespace LC_ISA {
 
+// Asks for a cache line, which may lie outside of what is allocated.
+LC_INLINE void prefetch_to_read(const void* p) {
+#if defined(__GNUC__)
+  __builtin_prefetch(p, 0);
+#else
+  (void)p;
+#endif
+}
+LC_INLINE void prefetch_to_write(const void* p) {
+#if defined(__GNUC__)
+  __builtin_prefetch(p, 1);
+#else
+  (void)p;
+#endif
+}
+
 // The float of the bits of a bfloat16; a float stays itself.
 LC_INLINE float widen(uint16_t bits) {
   const uint32_t wide = static_cast<uint32_t>(bits) << 16;
