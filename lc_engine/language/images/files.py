@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BAD_IMAGE: Final = "bad_image"
 _FILE: Final = "file://"
+# The fields of an image of `datasets`, and of one as the API of OpenAI names it.
+_HELD_IN: Final = ("bytes", "path", "url")
 # Of a path, in most file systems.
 _LONGEST_NAME: Final = 4096
 
@@ -79,8 +81,12 @@ def _value(value: Any) -> Any:
         ValueError: something else, or a URL.
     """
     if isinstance(value, Mapping):
-        content = value.get("bytes")
-        value = value.get("path") if content is None else content
+        if value and not any(name in value for name in _HELD_IN):
+            raise ValueError(
+                "an image is a path, bytes or a data URI, got the fields "
+                f"{', '.join(map(str, value))}: name it {', '.join(_HELD_IN)}"
+            )
+        value = next((value[name] for name in _HELD_IN if value.get(name) is not None), None)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     if isinstance(value, str) and value.startswith("data:"):
@@ -122,7 +128,7 @@ def _content(name: str, folder: Path) -> bytes:
 def _named(value: Any) -> str:
     """Return the name of an image for an error, if it has one."""
     if isinstance(value, Mapping):
-        value = value.get("path")
+        value = value.get("path") or value.get("url")
     if not isinstance(value, (str, Path)):
         return ""
     return f" ({str(value)[:80]}{'…' if len(str(value)) > 80 else ''})"

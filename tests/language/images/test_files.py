@@ -63,6 +63,9 @@ def test_grey_of_16_bits_is_scaled_and_turned_from_a_file_and_from_memory(dtype,
         ("data:image/png;base64,***", "base64 is damaged"),
         ({"bytes": None, "path": None}, "the image is missing"),
         (None, "the image is missing"),
+        ({}, "the image is missing"),
+        ({"url": "https://host/a.png"}, "\\(https://host/a.png\\): it is a URL: download it"),
+        ({"file": "a.png"}, "got the fields file: name it bytes, path, url"),
         (base64.b64encode(bytes(9000)).decode(), "too long for a file: base64 begins with data:"),
         ("A" * 300, "there is no file"),
         (3, "got a int"),
@@ -77,5 +80,6 @@ def test_a_missing_or_damaged_image_is_named(value, reason, tmp_path):
 def test_only_files_have_a_path():
     assert local_path("pictures/a.png") == "pictures/a.png"
     assert local_path({"bytes": None, "path": "a.png"}) == "a.png"
+    assert local_path({"url": "a.png"}) == "a.png"
     for value in (b"x", "data:,x", "https://host/a.png", None, {"bytes": b"x", "path": "a.png"}):
         assert local_path(value) is None
