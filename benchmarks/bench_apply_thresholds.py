@@ -79,15 +79,15 @@ def check(live: list[Tensor], wanted: list[Tensor]) -> None:
 
 
 @dtypes
-@pytest.mark.parametrize("saliency", ["magnitude", "random", "given"])
-def test_engine(benchmark, threads, dtype, saliency):
+@pytest.mark.parametrize("form", ["magnitude", "random", "given"])
+def test_engine(benchmark, threads, dtype, form):
     pristine = weights(dtype)
     scores = {
         "magnitude": [w.abs() for w in pristine],
         "random": [philox.uniform(shape, 3, i) for i, shape in enumerate(SHAPES)],
         "given": [w.abs().float() for w in pristine],
-    }[saliency]
-    given = {"magnitude": None, "random": ("random", 3), "given": scores}[saliency]
+    }[form]
+    given = {"magnitude": None, "random": ("random", 3), "given": scores}[form]
     live = time(
         benchmark,
         group(dtype, threads),

@@ -95,9 +95,9 @@ shapes = pytest.mark.parametrize(("inputs", "outputs"), LAYERS)
 
 
 @shapes
-@pytest.mark.parametrize("path", list(DTYPES))
-def test_engine(benchmark, inputs, outputs, threads, path):
-    x, weight, bias, thresholds, _ = layer(inputs, outputs).to(DTYPES[path])
+@pytest.mark.parametrize("form", list(DTYPES))
+def test_engine(benchmark, inputs, outputs, threads, form):
+    x, weight, bias, thresholds, _ = layer(inputs, outputs).to(DTYPES[form])
     benchmark.group = group(inputs, outputs, threads)
     out = benchmark.pedantic(
         ops.masked_linear,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUB_MODELS = 8
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # (dims, classes) -> rows
 ROWS = {(512, 10): 4096, (768, 1000): 256, (1280, 100): 1024}
 
@@ -91,14 +92,14 @@ shapes = pytest.mark.parametrize(("dims", "classes"), list(ROWS), ids=str)
 
 
 @shapes
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_engine(benchmark, dims, classes, threads, dtype):
+@pytest.mark.parametrize("form", list(DTYPES))
+def test_engine(benchmark, dims, classes, threads, form):
     c = case(dims, classes)
     plan = ops.PrototypePlan(c.prototypes)
-    z = c.features.to(dtype)
+    z = c.features.to(DTYPES[form])
     benchmark.group = group(dims, classes, threads)
     lc = benchmark.pedantic(lambda: plan(z, c.labels).lc, rounds=7, warmup_rounds=1)
-    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    tolerance = 1e-5 if form == "float32" else 2e-2
     torch.testing.assert_close(lc, expected(dims, classes), atol=tolerance, rtol=1e-4)
 
 

@@ -80,9 +80,9 @@ def group(tokens: int, threads: int) -> str:
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
-@pytest.mark.parametrize("path", list(DTYPES))
-def test_engine(benchmark, tokens, threads, path):
-    h, w, y = case(tokens).to(DTYPES[path])
+@pytest.mark.parametrize("form", list(DTYPES))
+def test_engine(benchmark, tokens, threads, form):
+    h, w, y = case(tokens).to(DTYPES[form])
     benchmark.group = group(tokens, threads)
     nll = benchmark.pedantic(lambda: ops.token_nll(h[None], w, y)[0], rounds=3, warmup_rounds=1)
     torch.testing.assert_close(nll, expected(tokens), atol=2e-5, rtol=2e-5)

@@ -27,6 +27,8 @@ HEAD = re.compile(r"linear_confidence D=(\d+) C=(\d+) N=(\d+) (\d)t (whole|strea
 HEADLINE = "linear_confidence D=768 C=1000 N=4096 2t whole"  # the README's row
 PATH = "geometric50"  # of the comparison with peers
 SIZES = ("geometric5", "gauss8", "geometric50", "linear50")
+# Parameters that tell the contenders of a group apart, if they are not in their tests' names.
+OWN = ("peer", "path", "form", "way")
 ENGINES = (("float32", "engine"), ("bfloat16", "engine_bfloat16"))
 # Kind of processor by CPU flag, widest bfloat16 unit first: it decides how fast the peers are too.
 KINDS = {
@@ -39,15 +41,20 @@ SHOWN = ("AVX512-BF16", "AMX")  # with or without a measurement
 
 
 def groups(report: dict) -> dict[str, dict[str, float]]:
-    """Return median seconds by group and contender (the test's name and its own parameter)."""
+    """Return median seconds by group and contender (the test's name and its own parameter).
+
+    Raises:
+        SystemExit: two contenders of a group have the same name.
+    """
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for entry in report["benchmarks"]:
         params = entry["params"] or {}
-        contender = params.get("peer") or params.get("path") or ""
-        name = entry["name"].split("[")[0].removeprefix("test_")
-        found[entry["group"] or entry["name"]][f"{name} {contender}".strip()] = entry["stats"][
-            "median"
-        ]
+        own = next((params[name] for name in OWN if params.get(name)), "")
+        contender = f"{entry['name'].split('[')[0].removeprefix('test_')} {own}".strip()
+        times = found[entry["group"] or entry["name"]]
+        if contender in times:
+            raise SystemExit(f"{entry['name']}: its group has another {contender!r}; see OWN")
+        times[contender] = entry["stats"]["median"]
     return dict(found)
 
 

@@ -160,3 +160,20 @@ def test_readme_and_benchmarks_page_show_the_same_run():
         assert shown[0][i] == peers.pop("naive-loop")
         assert shown[1][i] == min(peers.values(), key=float)
         assert shown[2][i] == costs.split(", ")[2]
+
+
+def test_contenders_of_one_name_are_refused_not_mixed():
+    given = report()
+    given["benchmarks"] += entries("attention 1t", {"test_engine[random]": (None, None, 0.2)})
+    with pytest.raises(SystemExit, match=r"test_engine\[random\].*another 'engine'"):
+        readme_table.groups(given)
+
+
+def test_forms_of_the_engine_have_a_row_each():
+    given = report()
+    given["benchmarks"] += entries("masks 1t", {"test_engine[random]": ("form", "random", 0.2)})
+    given["benchmarks"] += entries("masks 1t", {"test_engine[given]": ("form", "given", 0.1)})
+    given["benchmarks"] += entries("masks 1t", {"test_peer[copy]": ("peer", "copy", 0.4)})
+    page = readme_table.details(given, "")
+    assert "| masks 1t | random | copy 2.00 |" in page
+    assert "| masks 1t | given | copy 4.00 |" in page
