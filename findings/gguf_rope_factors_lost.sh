@@ -7,8 +7,8 @@
 # What happens: the converters of llama.cpp store the "llama3" scaling of rotary frequencies as a tensor,
 # rope_freqs.weight (head_dim / 2 divisors), and write no key rope.scaling.*. transformers reads neither a scaling nor
 # the tensor: the configuration that it makes says "default", all keys match, and low frequencies are up to 8 times too
-# high (32 times for Llama 3.2). Weights are exact. Here, with random weights in float32, the logits of the first
-# tokens agree and those of later positions drift apart.
+# high (up to 32 times in the small models of Llama 3.2). Weights are exact. Here, with random weights in float32, the
+# logits of the first token agree and those of later positions do not.
 #
 # Who is hurt: who evaluates, scores or fine-tunes from a GGUF and reads long texts. Perplexity on short ones looks
 # fine, so the loss is put down to quantization.
