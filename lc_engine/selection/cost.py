@@ -79,7 +79,7 @@ def estimate(problem: Problem, strategy: str, width: int, clusters: int | None =
     if strategy == "guarded_herding" and width > MARGIN_WIDTH:
         seconds += 2 * rows * MARGIN_WIDTH * width / constants.PRODUCT_RATE
         held += 4 * rows * MARGIN_WIDTH  # the features, projected
-        held += 4 * 4 * (8 * MARGIN_WIDTH) ** 2  # eigenvectors of a sample
+        held += 11 * 4 * (8 * MARGIN_WIDTH) ** 2  # eigenvectors of a sample, as NumPy 2.5 has them
     if strategy == "easy_diverse":
         k = np.array([feature_space.clusters_of(count, clusters) for count in counts.tolist()])
         read = sizes + constants.K_MEANS_PASSES * np.minimum(sizes, feature_space.FIT_ROWS)
