@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pkgutil
 import re
 import tomllib
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import lc_engine as lc
 from benchmarks import imports
 from helpers.pages import PAGES, PROGRAMS, ROOT, anchors, commands, links, spans
 from helpers.structure import FLOORS
@@ -177,6 +179,17 @@ def test_contributing_names_the_variables_that_are_read():
     files = [path for pattern in patterns for path in ROOT.glob(pattern)]
     text = "".join(path.read_text(encoding="utf-8") for path in files if path != Path(__file__))
     assert named == set(re.findall(r"\bLC_ENGINE_[A-Z]+\b", text))
+
+
+@pytest.mark.parametrize("module", [lc, ops], ids=lambda module: module.__name__)
+def test_the_reference_has_every_public_name(module):
+    """By the file of each: a function that a file is named after is hidden by it elsewhere."""
+    page = PAGES[f"docs/reference/{'ops' if module is ops else 'python'}.md"]
+    entries = re.findall(r"^::: (\S+)$", page, re.M)
+    shown = {entry.rpartition(".")[2]: pkgutil.resolve_name(entry) for entry in entries}
+    in_text = {"ops", "__version__"} if module is lc else set()  # a page of its own, and a string
+    assert shown == {name: getattr(module, name) for name in set(module.__all__) - in_text}
+    assert all(f"`lc_engine.{name}`" in page for name in in_text)
 
 
 def test_commands_were_found():
