@@ -106,6 +106,16 @@ class HasMaskAccount(Protocol):
 
 
 @runtime_checkable
+class HasHeadClasses(Protocol):
+    """A scorer that may know how many classes there are before it reads any row."""
+
+    @property
+    def head_classes(self) -> int | None:
+        """C, of the labels 0 … C − 1; None where any label may have a class."""
+        ...
+
+
+@runtime_checkable
 class ContinuesRuns(Protocol):
     """A scorer that depends on when a run was begun."""
 

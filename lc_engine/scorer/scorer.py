@@ -11,6 +11,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from lc_engine._util.digests import tensors_digest
@@ -20,6 +21,7 @@ from lc_engine.data.batch import BAD_LABEL, OK, Batch
 from lc_engine.data.faults import Fault, fault_of, out_of_memory
 from lc_engine.data.fields import Fields
 from lc_engine.data.identity import unchanged
+from lc_engine.data.label_range import check_labels_begin_at_0
 from lc_engine.data.wrap.cache import CachedSource
 from lc_engine.data.wrap.subset import whole_of
 from lc_engine.heads.loss import Loss
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
@@ -327,6 +328,16 @@ class Scorer(LazyModel):
                     f"the head has {width} classes but the data have {len(source.classes)}: give a "
                     'model whose head was trained on these classes, or use head="prototype"'
                 )
+            numbers = getattr(whole_of(source), "labels", None)
+            if source.classes is None and isinstance(numbers, np.ndarray):
+                check_labels_begin_at_0(numbers, width)
+
+    @property
+    def head_classes(self) -> int | None:
+        """C of a linear head, which knows the labels 0 … C − 1; None of one that learns them."""
+        if self.head != "linear" or self.labels != "class":
+            return None
+        return int(self._prepare().tap.linear.out_features)
 
     def _check_prepared(self, prepared: Prepared) -> None:
         if self.head in ("prototype", "knn") and prepared.family.masks_head_alone:

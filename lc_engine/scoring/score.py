@@ -15,8 +15,9 @@ import numpy as np
 from lc_engine._util.digests import config_digest
 from lc_engine.data.features import STORED, FeatureFile, FeatureRecorder, features_path
 from lc_engine.data.identity import check_unchanged
+from lc_engine.data.label_range import labels_outside
 from lc_engine.data.locations import check_outside
-from lc_engine.data.protocols import ContinuesRuns, HasMaskAccount, TakesNotes
+from lc_engine.data.protocols import ContinuesRuns, HasHeadClasses, HasMaskAccount, TakesNotes
 from lc_engine.data.wrap.cache import CachedSource
 from lc_engine.data.wrap.digested import digested
 from lc_engine.data.wrap.mixture import decodes_rows, holds_images
@@ -128,7 +129,7 @@ def score(
             label_kind=getattr(scorer, "label_kind", "class"),
             **opening,
         )
-        return score_source(
+        table = score_source(
             scorer,
             source,
             out,
@@ -140,6 +141,8 @@ def score(
             cache_bytes=cache_bytes,
             progress=report,
         )
+        _warn_of_labels(scorer, source, table)
+    return table
 
 
 def default_batch(source: Source) -> int:
@@ -157,6 +160,19 @@ def _tell(account: MaskAccount | None, progress: Progress | None) -> None:
     warning = account.warning()
     if warning is not None:
         warnings.warn(warning, MaskingWarning, stacklevel=4)
+
+
+def _warn_of_labels(scorer: RowScorer, source: Source, table: ScoreTable) -> None:
+    """Warn if some labels are outside the head's classes, which may be true of no label alone."""
+    classes = scorer.head_classes if isinstance(scorer, HasHeadClasses) else None
+    if classes is None or source.classes is not None:
+        return
+    labels = getattr(source, "labels", None)  # of which a table keeps none below 0
+    if not isinstance(labels, np.ndarray):
+        labels = np.asarray(table.column("label"))
+    warning = labels_outside(labels, classes)
+    if warning is not None:
+        _log.warning("%s", warning)
 
 
 def _checked_ids(ids: Sequence[str] | Sequence[int] | np.ndarray, rows: int) -> np.ndarray:
