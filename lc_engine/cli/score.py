@@ -95,15 +95,17 @@ def _scored(command: ScoreCommand, progress: Progress) -> tuple[ScoreTable, dict
 
 
 def _in_words(summary: dict[str, Any], table: ScoreTable) -> str:
+    from lc_engine.data.unscored import first_reasons
+
     counts = ", ".join(f"{count:,} {status}" for status, count in summary["status"].items())
     rate = summary["rows_per_second"]
     speed = "" if rate is None else f", {rate:,.0f} rows/s"
     memory = f"peak memory {summary['peak_bytes'] / 2**20:,.0f} MiB"
     lines = [f"{summary['rows']:,} rows in {summary['seconds']:.1f} s{speed}: {counts}; {memory}"]
-    lines += [f"  row {row}: {status}: {detail}" for row, status, detail in table.bad_rows(3)]
-    bad = summary["rows"] - summary["status"]["ok"]
-    if bad > 3:
-        lines.append(f'  and {bad - 3:,} more: see the columns "status" and "detail"')
+    reasons = first_reasons(table)
+    lines += reasons
+    if summary["rows"] - summary["status"]["ok"] > len(reasons):
+        lines.append('  each row: see the columns "status" and "detail"')
     lines += [f"file left out: {reason}" for reason in summary["refused"].values()]
     note = table.lc_note()
     lines += [note] if note else []

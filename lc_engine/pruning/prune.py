@@ -15,6 +15,7 @@ import numpy as np
 from lc_engine._util.atomic_write import atomic_write, atomic_write_npy, atomic_write_text
 from lc_engine._util.extras import MissingExtraError, require
 from lc_engine.data.batch import OK
+from lc_engine.data.unscored import first_reasons
 from lc_engine.data.wrap.mixture import has_sources
 from lc_engine.pruning.choice import Choice
 from lc_engine.pruning.folder import DATA, SCORES, SELECTION, at_work_in, check_outside_of, staged
@@ -327,16 +328,14 @@ def _report(scores: Path, data: Any, kept: dict[str, NDArray[Any]], out: Path, *
 
 
 def _say_unscored(table: ScoreTable, choice: Choice) -> None:
-    counts = table.status_counts()
-    bad = {name: count for name, count in counts.items() if name != OK and count}
+    bad = len(table) - table.status_counts()[OK]
     if bad:
-        shown = ", ".join(f"{count:,} {name}" for name, count in bad.items())
         _log.warning(
-            "%s of %s rows have no score and are %s: %s",
-            f"{sum(bad.values()):,}",
+            "%s of %s rows have no score and are %s:\n%s",
+            f"{bad:,}",
             f"{len(table):,}",
             "kept beside the budget" if choice.unscored == "keep" else "dropped",
-            shown,
+            "\n".join(first_reasons(table)),
         )
 
 

@@ -166,8 +166,9 @@ def test_bad_rows_are_counted_kept_and_told_by_the_exit_code(features, capsys):
     assert bad == {5: "non_finite", 6: "non_finite", 9: "bad_label", 200: "bad_label"}
     assert score_features(features, *arguments[:-1], data="x.npy", labels="bad_y.npy") == 3
     out = capsys.readouterr().out
-    assert "row 9: bad_label: the label is 5, but the head has 5 classes" in out
-    assert "and 1 more" in out
+    assert "  2 bad_label, first in row 9: the label is 5, but the head has 5 classes\n" in out
+    assert "  2 non_finite, first in row 5: the input has NaN or infinite values\n" in out
+    assert '  each row: see the columns "status" and "detail"' in out
 
 
 def test_every_kind_of_feature_file_gives_the_same_scores(features):

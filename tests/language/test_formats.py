@@ -74,7 +74,7 @@ def test_every_format_is_detected_and_read(form, row, turns):
 
 
 BAD = {
-    "not an object": ("alpaca", ["2 + 2?"], "missing_field", "must be an object, got list"),
+    "not an object": ("alpaca", ["2 + 2?"], "bad_field", "named fields, got a list"),
     "no field": (
         "alpaca",
         {"instruction": "?"},

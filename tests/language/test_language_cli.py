@@ -92,7 +92,7 @@ def test_a_bad_row_is_named_and_ends_with_3(folder, data, tmp_path, capsys):
     data.write_text(data.read_text() + '\n{"instruction": \n')
     out = tmp_path / "out"
     assert cli.run(["score", "--model", str(folder), "--data", str(data), "--out", str(out)]) == 3
-    assert "row 12: invalid_json: line 13: not JSON" in capsys.readouterr().out
+    assert "1 invalid_json, first in row 12: line 13: not JSON" in capsys.readouterr().out
 
 
 def test_what_does_not_fit_ends_with_2(folder, data, tmp_path, capsys):

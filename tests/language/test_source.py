@@ -16,10 +16,13 @@ from lc_engine.language.source import InstructionSource, open_records
 GOOD = {"prompt": "hello", "completion": "in"}
 LINES = {
     json.dumps(GOOD): ("ok", ""),
-    "{": ("invalid_json", "line 2: not JSON"),
+    "{": (
+        "invalid_json",
+        "line 2: not JSON: Expecting property name enclosed in double quotes at column 2",
+    ),
     '{"prompt": "hello"}': ("missing_field", "line 3: the row lacks completion or response"),
     '{"prompt": "hello", "completion": " "}': ("empty_response", "line 4: no assistant turn has"),
-    '"hello"': ("missing_field", "line 5: a row must be an object, got str"),
+    '"hello"': ("bad_field", "line 5: a row must be an object with named fields, got a str"),
     '{"prompt": [{"role": "me", "content": ""}], "completion": "a"}': (
         "unknown_role",
         "line 6: prompt[0] has role 'me'",

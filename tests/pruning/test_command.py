@@ -65,8 +65,10 @@ def test_an_image_folder_becomes_a_smaller_one_by_hard_links(model, photos, tmp_
     }
     assert [group["kept"] for group in found["groups"]] == [3, 3, 3]
     assert found["path"]["capacities"] == [1.0]
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
     assert "kept 9 of 31 rows (--keep 9) by flexrand" in printed
+    assert "1 of 31 rows have no score and are dropped:\n" in said
+    assert "  1 unreadable, first in row 20 (bee/broken.jpg): " in said
     assert "1 without a score dropped (1 unreadable)" in printed
     table = lc.ScoreTable.read(out / "scores")
     ids = table.column("id")[np.load(out / "positions.npy")]

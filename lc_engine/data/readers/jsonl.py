@@ -119,7 +119,9 @@ def _skip(opened: Any, position: int) -> None:
 
 def _parsed(line: bytes) -> Any | RowError:
     try:
-        return json.loads(line)
+        return json.loads(line.rstrip())
+    except json.JSONDecodeError as error:  # its own line is 1: that of the file is told elsewhere
+        return RowError(INVALID_JSON, f"not JSON: {error.msg} at column {error.colno}")
     except ValueError as error:  # includes invalid UTF-8
         return RowError(INVALID_JSON, f"not JSON: {error}")
     except RecursionError:

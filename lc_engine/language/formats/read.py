@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lc_engine.data.readers.records import RowError
 from lc_engine.language.formats import alpaca, listed, preference, prompt_completion
-from lc_engine.language.formats.fields import MISSING_FIELD
+from lc_engine.language.formats.fields import BAD_FIELD, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ def conversations(row: Any, form: Format) -> tuple[Conversation, ...]:
         RowError: "missing_field", "bad_field", "unknown_role" or "not_text", with the field.
     """
     if not isinstance(row, Mapping):
-        raise RowError(MISSING_FIELD, f"a row must be an object, got {type(row).__name__}")
+        raise RowError(BAD_FIELD, f"a row must be an object with named fields, got {shown(row)}")
     if form == "preference":
         return preference.read(row)
     return (_READERS[form](row),)
