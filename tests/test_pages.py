@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 import lc_engine as lc
 from helpers import tiny_language_model as tiny
 from helpers.pages import PAGES, steps
+from lc_engine.cli.exit_codes import BAD_ROWS
 from lc_engine.cli.main import run
 from lc_engine.demo.digits import write_folders
 
@@ -24,29 +25,33 @@ ELSEWHERE = {
     "docs/embedding.md": "tests/integrations/test_embedding.py",
     "docs/how-it-works.md": "tests/test_readme.py",
 }
-# Commands that no test runs, by how they begin.
+# Commands and programs that no test runs, by how they begin.
 NOT_RUN = {
     "lc-engine bench --language": "takes minutes",
     "lc-engine demo": "takes minutes; CI's `make demo` is the same",
     "lc-engine score … --out": "stands for any job, on a cluster or in several processes",
+    "from trl import": "trl is in no environment of these tests; examples/conversations.py has it",
 }
 slow = pytest.mark.slow
 
 
 def is_ours(step):
-    """Whether a step is a program, or a command of lc-engine that a test can run."""
-    if isinstance(step, str):
-        return True
-    return step[:1] == ["lc-engine"] and not any(" ".join(step).startswith(s) for s in NOT_RUN)
+    """Whether a step is a program or a command of lc-engine, and one that a test can run."""
+    if is_command := not isinstance(step, str):
+        step = " ".join(step)
+    return not step.startswith(tuple(NOT_RUN)) and (not is_command or step.startswith("lc-engine "))
 
 
-def follow(page, capsys, **names):
-    """Run a page in the working directory, its programs in one namespace; return that."""
+def follow(page, capsys, status=0, **names):
+    """Run a page in the working directory, its programs in one namespace; return that.
+
+    `status` is what its commands end with.
+    """
     for step in filter(is_ours, steps(page)):
         if isinstance(step, str):
             exec(step, names)
         else:
-            assert run(step[1:]) == 0, capsys.readouterr().err
+            assert run(step[1:]) == status, capsys.readouterr().err
     return names
 
 
@@ -70,7 +75,8 @@ def test_every_page_with_something_to_run_is_run():
 
 
 def test_what_is_not_run_is_on_a_page():
-    shown = [" ".join(step) for page in PAGES for step in steps(page) if isinstance(step, list)]
+    found = [step for page in PAGES for step in steps(page)]
+    shown = [step if isinstance(step, str) else " ".join(step) for step in found]
     assert [s for s in NOT_RUN if not any(line.startswith(s) for line in shown)] == []
 
 
@@ -114,7 +120,12 @@ def test_from_images_to_a_trained_model(photos, here, capsys):
 
 @slow
 def test_from_conversations_to_a_data_set(model, here, capsys):
-    names = follow("docs/start/instructions.md", capsys)
+    with (here / "chat.jsonl").open("a", encoding="utf-8") as file:
+        file.write("\nno JSON\n")
+    names = follow("docs/start/instructions.md", capsys, status=BAD_ROWS)
+    assert "invalid_json" in (shown := capsys.readouterr().out)
+    worst = pq.read_table("pruned/rows.parquet").to_pandas().sort_values("rank")["row"].iloc[0]
+    assert f'"What is {worst} and {worst}?"' in shown
     lines = (here / "chat.jsonl").read_text(encoding="utf-8").splitlines()
     kept = (here / "pruned" / "data" / "chat.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(kept) == len(names["data"]) == 4
