@@ -113,7 +113,9 @@ def test_from_images_to_a_trained_model(photos, here, capsys):
     wrong = next((photos / "3").iterdir())
     (here / "wrong.txt").write_text(f"3/{wrong.name}\n", encoding="utf-8")
     names = follow("docs/start/images.md", capsys)
-    assert len(names["data"]) == 4  # a tenth of 40
+    assert len(names["kept"]) == 4  # a tenth of 40
+    assert len(names["others"]) == 36
+    assert (here / "trained.pt").is_file()
     assert np.isfinite(float(names["loss"].detach()))
     assert not (here / "pruned" / "data" / "3" / wrong.name).exists()
 
