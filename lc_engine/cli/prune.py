@@ -76,7 +76,7 @@ class PruneCommand(ChoosingOptions, JobOptions):
             if self.masking in ("exits", "dropout") and self.path == _WHOLE:
                 given["path"] = None  # exits bring their own, and of dropout 1 is no capacity
             job = _Scores(out=self.out / SCORES, shard_rows=self.shard_rows, **given)
-            table, refused = job.run(progress)
+            table, refused = job.run(progress, lambda source: choice.check_rows(len(source)))
             progress.begin("choosing and writing rows")
             run = Run.of(table.metadata, self.out / SCORES)
             stored = open_stored(where, texts=run.reads_records, **run.opening)

@@ -466,8 +466,14 @@ class ScoreOptions(JobOptions):
         ),
     ] = None
 
-    def run(self, progress: Progress | None = None) -> tuple[ScoreTable, dict[str, str]]:
+    def run(
+        self, progress: Progress | None = None, check: Callable[[Source], None] | None = None
+    ) -> tuple[ScoreTable, dict[str, str]]:
         """Score the data into `out`, and write the configuration there.
+
+        Args:
+            progress: of the command.
+            check: called with the opened data, before anything is scored.
 
         Returns:
             The table, and why each file of the data that was left out was, by its name.
@@ -487,6 +493,8 @@ class ScoreOptions(JobOptions):
         check_config(self.out)
         check_outside(self.out, named_locations(self.data))
         scorer, source = self.opened(side_file(self.out, MANIFEST))
+        if check is not None:
+            check(source)
         table = score(
             scorer,
             source,

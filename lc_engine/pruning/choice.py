@@ -110,6 +110,32 @@ class Choice:
         if self.unscored not in ("drop", "keep"):
             raise ValueError(f'unscored must be "drop" or "keep", got {self.unscored!r}')
 
+    def check_rows(self, rows: int) -> None:
+        """Refuse what this number of rows cannot meet, whatever their scores.
+
+        Args:
+            rows: N of the data, scored or not.
+
+        Raises:
+            ValueError: more rows to keep than there are, or than `never` leaves; fewer than
+                `always` names.
+        """
+        if self.keep is None:
+            return
+        never, always = (len(np.unique(np.asarray(ids))) for ids in (self.never, self.always))
+        is_count = isinstance(self.keep, int | np.integer)
+        if is_count and self.keep > rows - never:
+            named = f", of which never_keep names {never:,}" if never else ""
+            raise ValueError(
+                f"keep asks for {self.keep:,} rows, but the data have {rows:,}{named}: give less, "
+                "or a fraction as a float (1.0 keeps everything)"
+            )
+        budget = int(self.keep if is_count else round(self.keep * (rows - never)))
+        if always > budget:
+            raise ValueError(
+                f"always_keep names {always:,} rows, but keep asks for {budget:,}: give more"
+            )
+
     def warn_without_ifd(self) -> None:
         """Warn, before instruction data are scored without IFD, of what "auto" can make of it."""
         if self.strategy == "auto" and self.gamma == "auto":

@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +32,7 @@ RESULTS: Final = (
     SELECTION,
 )
 UNFINISHED: Final = "UNFINISHED"
+_LEASE: Final = ".lease"
 _STAGED: Final = ".new-"
 _NOTE: Final = (
     "lc-engine prune has not finished here: what lies beside this file is missing, incomplete or "
@@ -67,13 +68,27 @@ def check_outside_of(out: Path, data: Any) -> None:
 def at_work_in(folder: Path) -> Iterator[None]:
     """Let one process at a time write into a folder; without results it is marked as unfinished.
 
+    If the context raises before anything is written, a folder that this call made goes again.
+
     Raises:
         ValueError: another process is at work there, or the folder holds something else.
     """
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise ValueError(f"out: {folder} is a file, not a folder") from None
+    try:
+        with _leased(folder):
+            yield
+    finally:
+        if is_new:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
+
+
+@contextmanager
+def _leased(folder: Path) -> Iterator[None]:
     finished = _is_finished(folder)
     if not finished and not (folder / UNFINISHED).exists():
         taken = [name for name in RESULTS if (folder / name).exists()]
@@ -83,7 +98,7 @@ def at_work_in(folder: Path) -> Iterator[None]:
                 "choose another folder"
             )
     with Leases() as leases:
-        if not leases.take(folder / ".lease"):
+        if not leases.take(folder / _LEASE):
             raise ValueError(f"out: another process is at work in {folder}: wait for its end")
         for left_over in folder.glob(f"{_STAGED}*"):
             shutil.rmtree(left_over, ignore_errors=True)
@@ -91,7 +106,18 @@ def at_work_in(folder: Path) -> Iterator[None]:
             left_over.unlink(missing_ok=True)
         if not finished:
             atomic_write_text(folder / UNFINISHED, _NOTE)
-        yield
+        try:
+            yield
+        finally:
+            _forget_if_empty(folder)
+
+
+def _forget_if_empty(folder: Path) -> None:
+    """Remove the mark of a folder that holds nothing else; its lease is removed later."""
+    with suppress(OSError):  # no scores, or some
+        (folder / SCORES).rmdir()
+    if {path.name for path in folder.iterdir()} <= {UNFINISHED, _LEASE}:
+        (folder / UNFINISHED).unlink(missing_ok=True)
 
 
 @contextmanager

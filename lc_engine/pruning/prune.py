@@ -177,6 +177,7 @@ def prune(
             label_kind=getattr(scorer, "label_kind", "class"),
             **opening,
         )
+        choice.check_rows(len(source))
         table = score_rows(
             scorer,
             source,

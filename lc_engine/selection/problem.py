@@ -97,6 +97,11 @@ def divide(
     rows = eligible.take(~never) if never.any() else eligible
     named = np.bincount(eligible.groups[always], minlength=len(eligible.group_names))
     sizes, names = rows.group_sizes, eligible.group_names
+    if never.any() and isinstance(keep, int | np.integer) and keep > len(rows):
+        raise ValueError(
+            f"keep = {keep} is a count and must lie in [1, {len(rows)}]: never_keep names "
+            f'{never.sum()} of the {len(eligible)} rows with status "ok"'
+        )
     if shares:
         budget = resolve_keep(keep, int(sizes.sum()))
         floor, cap = with_shares(shares, budget, sizes, names, floor, cap)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from lc_engine.data.features import Features
     from lc_engine.data.table import ScoreTable
 
-# Listed: this share of the rows, and at least so many.
+# Listed: this share of the scored rows, and at least so many.
 _SHARE: Final = 0.1
-_LEAST: Final = 100
+_LEAST: Final = 10
 _CHUNK: Final = 8192
 # Above it the response is no likelier with its prompt than without (arXiv 2308.12032, section 2).
 _IFD: Final = 1.0
@@ -81,10 +81,10 @@ def find_suspects(table: ScoreTable, most: int | None = None) -> Suspects:
 
     Args:
         table: the scores; the class means are of the features that lie beside them.
-        most: rows to return; None is a tenth of all, at least 100.
+        most: rows to return; None is a tenth of those with a score, at least 10.
     """
     if most is None:
-        most = max(_LEAST, round(_SHARE * len(table)))
+        most = max(_LEAST, round(_SHARE * table.status_counts()[OK]))
     measure, groups = table.ranked_by, Groups()
     rows, numbers = np.empty(0, np.int64), np.empty(0, np.intp)
     hardness, sizes, start = np.empty(0, np.float32), np.empty(0, np.int64), 0

@@ -392,7 +392,7 @@ def test_conversations_keep_their_lines_and_their_order(language_model, tmp_path
         found = [json.loads(line) for line in text.splitlines()]
     assert found == [rows[row] for row in kept]
     listed = pd.read_csv(out / "suspicious.csv")
-    assert len(listed) == 20
+    assert len(listed) == 10
     assert listed["ifd"].notna().all()
     assert listed.loc[listed["rank"] == 0, "reason"].str.startswith("ifd ").all()
     by_source = {group["group"]: group["kept"] for group in selection(out)["groups"]}
@@ -644,6 +644,54 @@ def test_what_suits_no_data_is_refused_before_anything_is_scored(
     assert prune(["--model=efficientnet-lite0"], tmp_path, tmp_path / "out", *given) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def ids_in(path, ids):
+    path.write_text("".join(f"{one}\n" for one in ids))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("given", "always", "never", "message"),
+    [
+        (["--keep=31"], [], [], "asks for 31 rows, but the data have 30: give less"),
+        (["--keep=30"], [], [3, 4], "have 30, of which"),
+        (["--keep=2"], [1, 2, 5], [], "names 3 rows, but"),
+        (["--keep=0.1"], [1, 2, 5, 6], [], "asks for 3: give more"),
+    ],
+)
+def test_a_budget_that_the_rows_cannot_meet_is_refused_before_scoring(
+    tmp_path, monkeypatch, capsys, given, always, never, message
+):
+    np.save(tmp_path / "x.npy", np.ones((30, 4), np.float32))
+    np.save(tmp_path / "y.npy", np.arange(30) % 3)
+    save_file({"weight": torch.ones(3, 4)}, tmp_path / "head.safetensors")
+    model = [f"--model={tmp_path}/head.safetensors", f"--labels={tmp_path}/y.npy"]
+    for name, ids in (("always", always), ("never", never)):
+        if ids:
+            given = [*given, f"--{name}-keep={ids_in(tmp_path / name, ids)}"]
+    monkeypatch.setattr(lc.Scorer, "start_rows", None)
+    assert prune(model, tmp_path / "x.npy", tmp_path / "out", *given) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_prune_in_python_refuses_such_a_budget_too(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((30, 4), np.float32))
+    np.save(tmp_path / "y.npy", np.arange(30) % 3)
+    scorer = lc.Scorer(torch.nn.Linear(4, 3), head="linear", masking=lc.Masking(weights="head"))
+    data = {"labels": tmp_path / "y.npy", "out": tmp_path / "out"}
+    with pytest.raises(ValueError, match="keep asks for 31 rows, but the data have 30"):
+        lc.prune(scorer, tmp_path / "x.npy", 31, **data)
+    with pytest.raises(FileNotFoundError):
+        lc.prune(scorer, tmp_path / "nowhere.npy", 3, **data)
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_that_are_never_kept_are_not_counted(tmp_path):
+    scores = {"id": np.arange(9), "loss": np.arange(9.0), "label": np.zeros(9, int)}
+    with pytest.raises(ValueError, match=r"in \[1, 7\]: never_keep names 2 of the 9 rows with"):
+        decide(scores, 8, "easy", exceptions=Exceptions(never=np.array([0, 3])))
 
 
 def test_more_rows_to_keep_in_any_case_than_the_budget_are_named(tmp_path):

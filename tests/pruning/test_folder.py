@@ -123,13 +123,43 @@ def test_a_second_process_is_refused(tmp_path):
 
 
 def test_a_first_run_that_fails_says_so(tmp_path):
-    with pytest.raises(RuntimeError), at_work_in(tmp_path / "out"):
-        raise RuntimeError
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [UNFINISHED]
+    out = tmp_path / "out"
+
+    def fail():
+        with at_work_in(out):
+            (out / "scores").mkdir()
+            (out / "scores" / "part").touch()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert {path.name for path in out.iterdir()} == {"scores", UNFINISHED}
     assert "same command continues" in (tmp_path / "out" / UNFINISHED).read_text()
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="is a file"), at_work_in(tmp_path / "file"):
         pass
+
+
+def test_a_folder_that_a_failed_run_made_and_left_empty_goes_again(tmp_path):
+    out = tmp_path / "out"
+
+    def fail():
+        with at_work_in(out):
+            assert (out / UNFINISHED).exists()
+            (out / "scores").mkdir(exist_ok=True)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert not out.exists()
+    out.mkdir()  # someone else's stays, as it was
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list(out.iterdir()) == []
+    (out / "notes.txt").touch()
+    with pytest.raises(RuntimeError):
+        fail()
+    assert {path.name for path in out.iterdir()} == {"notes.txt", UNFINISHED}
 
 
 def test_a_result_list_ends_with_what_makes_it_whole():

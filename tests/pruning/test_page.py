@@ -19,7 +19,7 @@ def test_the_page_is_made_or_left_out_by_name(model, photos, tmp_path, monkeypat
         for name in ("suspicious.csv", "report.suspicious.csv")
     )
     for name in ("row", "id", "suggested"):
-        assert own[name].equals(beside[name])
+        assert own[name].equals(beside[name][: len(own)])
 
     def missing(*given, **options):
         raise MissingExtraError("plotly is not installed")

@@ -35,6 +35,16 @@ def test_wrong_labels_favor_a_strategy_that_avoids_them(caplog: pytest.LogCaptur
     assert choice.reason in caplog.text
 
 
+@pytest.mark.parametrize("keep", [1.0, 400])
+def test_no_trial_is_made_where_all_rows_are_kept(keep: float) -> None:
+    scores, features, _ = flipped_blobs(1, 400, 3)
+    choice = choose_strategy(scores, keep, features=features)
+    assert choice.candidate == RANDOM
+    assert choice.reason == "all rows are kept, by any strategy"
+    assert choice.gains == {}
+    assert len(select(scores, keep, features=features)) == 400
+
+
 def test_the_table_holds_every_candidate_that_the_columns_allow() -> None:
     scores, features, _ = flipped_blobs(1, 600, 3)
     without = choose_strategy(scores, 12, features=features).gains

@@ -19,7 +19,7 @@ def test_the_lowest_ranks_are_listed_and_of_equal_ones_the_hardest_first(most, t
     loss, rank, labels = table.column("loss"), table.ranks(), table.column("label")
     scored = np.flatnonzero(~np.isnan(loss))
     order = scored[np.lexsort((-loss[scored], rank[scored]))]
-    np.testing.assert_array_equal(found.rows, order[: most or 210])
+    np.testing.assert_array_equal(found.rows, order[: most or round(0.1 * len(scored))])
     np.testing.assert_array_equal(found.rank, rank[found.rows])
     np.testing.assert_array_equal(found.labels, labels[found.rows])
     assert set(found.labels[:5]) == set(range(5))
@@ -30,6 +30,12 @@ def test_nothing_is_listed_where_nothing_has_a_score():
     table = random_table(0, 20)
     empty = ScoreTable(table.table.slice(0, 0))
     assert find_suspects(empty).reasons(None) == []
+
+
+@pytest.mark.parametrize(("rows", "listed"), [(8, 7), (20, 10), (300, 26)])
+def test_of_few_rows_not_all_are_listed(rows, listed):
+    table = random_table(0, rows)
+    assert len(find_suspects(table).rows) == listed
 
 
 def test_rows_without_a_class_are_compared_within_their_source():

@@ -85,6 +85,8 @@ def choose(
         ValueError: features of another shape or not finite.
     """
     started = time.perf_counter()
+    if int(problem.counts.sum()) == len(problem.rows):
+        return StrategyChoice(RANDOM, "all rows are kept, by any strategy")
     if features is None:
         choice = _by_rule(problem)
     else:
