@@ -192,6 +192,13 @@ def test_the_reference_has_every_public_name(module):
     assert all(f"`lc_engine.{name}`" in page for name in in_text)
 
 
+def test_the_first_page_has_every_extra():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    table = re.findall(r"^\| (`.+?) \|", PAGES["docs/index.md"], re.M)
+    named = [name for cell in table for name in re.findall(r"`([\w-]+)`", cell)]
+    assert sorted(named) == sorted(project["optional-dependencies"])
+
+
 def test_commands_were_found():
     found = [words for page in PAGES for words in commands(page)]
     assert {words[0] for words in found} == set(PROGRAMS)
