@@ -20,6 +20,12 @@ _THOUSANDS = {"k": 10**3, "m": 10**6, "g": 10**9}
 
 
 def _keep(text: str) -> float:
+    if text.strip().endswith("%"):
+        try:
+            share = f": {float(text.strip()[:-1]) / 100:g} is {text.strip()}"
+        except ValueError:
+            share = ""
+        raise typer.BadParameter(f"{text!r} is not a number{share}")
     return int(text) if text.strip().isdigit() else _number(text)
 
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from lc_engine.cli.option_names import as_options
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,14 +27,44 @@ class JsonLines(logging.Formatter):
         """Return one line of JSON."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         text = " ".join(record.getMessage().split())
+        if record.levelno >= logging.WARNING:
+            text = as_options(text)
         found: dict[str, Any] = {"time": time, "level": record.levelname.lower(), "text": text}
         return json.dumps(found | getattr(record, "fields", {}))
+
+
+class Lines(logging.Formatter):
+    """A record as its text; a warning names options, not arguments of Python."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line or more."""
+        text = super().format(record)
+        return as_options(text) if record.levelno >= logging.WARNING else text
+
+
+class _Told(logging.Filter):
+    """Whether a warning is new to the command, which opens its data several times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._texts: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to print a record."""
+        text = record.getMessage()
+        if record.levelno < logging.WARNING or record.name == _OURS[0]:  # not the error at the end
+            return True
+        is_new = text not in self._texts
+        self._texts.add(text)
+        return is_new
 
 
 @contextmanager
 def to_stderr() -> Iterator[None]:
     """Print our log to stderr for as long as the context is open."""
     logger, handler = logging.getLogger(_OURS[0]), logging.StreamHandler(sys.stderr)
+    handler.addFilter(_Told())
+    handler.setFormatter(Lines())
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lc_engine._util.extras import MissingExtraError, require
 from lc_engine.cli import log
 from lc_engine.cli.exit_codes import BAD_INPUT, FAILED, FINISHED
+from lc_engine.cli.option_names import as_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,5 +54,5 @@ def _complain(error: Exception, code: int) -> int:
             "--num-workers or a smaller model, or select --streamed; a stopped run continues"
         )
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    log.say_error(f"{text or type(error).__name__}{notes}", code)
+    log.say_error(as_options(f"{text or type(error).__name__}{notes}"), code)
     return code

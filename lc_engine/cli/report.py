@@ -108,14 +108,28 @@ def report(command: ReportCommand) -> None:
     typer.echo(f"{kind}: {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 
+def _out_of(command: ReportCommand) -> Path:
+    """Return the file to write.
+
+    Raises:
+        ValueError: its name does not end as its form does.
+    """
+    suffix = f".{command.form}"
+    if command.out.suffix.lower() not in (suffix, ".html"):
+        raise ValueError(f"--out {command.out} must end with {suffix}, by --format {command.form}")
+    # Beside the page of that name.
+    return command.out if command.out.suffix.lower() == suffix else command.out.with_suffix(suffix)
+
+
 def _write(command: ReportCommand) -> Path:
+    out = _out_of(command)
     if command.form == "png":
         from lc_engine.reporting.figure import write_figure
 
         return write_figure(
             command.scores,
             command.subset,
-            command.out.with_suffix(".png"),
+            out,
             title=command.title,
             points=command.points,
             seed=command.seed,
@@ -127,7 +141,7 @@ def _write(command: ReportCommand) -> Path:
             command.scores,
             command.where(),
             command.subset,
-            command.out.with_suffix(".parquet"),
+            out,
             carry=command.columns(),
         )
     from lc_engine.reporting.page import report as write
@@ -136,7 +150,7 @@ def _write(command: ReportCommand) -> Path:
         command.scores,
         command.where(),
         command.subset,
-        command.out,
+        out,
         title=command.title,
         points=command.points,
         previews=command.previews,

@@ -84,8 +84,7 @@ class FeatureFile:
         self._width = width
         if "-00000-of-" in self._path.name:
             _log.info(
-                "features: %s rows of %s float16, %.1f MB beside the scores (--no-features keeps "
-                "none)",
+                "features: %s rows of %s float16, %.1f MB beside the scores",
                 f"{self._of:,}",
                 f"{width:,}",
                 self._of * width * 2 / 1e6,

@@ -136,7 +136,9 @@ def finished_parts(path: Path) -> list[Path]:
         return [path]
     parts = sorted(path.glob(PART_PATTERN))
     if not parts:
-        raise ValueError(f"{path} holds no scores: it has no {PART_PATTERN}")
+        inside = path / "scores"  # of a folder that prune wrote
+        hint = f": try {inside}" if [*inside.glob(PART_PATTERN)] else ""
+        raise ValueError(f"{path} holds no scores, as it has no {PART_PATTERN}{hint}")
     total = int(parts[0].stem.rpartition("-")[2])
     if len(parts) != total:
         raise ValueError(

@@ -228,7 +228,9 @@ def test_a_damaged_row_group_costs_its_rows_and_the_exit_code_says_so(features, 
     for out, cut in (("out", ()), ("other", ("--batch-size", "7", "--shard-rows", "130"))):
         more = ("--out", str(features / out), *cut)
         assert score_features(features, *more, data="x.parquet", labels=None) == 3
-        assert "row 100: unreadable: row group 1 of x.parquet" in capsys.readouterr().out
+        assert (
+            "100 unreadable, first in row 100: row group 1 of x.parquet" in capsys.readouterr().out
+        )
         found = ScoreTable.read(features / out)
         assert found.status_counts() == {"ok": ROWS - rows, "unreadable": rows}
         assert set(found.column("status")[rows : 2 * rows]) == {"unreadable"}
@@ -249,7 +251,7 @@ def test_real_images_with_a_broken_one(images, tmp_path, capsys):
     finally:
         broken.write_bytes(whole)
     name = broken.relative_to(images / "set").as_posix()
-    assert f"row {name}: unreadable: OSError" in capsys.readouterr().out
+    assert f"1 unreadable, first in row 3 ({name}): OSError" in capsys.readouterr().out
     table = ScoreTable.read(tmp_path / "out")
     assert table.status_counts() == {"ok": 19, "unreadable": 1}
     assert list(table.column("id")) == sorted(

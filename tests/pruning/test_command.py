@@ -500,8 +500,8 @@ def test_shares_and_named_rows_are_obeyed(language_model, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "give one of keep, keep_tokens and keep_bytes"),
-        (["--keep=2", "--keep-tokens=5"], "not keep and keep_tokens"),
+        ([], "give one of --keep, --keep-tokens and --keep-bytes"),
+        (["--keep=2", "--keep-tokens=5"], "not --keep and --keep-tokens"),
         (["--keep=2", "--share=math"], "must be VALUE=SHARE"),
         (["--keep=2", "--by=topic"], "have no column 'topic'"),
         (["--keep=10", "--by=source", "--share=code=2"], "sum to 2"),
@@ -627,13 +627,14 @@ def test_a_full_disk_leaves_the_earlier_results(
     ("given", "message"),
     [
         (["--keep=0"], "keep must be a float in"),
-        (["--keep=1.5"], "keep must be a float in"),
+        (["--keep=1.5"], "--keep must be a float in"),
+        (["--keep=10%"], "0.1 is 10%"),
         (["--keep=0.1", "--by=label", "--share=a=0.7", "--share=b=0.6"], "sum to 1.3"),
         (["--keep=0.1", "--share=a=0.2", "--share=a=0.6"], "a has two, 0.2 and 0.6"),
         (["--keep=0.1", "--share=a=-1"], "share of a must be at least 0"),
         (["--keep=0.1", "--gamma=2"], "gamma must be"),
         (["--keep=0.1", "--gamma=0.2", "--strategy=herding"], "argument of flexrand"),
-        (["--keep=0.1", "--noise-guard=1"], "noise_guard must lie in"),
+        (["--keep=0.1", "--noise-guard=1"], "--noise-guard must lie in"),
         (["--keep=0.1", "--floor=5", "--cap=2"], "floor 5 is above cap 2"),
     ],
 )

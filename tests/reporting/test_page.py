@@ -321,6 +321,16 @@ def test_the_command_reports_a_folder_and_says_how_to_repeat_the_run(tmp_path, c
     assert sum(payload(out)["kept"]) == 20
     assert run(["report", str(tmp_path / "scores"), *asked, "--format", "png"]) == 0
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    for form, name in (("html", "r.pdf"), ("html", "r"), ("png", "r.parquet")):
+        capsys.readouterr()
+        other = ["--out", str(tmp_path / name), "--format", form]
+        assert run(["report", str(tmp_path / "scores"), *other]) == 2
+        assert f"must end with .{form}, by --format {form}" in capsys.readouterr().err
+        assert not (tmp_path / name).exists()
+    (tmp_path / "pruned").mkdir()
+    (tmp_path / "scores").rename(tmp_path / "pruned" / "scores")
+    assert run(["report", str(tmp_path / "pruned")]) == 2
+    assert f"part-*-of-*.parquet: try {tmp_path}/pruned/scores\n" in capsys.readouterr().err
 
 
 def test_paths_are_as_typed_and_files_that_were_left_out_are_said(tmp_path, monkeypatch):

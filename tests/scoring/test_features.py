@@ -106,9 +106,7 @@ def test_their_size_is_said_beforehand(data, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         lc.score(scorer(), Memory(*data), tmp_path, shard_rows=12)
     said = [record.getMessage() for record in caplog.records if "features:" in record.getMessage()]
-    assert said == [
-        "features: 30 rows of 16 float16, 0.0 MB beside the scores (--no-features keeps none)"
-    ]
+    assert said == ["features: 30 rows of 16 float16, 0.0 MB beside the scores"]
 
 
 def test_a_part_without_its_features_is_not_finished(data, tmp_path):

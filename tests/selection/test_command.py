@@ -63,7 +63,7 @@ def test_each_option_reaches_the_selection(
     [
         (["--floor", "-1"], "--floor"),
         (["--cap", "2"], "floor and cap allow"),
-        (["--noise-guard", "1.5"], "noise_guard must lie in [0, 1)"),
+        (["--noise-guard", "1.5"], "--noise-guard must lie in [0, 1)"),
         (["--score", "id"], "score must be a column of numbers"),
     ],
 )

@@ -174,11 +174,11 @@ class ImageFolderSource(RowSource):
         for reason in self.unreadable.values():
             _log.warning("left out: %s", reason)
         if self.other_files:
-            few = self.other_files[:_NAMED]
-            more = ", …" if len(few) < len(self.other_files) else ""
+            few, count = self.other_files[:_NAMED], len(self.other_files)
+            more = ", …" if len(few) < count else ""
             _log.warning(
-                "%d files are no images of a class: %s%s",
-                len(self.other_files),
+                "%s of a class: %s%s",
+                "1 file is no image" if count == 1 else f"{count:,} files are no images",
                 ", ".join(map(id_of_name, few)),
                 more,
             )
