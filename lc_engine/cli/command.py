@@ -40,6 +40,21 @@ class Command(TyperCommand):
         except typer.BadParameter as error:
             error.message = error.message.removeprefix(_PREFIX)
             raise
+        except Exception as error:
+            # Typer brings its own copy of click or takes that of the environment, by its version.
+            given = getattr(error, "option_name", None)
+            others = [] if given is None else _commands_with(given, ctx)
+            if others and type(error).__name__ == "NoSuchOption":
+                error.message = f"{given} is no option of {ctx.info_name}, but of "  # type: ignore[attr-defined]
+                error.message += ", ".join(others)  # type: ignore[attr-defined]
+                error.possibilities = None  # type: ignore[attr-defined]
+            raise
+
+
+def _commands_with(option: str, ctx: Any) -> list[str]:
+    """Return which commands have an option."""
+    commands = {} if ctx.parent is None else ctx.parent.command.commands
+    return [name for name, other in commands.items() if any(option in p.opts for p in other.params)]
 
 
 def command(options: type[_Options], function: Callable[[_Options], None]) -> Callable[..., None]:

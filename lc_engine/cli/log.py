@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import warnings
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -65,13 +66,15 @@ def to_stderr() -> Iterator[None]:
     logger, handler = logging.getLogger(_OURS[0]), logging.StreamHandler(sys.stderr)
     handler.addFilter(_Told())
     handler.setFormatter(Lines())
-    level = logger.level
+    level, shown = logger.level, warnings.showwarning
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    _log_our_warnings()
     try:
         yield
     finally:
         logging.captureWarnings(False)
+        warnings.showwarning = shown
         for name in _OURS:
             logging.getLogger(name).removeHandler(handler)
         logger.setLevel(level)
@@ -83,6 +86,20 @@ def use_json() -> None:
         handler.setFormatter(JsonLines())
         logging.getLogger(_OURS[1]).addHandler(handler)
     logging.captureWarnings(True)
+    _log_our_warnings()
+
+
+def _log_our_warnings() -> None:
+    """Log our own warnings by their text alone: a line of our source is no news to a user."""
+    others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if category.__module__.partition(".")[0] == _OURS[0]:
+            logging.getLogger(f"{_OURS[0]}.warnings").warning("%s", message)
+        else:
+            others(message, category, *where, **more)
+
+    warnings.showwarning = show
 
 
 def is_json() -> bool:

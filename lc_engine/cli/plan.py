@@ -29,7 +29,9 @@ class PlanCommand(JobOptions):
 def plan(command: PlanCommand) -> None:
     """Say what a job will take, by scoring a few of its rows: time, memory, disk, batch size.
 
-    Takes the options of `score`, see there; nothing is written.
+    Takes the options of `score`, see there, and its path unless told otherwise: for `prune`, which
+    runs the whole model alone, give --path explicit:1. Budgets (--keep) and --out are for `prune`
+    and `score`; nothing is written here.
     """
     from lc_engine.scoring.estimate import plan
 

@@ -58,20 +58,24 @@ def score(command: ScoreCommand) -> None:
 
     if not command.on_ray and (command.address is not None or command.gpus_per_worker):
         raise typer.BadParameter("--address and --gpus-per-worker go with --ray")
-    began = time.perf_counter()
+    began, continues = time.perf_counter(), any(command.out.glob("part-*.parquet"))
     try:
         with with_config(command.config), log.progress() as progress:
             table, refused = _scored(command, progress)
     except KeyboardInterrupt:
         typer.echo(f"stopped; the same command continues in {command.out}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    seconds = time.perf_counter() - began
+    # The last phase says nothing of the whole where all sub-models ran in an earlier one; rows that
+    # were found done took no time.
+    rate = progress.rate if continues else len(table) / seconds
     summary: dict[str, Any] = {
         "out": str(command.out),
         "rows": len(table),
         "status": table.status_counts(),
         "refused": refused,
-        "seconds": round(time.perf_counter() - began, 3),
-        "rows_per_second": progress.rate,
+        "seconds": round(seconds, 3),
+        "rows_per_second": rate,
         "waiting_for_data": progress.waiting,
         "peak_bytes": peak_bytes(),
     }
@@ -96,12 +100,13 @@ def _scored(command: ScoreCommand, progress: Progress) -> tuple[ScoreTable, dict
 
 def _in_words(summary: dict[str, Any], table: ScoreTable) -> str:
     from lc_engine.data.unscored import first_reasons
+    from lc_engine.scoring.progress import speed
 
     counts = ", ".join(f"{count:,} {status}" for status, count in summary["status"].items())
     rate = summary["rows_per_second"]
-    speed = "" if rate is None else f", {rate:,.0f} rows/s"
+    at = "" if rate is None else f", {speed(rate)}"
     memory = f"peak memory {summary['peak_bytes'] / 2**20:,.0f} MiB"
-    lines = [f"{summary['rows']:,} rows in {summary['seconds']:.1f} s{speed}: {counts}; {memory}"]
+    lines = [f"{summary['rows']:,} rows in {summary['seconds']:.1f} s{at}: {counts}; {memory}"]
     reasons = first_reasons(table)
     lines += reasons
     if summary["rows"] - summary["status"]["ok"] > len(reasons):

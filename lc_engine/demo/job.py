@@ -35,10 +35,6 @@ if TYPE_CHECKING:
 
     Say = Callable[[str], None]
 
-# For the announced durations only: what the trainings take, and a plain way beside the engine.
-_TRAINING_SECONDS = 15.0
-_PLAIN_WAY = 1.7
-
 
 def run(
     out: str | Path,
@@ -78,10 +74,7 @@ def run(
         open_source(files.images / part, transform=loaded.transform) for part in ("train", "test")
     )
 
-    step(
-        f"scoring {len(train):,} digits under {len(settings.path)} sub-models (a minute on two "
-        "cores)"
-    )
+    step(f"scoring {len(train):,} digits under {len(settings.path)} sub-models")
     began = time.perf_counter()
     table = score(
         prototype_scorer(loaded.model, settings),
@@ -93,12 +86,7 @@ def run(
     )
     seconds = time.perf_counter() - began
 
-    # Two forwards of every row, on the way to the prototypes and here, beside K of scoring.
-    features = seconds * (len(train) + len(test)) / len(train) / len(settings.path)
-    step(
-        f"selecting {settings.keep:.0%} of them, and training on that "
-        f"({_about(features + _TRAINING_SECONDS)})"
-    )
+    step(f"selecting {settings.keep:.0%} of them, and training on that")
     learn, check = (
         Features.of(loaded.model, source, settings.batch_size) for source in (train, test)
     )
@@ -111,13 +99,7 @@ def run(
     atomic_write_text(files.subset, to_id_lines(kept))
 
     sample = _sample(files.images / "train", loaded.transform, settings.compared, seed)
-    engine = seconds * len(sample) / len(train)
-    plain = _PLAIN_WAY * engine
-    dense = plain * len(settings.dense_path) / len(settings.path)
-    step(
-        "comparing with the naive loop and the released code's way, on the same samples "
-        f"({_about(settings.rounds * (engine + 2 * plain) + dense)})"
-    )
+    step("comparing with the naive loop and the released code's way, on the same samples")
     body, dense_path = compare_bodies(loaded.model, sample, settings)
     probe = train_probe(*learn, classes=10, steps=settings.steps, seed=seed)
     outcome = Outcome(
@@ -149,13 +131,6 @@ class _Steps:
     def __call__(self, words: str) -> None:
         self._begun += 1
         self._say(f"step {self._begun} of {self._steps}: {words}")
-
-
-def _about(seconds: float) -> str:
-    """Return a duration in words, to one digit."""
-    unit, name = (60, "min") if seconds >= 90 else (1, "s")
-    digits = max(1, round(seconds / unit))
-    return f"about {digits if digits < 10 else round(digits, -1)} {name}"
 
 
 def _make_room(files: Files) -> None:

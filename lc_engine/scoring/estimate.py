@@ -6,8 +6,11 @@ import tempfile
 import time
 import warnings
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from lc_engine.data.protocols import HasMaskAccount
 from lc_engine.data.table import ScoreTable
@@ -15,17 +18,31 @@ from lc_engine.data.wrap.mixture import decodes_rows
 from lc_engine.data.wrap.subset import Subset, whole_of
 from lc_engine.masking import MaskingWarning
 from lc_engine.scoring.cut import cut_of
-from lc_engine.scoring.progress import duration, peak_bytes
+from lc_engine.scoring.progress import duration, peak_bytes, speed
 from lc_engine.scoring.score import CACHE_BYTES, SHARD_ROWS, default_batch, score, score_source
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lc_engine.data.batch import Source
     from lc_engine.data.protocols import RowScorer
     from lc_engine.masking import MaskAccount
+    from lc_engine.scoring.cut import Cut
 
-# Rows of the first try, and seconds that the longest one takes at least.
+_now = time.perf_counter
+
+# Rows of a batch of the first try, and seconds that all tries of a batch size take, about.
 _FIRST_ROWS = 8
-_PROBE_SECONDS = 2.0
+_BUDGET_SECONDS = 5.0
+# Batches of a try at least: the first has what is paid once, and is not counted.
+_LEAST_BATCHES = 2
+_LEAST_TRIES, _MOST_TRIES = 2, 5
+# Batches of a try at most: more say no more about a batch.
+_MOST_BATCHES = 50
+# Where rows of a larger batch take less than this share of the time, batches cost more than rows.
+_CHEAPER = 0.7
+# Times further apart are given as a range.
+_AGREEING = 1.25
 
 
 @dataclass(frozen=True)
@@ -34,11 +51,15 @@ class Plan:
 
     Attributes:
         rows: N.
-        probed_rows: rows that were scored to find out.
-        batch_size: the fastest of the sizes tried.
+        probed_rows: rows of the largest try.
+        probed_batch: rows that went through the model at a time there.
+        batch_size: that of a run, unless another was clearly faster.
+        sub_models: K of the path.
         start_seconds: spent once, after the model is loaded.
-        learning_seconds: of a head that learns from the data; every worker spends them.
+        learning_seconds: of a head that learns from the data; every worker spends them. Where the
+            run has one part, which workers cannot share, all sub-models run meanwhile.
         scoring_seconds: of the rest, shared by the workers.
+        range_seconds: of one worker, by the 10th and the 90th percentile of the batches.
         peak_bytes: resident memory of a worker.
         disk_bytes: of the score table.
         feature_bytes: of the features beside it; 0 where none are kept unless they are asked for.
@@ -47,10 +68,13 @@ class Plan:
 
     rows: int
     probed_rows: int
+    probed_batch: int
     batch_size: int
+    sub_models: int
     start_seconds: float
     learning_seconds: float
     scoring_seconds: float
+    range_seconds: tuple[float, float]
     peak_bytes: int
     disk_bytes: int
     feature_bytes: int = 0
@@ -78,11 +102,25 @@ class Plan:
         features = ""
         if self.feature_bytes:
             features = f", {self.feature_bytes / 2**20:,.1f} MiB of features (--no-features)"
-        speed = self.rows / self.seconds(1)
+        plural = "" if self.sub_models == 1 else "s"
+        rate = speed(self.rows / self.seconds(1))
+        least, most = self.range_seconds
+        differ = ""
+        if most > _AGREEING * least:
+            differ = (
+                f"\n          {duration(least)} to {duration(most)}, as batches took different "
+                "times: is the machine busy?"
+            )
+        if self.probed_batch < min(self.batch_size, self.rows):
+            differ += (
+                f"\n          timed {self.probed_batch} rows at a time, which can be slower per "
+                f"row than {self.batch_size}"
+            )
         masks = "" if self.masks is None else f"\n{self.masks.line()}"
         return (
             f"{self.rows:,} rows, judged by the first {self.probed_rows:,} on {worker}:\n"
-            f"  time    {duration(self.seconds(1))} at {speed:,.0f} rows/s{several}\n"
+            f"  path    {self.sub_models} sub-model{plural} (--path; that of prune is explicit:1)\n"
+            f"  time    {duration(self.seconds(1))} at {rate}{several}{differ}\n"
             f"  memory  {self.peak_bytes / 2**20:,.0f} MiB per worker\n"
             f"  disk    {self.disk_bytes / 2**20:,.1f} MiB of scores{features}\n"
             f"  batch   {self.batch_size} rows (--batch-size {self.batch_size}){masks}"
@@ -94,13 +132,14 @@ def plan(
 ) -> Plan:
     """Estimate what scoring a data set takes, by scoring its first rows.
 
-    The probe is repeated with twice the rows until it takes a few seconds; the difference between
-    the last two is the time of their rows.
+    A first try pays for what is paid once. Then batches grow to those of the run, or as far as a
+    few fit in some seconds, and are repeated; the median of their times is that of a batch.
 
     Args:
         scorer: it is not changed.
         source: the data.
-        batch_size: rows at a time; None tries the default, a quarter and four times that.
+        batch_size: rows at a time; None takes that of a run, and tries a quarter and four times
+            that where the rows suffice.
         return_path: whether the table gets `path_log_probs`.
 
     Raises:
@@ -108,37 +147,34 @@ def plan(
     """
     if not len(source):
         raise ValueError("data: there are no rows to plan for")
-    default = default_batch(source) if batch_size is None else batch_size
-    probe = _Probe(scorer, source, return_path)
     account = scorer.mask_account if isinstance(scorer, HasMaskAccount) else None
-    rows = min(_FIRST_ROWS, len(source))
-    probe.run(rows, default)  # loads the model
-    before = after = probe.run(rows, default)
-    while after.seconds < _PROBE_SECONDS and rows < len(source):
-        rows = min(2 * rows, len(source))
-        before, after = after, probe.run(rows, default)
-    sizes = (
-        []
-        if batch_size is not None
-        else [size for size in (default // 4, 4 * default) if 0 < size <= rows]
-    )
-    tried = {default: after} | {size: probe.run(rows, size) for size in sizes}
-    best = min(tried, key=lambda size: tried[size].seconds)
-    learning, scoring = (
-        _extrapolated(first, last, len(source)) * tried[best].seconds / after.seconds
-        for first, last in (
-            ((before.rows, before.learning), (after.rows, after.learning)),
-            ((before.rows, before.scoring), (after.rows, after.scoring)),
-        )
-    )
-    probed = (learning + scoring) / len(source) * rows
+    cut = _cut(scorer, source, batch_size)
+    one_part = len(source) <= cut.part_rows
+    probe = _Probe(scorer, source, return_path, one_reading=one_part)
+    first = probe.run(min(_FIRST_ROWS, len(source)), cut.batch_rows)
+    found = probe.measure(cut.batch_rows)
+    best = cut.batch_rows
+    if batch_size is None and found.batch_rows == cut.batch_rows:
+        for size in (best // 4, 4 * best):
+            seconds = _LEAST_BATCHES * size * found.per_row
+            if 0 < size <= len(source) // _LEAST_BATCHES and seconds <= _BUDGET_SECONDS:
+                other = probe.repeat(size)
+                if other.per_row_at(0.9) < found.per_row_at(0.1):
+                    found, best = other, size
+    start = max(0.0, first.seconds - found.per_row * first.rows)
     return Plan(
         rows=len(source),
-        probed_rows=rows,
+        probed_rows=probe.most_rows,
+        probed_batch=min(found.batch_rows, probe.most_rows),
         batch_size=best,
-        start_seconds=max(0.0, tried[best].seconds - probed),
-        learning_seconds=learning,
-        scoring_seconds=scoring,
+        sub_models=len(scorer.path),
+        start_seconds=start,
+        learning_seconds=found.learning(0.5) * len(source),
+        scoring_seconds=found.scoring(0.5) * len(source),
+        range_seconds=(
+            start + found.per_row_at(0.1) * len(source),
+            start + found.per_row_at(0.9) * len(source),
+        ),
         peak_bytes=peak_bytes() + probe.further_bytes(best),
         disk_bytes=probe.disk_bytes(_parts(scorer, source, best)),
         feature_bytes=_feature_bytes(scorer, source),
@@ -146,11 +182,16 @@ def plan(
     )
 
 
+def _cut(scorer: RowScorer, source: Source, batch_size: int | None) -> Cut:
+    """Return how a run is cut."""
+    most = getattr(whole_of(source), "shard_rows", SHARD_ROWS)
+    rows = default_batch(source) if batch_size is None else batch_size
+    return cut_of(scorer, source, rows, most, batch_is_given=batch_size is not None)
+
+
 def _parts(scorer: RowScorer, source: Source, batch_rows: int) -> int:
     """Return how many files a run has."""
-    most = getattr(whole_of(source), "shard_rows", SHARD_ROWS)
-    cut = cut_of(scorer, source, batch_rows, most, batch_is_given=True)
-    return -(-len(source) // cut.part_rows)
+    return -(-len(source) // _cut(scorer, source, batch_rows).part_rows)
 
 
 def _feature_bytes(scorer: RowScorer, source: Source) -> int:
@@ -164,47 +205,130 @@ def _feature_bytes(scorer: RowScorer, source: Source) -> int:
         return len(source) * features.shape[1] * features.dtype.itemsize
 
 
-def _extrapolated(first: tuple[int, float], last: tuple[int, float], rows: int) -> float:
-    """Return the time of all rows by the slope between two probes, (rows, seconds) each."""
-    more = last[1] - first[1]
-    if last[0] == first[0] or more <= 0:  # one probe only, or noise
-        return last[1] / last[0] * rows
-    return more / (last[0] - first[0]) * rows
+class _Try(NamedTuple):
+    """A run over the first rows.
 
-
-class _Times(NamedTuple):
-    """Seconds that a probe of so many rows took."""
+    Attributes:
+        rows: how many.
+        seconds: of all of it.
+        learning: seconds per row of each batch that a head learnt from, the first one only where
+            there is no other; empty where it learns nothing.
+        scoring: likewise, of each batch that was scored.
+    """
 
     rows: int
-    learning: float
-    scoring: float
+    seconds: float
+    learning: list[float]
+    scoring: list[float]
+
+
+class _Steady:
+    """Seconds per row of tries with one batch size, without what is paid once."""
+
+    def __init__(self, batch_rows: int, tries: Sequence[_Try]) -> None:
+        self.batch_rows = batch_rows
+        self._learning = [each for one in tries for each in one.learning]
+        self._scoring = [each for one in tries for each in one.scoring]
+
+    def learning(self, share: float) -> float:
+        """Return a quantile of the seconds per row of learning."""
+        return float(np.quantile(self._learning, share)) if self._learning else 0.0
+
+    def scoring(self, share: float) -> float:
+        """Return a quantile of the seconds per row of scoring."""
+        return float(np.quantile(self._scoring, share))
+
+    def per_row_at(self, share: float) -> float:
+        """Return a quantile of the seconds per row."""
+        return self.learning(share) + self.scoring(share)
 
     @property
-    def seconds(self) -> float:
-        return self.learning + self.scoring
+    def per_row(self) -> float:
+        return self.per_row_at(0.5)
+
+
+def _per_row(marks: list[tuple[int, float]], began: float) -> list[float]:
+    """Return the seconds per row between marks, (rows done, time) each."""
+    if len(marks) == 1:
+        marks = [(0, began), *marks]
+    return [
+        (after[1] - before[1]) / (after[0] - before[0])
+        for before, after in pairwise(marks)
+        if after[0] > before[0]
+    ]
 
 
 class _Probe:
     """Scores the first rows, as a job would, into memory."""
 
-    def __init__(self, scorer: RowScorer, source: Source, return_path: bool) -> None:
+    def __init__(
+        self, scorer: RowScorer, source: Source, return_path: bool, *, one_reading: bool = False
+    ) -> None:
         self._scorer, self._source, self._return_path = scorer, source, return_path
+        self._one_reading = one_reading
         self._learns = self._has_run = False
+        self.most_rows = 0
 
-    def run(self, rows: int, batch_size: int) -> _Times:
-        """Score some rows."""
-        began = learnt = time.perf_counter()
+    def measure(self, batch_size: int) -> _Steady:
+        """Time batches of this size, or of as many rows as a few batches fit in the budget.
+
+        A row of a small batch is dearer: weights are masked once per sub-model and batch, and
+        threads wait for each other once per layer, which is long where a processor is shared. So
+        the fastest batch decides how far they grow. A slow first size is doubled all the same, and
+        one that made rows much cheaper than the size before is grown further.
+        """
+        spent = before = 0.0
+        rows = min(_FIRST_ROWS, batch_size, len(self._source))
+        while True:
+            tried = self.run(min(_LEAST_BATCHES * rows, len(self._source)), rows)
+            spent += tried.seconds
+            per_row = max(_Steady(rows, [tried]).per_row_at(0.0), 1e-9)
+            fitting = int(_BUDGET_SECONDS / (_LEAST_BATCHES * per_row))
+            if per_row < _CHEAPER * before and spent <= 6 * _BUDGET_SECONDS:
+                fitting = max(fitting, 4 * rows)
+            elif spent <= 3 * _BUDGET_SECONDS:
+                fitting = max(fitting, 2 * rows)
+            fitting, before = min(fitting, batch_size), per_row
+            if rows == batch_size or tried.rows == len(self._source):
+                break
+            if fitting < min(2 * rows, batch_size):
+                break
+            rows = fitting if fitting == batch_size else 1 << fitting.bit_length() - 1
+        if rows != batch_size and len(self._source) <= fitting:
+            return self.repeat(batch_size)  # all rows at once, as in the run
+        return self.repeat(rows, tried)
+
+    def repeat(self, batch_size: int, tried: _Try | None = None) -> _Steady:
+        """Time batches of this size until the budget is spent."""
+        tries = [self.run(_LEAST_BATCHES * batch_size, batch_size)] if tried is None else [tried]
+        per_row = max(_Steady(batch_size, tries).per_row, 1e-9)
+        batches = int(_BUDGET_SECONDS / (_LEAST_BATCHES * per_row * batch_size))
+        rows = batch_size * min(max(batches, _LEAST_BATCHES), _MOST_BATCHES)
+        spent = tries[0].seconds
+        while len(tries) < _LEAST_TRIES or (spent < _BUDGET_SECONDS and len(tries) < _MOST_TRIES):
+            tries.append(self.run(rows, batch_size))
+            spent += tries[-1].seconds
+        return _Steady(batch_size, tries)
+
+    def run(self, rows: int, batch_size: int) -> _Try:
+        """Score some rows, as many as there are."""
+        rows = min(rows, len(self._source))
+        began = learnt = _now()
+        marks: dict[bool, list[tuple[int, float]]] = {True: [], False: []}
 
         def note(phase: str, done: int, total: int) -> None:
             nonlocal learnt
-            if phase != "scores":
-                self._learns = True
-                learnt = time.perf_counter()
+            learning = phase != "scores"
+            now = _now()
+            if learning:
+                self._learns, learnt = True, now
+            if done % batch_size == 0 or done == total:  # the end of a batch, not within it
+                marks[learning].append((done, now))
 
         with warnings.catch_warnings():
             if self._has_run:
                 warnings.simplefilter("ignore", MaskingWarning)  # the first probe has given it
-            self._table = score_source(
+            table = score_source(
                 self._scorer,
                 Subset.first(self._source, rows),
                 None,
@@ -215,10 +339,13 @@ class _Probe:
                 features=None,
                 cache_bytes=CACHE_BYTES,
                 progress=note,
-                one_reading=False,  # learning, which every worker does, and the rest apart
+                one_reading=self._one_reading,
             )
         self._has_run = True
-        return _Times(rows, learnt - began, time.perf_counter() - learnt)
+        if rows >= self.most_rows:
+            self._table, self.most_rows = table, rows
+        seconds = _now() - began
+        return _Try(rows, seconds, _per_row(marks[True], began), _per_row(marks[False], learnt))
 
     def further_bytes(self, batch_rows: int) -> int:
         """Return the memory that decoded rows of the job take beside those of the last probe.

@@ -115,8 +115,8 @@ class Progress:
                 self.rate = (done - self._first[0]) / (now - self._first[1])
                 self.waiting = self._waited / (now - self._first[1])
             if self._bar is not None:
-                speed = "" if self.rate is None else f"{self.rate:,.0f} rows/s, {self._waits()}"
-                self._bar.update(self._task, completed=done, speed=speed)
+                words = "" if self.rate is None else f"{speed(self.rate)}, {self._waits()}"
+                self._bar.update(self._task, completed=done, speed=words)
             elif self.rate and now - self._last_line >= self._every:
                 self._print(now)
 
@@ -165,7 +165,7 @@ class Progress:
         if not self.rate:
             return f"{duration(now - self._first[1])} so far"
         return (
-            f"{self.rate:,.0f} rows/s, {duration((rows - done) / self.rate)} left, "
+            f"{speed(self.rate)}, {duration((rows - done) / self.rate)} left, "
             f"{self._waits()}, peak {peak_bytes() / 2**20:,.0f} MiB"
         )
 
@@ -238,3 +238,8 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+def speed(rate: float) -> str:
+    """Write rows per second, slow ones to two digits."""
+    return f"{rate:,.0f} rows/s" if rate >= 9.5 else f"{rate:.2g} rows/s"

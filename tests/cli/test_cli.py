@@ -500,13 +500,13 @@ def test_a_stopped_run_continues_to_the_same_table(features, number, code):
 
 
 def test_plan_says_what_a_job_takes_and_writes_nothing(features, capsys, monkeypatch):
-    monkeypatch.setattr("lc_engine.scoring.estimate._PROBE_SECONDS", 0.0)
+    monkeypatch.setattr("lc_engine.scoring.estimate._BUDGET_SECONDS", 0.0)
     arguments = ["plan", "--model", str(features / "head.safetensors")]
     arguments += ["--data", str(features / "x.npy"), "--labels", str(features / "bad_y.npy")]
     before = sorted(features.iterdir())
     assert cli.run([*arguments, "--workers", "8"]) == 0
     words = capsys.readouterr().out
-    assert words.startswith("300 rows, judged by the first 8 on cpu")
+    assert words.startswith("300 rows, judged by the first 16 on cpu")
     assert "with 8 workers" in words
     assert cli.run([*arguments, "--workers", "2", "--batch-size", "7", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -514,6 +514,26 @@ def test_plan_says_what_a_job_takes_and_writes_nothing(features, capsys, monkeyp
     assert found["seconds_with_workers"] <= found["seconds"]
     assert sorted(features.iterdir()) == before
     assert cli.run([*arguments[:3], "--data", str(features / "none.npy")]) == 2
+
+
+def test_an_option_of_other_commands_is_refused_with_their_names(capsys):
+    job = ["plan", "--model=m", "--data=d"]
+    assert cli.run([*job, "--keep=0.1"]) == 2
+    shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "--keep is no option of plan, but of prune, select" in shown
+    assert "Possible options" not in shown
+    assert cli.run([*job, "--colour=red"]) == 2
+    assert "No such option: --colour" in capsys.readouterr().err
+
+
+def test_the_rate_of_a_run_is_that_of_its_rows_and_seconds(images, tmp_path, capsys):
+    """Also where all sub-models ran while the head learnt, so that the last phase took no time."""
+    arguments = ("--json", "--batch-size=5")
+    score_images(images, tmp_path / "out", *arguments)
+    found = json.loads(capsys.readouterr().out)
+    assert found["rows_per_second"] == pytest.approx(found["rows"] / found["seconds"], rel=0.01)
+    score_images(images, tmp_path / "out", *arguments)  # nothing is left to score
+    assert json.loads(capsys.readouterr().out)["rows_per_second"] is None
 
 
 def select(folder, *more):

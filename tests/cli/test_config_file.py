@@ -75,7 +75,7 @@ def test_options_of_the_command_line_win(folder):
 
 
 def test_plan_takes_it_too(folder, capsys, monkeypatch):
-    monkeypatch.setattr("lc_engine.scoring.estimate._PROBE_SECONDS", 0.0)
+    monkeypatch.setattr("lc_engine.scoring.estimate._BUDGET_SECONDS", 0.0)
     capsys.readouterr()
     assert cli.run(["plan", "--config=first/_config.json", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == ROWS

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from lc_engine.cli import log
 from lc_engine.cli.main import run
+from lc_engine.masking import MaskingWarning
 
 
 @pytest.fixture
@@ -62,6 +63,23 @@ def test_progress_has_its_numbers_and_warnings_are_lines(capsys):
     assert (counted["phase"], counted["rows"], counted["level"]) == ("scoring", 80, "info")
     assert counted["rows_per_second"] > 0
     assert any("odd" in line["text"] and line["level"] == "warning" for line in lines)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_our_warnings_are_lines_without_a_source_file(capsys, form):
+    shown = warnings.showwarning
+    with warnings.catch_warnings(), log.to_stderr():
+        warnings.simplefilter("always")
+        if form == "json":
+            log.use_json()
+        warnings.warn("masks: 100% of them", MaskingWarning, stacklevel=1)
+    (line,) = capsys.readouterr().err.splitlines()
+    if form == "json":
+        found = json.loads(line)
+        assert found["level"] == "warning"
+        line = found["text"]
+    assert line == "masks: 100% of them"
+    assert warnings.showwarning is shown
 
 
 def test_the_next_command_speaks_text_again(job, capsys):
