@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lc_engine._util.extras import MissingExtraError, require
 from lc_engine.cli import log
@@ -13,9 +14,15 @@ from lc_engine.cli.option_names import as_options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# How often an OpenMP thread looks for work before it sleeps: by default for milliseconds, in which
+# neither other processes nor our own decoders of images get the core.
+_SPINS: Final = "1000"
+
 
 def main() -> None:
     """Run `lc-engine` with the arguments of the process."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)  # read when torch is imported
     sys.exit(run(sys.argv[1:]))
 
 

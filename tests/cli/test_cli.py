@@ -626,6 +626,18 @@ def test_help_needs_neither_torch_nor_a_second():
     assert done.stdout.rstrip().endswith("codes [0, 0, 0] heavy set()")
 
 
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_that_wait_soon_leave_the_core_to_others(given, spins, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["lc-engine", "--version"])
+    monkeypatch.setattr(os, "environ", dict(given))
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
 def test_version(capsys):
     from importlib.metadata import version
 
