@@ -43,7 +43,6 @@ def outcome(folder):
     said = []
     outcome = demo.run(folder, seed=3, settings=TINY, say=said.append)
     assert [line.partition(":")[0] for line in said] == [f"step {i} of 4" for i in (1, 2, 3, 4)]
-    assert all("about " in line for line in said[2:])
     return outcome
 
 
@@ -179,7 +178,7 @@ def test_without_a_network_it_says_so(tmp_path, monkeypatch, capsys):
     assert cli.run(["demo", "--out", str(tmp_path / "out")]) == exit_codes.FAILED
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("lc-engine: ")
-    assert "could not be downloaded with `-m pip download" in error
+    assert "could not be downloaded with `python -m pip download" in error
     assert f"put the wheel in {tmp_path / 'cache' / 'wheels'}" in error
 
 
